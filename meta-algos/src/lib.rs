@@ -1,0 +1,89 @@
+//! The meta-learners, one file each, and the list of them.
+//!
+//! A learner's file holds its equations, its settings and its implementation of
+//! [`meta_core::learner::Learner`]; a line in the list below puts it into the binary, the manifests,
+//! the tables of the documentation and the conformance suite.
+
+pub mod maml;
+pub mod protonet;
+
+use meta_core::{
+    Error, Result,
+    learner::{Learner, LearnerInfo, LearnerSettings},
+    nn::encoder::Architecture,
+    primitives::Primitives,
+    rng::Seed,
+    settings::Settings,
+    task::TaskSpec,
+};
+use serde_json::Value;
+
+/// A learner of the list.
+pub struct LearnerEntry {
+    /// What the learner's file says of it.
+    pub info: LearnerInfo,
+    /// Its default settings, as an object.
+    pub default_settings: Value,
+}
+
+macro_rules! learners {
+    ($($settings:ty),+ $(,)?) => {
+        /// All learners that a manifest can name.
+        pub fn learners() -> Vec<LearnerEntry> {
+            vec![$(LearnerEntry {
+                info: <$settings>::INFO,
+                default_settings: <$settings as Settings>::defaults(),
+            }),+]
+        }
+
+        /// Checks the settings (an object) of the learner called `name` against the network and the
+        /// tasks.
+        ///
+        /// # Errors
+        /// [`Error::Unknown`] for a name or key that does not exist, [`Error::Setting`] for a value
+        /// that cannot be used.
+        pub fn check<A: Architecture>(
+            name: &str,
+            settings: &Value,
+            architecture: &A,
+            spec: &TaskSpec,
+        ) -> Result<()> {
+            $(if name == <$settings>::INFO.name {
+                return <$settings>::from_value("learner", settings)?.check(architecture, spec);
+            })+
+            Err(unknown(name))
+        }
+
+        /// Builds the learner called `name`, with parameters drawn from `seed`.
+        ///
+        /// # Errors
+        /// As [`check`].
+        pub fn build<A: Architecture, B: Primitives>(
+            name: &str,
+            settings: &Value,
+            architecture: A,
+            spec: &TaskSpec,
+            seed: Seed,
+            device: &B::Device,
+        ) -> Result<Box<dyn Learner<B>>> {
+            $(if name == <$settings>::INFO.name {
+                return <$settings>::from_value("learner", settings)?
+                    .build(architecture, spec, seed, device);
+            })+
+            Err(unknown(name))
+        }
+    };
+}
+
+learners! {
+    maml::MamlSettings,
+    protonet::ProtoNetSettings,
+}
+
+fn unknown(name: &str) -> Error {
+    Error::unknown(
+        "learner",
+        name,
+        learners().iter().map(|entry| entry.info.name),
+    )
+}

@@ -1,0 +1,257 @@
+//! Meta-gradients against central differences, in f64: one binary, since a process has one default
+//! float type per backend.
+
+use burn::tensor::{DType, Tensor, TensorData};
+use meta_algos::learners;
+use meta_core::{
+    backend::Cpu,
+    data::{Episode, EpisodeShape, ItemShape, Items, Targets, Task},
+    gradcheck::nearest_difference,
+    learner::Learner,
+    nn::{encoder::EncoderSpec, loss},
+    params::Params,
+    rng::Seed,
+    task::{TaskBatch, TaskSpec},
+};
+use serde_json::{Value, json};
+
+type B = Cpu;
+type Device = <B as burn::tensor::backend::BackendTypes>::Device;
+
+fn device() -> Device {
+    static F64: std::sync::Once = std::sync::Once::new();
+    let device = Device::default();
+    F64.call_once(|| {
+        burn::tensor::set_default_dtypes::<B>(&device, DType::F64, DType::I32)
+            .expect("nothing ran before on this backend");
+    });
+    device
+}
+
+const IMAGE: ItemShape = ItemShape {
+    height: 4,
+    width: 4,
+    channels: 1,
+};
+
+fn spec(task: Task) -> TaskSpec {
+    let shape = match task {
+        Task::Classification => EpisodeShape::new(3, 2, 2),
+        Task::Regression { .. } => EpisodeShape::new(1, 4, 3),
+    };
+    TaskSpec {
+        item: IMAGE,
+        task,
+        train: shape,
+        test: shape,
+    }
+}
+
+/// A task of random items: what is learned does not matter to a gradient.
+fn episode(spec: &TaskSpec, index: u64) -> Episode {
+    let items = |count: usize, per_class: usize, purpose: &str| {
+        let mut stream = Seed(5).stream("gradient test", index, purpose);
+        Items {
+            inputs: (0..count * spec.item.features())
+                .map(|_| stream.normal() as f32)
+                .collect(),
+            targets: match spec.task {
+                Task::Classification => {
+                    Targets::Classes((0..count).map(|item| (item / per_class) as u32).collect())
+                }
+                Task::Regression { outputs } => Targets::Values(
+                    (0..count * outputs)
+                        .map(|_| stream.normal() as f32)
+                        .collect(),
+                ),
+            },
+            ids: (0..count as u64).collect(),
+        }
+    };
+    let shape = spec.train;
+    Episode {
+        index,
+        shape,
+        support: items(shape.support_items(), shape.shot.0, "support"),
+        query: items(shape.query_items(), shape.query.0, "query"),
+        classes: Vec::new(),
+    }
+}
+
+fn encoders() -> Vec<(&'static str, Value)> {
+    vec![
+        ("mlp", json!({"hidden": [5, 4]})),
+        ("conv4", json!({"channels": 3, "blocks": 2})),
+        (
+            "conv4",
+            json!({"channels": 3, "blocks": 2, "norm": "support"}),
+        ),
+        (
+            "attention",
+            json!({"patch": 2, "width": 4, "heads": 2, "layers": 1, "hidden": 5}),
+        ),
+    ]
+}
+
+/// Settings whose meta-gradient is exact, and so must equal central differences of the query loss.
+fn exact(name: &str) -> Vec<Value> {
+    match name {
+        "maml" => vec![
+            json!({"inner_lr": 0.1, "inner_steps": 1, "test_steps": 1}),
+            json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3}),
+        ],
+        "protonet" => vec![json!({}), json!({"distance": "cosine"})],
+        other => panic!("say which settings of `{other}` have an exact meta-gradient"),
+    }
+}
+
+/// Mean over tasks of the query loss after adaptation.
+fn query_loss(learner: &dyn Learner<B>, tasks: &TaskBatch<B>) -> f64 {
+    let predictions = learner.predict(tasks).pop().expect("an answer");
+    loss::loss(predictions, &tasks.query.targets)
+        .mean()
+        .into_data()
+        .iter::<f64>()
+        .next()
+        .expect("one value") // not `into_scalar`, which rounds to f32
+}
+
+fn host(parameters: &Params<B>) -> Vec<(String, Vec<usize>, Vec<f64>)> {
+    parameters
+        .to_data()
+        .into_iter()
+        .map(|(name, data)| {
+            assert_eq!(data.dtype, DType::F64, "computed in f64");
+            (name, data.shape.to_vec(), data.iter::<f64>().collect())
+        })
+        .collect()
+}
+
+fn set(learner: &mut dyn Learner<B>, values: &[(String, Vec<usize>, Vec<f64>)]) {
+    let data = values
+        .iter()
+        .map(|(name, shape, values)| (name.clone(), TensorData::new(values.clone(), shape.clone())))
+        .collect();
+    learner.set_parameters(Params::from_data(data, &device()));
+}
+
+/// Largest error of the meta-gradient, relative to its largest component.
+fn error_of(name: &str, settings: &Value, encoder: &(&str, Value), task: Task) -> f64 {
+    let device = device();
+    let spec = spec(task);
+    let architecture = EncoderSpec::new(encoder.0, &encoder.1, spec.item).unwrap();
+    let mut learner =
+        meta_algos::build::<_, B>(name, settings, architecture, &spec, Seed(2), &device).unwrap();
+    let episodes: Vec<Episode> = (0..2).map(|index| episode(&spec, index)).collect();
+    let tasks = TaskBatch::<B>::new(&episodes, &spec, &device);
+
+    // Off the symmetric start (zero biases, unit scales), where errors could hide.
+    let mut start = host(&learner.parameters());
+    let mut stream = Seed(8).stream("gradient test", 0, "offset");
+    for (_, _, values) in &mut start {
+        values.iter_mut().for_each(|v| *v += 0.1 * stream.normal());
+    }
+    set(learner.as_mut(), &start);
+    let analytic = host(&learner.meta_gradient(&tasks).gradients);
+
+    let (mut deviation, mut scale) = (0.0f64, 1e-9f64);
+    for entry in 0..start.len() {
+        for component in 0..start[entry].2.len() {
+            let derivative = analytic[entry].2[component];
+            let numeric = nearest_difference(derivative, |shift| {
+                let mut point = start.clone();
+                point[entry].2[component] += shift;
+                set(learner.as_mut(), &point);
+                query_loss(learner.as_ref(), &tasks)
+            });
+            deviation = deviation.max((derivative - numeric).abs());
+            scale = scale.max(numeric.abs());
+        }
+    }
+    deviation / scale
+}
+
+#[test]
+fn meta_gradients_equal_central_differences() {
+    for entry in learners() {
+        let name = entry.info.name;
+        let mut kinds = vec![Task::Classification];
+        if entry.info.regression {
+            kinds.push(Task::Regression { outputs: 2 });
+        }
+        for task in kinds {
+            for encoder in encoders() {
+                for settings in exact(name) {
+                    let error = error_of(name, &settings, &encoder, task);
+                    println!(
+                        "{name} {settings}, {} {}, {task:?}: {error:.1e}",
+                        encoder.0, encoder.1
+                    );
+                    assert!(
+                        error < 1e-6,
+                        "{name} {settings}, {encoder:?}, {task:?}: {error:e}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// First order is another direction: were the exact one to fall back on it, this would notice.
+#[test]
+fn first_order_maml_differs_from_second() {
+    let settings = json!({"inner_lr": 0.1, "order": "first", "test_steps": 1});
+    let error = error_of("maml", &settings, &encoders()[1], Task::Classification);
+    assert!(error > 1e-3, "{error:e}");
+}
+
+/// The batched meta-gradient is the mean of those of the tasks alone.
+#[test]
+fn batched_meta_gradients_equal_looped_ones() {
+    let device = device();
+    for entry in learners() {
+        for encoder in encoders() {
+            let spec = spec(Task::Classification);
+            let architecture = EncoderSpec::new(encoder.0, &encoder.1, spec.item).unwrap();
+            let settings = &exact(entry.info.name)[0];
+            let learner = meta_algos::build::<_, B>(
+                entry.info.name,
+                settings,
+                architecture,
+                &spec,
+                Seed(2),
+                &device,
+            )
+            .unwrap();
+            let episodes: Vec<Episode> = (0..3).map(|index| episode(&spec, index)).collect();
+            let gradient = |episodes: &[Episode]| {
+                learner.meta_gradient(&TaskBatch::new(episodes, &spec, &device))
+            };
+            let batched = gradient(&episodes);
+            let looped: Vec<_> = episodes
+                .iter()
+                .map(|episode| gradient(std::slice::from_ref(episode)))
+                .collect();
+            let mean = looped[1..]
+                .iter()
+                .fold(looped[0].gradients.clone(), |sum, next| {
+                    sum.add(&next.gradients)
+                })
+                .scale(1.0 / 3.0);
+            for ((name, _, found), (_, _, expected)) in
+                host(&batched.gradients).into_iter().zip(host(&mean))
+            {
+                for (found, expected) in found.iter().zip(expected) {
+                    assert!(
+                        (found - expected).abs() < 1e-11,
+                        "{name}: {found} {expected}"
+                    );
+                }
+            }
+            let losses: Tensor<B, 1> =
+                Tensor::cat(looped.into_iter().map(|one| one.losses).collect(), 0);
+            let difference = (losses - batched.losses).abs().max().into_scalar();
+            assert!(difference < 1e-11);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What was typed, as types.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Few-shot meta-learning, from a manifest to a number you can trust.
+#[derive(Debug, Parser)]
+#[command(name = "meta", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Log level of the diagnostics on stderr: error, warn, info, debug, trace, or a filter such as
+    /// `meta_core=debug`.
+    #[arg(long, global = true, default_value = "warn", value_name = "LEVEL")]
+    pub log: String,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train as a manifest says, and test the best parameters.
+    Run(RunArgs),
+    /// Test a run again, with other test settings if given.
+    Eval(EvalArgs),
+    /// Show the resolved manifest with the origin of each value, checked, and a forecast of memory.
+    Check(ManifestArgs),
+    /// Show what a manifest can name.
+    List(ListArgs),
+    /// Draw items of a manifest's data source into a PNG file.
+    ContactSheet(ContactSheetArgs),
+    /// Write the parts of the documentation that come from the code.
+    #[command(hide = true)]
+    Docs(DocsArgs),
+}
+
+/// A manifest and what is changed in it.
+#[derive(Debug, Args)]
+pub struct ManifestArgs {
+    /// The manifest, a TOML file.
+    pub manifest: PathBuf,
+    /// Changes: `key.path=value`, such as `train.lr=0.01` or `learner.name=maml`.
+    #[arg(value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Folder that data sets lie in.
+    #[arg(long, env = "META_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// Arguments of `meta run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The manifest.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+    /// Continue from the last checkpoint; start where there is none.
+    #[arg(long)]
+    pub resume: bool,
+    /// The run folder [default: runs/<name>-<hash>].
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Print the result as one JSON object on stdout.
+    #[arg(long)]
+    pub json: bool,
+    /// No progress on stderr.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Arguments of `meta eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// The run folder.
+    pub run_dir: PathBuf,
+    /// Changes to `test.*`, `data.way`, `data.shot`, `data.query`, `learner.*`, `backend` or
+    /// `threads`.
+    #[arg(value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Folder that data sets lie in [default: that of the run].
+    #[arg(long, env = "META_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Print the result as one JSON object on stdout.
+    #[arg(long)]
+    pub json: bool,
+    /// No progress on stderr.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// A list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ListKind {
+    /// Learners.
+    Learners,
+    /// Encoders.
+    Encoders,
+    /// Attention.
+    Attention,
+    /// Data sources.
+    Data,
+    /// Backends.
+    Backends,
+}
+
+/// Arguments of `meta list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Which list [default: all].
+    pub kind: Option<ListKind>,
+    /// Print as one JSON object on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `meta contact-sheet`.
+#[derive(Debug, Args)]
+pub struct ContactSheetArgs {
+    /// The manifest, a TOML file.
+    pub manifest: PathBuf,
+    /// The picture to write.
+    pub out: PathBuf,
+    /// Changes: `key.path=value`.
+    #[arg(value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Folder that data sets lie in.
+    #[arg(long, env = "META_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Classes, one a row.
+    #[arg(long, default_value_t = 12)]
+    pub classes: usize,
+    /// Items of each class, one a column.
+    #[arg(long, default_value_t = 16)]
+    pub items: usize,
+    /// Part of the source: train, validation or test.
+    #[arg(long, default_value = "train")]
+    pub split: String,
+}
+
+/// Arguments of `meta docs`.
+#[derive(Debug, Args)]
+pub struct DocsArgs {
+    /// What to write.
+    #[command(subcommand)]
+    pub what: DocsKind,
+}
+
+/// Parts of the documentation.
+#[derive(Debug, Subcommand)]
+pub enum DocsKind {
+    /// The manifest reference (`docs/manifest.md`), on stdout, from the doc comments of the settings.
+    Manifest {
+        /// The root of the repository.
+        #[arg(long, default_value = ".")]
+        root: PathBuf,
+    },
+}

@@ -1,0 +1,169 @@
+//! A manifest with everything it names built and checked: ready to run, and nothing written yet.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use meta_core::{
+    Error, backend,
+    data::{Source, Split, find_source},
+    eval::FrozenEpisodes,
+    nn::encoder::EncoderSpec,
+    rng::Seed,
+    task::TaskSpec,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    failure::{Failure, Result},
+    learners::Learners,
+    manifest::Manifest,
+};
+
+/// A checked manifest and what it names.
+pub struct Experiment {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Folder that data sets lie in, where one was given.
+    pub data_folder: Option<PathBuf>,
+    /// The data.
+    pub source: Arc<dyn Source>,
+    /// The network.
+    pub architecture: EncoderSpec,
+    /// Shapes of items and episodes.
+    pub spec: TaskSpec,
+}
+
+impl Experiment {
+    /// Builds the source (which reads its files), the network and checks that all fit together.
+    ///
+    /// # Errors
+    /// The first thing that does not, with the place where it was given.
+    pub fn prepare<L: Learners>(manifest: Manifest, data_folder: Option<&Path>) -> Result<Self> {
+        let at = |error| manifest.locate(error);
+        backend::check(&manifest.run.backend).map_err(at)?;
+        let source = source(&manifest, data_folder)?;
+        let spec = TaskSpec {
+            item: source.item_shape(),
+            task: source.task(),
+            train: manifest.data.train_shape(),
+            test: manifest.data.test_shape(),
+        };
+        source
+            .check(Split::Train, spec.train)
+            .map_err(|error| at(training_key(&manifest, error)))?;
+        if manifest.train.validate_every > 0 {
+            source.check(Split::Validation, spec.test).map_err(at)?;
+        }
+        source.check(manifest.test.split, spec.test).map_err(at)?;
+        let encoder = &manifest.encoder;
+        let architecture =
+            EncoderSpec::new(&encoder.name, &encoder.settings, spec.item).map_err(at)?;
+        let learner = &manifest.learner;
+        L::check(&learner.name, &learner.settings, &architecture, &spec).map_err(at)?;
+        Ok(Experiment {
+            manifest,
+            data_folder: data_folder.map(Path::to_owned),
+            source,
+            architecture,
+            spec,
+        })
+    }
+
+    /// The identity of the run.
+    pub fn hash(&self) -> String {
+        self.manifest.hash(&self.source.content_hash())
+    }
+
+    /// Where the run goes unless told otherwise: `runs/<name>-<12 digits of the hash>`.
+    pub fn default_folder(&self) -> PathBuf {
+        let name = format!("{}-{}", self.manifest.run.name, &self.hash()[..12]);
+        Path::new("runs").join(name)
+    }
+
+    /// Seed of the initial parameters and of the training episodes.
+    pub fn seed(&self) -> Seed {
+        Seed(self.manifest.run.seed)
+    }
+
+    /// Seed of the validation and test episodes.
+    pub fn frozen_seed(&self) -> Seed {
+        Seed(self.manifest.test.seed)
+    }
+
+    /// The episodes of the test.
+    pub fn test_episodes(&self) -> FrozenEpisodes {
+        FrozenEpisodes {
+            source: self.source.clone(),
+            split: self.manifest.test.split,
+            seed: self.frozen_seed(),
+            shape: self.spec.test,
+            count: self.manifest.test.episodes,
+        }
+    }
+
+    /// What a reader of a published number would have to ask about.
+    pub fn protocol(&self) -> Value {
+        use meta_core::nn::encoder::Architecture;
+        let statistics = self.architecture.statistics();
+        let setting = |key: &str| self.manifest.value(key).cloned().unwrap_or(Value::Null);
+        json!({
+            "normalisation": statistics,
+            "transductive": statistics.transductive(),
+            "train": self.spec.train.to_string(),
+            "test": self.spec.test.to_string(),
+            "rotations": setting("data.rotations"),
+            "augment_evaluation": setting("data.augment_evaluation"),
+            "data_split": setting("data.split"),
+            "tested_split": self.manifest.test.split,
+            "test_steps": setting("learner.test_steps"),
+            "checkpoint_choice": self.manifest.train.keep_best,
+        })
+    }
+}
+
+/// Builds the data source of `manifest`; `data_folder` is where data sets lie.
+///
+/// # Errors
+/// When a setting cannot be used or files are missing or damaged.
+pub fn source(manifest: &Manifest, data_folder: Option<&Path>) -> Result<Arc<dyn Source>> {
+    find_source(&manifest.source.name)
+        .and_then(|entry| (entry.build)(&manifest.source.settings, data_folder))
+        .map_err(|error| manifest.locate(error))
+}
+
+/// A setting that the training episodes do not share with the test is named by its own key.
+fn training_key(manifest: &Manifest, error: Error) -> Error {
+    let data = &manifest.data;
+    let own = [
+        ("data.way", "data.train_way", data.train_way),
+        ("data.shot", "data.train_shot", data.train_shot),
+        ("data.query", "data.train_query", data.train_query),
+    ];
+    match error {
+        Error::Setting {
+            key,
+            value,
+            expected,
+        } => {
+            let key = own
+                .into_iter()
+                .find(|(shared, _, given)| *shared == key && *given != 0)
+                .map_or(key.clone(), |(_, own, _)| own.to_owned());
+            Error::setting(key, value, expected)
+        }
+        other => other,
+    }
+}
+
+/// Sets the number of threads of the CPU backends; `threads = 0` is one per core.
+///
+/// # Errors
+/// When the threads cannot be started.
+pub fn start_threads(threads: usize) -> Result<()> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|error| Failure::Usage(format!("`threads = {threads}`: {error}")))
+}

@@ -1,0 +1,64 @@
+//! Why a command failed, and the exit code that says so.
+
+use std::path::PathBuf;
+
+use meta_core::Error;
+
+/// Why a command failed. Displays as one message that names file, key or value.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The library refused something.
+    #[error(transparent)]
+    Core(#[from] Error),
+    /// The library refused a setting whose origin is known.
+    #[error("{origin}: {error}")]
+    At {
+        /// Where the setting was given: `file.toml:12`, `command line`.
+        origin: String,
+        /// What is wrong with it.
+        error: Error,
+    },
+    /// A manifest that is not TOML.
+    #[error("{}:{line}: {message}", .path.display())]
+    Syntax {
+        /// The manifest.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What the parser says.
+        message: String,
+    },
+    /// The command cannot be done as it was asked for.
+    #[error("{0}")]
+    Usage(String),
+    /// Training produced something that is not a number.
+    #[error(
+        "{error}; the last good checkpoint, of iteration {saved}, is {} (lower train.lr or \
+         learner.inner_lr, or set train.clip_norm)",
+        .checkpoint.display()
+    )]
+    Diverged {
+        /// What was not a number, and when.
+        error: Error,
+        /// Iteration of the last checkpoint.
+        saved: u64,
+        /// The checkpoint.
+        checkpoint: PathBuf,
+    },
+    /// The user interrupted the command; what is done is saved.
+    #[error("{0}")]
+    Interrupted(String),
+}
+
+impl Failure {
+    /// 130 for an interruption, 2 for everything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Interrupted(_) => 130,
+            _ => 2,
+        }
+    }
+}
+
+/// Shorthand for results of a command.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;

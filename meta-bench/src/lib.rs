@@ -1,0 +1,150 @@
+//! The binary `meta` as a library: manifests, runs, evaluation and reports.
+//!
+//! A crate with learners of its own gets the whole binary by implementing [`Learners`] and calling
+//! [`main_with`] in its `main`.
+
+mod cli;
+pub mod experiment;
+pub mod failure;
+mod forecast;
+pub mod learners;
+mod list;
+pub mod manifest;
+mod progress;
+mod reference;
+pub mod report;
+mod runner;
+
+use std::{io::Write, marker::PhantomData, path::Path, process::ExitCode};
+
+use clap::Parser;
+use meta_core::{Error, backend::dispatch, data::Split, rng::Seed};
+
+use cli::{Cli, Command, ContactSheetArgs, DocsKind, ListArgs, ManifestArgs};
+use experiment::{Experiment, start_threads};
+use failure::{Failure, Result};
+pub use learners::{BuiltIn, Learners};
+use manifest::Manifest;
+use report::TestResult;
+
+/// The binary with the learners of `meta-algos`.
+pub fn main() -> ExitCode {
+    main_with::<BuiltIn>()
+}
+
+/// The binary with the learners of `L`.
+///
+/// Exit codes: 0 when done, 2 for anything that the user can put right, 130 when interrupted.
+pub fn main_with<L: Learners>() -> ExitCode {
+    let cli = Cli::parse();
+    match start_log(&cli.log).and_then(|()| execute::<L>(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn start_log(level: &str) -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(level).map_err(|error| {
+        Failure::Usage(format!(
+            "`--log {level}`: {error}; expected error, warn, info, debug, trace or a filter"
+        ))
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    Ok(())
+}
+
+fn execute<L: Learners>(command: Command) -> Result<()> {
+    match command {
+        Command::Run(args) => show(&runner::run::<L>(&args)?, args.json, args.quiet),
+        Command::Eval(args) => show(&runner::eval::<L>(&args)?, args.json, args.quiet),
+        Command::Check(args) => check::<L>(&args),
+        Command::List(args) => list::<L>(&args),
+        Command::ContactSheet(args) => contact_sheet::<L>(&args),
+        Command::Docs(args) => match args.what {
+            DocsKind::Manifest { root } => {
+                print(&reference::manifest_reference(&root, &L::entries())?)
+            }
+        },
+    }
+}
+
+/// Prints to stdout; a reader that has gone (`meta list | head -1`) is no error.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io(Path::new("stdout"), "write", error).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn show(result: &TestResult, json: bool, quiet: bool) -> Result<()> {
+    if !json {
+        return print(&result.summary());
+    }
+    if !quiet {
+        eprint!("{}", result.summary());
+    }
+    let json = serde_json::to_string(result).expect("a result serialises");
+    print(&format!("{json}\n"))
+}
+
+fn prepare<L: Learners>(args: &ManifestArgs) -> Result<Experiment> {
+    let manifest = Manifest::resolve(&args.manifest, &args.overrides, &L::entries())?;
+    start_threads(manifest.run.threads)?;
+    Experiment::prepare::<L>(manifest, args.data.as_deref())
+}
+
+fn check<L: Learners>(args: &ManifestArgs) -> Result<()> {
+    let experiment = prepare::<L>(args)?;
+    let forecast = dispatch(
+        &experiment.manifest.run.backend,
+        forecast::ForecastOf::<L> {
+            experiment: &experiment,
+            learners: PhantomData,
+        },
+    )??;
+    print(&format!(
+        "{}\n# run folder       {}\n{}",
+        experiment.manifest.to_toml(),
+        experiment.default_folder().display(),
+        forecast.lines()
+    ))
+}
+
+fn list<L: Learners>(args: &ListArgs) -> Result<()> {
+    let lists = list::lists(args.kind, &L::entries());
+    match args.json {
+        true => print(&format!("{lists}\n")),
+        false => print(&list::table(&lists)),
+    }
+}
+
+fn contact_sheet<L: Learners>(args: &ContactSheetArgs) -> Result<()> {
+    let split = Split::ALL
+        .into_iter()
+        .find(|split| split.name() == args.split)
+        .ok_or_else(|| Error::unknown("split", &args.split, Split::ALL.map(Split::name)))?;
+    let manifest = Manifest::resolve(&args.manifest, &args.overrides, &L::entries())?;
+    start_threads(manifest.run.threads)?;
+    let source = experiment::source(&manifest, args.data.as_deref())?;
+    let seed = Seed(manifest.run.seed);
+    let sheet = meta_core::data::contact_sheet(
+        source.as_ref(),
+        seed,
+        split,
+        args.classes,
+        args.items,
+        true,
+    )?;
+    sheet
+        .save(&args.out)
+        .map_err(|error| Error::io(&args.out, "write", std::io::Error::other(error)).into())
+}

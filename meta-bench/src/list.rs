@@ -1,0 +1,101 @@
+//! `meta list`: what a manifest can name.
+
+use meta_algos::LearnerEntry;
+use meta_core::{backend::backends, data::sources, nn::encoder::encoders};
+use serde_json::{Value, json};
+
+use crate::cli::ListKind;
+
+/// Attention that encoders are built from: name and summary.
+const ATTENTION: [(&str, &str); 1] = [(
+    "self",
+    "multi-head self-attention by scaled dot products, differentiable twice (encoder `attention`)",
+)];
+
+/// The lists that `kind` asks for, all for none, as one object of arrays.
+pub fn lists(kind: Option<ListKind>, learners: &[LearnerEntry]) -> Value {
+    let wanted = |list| kind.is_none_or(|kind| kind == list);
+    let mut lists = json!({});
+    if wanted(ListKind::Learners) {
+        lists["learners"] = learners
+            .iter()
+            .map(|entry| {
+                let mut row = json!(entry.info);
+                row["settings"] = entry.default_settings.clone();
+                row
+            })
+            .collect();
+    }
+    if wanted(ListKind::Encoders) {
+        lists["encoders"] = encoders()
+            .iter()
+            .map(|info| {
+                json!({
+                    "name": info.name,
+                    "summary": info.summary,
+                    "paper": info.paper,
+                    "settings": (info.default_settings)(),
+                })
+            })
+            .collect();
+    }
+    if wanted(ListKind::Attention) {
+        lists["attention"] = ATTENTION
+            .iter()
+            .map(|(name, summary)| json!({ "name": name, "summary": summary }))
+            .collect();
+    }
+    if wanted(ListKind::Data) {
+        lists["data"] = sources()
+            .iter()
+            .map(|entry| {
+                json!({
+                    "name": entry.name,
+                    "summary": entry.summary,
+                    "settings": (entry.default_config)(),
+                })
+            })
+            .collect();
+    }
+    if wanted(ListKind::Backends) {
+        lists["backends"] = backends()
+            .iter()
+            .map(|info| {
+                json!({
+                    "name": info.name,
+                    "summary": info.summary,
+                    "feature": info.feature,
+                    "compiled": info.compiled,
+                })
+            })
+            .collect();
+    }
+    lists
+}
+
+/// The same for humans.
+pub fn table(lists: &Value) -> String {
+    let mut out = String::new();
+    for (kind, rows) in lists.as_object().into_iter().flatten() {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(&format!("{kind}\n"));
+        for row in rows.as_array().into_iter().flatten() {
+            let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+            let note = match row["compiled"].as_bool() {
+                Some(false) => format!(" (not in this build; feature `{}`)", text("feature")),
+                _ => String::new(),
+            };
+            out.push_str(&format!(
+                "  {:<10} {}{note}\n",
+                text("name"),
+                text("summary")
+            ));
+            if !text("paper").is_empty() {
+                out.push_str(&format!("  {:<10} {}\n", "", text("paper")));
+            }
+        }
+    }
+    out
+}

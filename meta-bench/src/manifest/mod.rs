@@ -1,0 +1,758 @@
+//! Manifests: what a run is, as a TOML file, with the origin of every value.
+//!
+//! A manifest is resolved in three layers, each over the one before: defaults, the file, overrides
+//! (`key.path=value`). Sources, encoders and learners bring their own settings: which keys `[data]`,
+//! `[encoder]` and `[learner]` have depends on which of them is chosen.
+
+mod text;
+
+use std::{collections::BTreeMap, path::Path};
+
+use meta_algos::LearnerEntry;
+use meta_core::{
+    Error,
+    data::{EpisodeShape, Split, sources},
+    nn::encoder::encoders,
+    settings::{Settings, unknown_key},
+    train::TrainSettings,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::failure::{Failure, Result};
+pub use text::toml;
+use text::{dotted, parse, parse_value};
+
+/// Settings at the top of a manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunSettings {
+    /// Name of the run, the first part of its folder's name: letters, digits, `-`, `_`, `.`. Default:
+    /// the name of the manifest's file.
+    pub name: String,
+    /// Seed of the initial parameters and of the training episodes.
+    pub seed: u64,
+    /// Backend that computes: `flex`, `ndarray`, `wgpu` or `cuda`, where compiled in.
+    pub backend: String,
+    /// Threads of the CPU backends, 0 for one per core. Changes no result, and so is not part of the
+    /// run's identity.
+    pub threads: usize,
+}
+
+impl Default for RunSettings {
+    fn default() -> Self {
+        RunSettings {
+            name: "run".to_owned(),
+            seed: 0,
+            backend: "flex".to_owned(),
+            threads: 0,
+        }
+    }
+}
+
+/// Settings of `[data]` that every source has; the source's own follow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataSettings {
+    /// Name of the data source; `meta list data` shows them.
+    pub source: String,
+    /// Classes of a task; 1 for regression.
+    pub way: usize,
+    /// Support items of a class.
+    pub shot: usize,
+    /// Query items of a class.
+    pub query: usize,
+    /// Classes of a training task. 0: as `way`.
+    pub train_way: usize,
+    /// Support items of a class in training. 0: as `shot`.
+    pub train_shot: usize,
+    /// Query items of a class in training. 0: as `query`.
+    pub train_query: usize,
+}
+
+impl Default for DataSettings {
+    fn default() -> Self {
+        DataSettings {
+            source: "glyphs".to_owned(),
+            way: 5,
+            shot: 1,
+            query: 15,
+            train_way: 0,
+            train_shot: 0,
+            train_query: 0,
+        }
+    }
+}
+
+impl DataSettings {
+    /// Shape of the validation and test episodes.
+    pub fn test_shape(&self) -> EpisodeShape {
+        EpisodeShape::new(self.way, self.shot, self.query)
+    }
+
+    /// Shape of the training episodes.
+    pub fn train_shape(&self) -> EpisodeShape {
+        let or = |train: usize, test: usize| if train == 0 { test } else { train };
+        EpisodeShape::new(
+            or(self.train_way, self.way),
+            or(self.train_shot, self.shot),
+            or(self.train_query, self.query),
+        )
+    }
+}
+
+/// Settings of the test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TestSettings {
+    /// Frozen episodes of the test, at least 2.
+    pub episodes: usize,
+    /// Part of the source that is tested: `test` or `validation`.
+    pub split: Split,
+    /// Seed of the frozen validation and test episodes. Apart from the run's `seed`, so that runs with
+    /// other seeds are compared on the same episodes.
+    pub seed: u64,
+    /// Tasks that are evaluated at once. 0: all. Bounds memory; changes only rounding.
+    pub chunk: usize,
+}
+
+impl Default for TestSettings {
+    fn default() -> Self {
+        TestSettings {
+            episodes: 600,
+            split: Split::Test,
+            seed: 0,
+            chunk: 20,
+        }
+    }
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody gave it.
+    Default,
+    /// A manifest, and the line.
+    File {
+        /// The manifest as it was named.
+        path: String,
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// An override.
+    CommandLine,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::Default => formatter.write_str("default"),
+            Origin::File { path, line } => write!(formatter, "{path}:{line}"),
+            Origin::CommandLine => formatter.write_str("command line"),
+        }
+    }
+}
+
+/// One of a list, with its own settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chosen {
+    /// Its name.
+    pub name: String,
+    /// All its settings, an object.
+    pub settings: Value,
+}
+
+/// A resolved manifest: every key has its value and its origin.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// Settings at the top.
+    pub run: RunSettings,
+    /// Settings of `[data]` that every source has.
+    pub data: DataSettings,
+    /// The source and its own settings.
+    pub source: Chosen,
+    /// The encoder and its settings.
+    pub encoder: Chosen,
+    /// The learner and its settings.
+    pub learner: Chosen,
+    /// Settings of the outer loop.
+    pub train: TrainSettings,
+    /// Settings of the test.
+    pub test: TestSettings,
+    entries: Vec<Entry>,
+}
+
+/// A key with its value and origin.
+#[derive(Clone, Debug)]
+struct Entry {
+    section: &'static str,
+    key: String,
+    value: Value,
+    origin: Origin,
+}
+
+impl Entry {
+    fn dotted(&self) -> String {
+        dotted(self.section, &self.key)
+    }
+}
+
+/// Sections of a manifest in their order; the empty one is the top.
+const SECTIONS: [&str; 6] = ["", "data", "encoder", "learner", "train", "test"];
+
+/// Keys that change no result: `name` is a label, and the others say where and how fast. What lies at
+/// `data.path` enters the identity by its content.
+const NOT_IDENTITY: [&str; 4] = ["name", "threads", "data.path", "data.cache_dir"];
+
+struct Layer {
+    section: String,
+    key: String,
+    value: Value,
+    origin: Origin,
+}
+
+impl Manifest {
+    /// Reads the manifest at `path` and resolves it with `overrides` (`key.path=value`).
+    ///
+    /// # Errors
+    /// A manifest that cannot be read or is not TOML; a key that does not exist, with the nearest one;
+    /// a value of the wrong type; a source, encoder or learner that does not exist. Each names file
+    /// and line, or the command line.
+    pub fn resolve(path: &Path, overrides: &[String], learners: &[LearnerEntry]) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Error::io(path, "read the manifest", error))?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        Self::resolve_text(path, &text, &stem, overrides, learners)
+    }
+
+    fn resolve_text(
+        path: &Path,
+        text: &str,
+        stem: &str,
+        overrides: &[String],
+        learners: &[LearnerEntry],
+    ) -> Result<Self> {
+        let mut layers: Vec<Layer> = parse(path, text)?
+            .into_iter()
+            .map(|given| Layer {
+                section: given.section,
+                key: given.key,
+                value: given.value,
+                origin: Origin::File {
+                    path: path.display().to_string(),
+                    line: given.line,
+                },
+            })
+            .collect();
+        for text in overrides {
+            layers.push(parse_override(text)?);
+        }
+        let mut entries = default_entries(&layers, stem, learners)?;
+        for layer in layers {
+            apply(&mut entries, layer)?;
+        }
+        Self::from_entries(entries)
+    }
+
+    /// The same manifest with `overrides` on top.
+    ///
+    /// # Errors
+    /// As [`Manifest::resolve`].
+    pub fn with_overrides(&self, overrides: &[String]) -> Result<Self> {
+        let mut entries = self.entries.clone();
+        for text in overrides {
+            apply(&mut entries, parse_override(text)?)?;
+        }
+        Self::from_entries(entries)
+    }
+
+    fn from_entries(entries: Vec<Entry>) -> Result<Self> {
+        let object = |section: &str, keep: &dyn Fn(&str) -> bool| {
+            let map: Map<String, Value> = entries
+                .iter()
+                .filter(|entry| entry.section == section && keep(&entry.key))
+                .map(|entry| (entry.key.clone(), entry.value.clone()))
+                .collect();
+            Value::Object(map)
+        };
+        let all = |_: &str| true;
+        let chosen = |section: &str, name_key: &str, keep: &dyn Fn(&str) -> bool| {
+            let name = entries
+                .iter()
+                .find(|entry| entry.section == section && entry.key == name_key)
+                .and_then(|entry| entry.value.as_str())
+                .unwrap_or_default();
+            Chosen {
+                name: name.to_owned(),
+                settings: object(section, keep),
+            }
+        };
+        let common = DataSettings::defaults();
+        let is_common = |key: &str| common.get(key).is_some();
+        let at = |error| locate(&entries, error);
+        let run = RunSettings::from_value("", &object("", &all)).map_err(|error| {
+            // The top has no section: `.seed` is `seed`.
+            at(match error {
+                Error::Setting {
+                    key,
+                    value,
+                    expected,
+                } => Error::setting(key.trim_start_matches('.'), value, expected),
+                other => other,
+            })
+        })?;
+        let valid =
+            |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+        if run.name.is_empty() || run.name.starts_with('.') || !run.name.chars().all(valid) {
+            return Err(at(Error::setting(
+                "name",
+                &run.name,
+                "expected letters, digits, `-`, `_` and `.`, not starting with `.`",
+            )));
+        }
+        let data = DataSettings::from_value("data", &object("data", &is_common)).map_err(at)?;
+        let train = TrainSettings::from_value("train", &object("train", &all)).map_err(at)?;
+        let test = TestSettings::from_value("test", &object("test", &all)).map_err(at)?;
+        train.check().map_err(at)?;
+        if test.episodes < 2 {
+            return Err(at(Error::setting(
+                "test.episodes",
+                test.episodes,
+                "must be at least 2 (an interval needs two)",
+            )));
+        }
+        Ok(Manifest {
+            run,
+            data,
+            source: chosen("data", "source", &|key| !is_common(key)),
+            encoder: chosen("encoder", "name", &|key| key != "name"),
+            learner: chosen("learner", "name", &|key| key != "name"),
+            train,
+            test,
+            entries,
+        })
+    }
+
+    /// Adds to `error` where the setting at fault was given.
+    pub fn locate(&self, error: Error) -> Failure {
+        locate(&self.entries, error)
+    }
+
+    /// Hash of everything that results depend on, the identity of a run: the values, and the content
+    /// of the data ([`meta_core::data::Source::content_hash`]).
+    pub fn hash(&self, data_content: &str) -> String {
+        let lines: BTreeMap<String, String> = self
+            .identity()
+            .map(|entry| (entry.dotted(), entry.value.to_string()))
+            .collect();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("manifest 1\n{data_content}\n").as_bytes());
+        for (key, value) in lines {
+            hasher.update(format!("{key}={value}\n").as_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    fn identity(&self) -> impl Iterator<Item = &Entry> {
+        self.entries
+            .iter()
+            .filter(|entry| !NOT_IDENTITY.contains(&entry.dotted().as_str()))
+    }
+
+    /// The first value that results depend on and that is another one in `other`, which is the
+    /// [`Manifest::values`] of a manifest: key, value here, value there.
+    pub fn first_difference_from(&self, other: &Value) -> Option<(String, String, String)> {
+        let shown = |value: &Value| toml(value).unwrap_or_else(|| "nothing".to_owned());
+        self.identity().find_map(|entry| {
+            let there = match entry.section {
+                "" => &other[&entry.key],
+                section => &other[section][&entry.key],
+            };
+            let differs = *there != entry.value;
+            differs.then(|| (entry.dotted(), shown(&entry.value), shown(there)))
+        })
+    }
+
+    /// The value at `key` (`learner.inner_lr`), where there is one.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.entries
+            .iter()
+            .find(|entry| entry.dotted() == key)
+            .map(|entry| &entry.value)
+    }
+
+    /// All values, as one object of objects.
+    pub fn values(&self) -> Value {
+        let mut root = json!({});
+        for entry in &self.entries {
+            match entry.section {
+                "" => root[&entry.key] = entry.value.clone(),
+                section => root[section][&entry.key] = entry.value.clone(),
+            }
+        }
+        root
+    }
+
+    /// The origin of every value, by dotted key.
+    pub fn origins(&self) -> BTreeMap<String, String> {
+        self.entries
+            .iter()
+            .map(|entry| (entry.dotted(), entry.origin.to_string()))
+            .collect()
+    }
+
+    /// The resolved manifest as TOML, with the origin of every value as a comment.
+    pub fn to_toml(&self) -> String {
+        let mut out = String::new();
+        for section in SECTIONS {
+            if !section.is_empty() {
+                out.push_str(&format!("\n[{section}]\n"));
+            }
+            let lines: Vec<(String, &Origin)> = self
+                .entries
+                .iter()
+                .filter(|entry| entry.section == section)
+                .map(|entry| {
+                    let line = match toml(&entry.value) {
+                        Some(value) => format!("{} = {value}", entry.key),
+                        None => format!("# {} is not set", entry.key),
+                    };
+                    (line, &entry.origin)
+                })
+                .collect();
+            let width = lines
+                .iter()
+                .map(|(line, _)| line.chars().count())
+                .filter(|&width| width <= 40)
+                .max()
+                .unwrap_or(0);
+            for (line, origin) in lines {
+                let space = " ".repeat(width.saturating_sub(line.chars().count()));
+                out.push_str(&format!("{line}{space}  # {origin}\n"));
+            }
+        }
+        out
+    }
+}
+
+/// The origin of the setting that `error` is about, if somebody gave it, in front of the error.
+fn locate(entries: &[Entry], error: Error) -> Failure {
+    let key = match &error {
+        Error::Setting { key, .. } => key.clone(),
+        Error::Backend { .. } => "backend".to_owned(),
+        Error::Unknown { kind, .. } => match *kind {
+            "backend" => "backend".to_owned(),
+            "encoder" | "learner" => format!("{kind}.name"),
+            _ => return Failure::Core(error),
+        },
+        _ => return Failure::Core(error),
+    };
+    match entries.iter().find(|entry| entry.dotted() == key) {
+        Some(entry) if entry.origin != Origin::Default => Failure::At {
+            origin: entry.origin.to_string(),
+            error,
+        },
+        _ => Failure::Core(error),
+    }
+}
+
+fn parse_override(text: &str) -> Result<Layer> {
+    let Some((path, value)) = text.split_once('=') else {
+        return Err(Failure::Usage(format!(
+            "`{text}`: expected an override of the form key.path=value, such as train.lr=0.01"
+        )));
+    };
+    let path = path.trim();
+    let (section, key) = path.split_once('.').unwrap_or(("", path));
+    Ok(Layer {
+        section: section.to_owned(),
+        key: key.to_owned(),
+        value: parse_value(path, value.trim())?,
+        origin: Origin::CommandLine,
+    })
+}
+
+/// The name that the last layer gives at `section.key`, else `default`; it must be in `known`.
+fn choose<'a>(
+    layers: &[Layer],
+    section: &str,
+    key: &str,
+    kind: &'static str,
+    default: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> Result<String> {
+    let given = layers
+        .iter()
+        .rev()
+        .find(|layer| layer.section == section && layer.key == key);
+    let Some(layer) = given else {
+        return Ok(default.to_owned());
+    };
+    let at = |error| Failure::At {
+        origin: layer.origin.to_string(),
+        error,
+    };
+    let name = layer.value.as_str().ok_or_else(|| {
+        at(Error::setting(
+            dotted(section, key),
+            &layer.value,
+            format!("expected the name of a {kind}, a string"),
+        ))
+    })?;
+    match known.clone().any(|candidate| candidate == name) {
+        true => Ok(name.to_owned()),
+        false => Err(at(Error::unknown(kind, name, known))),
+    }
+}
+
+/// Every key that a manifest with these choices has, with its default.
+fn default_entries(layers: &[Layer], stem: &str, learners: &[LearnerEntry]) -> Result<Vec<Entry>> {
+    let source_names = sources().iter().map(|entry| entry.name);
+    let encoder_names = encoders().iter().map(|info| info.name);
+    let learner_names = learners.iter().map(|entry| entry.info.name);
+    let source = choose(
+        layers,
+        "data",
+        "source",
+        "data source",
+        "glyphs",
+        source_names,
+    )?;
+    let encoder = choose(layers, "encoder", "name", "encoder", "conv4", encoder_names)?;
+    let learner = choose(
+        layers,
+        "learner",
+        "name",
+        "learner",
+        "protonet",
+        learner_names,
+    )?;
+    let named = |name: &str| json!({ "name": name });
+    let source_defaults = sources()
+        .iter()
+        .find(|entry| entry.name == source)
+        .map_or(Value::Null, |entry| (entry.default_config)());
+    let encoder_defaults = encoders()
+        .iter()
+        .find(|info| info.name == encoder)
+        .map_or(Value::Null, |info| (info.default_settings)());
+    let learner_defaults = learners
+        .iter()
+        .find(|entry| entry.info.name == learner)
+        .map_or(Value::Null, |entry| entry.default_settings.clone());
+    let run = RunSettings {
+        name: stem.to_owned(),
+        ..RunSettings::default()
+    };
+    let data = DataSettings {
+        source,
+        ..DataSettings::default()
+    };
+    let value = |settings: Result<Value, serde_json::Error>| settings.unwrap_or_default();
+    let groups: [(&'static str, Value); 9] = [
+        ("", value(serde_json::to_value(run))),
+        ("data", value(serde_json::to_value(data))),
+        ("data", source_defaults),
+        ("encoder", named(&encoder)),
+        ("encoder", encoder_defaults),
+        ("learner", named(&learner)),
+        ("learner", learner_defaults),
+        ("train", TrainSettings::defaults()),
+        ("test", TestSettings::defaults()),
+    ];
+    let mut entries: Vec<Entry> = Vec::new();
+    for (section, defaults) in groups {
+        let mut defaults: Vec<(&String, &Value)> =
+            defaults.as_object().into_iter().flatten().collect();
+        // The choice first: what else there is depends on it.
+        defaults.sort_by_key(|(key, _)| !["name", "source"].contains(&key.as_str()));
+        for (key, value) in defaults {
+            // A choice's own setting never hides one that all have.
+            let known = |entry: &Entry| entry.section == section && entry.key == *key;
+            if !entries.iter().any(known) {
+                entries.push(Entry {
+                    section,
+                    key: key.clone(),
+                    value: value.clone(),
+                    origin: Origin::Default,
+                });
+            }
+        }
+    }
+    Ok(entries)
+}
+
+fn apply(entries: &mut [Entry], layer: Layer) -> Result<()> {
+    let Layer {
+        section,
+        key,
+        value,
+        origin,
+    } = layer;
+    if key.is_empty() && SECTIONS.contains(&section.as_str()) {
+        return Ok(()); // An empty section.
+    }
+    let found = entries
+        .iter_mut()
+        .find(|entry| entry.section == section && entry.key == key);
+    let Some(entry) = found else {
+        return Err(Failure::At {
+            origin: origin.to_string(),
+            error: unknown(entries, &section, &key, &value),
+        });
+    };
+    entry.value = match (&entry.value, value) {
+        // `lr = 1` and `lr = 1.0` are the same setting, with the same hash.
+        (Value::Number(default), Value::Number(given)) if default.is_f64() && !given.is_f64() => {
+            given.as_f64().map_or(Value::Null, |float| json!(float))
+        }
+        (_, value) => value,
+    };
+    entry.origin = origin;
+    Ok(())
+}
+
+/// What is wrong with a key that no entry has.
+fn unknown(entries: &[Entry], section: &str, key: &str, value: &Value) -> Error {
+    let keys = |section: &'static str| {
+        entries
+            .iter()
+            .filter(move |entry| entry.section == section)
+            .map(|entry| entry.key.as_str())
+    };
+    match SECTIONS.into_iter().find(|known| *known == section) {
+        Some("") if SECTIONS.contains(&key) => {
+            Error::setting(key, value, format!("expected a table, [{key}]"))
+        }
+        Some("") => unknown_key("", key, keys("").chain(SECTIONS.into_iter().skip(1))),
+        Some(section) => unknown_key(section, key, keys(section)),
+        None => {
+            // A misspelt section, or a table where a top-level key was meant.
+            let known = SECTIONS.into_iter().skip(1);
+            match keys("").any(|top| top == section) {
+                true => Error::setting(section, format!("[{section}]"), "expected a value"),
+                false => Error::unknown("section", section, known),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(text: &str, overrides: &[&str]) -> Result<Manifest> {
+        let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
+        Manifest::resolve_text(
+            Path::new("m.toml"),
+            text,
+            "m",
+            &overrides,
+            &meta_algos::learners(),
+        )
+    }
+
+    #[test]
+    fn an_empty_manifest_is_the_defaults() {
+        let manifest = resolve("", &[]).unwrap();
+        assert_eq!(manifest.run.name, "m");
+        assert_eq!(manifest.train, TrainSettings::default());
+        assert_eq!(manifest.learner.name, "protonet");
+        assert!(
+            manifest
+                .origins()
+                .values()
+                .all(|origin| origin == "default")
+        );
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file_over_the_defaults() {
+        let text = "seed = 3\n[train]\nlr = 1\nmeta_batch = 2\n";
+        let manifest = resolve(text, &["train.meta_batch=8"]).unwrap();
+        assert_eq!((manifest.run.seed, manifest.train.meta_batch), (3, 8));
+        assert_eq!(manifest.train.lr, 1.0);
+        let origins = manifest.origins();
+        assert_eq!(origins["seed"], "m.toml:1");
+        assert_eq!(origins["train.lr"], "m.toml:3");
+        assert_eq!(origins["train.meta_batch"], "command line");
+        assert_eq!(origins["train.iterations"], "default");
+    }
+
+    #[test]
+    fn a_resolved_manifest_reads_back_as_itself() {
+        let manifest = resolve("[train]\nlr = 0.5\n", &["learner.name=maml"]).unwrap();
+        let again = resolve(&manifest.to_toml(), &[]).unwrap();
+        assert_eq!(again.values(), manifest.values());
+        assert_eq!(again.hash("data"), manifest.hash("data"));
+        assert_ne!(again.hash("data"), manifest.hash("other data"));
+        assert_eq!(again.first_difference_from(&manifest.values()), None);
+    }
+
+    #[test]
+    fn the_hash_is_of_what_results_depend_on() {
+        let hash = |overrides: &[&str]| resolve("", overrides).unwrap().hash("data");
+        let base = hash(&[]);
+        assert_eq!(base, hash(&["threads=2", "name=other"]));
+        assert_eq!(base, hash(&["train.lr=0.001"]));
+        assert_ne!(base, hash(&["seed=1"]));
+        assert_ne!(base, hash(&["train.lr=0.002"]));
+        let other = resolve("", &["train.lr=0.002"]).unwrap();
+        assert_eq!(
+            resolve("", &[])
+                .unwrap()
+                .first_difference_from(&other.values()),
+            Some(("train.lr".into(), "0.001".into(), "0.002".into()))
+        );
+    }
+
+    #[test]
+    fn mistakes_name_file_line_key_and_what_was_expected() {
+        for (text, parts) in [
+            ("sed = 1", ["m.toml:1", "`sed`", "did you mean `seed`"]),
+            (
+                "\n[data]\nwey = 5",
+                ["m.toml:3", "`data.wey`", "did you mean `way`"],
+            ),
+            (
+                "[dta]\nway = 5",
+                ["m.toml:2", "section `dta`", "did you mean `data`"],
+            ),
+            (
+                "[train]\niterations = 'many'",
+                ["m.toml:2", "train.iterations", "u64"],
+            ),
+            ("[train]\nlr = -1", ["m.toml:2", "train.lr", "above 0"]),
+            ("data = 5", ["m.toml:1", "`data = 5`", "expected a table"]),
+            ("[trian]", ["m.toml:1", "section `trian`", "`train`"]),
+            ("[seed]\nx = 1", ["m.toml:2", "`seed", "expected a value"]),
+            (
+                "[learner]\nname = 'mamml'",
+                ["m.toml:2", "learner `mamml`", "`maml`"],
+            ),
+            (
+                "[encoder]\nname = 4",
+                ["m.toml:2", "encoder.name", "a string"],
+            ),
+            ("seed = 'x'", ["m.toml:1", "`seed = ", "u64"]),
+            ("name = '../x'", ["m.toml:1", "../x", "letters"]),
+        ] {
+            let message = resolve(text, &[]).unwrap_err().to_string();
+            for part in parts {
+                assert!(message.contains(part), "{text:?}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn mistakes_on_the_command_line_say_so() {
+        for (given, part) in [
+            ("train.lr", "key.path=value"),
+            ("train.lrr=1", "did you mean `lr`"),
+            ("train.lr=fast", "f64"),
+        ] {
+            let message = resolve("", &[given]).unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Live progress on a terminal, plain lines where stderr is a file or a pipe.
+
+use std::{
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use meta_core::{
+    eval::Metric,
+    stats::Interval,
+    train::{IterationRecord, ValidationRecord},
+};
+
+/// Time between two plain lines about iterations.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+enum Output {
+    Bar(ProgressBar),
+    Lines { last: Option<Instant> },
+    Quiet,
+}
+
+/// Progress of a training and its test.
+pub struct Progress {
+    output: Output,
+    metric: Metric,
+    iterations: u64,
+    meta_batch: usize,
+    /// Where this session started, and when.
+    started: (u64, Instant),
+    iteration: u64,
+    loss: f64,
+    validation: Option<Interval>,
+}
+
+impl Progress {
+    /// Progress towards `iterations`, from `iteration` on.
+    pub fn new(
+        quiet: bool,
+        metric: Metric,
+        iteration: u64,
+        iterations: u64,
+        meta_batch: usize,
+    ) -> Self {
+        let output = if quiet {
+            Output::Quiet
+        } else if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::with_draw_target(
+                Some(iterations),
+                ProgressDrawTarget::stderr_with_hz(5),
+            );
+            bar.set_style(style("{bar:24} {pos}/{len}  {msg}  {elapsed}, {eta} left"));
+            bar.set_position(iteration);
+            bar.reset_eta();
+            Output::Bar(bar)
+        } else {
+            Output::Lines { last: None }
+        };
+        Progress {
+            output,
+            metric,
+            iterations,
+            meta_batch,
+            started: (iteration, Instant::now()),
+            iteration,
+            loss: f64::NAN,
+            validation: None,
+        }
+    }
+
+    /// An iteration is done.
+    pub fn tick(&mut self, iteration: u64) {
+        self.iteration = iteration;
+        if let Output::Bar(bar) = &self.output {
+            bar.set_position(iteration);
+        }
+    }
+
+    /// An iteration is logged.
+    pub fn iteration(&mut self, record: &IterationRecord) {
+        self.loss = record.loss;
+        let due = match &self.output {
+            Output::Lines { last } => last.is_none_or(|last| last.elapsed() >= LINE_EVERY),
+            _ => true,
+        };
+        if due {
+            self.show();
+        }
+    }
+
+    /// A validation is done.
+    pub fn validation(&mut self, record: &ValidationRecord) {
+        self.validation = Some(record.score);
+        self.show();
+    }
+
+    /// A sentence of its own.
+    pub fn say(&self, text: &str) {
+        match &self.output {
+            Output::Bar(bar) => bar.println(text),
+            Output::Lines { .. } => eprintln!("{text}"),
+            Output::Quiet => {}
+        }
+    }
+
+    /// Training is over; the test starts.
+    pub fn start_test(&mut self, episodes: usize) {
+        match &self.output {
+            Output::Bar(bar) => {
+                bar.reset();
+                bar.set_length(episodes as u64);
+                bar.set_style(style("{bar:24} {pos}/{len} test episodes, {eta} left"));
+            }
+            Output::Lines { .. } => eprintln!("testing on {episodes} episodes"),
+            Output::Quiet => {}
+        }
+    }
+
+    /// So many test episodes are done.
+    pub fn test(&self, done: usize) {
+        if let Output::Bar(bar) = &self.output {
+            bar.set_position(done as u64);
+        }
+    }
+
+    /// Nothing more to come.
+    pub fn finish(&self) {
+        if let Output::Bar(bar) = &self.output {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn show(&mut self) {
+        let done = self.iteration - self.started.0;
+        let seconds = self.started.1.elapsed().as_secs_f64();
+        let mut text = format!("loss {:.4}", self.loss);
+        if let Some(score) = self.validation {
+            text.push_str(&format!(" · validation {}", score_text(self.metric, score)));
+        }
+        let tasks = done as f64 * self.meta_batch as f64;
+        text.push_str(&format!(" · {:.0} tasks/s", tasks / seconds.max(1e-9)));
+        match &mut self.output {
+            Output::Bar(bar) => bar.set_message(text),
+            Output::Lines { last } => {
+                *last = Some(Instant::now());
+                let left = (self.iterations - self.iteration) as f64 * seconds / done.max(1) as f64;
+                eprintln!(
+                    "iteration {}/{} · {text} · {} left",
+                    self.iteration,
+                    self.iterations,
+                    duration_text(left)
+                );
+            }
+            Output::Quiet => {}
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// A score for humans: per cent for an accuracy, as it is for an error.
+pub fn score_text(metric: Metric, score: Interval) -> String {
+    match metric {
+        Metric::Accuracy => format!("{:.2} %", score.scaled(100.0)),
+        Metric::MeanSquaredError => format!("{score:.4}"),
+    }
+}
+
+/// Seconds for humans.
+pub fn duration_text(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_scores_read_well() {
+        assert_eq!(duration_text(59.2), "59 s");
+        assert_eq!(duration_text(61.0), "1 min 1 s");
+        assert_eq!(duration_text(7260.0), "2 h 1 min");
+        let score = Interval::t95(&[0.96, 0.98, 0.97]);
+        assert_eq!(score_text(Metric::Accuracy, score), "97.00 ± 2.48 %");
+    }
+}

@@ -1,0 +1,232 @@
+//! Results: one JSON object for scripts, a summary for humans.
+
+use std::path::Path;
+
+use meta_core::{
+    data::Split,
+    eval::{Evaluation, Metric},
+    stats::{Interval, IntervalMethod},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    experiment::Experiment,
+    progress::{duration_text, score_text},
+};
+
+/// JSON writes what is not a number as `null`.
+fn null_is_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// The score after an adaptation step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepScore {
+    /// Adaptation steps taken; 0 is before adaptation.
+    pub step: usize,
+    /// Mean over episodes.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub mean: f64,
+    /// Half of the 95 % interval's width.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub ci95: f64,
+}
+
+/// The result of a test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TestResult {
+    /// Name of the run.
+    pub name: String,
+    /// Identity of the run.
+    pub hash: String,
+    /// The run folder.
+    pub run_dir: String,
+    /// Learner.
+    pub learner: String,
+    /// Encoder.
+    pub encoder: String,
+    /// Data source.
+    pub source: String,
+    /// Part of the source that was tested.
+    pub split: Split,
+    /// Classes of a test task.
+    pub way: usize,
+    /// Support items of a class.
+    pub shot: usize,
+    /// Query items of a class.
+    pub query: usize,
+    /// What `mean` is: `accuracy` or `mean_squared_error`.
+    pub metric: Metric,
+    /// Mean over the test episodes.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub mean: f64,
+    /// Half of the 95 % interval's width: the result is `mean ± ci95`.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub ci95: f64,
+    /// How the interval was computed, over episodes: `t` is Student's.
+    pub method: IntervalMethod,
+    /// Test episodes.
+    pub episodes: usize,
+    /// Hash of the set of test episodes: equal hashes, equal episodes.
+    pub episode_set: String,
+    /// Mean query loss.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub loss: f64,
+    /// The score after each adaptation step, from before adaptation on; empty for a learner that does
+    /// not adapt by steps.
+    pub by_step: Vec<StepScore>,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Seed of the test episodes.
+    pub test_seed: u64,
+    /// Backend.
+    pub backend: String,
+    /// Trainable parameters.
+    pub parameters: usize,
+    /// Iterations trained.
+    pub iterations: u64,
+    /// Why training ended: `finished` or `patience`.
+    pub ending: String,
+    /// The iteration whose parameters were tested.
+    pub best_iteration: u64,
+    /// Their validation value, by which they were chosen.
+    pub best_value: Option<f64>,
+    /// Seconds of training, validation included.
+    pub train_seconds: f64,
+    /// Seconds of the test.
+    pub test_seconds: f64,
+}
+
+/// What a result knows of the training before the test.
+pub struct Trained {
+    /// Trainable parameters.
+    pub parameters: usize,
+    /// Iterations trained.
+    pub iterations: u64,
+    /// Why training ended.
+    pub ending: String,
+    /// The iteration whose parameters were tested.
+    pub best_iteration: u64,
+    /// Their validation value.
+    pub best_value: Option<f64>,
+    /// Seconds of training.
+    pub train_seconds: f64,
+}
+
+impl TestResult {
+    /// The result of testing `experiment`, whose run lies at `run_dir`.
+    pub fn new(
+        experiment: &Experiment,
+        hash: String,
+        run_dir: &Path,
+        trained: Trained,
+        evaluation: &Evaluation,
+        test_seconds: f64,
+    ) -> Self {
+        let manifest = &experiment.manifest;
+        let score = evaluation.score();
+        let steps = evaluation.by_step();
+        let by_step = match steps.len() {
+            1 => Vec::new(),
+            _ => steps
+                .iter()
+                .enumerate()
+                .map(|(step, score)| StepScore {
+                    step,
+                    mean: score.mean,
+                    ci95: score.half_width,
+                })
+                .collect(),
+        };
+        TestResult {
+            name: manifest.run.name.clone(),
+            hash,
+            run_dir: run_dir.display().to_string(),
+            learner: manifest.learner.name.clone(),
+            encoder: manifest.encoder.name.clone(),
+            source: manifest.source.name.clone(),
+            split: manifest.test.split,
+            way: manifest.data.way,
+            shot: manifest.data.shot,
+            query: manifest.data.query,
+            metric: evaluation.metric,
+            mean: score.mean,
+            ci95: score.half_width,
+            method: score.method,
+            episodes: score.n,
+            episode_set: experiment.test_episodes().hash(),
+            loss: evaluation.loss().mean,
+            by_step,
+            seed: manifest.run.seed,
+            test_seed: manifest.test.seed,
+            backend: manifest.run.backend.clone(),
+            parameters: trained.parameters,
+            iterations: trained.iterations,
+            ending: trained.ending,
+            best_iteration: trained.best_iteration,
+            best_value: trained.best_value,
+            train_seconds: trained.train_seconds,
+            test_seconds,
+        }
+    }
+
+    fn interval(&self, mean: f64, half_width: f64) -> Interval {
+        Interval {
+            mean,
+            half_width,
+            level: 0.95,
+            method: self.method,
+            n: self.episodes,
+        }
+    }
+
+    /// The summary for humans.
+    pub fn summary(&self) -> String {
+        let shown = |mean: f64, half: f64| score_text(self.metric, self.interval(mean, half));
+        let metric = self.metric.name().replace('_', " ");
+        let tasks = match self.metric {
+            Metric::Accuracy => format!("{}-way {}-shot", self.way, self.shot),
+            Metric::MeanSquaredError => format!("{}-shot regression", self.shot),
+        };
+        let mut out = format!(
+            "{} with {} on {}, {tasks}, {} split\n\n",
+            self.learner, self.encoder, self.source, self.split
+        );
+        for step in &self.by_step {
+            let label = match step.step {
+                0 => "before adaptation".to_owned(),
+                1 => "after 1 step".to_owned(),
+                steps => format!("after {steps} steps"),
+            };
+            out.push_str(&format!("  {label:<18} {}\n", shown(step.mean, step.ci95)));
+        }
+        if !self.by_step.is_empty() {
+            out.push('\n');
+        }
+        let label = format!("test {metric}");
+        out.push_str(&format!(
+            "  {label:<18} {}   (95 % interval, {}, {} episodes)\n",
+            shown(self.mean, self.ci95),
+            self.method,
+            self.episodes
+        ));
+        let chosen = match (self.best_value, self.metric) {
+            (Some(value), _) => format!(", best validation {value:.4}"),
+            (None, _) => String::new(),
+        };
+        out.push_str(&format!(
+            "  parameters of iteration {} of {}{chosen}\n",
+            self.best_iteration, self.iterations
+        ));
+        out.push_str(&format!(
+            "  seed {}, backend {}, {} parameters, trained in {}, tested in {}\n",
+            self.seed,
+            self.backend,
+            self.parameters,
+            duration_text(self.train_seconds),
+            duration_text(self.test_seconds)
+        ));
+        out.push_str(&format!("  {}\n", self.run_dir));
+        out
+    }
+}

@@ -1,0 +1,509 @@
+//! Runs: from a checked experiment to a folder with a result.
+
+pub mod folder;
+mod journal;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use meta_core::{
+    Error,
+    backend::{WithBackend, dispatch},
+    checkpoint,
+    eval::{Metric, evaluate},
+    learner::Learner,
+    primitives::Primitives,
+    train::{Ending, TrainState, Trainer, parameters_like},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{EvalArgs, RunArgs},
+    experiment::{Experiment, start_threads},
+    failure::{Failure, Result},
+    learners::Learners,
+    manifest::Manifest,
+    progress::Progress,
+    report::{TestResult, Trained},
+};
+use folder::{Found, RunFolder, inspect, json_bytes, read_json};
+use journal::{Extra, Journal, first_checkpoint};
+
+/// The release of Burn that this binary is built on (pinned in the workspace).
+pub const BURN_VERSION: &str = "0.21.0";
+
+/// Set by Ctrl-C: training saves its state and stops.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Ctrl-C asks to stop; a second one stops at once, which loses nothing that was saved.
+fn listen_for_interrupt() -> Result<()> {
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })
+    .map_err(|error| Failure::Usage(format!("cannot listen for Ctrl-C: {error}")))
+}
+
+/// `meta run`: trains and tests, or continues, or shows the result of a run that is finished.
+///
+/// # Errors
+/// Whatever is wrong with manifest, data, folder or training.
+pub fn run<L: Learners>(args: &RunArgs) -> Result<TestResult> {
+    let manifest = Manifest::resolve(
+        &args.manifest.manifest,
+        &args.manifest.overrides,
+        &L::entries(),
+    )?;
+    start_threads(manifest.run.threads)?;
+    let experiment = Experiment::prepare::<L>(manifest, args.manifest.data.as_deref())?;
+    let path = args
+        .dir
+        .clone()
+        .unwrap_or_else(|| experiment.default_folder());
+    let hash = experiment.hash();
+    let locked = match inspect(&path)? {
+        Found::Nothing => None,
+        Found::Finished => {
+            same_run(&path, &experiment, &hash)?;
+            if !args.quiet {
+                eprintln!("{}: this run is finished; its result:", path.display());
+            }
+            return read_result(&path);
+        }
+        Found::Unfinished => {
+            let folder = RunFolder::open(&path)?;
+            same_run(&path, &experiment, &hash)?;
+            if !args.resume {
+                return Err(Failure::Usage(format!(
+                    "{}: this run was started and is not finished; continue it with --resume, or \
+                     remove the folder to start anew",
+                    path.display()
+                )));
+            }
+            Some(folder)
+        }
+    };
+    listen_for_interrupt()?;
+    let backend = experiment.manifest.run.backend.clone();
+    dispatch(
+        &backend,
+        Session::<L> {
+            experiment,
+            hash,
+            path,
+            locked,
+            quiet: args.quiet,
+            learners: std::marker::PhantomData,
+        },
+    )?
+}
+
+fn read_result(path: &Path) -> Result<TestResult> {
+    let path = path.join(folder::RESULT);
+    serde_json::from_value(read_json(&path)?)
+        .map_err(|error| Failure::Usage(format!("{}: not a result: {error}", path.display())))
+}
+
+/// Checks that the run at `path` is the one of `experiment`.
+fn same_run(path: &Path, experiment: &Experiment, hash: &str) -> Result<()> {
+    let record = read_json(&path.join(folder::RECORD))?;
+    if record["hash"] == json!(hash) {
+        return Ok(());
+    }
+    let before: Value = record["manifest"].clone();
+    let difference = experiment
+        .manifest
+        .first_difference_from(&before)
+        .map_or_else(
+            || "the data has another content".to_owned(),
+            |(key, here, there)| format!("`{key}` is {there} there and {here} here"),
+        );
+    Err(Failure::Usage(format!(
+        "{}: holds another run: {difference}; expected the run {}",
+        path.display(),
+        &hash[..12]
+    )))
+}
+
+/// A run on a backend whose name is known only now.
+struct Session<L> {
+    experiment: Experiment,
+    hash: String,
+    path: PathBuf,
+    locked: Option<RunFolder>,
+    quiet: bool,
+    learners: std::marker::PhantomData<L>,
+}
+
+impl<L: Learners> WithBackend for Session<L> {
+    type Output = Result<TestResult>;
+
+    fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
+        let experiment = &self.experiment;
+        let manifest = &experiment.manifest;
+        let mut learner = build::<L, B>(experiment, &device)?;
+        let parameters = learner.parameters();
+        let folder = match self.locked {
+            Some(folder) => folder,
+            None => {
+                let first = first_checkpoint(&self.hash, &parameters, &manifest.train);
+                let record = record::<B>(experiment, &self.hash, &parameters, &device);
+                let checkpoint_path = self.path.join(folder::CHECKPOINT);
+                RunFolder::create(
+                    &self.path,
+                    &[
+                        (folder::MANIFEST, manifest.to_toml().into_bytes()),
+                        (folder::RECORD, json_bytes(&record)),
+                        (
+                            folder::CHECKPOINT,
+                            checkpoint::encode(&checkpoint_path, &first)?,
+                        ),
+                        (folder::METRICS, Vec::new()),
+                        (folder::TIMING, Vec::new()),
+                    ],
+                )?
+            }
+        };
+        let path = folder.file(folder::CHECKPOINT);
+        let (restored, state, extra) = TrainState::from_checkpoint(
+            &path,
+            checkpoint::read(&path)?,
+            &parameters,
+            &manifest.train,
+            &device,
+        )?;
+        let extra: Extra = serde_json::from_value(extra).map_err(|error| {
+            Error::checkpoint(&path, format!("has no record of a run: {error}"))
+        })?;
+        if extra.hash != self.hash {
+            return Err(Error::checkpoint(
+                &path,
+                format!(
+                    "belongs to run {}, expected run {}",
+                    extra.hash.get(..12).unwrap_or_default(),
+                    &self.hash[..12]
+                ),
+            )
+            .into());
+        }
+        learner.set_parameters(restored);
+        let progress = Progress::new(
+            self.quiet,
+            Metric::of(experiment.spec.task),
+            state.iteration,
+            manifest.train.iterations,
+            manifest.train.meta_batch,
+        );
+        match state.iteration {
+            0 => progress.say(&format!("run folder {}", folder.path().display())),
+            iteration => progress.say(&format!(
+                "continuing {} from iteration {iteration}",
+                folder.path().display()
+            )),
+        }
+        let mut journal = Journal::open(
+            &folder,
+            &extra,
+            state.iteration,
+            &manifest.train,
+            progress,
+            &STOP,
+        )?;
+        let trainer = Trainer {
+            source: experiment.source.clone(),
+            spec: experiment.spec,
+            settings: manifest.train.clone(),
+            seed: experiment.seed(),
+            validation_seed: experiment.frozen_seed(),
+            validation_chunk: manifest.test.chunk,
+            device: device.clone(),
+        };
+        let trained = trainer.run(learner.as_mut(), state, &mut journal);
+        let (state, ending) = match trained {
+            Ok(done) => done,
+            Err(error @ Error::Diverged { .. }) => {
+                journal.progress.finish();
+                return Err(Failure::Diverged {
+                    error,
+                    saved: journal.saved,
+                    checkpoint: path,
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let interrupted = |done: &str| {
+            Err(Failure::Interrupted(format!(
+                "interrupted after {done}; {} is saved, continue it with --resume",
+                folder.path().display()
+            )))
+        };
+        if ending == Ending::Interrupted || STOP.load(Ordering::Relaxed) {
+            journal.progress.finish();
+            return interrupted(&format!("iteration {}", state.iteration));
+        }
+        journal.write_best(&state)?;
+        let train_seconds = journal.train_seconds();
+        if let Some(best) = &state.best {
+            learner.set_parameters(best.parameters.clone());
+        }
+        let trained = Trained {
+            parameters: learner.parameters().num_elements(),
+            iterations: state.iteration,
+            ending: match ending {
+                Ending::Patience => "patience",
+                _ => "finished",
+            }
+            .to_owned(),
+            best_iteration: state.best.as_ref().map_or(0, |best| best.iteration),
+            best_value: state.best.as_ref().and_then(|best| best.value),
+            train_seconds,
+        };
+        let result = test(
+            experiment,
+            learner.as_ref(),
+            &device,
+            &mut journal.progress,
+            self.hash.clone(),
+            folder.path(),
+            trained,
+        )?;
+        let (result, scores) = result;
+        checkpoint::write_atomically(&folder.file(folder::SCORES), &json_bytes(&scores))?;
+        let value = serde_json::to_value(&result).expect("a result serialises");
+        checkpoint::write_atomically(&folder.file(folder::RESULT), &json_bytes(&value))?;
+        Ok(result)
+    }
+}
+
+fn build<L: Learners, B: Primitives>(
+    experiment: &Experiment,
+    device: &B::Device,
+) -> Result<Box<dyn Learner<B>>> {
+    let learner = &experiment.manifest.learner;
+    L::build::<B>(
+        &learner.name,
+        &learner.settings,
+        experiment.architecture.clone(),
+        &experiment.spec,
+        experiment.seed(),
+        device,
+    )
+    .map_err(|error| experiment.manifest.locate(error))
+}
+
+/// Tests `learner`: the result, and the scores of every episode.
+fn test<B: Primitives>(
+    experiment: &Experiment,
+    learner: &dyn Learner<B>,
+    device: &B::Device,
+    progress: &mut Progress,
+    hash: String,
+    run_dir: &Path,
+    trained: Trained,
+) -> Result<(TestResult, Value)> {
+    let episodes = experiment.test_episodes();
+    progress.start_test(episodes.count);
+    let started = Instant::now();
+    let evaluation = evaluate(
+        learner,
+        &experiment.spec,
+        &episodes,
+        experiment.manifest.test.chunk,
+        device,
+        |done| progress.test(done),
+    )?;
+    progress.finish();
+    let seconds = started.elapsed().as_secs_f64();
+    let result = TestResult::new(experiment, hash, run_dir, trained, &evaluation, seconds);
+    let scores = json!({
+        "episode_set": result.episode_set,
+        "metric": result.metric,
+        "scores": evaluation.scores,
+    });
+    Ok((result, scores))
+}
+
+/// What was run, on what, with what.
+fn record<B: Primitives>(
+    experiment: &Experiment,
+    hash: &str,
+    parameters: &meta_core::params::Params<B>,
+    device: &B::Device,
+) -> Value {
+    let dtype = parameters
+        .to_data()
+        .first()
+        .map(|(_, data)| format!("{:?}", data.dtype).to_lowercase());
+    let manifest = &experiment.manifest;
+    let data_folder = experiment
+        .data_folder
+        .as_ref()
+        .map(|folder| std::path::absolute(folder).unwrap_or_else(|_| folder.clone()));
+    json!({
+        "hash": hash,
+        "name": manifest.run.name,
+        "seed": manifest.run.seed,
+        "backend": manifest.run.backend,
+        "device": format!("{device:?}"),
+        "dtype": dtype,
+        "threads": rayon::current_num_threads(),
+        "system": format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+        "parameters": parameters.num_elements(),
+        "versions": { "meta": env!("CARGO_PKG_VERSION"), "burn": BURN_VERSION },
+        "commit": option_env!("META_COMMIT"),
+        "protocol": experiment.protocol(),
+        "data": {
+            "source": experiment.source.name(),
+            "content": experiment.source.content_hash(),
+            "description": experiment.source.describe(),
+            "folder": data_folder,
+            "test_episode_set": experiment.test_episodes().hash(),
+        },
+        "manifest": manifest.values(),
+        "origins": manifest.origins(),
+    })
+}
+
+/// Sections and keys that `meta eval` may change: nothing that the trained parameters depend on.
+const EVALUATION_KEYS: [&str; 8] = [
+    "test.",
+    "learner.",
+    "data.way=",
+    "data.shot=",
+    "data.query=",
+    "data.path=",
+    "backend=",
+    "threads=",
+];
+
+/// `meta eval`: tests the best parameters of a run again.
+///
+/// # Errors
+/// Whatever is wrong with the folder, the changes or the data.
+pub fn eval<L: Learners>(args: &EvalArgs) -> Result<TestResult> {
+    let path = &args.run_dir;
+    if inspect(path)? == Found::Nothing {
+        return Err(Failure::Usage(format!(
+            "{}: expected a run folder, found nothing",
+            path.display()
+        )));
+    }
+    for change in &args.overrides {
+        let squeezed = change.replace(' ', "");
+        let allowed = EVALUATION_KEYS.iter().any(|key| squeezed.starts_with(key));
+        if !allowed || squeezed.starts_with("learner.name=") {
+            return Err(Failure::Usage(format!(
+                "`{change}` cannot change in a run that is trained; what can: test.*, data.way, \
+                 data.shot, data.query, data.path, learner.* but its name, backend, threads"
+            )));
+        }
+    }
+    let manifest = Manifest::resolve(&path.join(folder::MANIFEST), &[], &L::entries())?;
+    let train = manifest.data.train_shape();
+    // The training shape stays, whatever the test shape becomes.
+    let mut overrides = vec![
+        format!("data.train_way={}", train.way),
+        format!("data.train_shot={}", train.shot),
+        format!("data.train_query={}", train.query),
+    ];
+    overrides.extend(args.overrides.iter().cloned());
+    let manifest = manifest.with_overrides(&overrides)?;
+    start_threads(manifest.run.threads)?;
+    let record = read_json(&path.join(folder::RECORD))?;
+    let recorded = record["data"]["folder"].as_str().map(PathBuf::from);
+    let data_folder = args.data.clone().or(recorded);
+    let experiment = Experiment::prepare::<L>(manifest, data_folder.as_deref())?;
+    if record["data"]["content"] != json!(experiment.source.content_hash()) {
+        return Err(Failure::Usage(format!(
+            "{}: the data has another content than the data of the run",
+            path.display()
+        )));
+    }
+    let backend = experiment.manifest.run.backend.clone();
+    dispatch(
+        &backend,
+        Evaluator::<L> {
+            experiment,
+            path: path.clone(),
+            record,
+            quiet: args.quiet,
+            learners: std::marker::PhantomData,
+        },
+    )?
+}
+
+/// An evaluation on a backend whose name is known only now.
+struct Evaluator<L> {
+    experiment: Experiment,
+    path: PathBuf,
+    record: Value,
+    quiet: bool,
+    learners: std::marker::PhantomData<L>,
+}
+
+impl<L: Learners> WithBackend for Evaluator<L> {
+    type Output = Result<TestResult>;
+
+    fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
+        let path = self.path.join(folder::BEST);
+        if !path.exists() {
+            return Err(Failure::Usage(format!(
+                "{}: has no {} yet; let the run come to its first validation",
+                self.path.display(),
+                folder::BEST
+            )));
+        }
+        let mut best = checkpoint::read(&path)?;
+        let mut learner = build::<L, B>(&self.experiment, &device)?;
+        let parameters = parameters_like(
+            &path,
+            best.take("parameters"),
+            &learner.parameters(),
+            &device,
+        )?;
+        let count = parameters.num_elements();
+        learner.set_parameters(parameters);
+        let before = read_result(&self.path).ok();
+        let iteration = best.record["iteration"].as_u64().unwrap_or(0);
+        let trained = Trained {
+            parameters: count,
+            iterations: before
+                .as_ref()
+                .map_or(iteration, |result| result.iterations),
+            ending: before
+                .as_ref()
+                .map_or("unfinished".to_owned(), |result| result.ending.clone()),
+            best_iteration: iteration,
+            best_value: best.record["value"].as_f64(),
+            train_seconds: before.as_ref().map_or(0.0, |result| result.train_seconds),
+        };
+        let hash = self.record["hash"].as_str().unwrap_or_default().to_owned();
+        let metric = Metric::of(self.experiment.spec.task);
+        let mut progress = Progress::new(self.quiet, metric, 0, 0, 1);
+        let (result, _) = test(
+            &self.experiment,
+            learner.as_ref(),
+            &device,
+            &mut progress,
+            hash,
+            &self.path,
+            trained,
+        )?;
+        Ok(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recorded_version_of_burn_is_the_pinned_one() {
+        let workspace = include_str!("../../../Cargo.toml");
+        assert!(workspace.contains(&format!("burn = {{ version = \"={BURN_VERSION}\"")));
+    }
+}

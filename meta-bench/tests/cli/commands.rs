@@ -1,0 +1,224 @@
+//! The commands, as scripts and people use them.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::workbench::{GLYPHS, SINUSOID, Workbench, root};
+
+#[test]
+fn a_run_prints_one_json_object_and_leaves_its_folder() {
+    let bench = Workbench::new(GLYPHS);
+    let ran = bench.run("run m.toml --json").ok();
+    assert_eq!(ran.stdout.lines().count(), 1, "{}", ran.stdout);
+    let result: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(result["metric"], "accuracy");
+    assert_eq!(result["episodes"], 20);
+    assert_eq!(result["iterations"], 30);
+    assert_eq!(result["method"], "t");
+    assert_eq!(result["backend"], "flex");
+    let mean = result["mean"].as_f64().unwrap();
+    assert!(mean > 0.2 && mean <= 1.0, "better than chance: {mean}");
+    for key in [
+        "ci95",
+        "seed",
+        "train_seconds",
+        "loss",
+        "best_iteration",
+        "episode_set",
+    ] {
+        assert!(!result[key].is_null(), "{key}");
+    }
+    let run = result["run_dir"].as_str().unwrap();
+    assert_eq!(run, bench.only_run());
+    assert_eq!(
+        bench.names(run),
+        [
+            "best.safetensors",
+            "checkpoint.safetensors",
+            "lock",
+            "manifest.toml",
+            "metrics.jsonl",
+            "record.json",
+            "result.json",
+            "scores.json",
+            "timing.jsonl",
+        ]
+    );
+    let record: Value =
+        serde_json::from_slice(&bench.bytes(&format!("{run}/record.json"))).unwrap();
+    assert_eq!(record["hash"], result["hash"]);
+    assert_eq!(record["protocol"]["transductive"], true);
+    assert_eq!(record["versions"]["burn"], "0.21.0");
+    let metrics = String::from_utf8(bench.bytes(&format!("{run}/metrics.jsonl"))).unwrap();
+    let kinds = |kind: &str| {
+        metrics
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .filter(|line| line["kind"] == kind)
+            .count()
+    };
+    assert_eq!((kinds("train"), kinds("validation")), (30, 3));
+
+    // Piped, progress is plain lines; and the summary is on stderr.
+    assert!(ran.stderr.contains("iteration 30/30"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("test accuracy"), "{}", ran.stderr);
+
+    // A finished run says so and does nothing.
+    let checkpoint = bench.bytes(&format!("{run}/checkpoint.safetensors"));
+    for arguments in ["run m.toml --json", "run m.toml --json --resume"] {
+        let again = bench.run(arguments).ok();
+        assert_eq!(again.stdout, ran.stdout);
+        assert!(
+            again.stderr.contains("this run is finished"),
+            "{}",
+            again.stderr
+        );
+    }
+    assert_eq!(
+        checkpoint,
+        bench.bytes(&format!("{run}/checkpoint.safetensors"))
+    );
+
+    // Evaluating again gives the same number; other test settings another one.
+    let same: Value =
+        serde_json::from_str(&bench.run(&format!("eval {run} --json")).ok().stdout).unwrap();
+    assert_eq!(same["mean"], result["mean"]);
+    assert_eq!(same["episode_set"], result["episode_set"]);
+    let arguments = format!("eval {run} test.episodes=7 data.way=3 --json");
+    let other: Value = serde_json::from_str(&bench.run(&arguments).ok().stdout).unwrap();
+    assert_eq!(
+        (other["episodes"].as_u64(), other["way"].as_u64()),
+        (Some(7), Some(3))
+    );
+    assert_ne!(other["episode_set"], result["episode_set"]);
+    let refused = bench.run(&format!("eval {run} train.lr=1")).mistake();
+    assert!(
+        refused.contains("cannot change in a run that is trained"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_regression_reports_the_error_before_and_after_every_step() {
+    let bench = Workbench::new(SINUSOID);
+    let ran = bench.run("run m.toml --dir here").ok();
+    for part in [
+        "before adaptation",
+        "after 1 step",
+        "after 2 steps",
+        "test mean squared error",
+    ] {
+        assert!(ran.stdout.contains(part), "{}", ran.stdout);
+    }
+    let result: Value = serde_json::from_slice(&bench.bytes("here/result.json")).unwrap();
+    assert_eq!(result["by_step"].as_array().unwrap().len(), 3);
+    assert_eq!(result["by_step"][2]["mean"], result["mean"]);
+}
+
+#[test]
+fn check_shows_every_origin_and_makes_no_folder() {
+    let bench = Workbench::new(SINUSOID);
+    let shown = bench.run("check m.toml train.lr=0.5").ok().stdout;
+    for part in [
+        "m.toml:3",
+        "lr = 0.5",
+        "# command line",
+        "# default",
+        "# parameters       321",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert_eq!(bench.names("."), ["m.toml"]);
+    // What it prints is a manifest, of the same run.
+    bench.write("again.toml", &shown);
+    let again = bench.run("check again.toml").ok().stdout;
+    let folder = |shown: &str| {
+        let line = shown.lines().find(|line| line.starts_with("# run folder"));
+        line.expect("the folder").to_owned()
+    };
+    assert_eq!(folder(&shown), folder(&again));
+}
+
+#[test]
+fn lists_are_for_people_and_for_scripts() {
+    let bench = Workbench::new("");
+    let table = bench.run("list").ok().stdout;
+    for name in ["maml", "protonet", "conv4", "omniglot", "wgpu", "self"] {
+        assert!(table.contains(name), "{table}");
+    }
+    let lists: Value = serde_json::from_str(&bench.run("list --json").ok().stdout).unwrap();
+    assert_eq!(lists.as_object().unwrap().len(), 5);
+    let one: Value = serde_json::from_str(&bench.run("list backends --json").ok().stdout).unwrap();
+    assert_eq!(one["backends"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn a_contact_sheet_is_a_picture() {
+    let bench = Workbench::new(GLYPHS);
+    bench
+        .run("contact-sheet m.toml sheet.png --classes 3 --items 4")
+        .ok();
+    assert_eq!(bench.bytes("sheet.png")[1..4], *b"PNG");
+    let message = bench
+        .run("contact-sheet m.toml sheet.png --split tset")
+        .mistake();
+    assert!(message.contains("did you mean `test`"), "{message}");
+    let message = bench.run("contact-sheet m.toml absent/sheet.png").mistake();
+    assert!(
+        message.contains("absent/sheet.png: cannot write"),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_shipped_manifests_resolve() {
+    let bench = Workbench::new("");
+    let experiments = root().join("experiments");
+    let mut count = 0;
+    for entry in fs::read_dir(&experiments).unwrap() {
+        let path = entry.unwrap().path();
+        let omniglot = path.to_string_lossy().contains("omniglot");
+        let mut command = bench.command("check");
+        let ran = crate::workbench::Ran::from(command.arg(&path).output().unwrap());
+        match omniglot {
+            // All its settings are known; only the data is not here.
+            true => {
+                let message = ran.mistake();
+                assert!(message.contains("omniglot"), "{message}");
+                assert!(!message.contains("unknown"), "{message}");
+            }
+            false => drop(ran.ok()),
+        }
+        count += 1;
+    }
+    assert!(count >= 7, "{count} manifests");
+}
+
+#[test]
+fn ctrl_c_saves_and_the_run_can_be_continued() {
+    if cfg!(not(unix)) {
+        return;
+    }
+    let bench = Workbench::new(SINUSOID);
+    let long = "run m.toml train.iterations=100000 train.checkpoint_every=0 --dir here";
+    let mut child = bench.start(long);
+    crate::resume::wait_for_lines(&bench, "here/metrics.jsonl", 5, &mut child);
+    let killed = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let refused = bench.run(long).mistake();
+    assert!(refused.contains("continue it with --resume"), "{refused}");
+    let mut child = bench.start(&format!("{long} --resume"));
+    let lines = bench
+        .bytes("here/metrics.jsonl")
+        .iter()
+        .filter(|&&byte| byte == b'\n')
+        .count();
+    crate::resume::wait_for_lines(&bench, "here/metrics.jsonl", lines + 5, &mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -1,0 +1,7 @@
+//! The binary `meta` from the outside: every test runs it in a temporary folder.
+
+mod commands;
+mod mistakes;
+mod reference;
+mod resume;
+mod workbench;

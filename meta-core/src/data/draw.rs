@@ -1,0 +1,78 @@
+//! Drawing a classification episode: which classes, which of their items, in which rotation.
+
+use super::episode::{ClassRef, Episode, EpisodeShape, Items, Split, Targets};
+use crate::rng::Seed;
+
+/// One class of an episode.
+pub(crate) struct ClassDraw {
+    /// The class's position in its split.
+    pub position: usize,
+    /// `shot + query` distinct items of the class: the support first.
+    pub items: Vec<usize>,
+}
+
+/// Draws `way` distinct classes of `classes`, and `shot + query` distinct items of each.
+///
+/// The caller has checked that there are enough of both.
+pub(crate) fn draw_classes(
+    seed: Seed,
+    split: Split,
+    shape: EpisodeShape,
+    index: u64,
+    classes: usize,
+    items_of: impl Fn(usize) -> usize,
+) -> Vec<ClassDraw> {
+    let mut items = seed.stream(split.scope(), index, "items");
+    seed.stream(split.scope(), index, "classes")
+        .choose_distinct(classes, shape.way.0)
+        .into_iter()
+        .map(|position| ClassDraw {
+            position,
+            items: items.choose_distinct(items_of(position), shape.shot.0 + shape.query.0),
+        })
+        .collect()
+}
+
+/// Puts drawn classes together into an episode.
+///
+/// `write(label, item, place)` writes an item of the class with that label; `place` has `features`
+/// numbers.
+pub(crate) fn assemble(
+    index: u64,
+    shape: EpisodeShape,
+    features: usize,
+    draws: &[ClassDraw],
+    classes: Vec<ClassRef>,
+    write: impl Fn(usize, usize, &mut [f32]),
+) -> Episode {
+    let gather = |from: usize, count: usize| {
+        let total = draws.len() * count;
+        let mut inputs = vec![0.0; total * features];
+        let mut labels = Vec::with_capacity(total);
+        let mut ids = Vec::with_capacity(total);
+        let mut places = inputs.chunks_exact_mut(features.max(1));
+        for (label, (draw, class)) in draws.iter().zip(&classes).enumerate() {
+            for &item in &draw.items[from..from + count] {
+                labels.push(label as u32);
+                ids.push(u64::from(class.class) << 32 | item as u64);
+                if let Some(place) = places.next() {
+                    write(label, item, place);
+                }
+            }
+        }
+        Items {
+            inputs,
+            targets: Targets::Classes(labels),
+            ids,
+        }
+    };
+    let support = gather(0, shape.shot.0);
+    let query = gather(shape.shot.0, shape.query.0);
+    Episode {
+        index,
+        shape,
+        support,
+        query,
+        classes,
+    }
+}

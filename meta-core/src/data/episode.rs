@@ -1,0 +1,222 @@
+//! What an episode is: its shape, its items and its targets, as plain host memory.
+
+use serde::{Deserialize, Serialize};
+
+/// Gives a typed number the traits that all of them share.
+macro_rules! typed_number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+        )]
+        #[serde(transparent)]
+        pub struct $name(pub usize);
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(formatter)
+            }
+        }
+    };
+}
+
+typed_number! {
+    /// Number of classes of a task (`n`); 1 for regression.
+    Way
+}
+typed_number! {
+    /// Number of support items per class (`k`); of all support items for regression.
+    Shot
+}
+typed_number! {
+    /// Number of query items per class; of all query items for regression.
+    Query
+}
+
+/// The shape of an episode, per class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EpisodeShape {
+    /// Classes of the task; 1 for regression.
+    pub way: Way,
+    /// Support items per class.
+    pub shot: Shot,
+    /// Query items per class.
+    pub query: Query,
+}
+
+impl EpisodeShape {
+    /// An episode of `way` classes with `shot` support and `query` query items each.
+    pub fn new(way: usize, shot: usize, query: usize) -> Self {
+        EpisodeShape {
+            way: Way(way),
+            shot: Shot(shot),
+            query: Query(query),
+        }
+    }
+
+    /// Support items of the whole episode (`s = n·k`).
+    pub fn support_items(&self) -> usize {
+        self.way.0 * self.shot.0
+    }
+
+    /// Query items of the whole episode (`q`).
+    pub fn query_items(&self) -> usize {
+        self.way.0 * self.query.0
+    }
+}
+
+impl std::fmt::Display for EpisodeShape {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            formatter,
+            "{}-way {}-shot, {} query",
+            self.way, self.shot, self.query
+        )
+    }
+}
+
+/// The three disjoint parts of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Tasks that are learned from.
+    Train,
+    /// Tasks that choose between checkpoints and settings.
+    Validation,
+    /// Tasks that are reported, and decide nothing.
+    Test,
+}
+
+impl Split {
+    /// All splits, in order.
+    pub const ALL: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
+
+    /// The name in manifests and files: `train`, `validation` or `test`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Validation => "validation",
+            Split::Test => "test",
+        }
+    }
+
+    /// The scope of this split's episodes in the seed tree.
+    pub(crate) fn scope(self) -> &'static str {
+        match self {
+            Split::Train => "episode/train",
+            Split::Validation => "episode/validation",
+            Split::Test => "episode/test",
+        }
+    }
+
+    /// Position in [`Split::ALL`].
+    pub(crate) fn position(self) -> usize {
+        self as usize
+    }
+}
+
+impl std::fmt::Display for Split {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+/// The shape of one item. An image is `[h, w, c]`, row-major with the channel running fastest; a
+/// vector of f features is 1×1×f.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ItemShape {
+    /// Rows (`h`).
+    pub height: usize,
+    /// Columns (`w`).
+    pub width: usize,
+    /// Channels (`c`).
+    pub channels: usize,
+}
+
+impl ItemShape {
+    /// Numbers in one item (`f = h·w·c`).
+    pub fn features(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+}
+
+impl std::fmt::Display for ItemShape {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            formatter,
+            "{}×{}×{}",
+            self.height, self.width, self.channels
+        )
+    }
+}
+
+/// What is predicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// One of `way` classes per item.
+    Classification,
+    /// A vector of real numbers per item.
+    Regression {
+        /// Numbers per item.
+        outputs: usize,
+    },
+}
+
+/// What is to be predicted for each item of a set.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Targets {
+    /// A label in 0..way per item.
+    Classes(Vec<u32>),
+    /// `[items, outputs]`, row-major.
+    Values(Vec<f32>),
+}
+
+/// A set of items with their targets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Items {
+    /// `[items, f]`, row-major; an item is laid out as its source's [`ItemShape`] says.
+    pub inputs: Vec<f32>,
+    /// One target per item.
+    pub targets: Targets,
+    /// Identity of each item in its source (`class << 32 | item`, or a counter for drawn functions).
+    /// Support and query of an episode share none.
+    pub ids: Vec<u64>,
+}
+
+impl Items {
+    /// Number of items.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are no items.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+/// Which class of the source a label of an episode stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ClassRef {
+    /// The class's number in the source, unique over all splits: the upper half of its items' ids.
+    pub class: u32,
+    /// Counter-clockwise quarter turns that this class's items were rotated by, in 0..4; the same for
+    /// its support and query.
+    pub quarter_turns: u8,
+}
+
+/// One task: a support set to learn from and a query set to predict.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Episode {
+    /// The episode's number in its split.
+    pub index: u64,
+    /// Its shape.
+    pub shape: EpisodeShape,
+    /// `[s]` items, ordered by class, then by shot.
+    pub support: Items,
+    /// `[q]` items, ordered by class, then by query number.
+    pub query: Items,
+    /// The `way` classes in the order of their labels; empty for regression.
+    pub classes: Vec<ClassRef>,
+}

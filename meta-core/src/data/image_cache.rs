@@ -1,0 +1,108 @@
+//! Decoded images on disk, so that a second start need not decode.
+//!
+//! A cache file is `METAIMG1`, the 32-byte key, the 32-byte BLAKE3 hash of the rest, and the rest: an
+//! [`ImageSet`] as bytes. The key names the content of the source files and how they were decoded, so
+//! a file is never stale. It is written under a name of its own and renamed into place: processes that
+//! write at the same time replace each other's equal files. A file that is wrong or damaged is made
+//! again, and a folder that cannot be written costs a warning and time, never the run.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::image_set::ImageSet;
+
+const MAGIC: &[u8; 8] = b"METAIMG1";
+const HEAD: usize = MAGIC.len() + 32 + 32;
+
+/// One file of the cache; may not exist yet.
+pub(crate) struct ImageCache {
+    key: blake3::Hash,
+    file: Option<PathBuf>,
+}
+
+impl ImageCache {
+    /// The cache file of `key` in `folder`, or in the default folder when that is empty.
+    pub fn new(folder: &str, source: &str, key: blake3::Hash) -> Self {
+        let folder = if folder.is_empty() {
+            default_folder()
+        } else {
+            Some(PathBuf::from(folder))
+        };
+        let name = format!("{source}-{}.images", &key.to_hex()[..32]);
+        ImageCache {
+            key,
+            file: folder.map(|folder| folder.join(name)),
+        }
+    }
+
+    /// The cached set, when there is one and it is sound.
+    pub fn load(&self) -> Option<ImageSet> {
+        let file = self.file.as_ref()?;
+        let bytes = std::fs::read(file).ok()?;
+        let set = self.unseal(bytes);
+        if set.is_none() {
+            tracing::warn!(file = %file.display(), "the image cache is damaged; decoding again");
+        }
+        set
+    }
+
+    fn unseal(&self, mut bytes: Vec<u8>) -> Option<ImageSet> {
+        let rest = bytes
+            .strip_prefix(MAGIC)?
+            .strip_prefix(self.key.as_bytes())?;
+        let checksum: [u8; 32] = *rest.first_chunk()?;
+        bytes.drain(..HEAD);
+        ImageSet::from_bytes(bytes).filter(|set| set.hash() == checksum)
+    }
+
+    /// Keeps a set for later; failing to is only worth a warning.
+    pub fn store(&self, set: &ImageSet) {
+        let Some(file) = &self.file else { return };
+        if let Err(error) = self.write(file, set) {
+            tracing::warn!(
+                file = %file.display(),
+                %error,
+                "cannot write the image cache; the next start decodes again"
+            );
+        }
+    }
+
+    fn write(&self, file: &Path, set: &ImageSet) -> std::io::Result<()> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let body = set.to_bytes();
+        let mut bytes = Vec::with_capacity(HEAD + body.len());
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(self.key.as_bytes());
+        bytes.extend_from_slice(set.hash().as_bytes());
+        bytes.extend_from_slice(&body);
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let unique = format!(
+            "tmp-{}-{}",
+            std::process::id(),
+            COUNTER.fetch_add(1, Ordering::Relaxed)
+        );
+        let temporary = file.with_extension(unique);
+        let written =
+            std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, file));
+        if written.is_err() {
+            // Whatever was written is of no use; it may not even exist.
+            let _ = std::fs::remove_file(&temporary);
+        }
+        written
+    }
+}
+
+/// `$XDG_CACHE_HOME/meta-attention`, else `~/.cache/meta-attention`. As that standard says, a relative
+/// `$XDG_CACHE_HOME` is ignored.
+fn default_folder() -> Option<PathBuf> {
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        .map(|folder| folder.join("meta-attention"))
+}

@@ -1,0 +1,440 @@
+//! Images in memory, by class, and the source that draws episodes from them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::draw::{assemble, draw_classes};
+use super::episode::{ClassRef, Episode, EpisodeShape, ItemShape, Split, Task};
+use super::image_cache::ImageCache;
+use super::image_files::{ImageFormat, ImageTree};
+use super::source::{Source, check_classification};
+use crate::error::Result;
+use crate::rng::Seed;
+
+/// Decoded square images, one byte a channel, grouped by class.
+pub(crate) struct ImageSet {
+    shape: ItemShape,
+    classes: Vec<ImageClass>,
+    /// `[images, h, w, c]`, class by class.
+    pixels: Vec<u8>,
+    hash: blake3::Hash,
+}
+
+struct ImageClass {
+    name: String,
+    /// The class's first image.
+    first: usize,
+    count: usize,
+}
+
+/// The part of an [`ImageSet`]'s bytes before the pixels.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    shape: ItemShape,
+    /// Name and number of images.
+    classes: Vec<(String, usize)>,
+}
+
+impl Header {
+    /// The length of the JSON form, and the JSON form.
+    fn to_bytes(&self) -> Vec<u8> {
+        // A struct of numbers and strings always serialises.
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        [&(json.len() as u64).to_le_bytes()[..], &json].concat()
+    }
+}
+
+impl ImageSet {
+    /// Takes the set from the cache, or decodes it and puts it there. Each of `groups` is a tree and its
+    /// classes: a name and the positions of its images.
+    pub fn load_or_decode(
+        cache: &ImageCache,
+        format: ImageFormat,
+        groups: impl FnOnce() -> Result<Vec<DecodeGroup>>,
+    ) -> Result<Self> {
+        if let Some(set) = cache.load() {
+            return Ok(set);
+        }
+        let mut pixels = Vec::new();
+        let mut classes = Vec::new();
+        for group in groups()? {
+            let positions: Vec<usize> = group
+                .classes
+                .iter()
+                .flat_map(|(_, positions)| positions.iter().copied())
+                .collect();
+            pixels.append(&mut group.tree.decode(&positions, format)?);
+            let counts = group.classes.into_iter();
+            classes.extend(counts.map(|(name, positions)| (name, positions.len())));
+        }
+        let shape = ItemShape {
+            height: format.size,
+            width: format.size,
+            channels: format.channels,
+        };
+        let set = ImageSet::new(Header { shape, classes }, pixels);
+        cache.store(&set);
+        Ok(set)
+    }
+
+    fn new(header: Header, pixels: Vec<u8>) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&header.to_bytes());
+        hasher.update(&pixels);
+        let mut first = 0;
+        let classes = header
+            .classes
+            .into_iter()
+            .map(|(name, count)| {
+                let class = ImageClass { name, first, count };
+                first += count;
+                class
+            })
+            .collect();
+        ImageSet {
+            shape: header.shape,
+            classes,
+            pixels,
+            hash: hasher.finalize(),
+        }
+    }
+
+    /// The header, then the pixels.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let classes = self.classes.iter();
+        let header = Header {
+            shape: self.shape,
+            classes: classes
+                .map(|class| (class.name.clone(), class.count))
+                .collect(),
+        };
+        let mut bytes = header.to_bytes();
+        bytes.extend_from_slice(&self.pixels);
+        bytes
+    }
+
+    /// Reads [`ImageSet::to_bytes`]; `None` where the parts do not fit together.
+    pub fn from_bytes(mut bytes: Vec<u8>) -> Option<Self> {
+        let (length, rest) = bytes.split_first_chunk::<8>()?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        let header: Header = serde_json::from_slice(rest.get(..length)?).ok()?;
+        bytes.drain(..8 + length);
+        let mut counts = header.classes.iter().map(|(_, count)| *count);
+        let images = counts.try_fold(0usize, |sum, count| sum.checked_add(count))?;
+        let expected = images.checked_mul(header.shape.features())?;
+        (bytes.len() == expected).then(|| ImageSet::new(header, bytes))
+    }
+
+    /// BLAKE3 hash of [`ImageSet::to_bytes`].
+    pub fn hash(&self) -> blake3::Hash {
+        self.hash
+    }
+
+    /// Names of all classes, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.classes.iter().map(|class| class.name.as_str())
+    }
+
+    fn image(&self, class: usize, item: usize) -> &[u8] {
+        let features = self.shape.features();
+        let start = (self.classes[class].first + item) * features;
+        &self.pixels[start..start + features]
+    }
+}
+
+/// A tree of image files and which of its images belong to which class.
+pub(crate) struct DecodeGroup {
+    pub tree: ImageTree,
+    /// Name of a class and the positions of its images in the tree.
+    pub classes: Vec<(String, Vec<usize>)>,
+}
+
+/// What is done with the four rotations of a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rotations {
+    /// Each rotation by a quarter turn is a class of its own, in every split: four times the classes.
+    Classes,
+    /// Each class of a task gets a random rotation of its own, the same for its support and query.
+    /// Only in the training split unless `augment_evaluation` is set.
+    Augment,
+    /// Images stay as they are.
+    None,
+}
+
+/// Episodes of labelled images in memory: what [`OmniglotConfig`](super::OmniglotConfig) and
+/// [`FolderConfig`](super::FolderConfig) build.
+///
+/// Inputs are byte / 255, in \[0, 1\]. An item's id is `class << 32 | number`; with
+/// [`Rotations::Classes`] the class is 4 × (class of the files) + quarter turns.
+pub struct ImageSource {
+    name: &'static str,
+    set: ImageSet,
+    /// The classes of each split, as positions in the set.
+    splits: [Vec<usize>; 3],
+    /// Images of the smallest class of each split.
+    smallest: [usize; 3],
+    rotations: Rotations,
+    augment_evaluation: bool,
+    content_hash: String,
+    description: Value,
+}
+
+impl ImageSource {
+    /// `settings` is a flat object of those that change episodes (no paths); they go into the hash and
+    /// the description.
+    pub(crate) fn new(
+        name: &'static str,
+        set: ImageSet,
+        splits: [Vec<usize>; 3],
+        rotations: Rotations,
+        augment_evaluation: bool,
+        settings: Value,
+    ) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        // Sorted, whatever map type `serde_json` was built with.
+        let sorted: BTreeMap<_, _> = settings.as_object().into_iter().flatten().collect();
+        hasher.update(format!("{name} 1\n{}\n", json!(sorted)).as_bytes());
+        hasher.update(set.hash.as_bytes());
+        for classes in &splits {
+            hasher.update(format!("\n{classes:?}").as_bytes());
+        }
+        let smallest = splits.each_ref().map(|classes| {
+            let counts = classes.iter().map(|&class| set.classes[class].count);
+            counts.min().unwrap_or(0)
+        });
+        let mut source = ImageSource {
+            name,
+            set,
+            splits,
+            smallest,
+            rotations,
+            augment_evaluation,
+            content_hash: hasher.finalize().to_hex().to_string(),
+            description: Value::Null,
+        };
+        let counts = |split: Split| {
+            json!({
+                "classes": source.class_count(split),
+                "folders": source.splits[split.position()].len(),
+                "smallest_class": source.smallest[split.position()],
+            })
+        };
+        source.description = json!({
+            "source": name,
+            "task": Task::Classification,
+            "item_shape": source.set.shape,
+            "images": source.set.pixels.len() / source.set.shape.features().max(1),
+            "train": counts(Split::Train),
+            "validation": counts(Split::Validation),
+            "test": counts(Split::Test),
+            "settings": settings,
+            "content_hash": source.content_hash,
+        });
+        source
+    }
+
+    /// Names of the classes of a split, in order, without rotations.
+    pub fn class_names(&self, split: Split) -> impl Iterator<Item = &str> {
+        let classes = self.splits[split.position()].iter();
+        classes.map(|&class| self.set.classes[class].name.as_str())
+    }
+
+    fn class_count(&self, split: Split) -> usize {
+        let classes = self.splits[split.position()].len();
+        match self.rotations {
+            Rotations::Classes => 4 * classes,
+            Rotations::Augment | Rotations::None => classes,
+        }
+    }
+
+    /// The class of the files, and the rotation where it is part of the class, at a position of a split.
+    fn class_at(&self, split: Split, position: usize) -> (usize, u8) {
+        let classes = &self.splits[split.position()];
+        match self.rotations {
+            Rotations::Classes => (classes[position / 4], (position % 4) as u8),
+            Rotations::Augment | Rotations::None => (classes[position], 0),
+        }
+    }
+}
+
+impl Source for ImageSource {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn task(&self) -> Task {
+        Task::Classification
+    }
+
+    fn item_shape(&self) -> ItemShape {
+        self.set.shape
+    }
+
+    fn classes(&self, split: Split) -> Option<usize> {
+        Some(self.class_count(split))
+    }
+
+    fn items_per_class(&self) -> Option<usize> {
+        let used = self.smallest.into_iter().zip(&self.splits);
+        used.filter(|(_, classes)| !classes.is_empty())
+            .map(|(smallest, _)| smallest)
+            .min()
+    }
+
+    fn check(&self, split: Split, shape: EpisodeShape) -> Result<()> {
+        check_classification(
+            self.name,
+            split,
+            shape,
+            self.class_count(split),
+            Some(self.smallest[split.position()]),
+        )
+    }
+
+    fn episode(
+        &self,
+        seed: Seed,
+        split: Split,
+        shape: EpisodeShape,
+        index: u64,
+    ) -> Result<Episode> {
+        self.check(split, shape)?;
+        let draws = draw_classes(
+            seed,
+            split,
+            shape,
+            index,
+            self.class_count(split),
+            |position| self.set.classes[self.class_at(split, position).0].count,
+        );
+        let augment = self.rotations == Rotations::Augment
+            && (split == Split::Train || self.augment_evaluation);
+        let mut turns = augment.then(|| seed.stream(split.scope(), index, "rotations"));
+        let drawn: Vec<(usize, u8)> = draws
+            .iter()
+            .map(|draw| {
+                let (class, fixed) = self.class_at(split, draw.position);
+                let random = turns.as_mut().map(|stream| stream.below(4) as u8);
+                (class, random.unwrap_or(fixed))
+            })
+            .collect();
+        let classes = drawn
+            .iter()
+            .map(|&(class, quarter_turns)| ClassRef {
+                class: match self.rotations {
+                    Rotations::Classes => 4 * class as u32 + u32::from(quarter_turns),
+                    Rotations::Augment | Rotations::None => class as u32,
+                },
+                quarter_turns,
+            })
+            .collect();
+        let shape_of_item = self.set.shape;
+        Ok(assemble(
+            index,
+            shape,
+            shape_of_item.features(),
+            &draws,
+            classes,
+            |label, item, place| {
+                let (class, quarter_turns) = drawn[label];
+                let image = self.set.image(class, item);
+                write_rotated(image, shape_of_item, quarter_turns, place);
+            },
+        ))
+    }
+
+    fn content_hash(&self) -> String {
+        self.content_hash.clone()
+    }
+
+    fn describe(&self) -> Value {
+        self.description.clone()
+    }
+}
+
+impl std::fmt::Debug for ImageSource {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ImageSource")
+            .field("name", &self.name)
+            .field("description", &self.description)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A byte as a number in \[0, 1\].
+pub(crate) fn unit_interval(byte: u8) -> f32 {
+    f32::from(byte) / 255.0
+}
+
+/// Writes a square image turned counter-clockwise by `quarter_turns`.
+fn write_rotated(image: &[u8], shape: ItemShape, quarter_turns: u8, place: &mut [f32]) {
+    if quarter_turns == 0 {
+        for (place, &byte) in place.iter_mut().zip(image) {
+            *place = unit_interval(byte);
+        }
+        return;
+    }
+    let (size, channels) = (shape.height, shape.channels);
+    let last = size - 1;
+    for (pixel, place) in place.chunks_exact_mut(channels).enumerate() {
+        let (row, column) = (pixel / size, pixel % size);
+        let (row, column) = match quarter_turns {
+            1 => (column, last - row),
+            2 => (last - row, last - column),
+            _ => (last - column, row),
+        };
+        let start = (row * size + column) * channels;
+        for (place, &byte) in place.iter_mut().zip(&image[start..start + channels]) {
+            *place = unit_interval(byte);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rotation_is_counter_clockwise_and_cyclic() {
+        let shape = ItemShape {
+            height: 2,
+            width: 2,
+            channels: 1,
+        };
+        let image = [0u8, 51, 102, 153];
+        let rotate = |turns| {
+            let mut place = [0.0f32; 4];
+            write_rotated(&image, shape, turns, &mut place);
+            place.map(|value| (value * 5.0).round() as i32)
+        };
+        // The grid 0 1 / 2 3; numpy.rot90 gives 1 3 / 0 2.
+        assert_eq!(rotate(0), [0, 1, 2, 3]);
+        assert_eq!(rotate(1), [1, 3, 0, 2]);
+        assert_eq!(rotate(2), [3, 2, 1, 0]);
+        assert_eq!(rotate(3), [2, 0, 3, 1]);
+    }
+
+    #[test]
+    fn bytes_round_trip_and_misfits_are_refused() {
+        let header = Header {
+            shape: ItemShape {
+                height: 1,
+                width: 1,
+                channels: 3,
+            },
+            classes: vec![("a".to_owned(), 1), ("b".to_owned(), 2)],
+        };
+        let set = ImageSet::new(header, vec![1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let mut bytes = set.to_bytes();
+        let back = ImageSet::from_bytes(bytes.clone()).expect("same bytes");
+        assert_eq!(back.hash, set.hash);
+        assert_eq!(back.image(1, 1), [7, 8, 9]);
+        bytes.pop();
+        assert!(ImageSet::from_bytes(bytes).is_none());
+        assert!(ImageSet::from_bytes(vec![255; 20]).is_none());
+    }
+}

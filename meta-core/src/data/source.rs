@@ -1,0 +1,213 @@
+//! The contract of a data source.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::episode::{Episode, EpisodeShape, ItemShape, Split, Task};
+use crate::error::{Error, Result};
+use crate::rng::Seed;
+
+/// Where episodes come from.
+///
+/// An episode is a pure function of (content of the source, seed, split, shape, index): any episode
+/// can be made alone, and neither the number of threads nor the size of a batch changes it.
+pub trait Source: Send + Sync {
+    /// The source's name in the list of sources (`omniglot`).
+    fn name(&self) -> &'static str;
+
+    /// What is predicted.
+    fn task(&self) -> Task;
+
+    /// The shape of one item.
+    fn item_shape(&self) -> ItemShape;
+
+    /// Number of classes of a split; `None` where classes do not exist (regression).
+    fn classes(&self, split: Split) -> Option<usize>;
+
+    /// Number of items of the smallest class of any split; `None` where there is no limit.
+    fn items_per_class(&self) -> Option<usize>;
+
+    /// Checks that episodes of this shape can be drawn from this split.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming `data.way`, `data.shot` or `data.query` and the counts there are.
+    fn check(&self, split: Split, shape: EpisodeShape) -> Result<()>;
+
+    /// Makes episode `index`.
+    ///
+    /// # Errors
+    /// As [`Source::check`]; never for any other reason.
+    fn episode(&self, seed: Seed, split: Split, shape: EpisodeShape, index: u64)
+    -> Result<Episode>;
+
+    /// Hexadecimal hash of everything that episodes depend on: settings and, for files, their content
+    /// (not where they lie or how they are packed).
+    fn content_hash(&self) -> String;
+
+    /// What there is to know about the source: counts per split, resize filter, split, rotations, ….
+    fn describe(&self) -> Value;
+}
+
+/// The identity of a frozen set of episodes: the first `count` of (source, seed, split, shape). Two
+/// results can be compared in pairs when their hashes are equal.
+pub fn episode_set_hash(
+    source: &dyn Source,
+    seed: Seed,
+    split: Split,
+    shape: EpisodeShape,
+    count: u64,
+) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"episode-set 1\n");
+    hasher.update(
+        format!(
+            "{} {seed} {split} {} {} {} {count}",
+            source.content_hash(),
+            shape.way,
+            shape.shot,
+            shape.query
+        )
+        .as_bytes(),
+    );
+    hasher.finalize().to_hex().to_string()
+}
+
+/// [`Source::check`] for classification.
+pub(crate) fn check_classification(
+    source: &'static str,
+    split: Split,
+    shape: EpisodeShape,
+    classes: usize,
+    items_per_class: Option<usize>,
+) -> Result<()> {
+    let EpisodeShape { way, shot, query } = shape;
+    if way.0 < 2 {
+        return Err(Error::setting(
+            "data.way",
+            way,
+            "classification needs at least 2 classes per task",
+        ));
+    }
+    if way.0 > classes {
+        return Err(Error::setting(
+            "data.way",
+            way,
+            format!("must be at most {classes}, the number of {split} classes of `{source}`"),
+        ));
+    }
+    check_items(shape)?;
+    match items_per_class {
+        Some(items) if shot.0 >= items => Err(Error::setting(
+            "data.shot",
+            shot,
+            format!(
+                "must be at most {}: the smallest {split} class of `{source}` has {items} items, \
+                 and the query needs at least one",
+                items.saturating_sub(1)
+            ),
+        )),
+        Some(items) if query.0 > items - shot.0 => Err(Error::setting(
+            "data.query",
+            query,
+            format!(
+                "must be at most {} with {shot} shots: the smallest {split} class of `{source}` \
+                 has {items} items",
+                items - shot.0
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that support and query have at least one item per class and an allocatable number in all.
+pub(crate) fn check_items(shape: EpisodeShape) -> Result<()> {
+    // Beyond this an episode cannot be what was meant, and sizes in bytes might overflow.
+    const MAXIMUM: usize = 1 << 24;
+    for (key, count) in [("data.shot", shape.shot.0), ("data.query", shape.query.0)] {
+        let total = count.checked_mul(shape.way.0.max(1));
+        if count == 0 || total.is_none_or(|total| total > MAXIMUM) {
+            return Err(Error::setting(
+                key,
+                count,
+                format!("must be at least 1, and at most {MAXIMUM} items in all classes together"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Builds a source from its settings and the folder that data sets lie in.
+pub type BuildSource = fn(&Value, Option<&Path>) -> Result<Arc<dyn Source>>;
+
+/// A source that can be named in a manifest.
+#[derive(Debug)]
+pub struct SourceEntry {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub summary: &'static str,
+    /// Every setting with its default.
+    pub default_config: fn() -> Value,
+    /// Builds the source from its settings (an object; absent settings take their defaults, and `null`
+    /// is the same as an empty object) and, for sources that read files, the folder that data sets
+    /// lie in.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a setting that does not exist, [`Error::Setting`] for one that cannot be
+    /// used, [`Error::Data`] or [`Error::Io`] when files are missing or damaged.
+    pub build: BuildSource,
+}
+
+/// Reads a config from its JSON form, naming the setting at fault as `data.<field>`.
+pub(crate) fn parse_config<C>(value: &Value) -> Result<C>
+where
+    C: DeserializeOwned + Default + serde::Serialize,
+{
+    let Value::Object(given) = value else {
+        return if value.is_null() {
+            Ok(C::default())
+        } else {
+            Err(Error::setting("data", value, "must be a table of settings"))
+        };
+    };
+    let defaults = config_value(&C::default());
+    for (key, value) in given {
+        let mut alone = defaults.clone();
+        let Some(place) = alone.get_mut(key) else {
+            let known = defaults.as_object().into_iter().flat_map(|map| map.keys());
+            return Err(Error::unknown(
+                "data setting",
+                key,
+                known.map(String::as_str),
+            ));
+        };
+        *place = value.clone();
+        // One setting at a time, so that the message can name it.
+        if let Err(error) = serde_json::from_value::<C>(alone) {
+            return Err(Error::setting(
+                format!("data.{key}"),
+                value,
+                error.to_string(),
+            ));
+        }
+    }
+    serde_json::from_value(value.clone())
+        .map_err(|error| Error::setting("data", value, error.to_string()))
+}
+
+/// Hash of a source that is its settings: `version` names the program that turns them into items.
+///
+/// Fields are hashed in the order of the struct, whatever map type `serde_json` was built with.
+pub(crate) fn settings_hash<C: serde::Serialize>(version: &str, config: &C) -> String {
+    let settings = serde_json::to_string(config).unwrap_or_default();
+    let text = format!("{version}\n{settings}");
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+/// The JSON form of a config.
+pub(crate) fn config_value<C: serde::Serialize>(config: &C) -> Value {
+    serde_json::to_value(config).unwrap_or_default()
+}

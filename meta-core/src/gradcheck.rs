@@ -1,0 +1,147 @@
+//! Gradients against central differences, at first and second order.
+//!
+//! The oracle for every operation, layer and learner of the toolkit, and for those that users bring.
+//! Run it in f64: in f32 the differences are too coarse to tell a wrong gradient from a right one.
+
+use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn_autodiff::Autodiff;
+
+use crate::primitives::Primitives;
+
+/// A scalar function of some vectors, written once for every autodiff level.
+pub trait Function {
+    /// The value, `[1]`, at `inputs`, one vector each.
+    fn value<L: Primitives>(&self, inputs: &[Tensor<L, 1>]) -> Tensor<L, 1>;
+}
+
+/// Largest relative errors that [`check`] found.
+#[derive(Clone, Copy, Debug)]
+pub struct Errors {
+    /// Of `∇F` against central differences of `F`.
+    pub first: f64,
+    /// Of `∇⟨v, ∇F⟩` against central differences of `⟨v, ∇F⟩`, `v` fixed.
+    pub second: f64,
+}
+
+impl Errors {
+    /// Whether both are at most `tolerance`.
+    pub fn within(self, tolerance: f64) -> bool {
+        self.first <= tolerance && self.second <= tolerance
+    }
+}
+
+fn vector<L: Backend>(values: &[f64], device: &L::Device) -> Tensor<L, 1> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
+}
+
+fn host<L: Backend, const D: usize>(tensor: Tensor<L, D>) -> Vec<f64> {
+    tensor.into_data().iter::<f64>().collect()
+}
+
+/// A fixed direction without structure: the fractional parts of multiples of the golden ratio.
+fn direction(length: usize, offset: usize) -> Vec<f64> {
+    (0..length)
+        .map(|i| ((i + offset + 1) as f64 * 0.618_033_988_749_895).fract() - 0.5)
+        .collect()
+}
+
+fn gradient<L: Primitives>(function: &impl Function, inputs: &[Tensor<L, 1>]) -> Vec<Tensor<L, 1>> {
+    let leaves: Vec<Tensor<Autodiff<L>, 1>> = inputs
+        .iter()
+        .map(|input| Tensor::from_inner(input.clone()).require_grad())
+        .collect();
+    let gradients = function.value(&leaves).backward();
+    leaves
+        .iter()
+        .map(|leaf| {
+            leaf.grad(&gradients)
+                .unwrap_or_else(|| leaf.clone().inner().zeros_like())
+        })
+        .collect()
+}
+
+/// `⟨v, ∇F⟩` for the direction of each input.
+fn directional<L: Primitives>(function: &impl Function, inputs: &[Tensor<L, 1>]) -> Tensor<L, 1> {
+    gradient(function, inputs)
+        .into_iter()
+        .enumerate()
+        .map(|(position, gradient)| {
+            let length = gradient.dims()[0];
+            let v = vector::<L>(&direction(length, 7 * position), &gradient.device());
+            (gradient * v).sum()
+        })
+        .reduce(|total, term| total + term)
+        .expect("at least one input")
+}
+
+/// `⟨v, ∇F⟩` as a function of its own, whose gradient is of second order.
+struct Directional<'a, F>(&'a F);
+
+impl<F: Function> Function for Directional<'_, F> {
+    fn value<L: Primitives>(&self, inputs: &[Tensor<L, 1>]) -> Tensor<L, 1> {
+        directional(self.0, inputs)
+    }
+}
+
+/// Steps of the central differences, tried in turn: the first is the most exact on a smooth function;
+/// a ReLU or a maximum that switches within it does not switch within a smaller one.
+const STEPS: [f64; 3] = [1e-5, 1e-6, 1e-7];
+
+/// The central difference of `along` at 0 that is nearest to `derivative`, over a few steps.
+///
+/// A wrong derivative is far from all of them.
+pub fn nearest_difference(derivative: f64, mut along: impl FnMut(f64) -> f64) -> f64 {
+    let mut nearest = f64::NAN;
+    for step in STEPS {
+        let difference = (along(step) - along(-step)) / (2.0 * step);
+        if !((difference - derivative).abs() >= (nearest - derivative).abs()) {
+            nearest = difference;
+        }
+        if (nearest - derivative).abs() <= 1e-8 * nearest.abs().max(1e-3) {
+            break;
+        }
+    }
+    nearest
+}
+
+/// Largest deviation of the gradient from central differences, relative to the largest of them (or
+/// to 1e-6 where that is smaller).
+fn error_of<B: Primitives>(
+    function: &impl Function,
+    point: &[Vec<f64>],
+    device: &B::Device,
+) -> f64 {
+    let at = |point: &[Vec<f64>]| -> Vec<Tensor<B, 1>> {
+        point.iter().map(|values| vector(values, device)).collect()
+    };
+    let value = |point: &[Vec<f64>]| host(function.value(&at(point)))[0];
+    let gradients = gradient(function, &at(point)).into_iter().map(host);
+    let (mut deviation, mut scale) = (0.0f64, 1e-6f64);
+    for (input, gradient) in gradients.enumerate() {
+        for (component, derivative) in gradient.into_iter().enumerate() {
+            let numeric = nearest_difference(derivative, |shift| {
+                let mut shifted = point.to_vec();
+                shifted[input][component] += shift;
+                value(&shifted)
+            });
+            deviation = deviation.max((derivative - numeric).abs());
+            scale = scale.max(numeric.abs());
+        }
+    }
+    deviation / scale
+}
+
+/// Errors of the first and second derivatives of `function` at `point`.
+///
+/// Central differences have an error of about 1e-10 relative in f64, so anything above 1e-6 is a
+/// wrong gradient.
+pub fn check<B: Primitives>(
+    function: &impl Function,
+    point: &[Vec<f64>],
+    device: &B::Device,
+) -> Errors {
+    Errors {
+        first: error_of::<B>(function, point, device),
+        second: error_of::<B>(&Directional(function), point, device),
+    }
+}

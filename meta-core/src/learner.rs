@@ -1,0 +1,110 @@
+//! The contract that every learner keeps, whatever its family.
+//!
+//! Gradient, metric, memory and in-context learners answer the same questions: what is the
+//! meta-gradient of these tasks, what does the learner predict for the queries of these tasks given
+//! their supports, and how did it decide? Returning gradients rather than a loss lets learners that
+//! never form one (Reptile, Meta-LSTM) share the outer loop with those that do.
+//!
+//! A learner's file defines a struct of settings that implements [`LearnerSettings`], and the learner
+//! itself, which implements [`Learner`]; one line in `meta-algos/src/lib.rs` registers it.
+
+use burn::tensor::Tensor;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    Result,
+    nn::encoder::Architecture,
+    params::Params,
+    primitives::Primitives,
+    rng::Seed,
+    task::{TaskBatch, TaskSpec},
+};
+
+/// The family a learner belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// Adapts parameters by gradient steps on the support.
+    Gradient,
+    /// Compares queries with the support in an embedding.
+    Metric,
+}
+
+/// What a learner's file says of itself; help, tables and documentation read it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LearnerInfo {
+    /// Its name in manifests.
+    pub name: &'static str,
+    /// Its family.
+    pub family: Family,
+    /// One line on what it does.
+    pub summary: &'static str,
+    /// Authors, title, venue.
+    pub paper: &'static str,
+    /// Whether it can learn regression tasks.
+    pub regression: bool,
+    /// Whether the way at test may differ from the way in training.
+    pub any_way: bool,
+}
+
+/// The meta-gradient of a meta-batch, and how its tasks went.
+#[derive(Clone, Debug)]
+pub struct MetaGradient<B: Primitives> {
+    /// Gradient of the mean over tasks of the query loss, by parameter.
+    pub gradients: Params<B>,
+    /// New values of buffers (running statistics); empty where there are none.
+    pub buffers: Params<B>,
+    /// Query loss of each task, `[t]`.
+    pub losses: Tensor<B, 1>,
+    /// Query accuracy of each task (regression: mean squared error), `[t]`.
+    pub scores: Tensor<B, 1>,
+}
+
+/// A learner and its meta-parameters on one backend.
+///
+/// `B` is a plain backend; a learner that differentiates goes up the levels itself. Adaptation
+/// never changes the learner: only [`Learner::set_parameters`] does.
+pub trait Learner<B: Primitives>: Send {
+    /// The meta-parameters and buffers, each `[1, …]` on the task axis.
+    fn parameters(&self) -> Params<B>;
+
+    /// Replaces the meta-parameters and buffers.
+    ///
+    /// # Panics
+    /// When names or shapes differ from [`Learner::parameters`]; what comes from a file is checked
+    /// with [`Params::check_like`] first.
+    fn set_parameters(&mut self, parameters: Params<B>);
+
+    /// The meta-gradient of `tasks`: the gradient of the mean over tasks of the mean query loss.
+    fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B>;
+
+    /// Predictions for the queries, `[t, q, outputs]` each: class scores (logits) or regression values.
+    ///
+    /// A learner that adapts by steps returns its predictions before the first step and after each;
+    /// any other returns one. The last one is the learner's answer.
+    fn predict(&self, tasks: &TaskBatch<B>) -> Vec<Tensor<B, 3>>;
+}
+
+/// Settings of a learner: how it is described, checked and built.
+pub trait LearnerSettings: Default + Serialize + DeserializeOwned + Clone + Send + 'static {
+    /// What the learner is.
+    const INFO: LearnerInfo;
+
+    /// Checks every setting, alone and against the tasks and the encoder.
+    ///
+    /// # Errors
+    /// [`crate::Error::Setting`] naming the key under `learner.`, its value and what was expected.
+    fn check<A: Architecture>(&self, architecture: &A, spec: &TaskSpec) -> Result<()>;
+
+    /// Builds the learner with parameters drawn from `seed`.
+    ///
+    /// # Errors
+    /// As [`LearnerSettings::check`].
+    fn build<A: Architecture, B: Primitives>(
+        self,
+        architecture: A,
+        spec: &TaskSpec,
+        seed: Seed,
+        device: &B::Device,
+    ) -> Result<Box<dyn Learner<B>>>;
+}

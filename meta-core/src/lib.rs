@@ -1,0 +1,33 @@
+//! Tasks and data, attention, encoders, autodiff levels, second-order-safe primitives and the
+//! learner contract of the meta-learning toolkit.
+//!
+//! The layers, each of which uses only those before it:
+//!
+//! | layer | modules |
+//! |---|---|
+//! | ground | [`error`](Error), [`settings`], [`rng`], [`stats`] |
+//! | host and device | [`data`] · [`backend`] |
+//! | differentiation | [`params`], [`primitives`], [`gradcheck`] |
+//! | networks | [`nn`] |
+//! | tasks and learners | [`task`], [`learner`] |
+//! | loops | [`train`], [`eval`], [`checkpoint`] |
+
+mod error;
+
+pub mod backend;
+pub mod checkpoint;
+pub mod data;
+pub mod eval;
+pub mod gradcheck;
+pub mod learner;
+pub mod nn;
+pub mod optim;
+pub mod params;
+pub mod primitives;
+pub mod rng;
+pub mod settings;
+pub mod stats;
+pub mod task;
+pub mod train;
+
+pub use error::{Error, Result};

@@ -1,0 +1,140 @@
+//! The four-block convolutional encoder of the few-shot literature.
+
+use burn::{
+    module::Module,
+    tensor::{Tensor, activation::relu, backend::Backend},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Encoder, at_least_one};
+use crate::{
+    Error, Result,
+    data::ItemShape,
+    nn::{
+        Pass,
+        conv::Conv2d,
+        init::Initializer,
+        norm::{Norm, Statistics},
+    },
+    primitives::{Primitives, max_pool2d},
+};
+
+/// Settings of [`Conv4`]; the defaults are those of Vinyals et al. (NIPS 2016, section 4.1).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Conv4Settings {
+    /// Channels of every block, at least 1.
+    pub channels: usize,
+    /// Number of blocks, at least 1; each halves height and width.
+    pub blocks: usize,
+    /// What each block is normalised over: `episode`, `support`, `running`, `none`, `layer`.
+    pub norm: Statistics,
+}
+
+impl Default for Conv4Settings {
+    fn default() -> Self {
+        Conv4Settings {
+            channels: 64,
+            blocks: 4,
+            norm: Statistics::Episode,
+        }
+    }
+}
+
+impl Conv4Settings {
+    pub(super) const SUMMARY: &str =
+        "blocks of 3×3 convolution, normalisation, ReLU and 2×2 max pooling";
+    pub(super) const PAPER: &str = "Vinyals et al., NIPS 2016, section 4.1";
+
+    pub(super) fn check(&self, item: ItemShape) -> Result<()> {
+        at_least_one("channels", self.channels)?;
+        at_least_one("blocks", self.blocks)?;
+        if u32::try_from(self.blocks).is_ok_and(|blocks| {
+            let shrink = 1usize.checked_shl(blocks).unwrap_or(usize::MAX);
+            item.height / shrink >= 1 && item.width / shrink >= 1
+        }) {
+            return Ok(());
+        }
+        Err(Error::setting(
+            "encoder.blocks",
+            self.blocks,
+            format!(
+                "each block halves the image, and {}×{} is too small",
+                item.height, item.width
+            ),
+        ))
+    }
+
+    pub(super) fn width(&self, item: ItemShape) -> usize {
+        (item.height >> self.blocks) * (item.width >> self.blocks) * self.channels
+    }
+
+    pub(super) fn statistics(&self) -> Statistics {
+        self.norm
+    }
+}
+
+/// One block: 3×3 convolution, normalisation, ReLU, 2×2 max pooling.
+#[derive(Module, Debug)]
+struct Block<B: Backend> {
+    conv: Conv2d<B>,
+    norm: Norm<B>,
+}
+
+/// Blocks one after the other; the embedding is the last feature map, flattened.
+#[derive(Module, Debug)]
+pub struct Conv4<B: Backend> {
+    blocks: Vec<Block<B>>,
+    #[module(skip)]
+    item: ItemShape,
+}
+
+impl<B: Backend> Conv4<B> {
+    pub(super) fn new(
+        item: ItemShape,
+        settings: &Conv4Settings,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Self {
+        let channels = settings.channels;
+        let block = |index: usize| Block {
+            conv: Conv2d::he(
+                [if index == 0 { item.channels } else { channels }, channels],
+                3,
+                1,
+                1,
+                initializer,
+                device,
+            ),
+            norm: Norm::new(
+                channels,
+                settings.norm,
+                &format!("blocks.{index}.norm"),
+                device,
+            ),
+        };
+        Conv4 {
+            blocks: (0..settings.blocks).map(block).collect(),
+            item,
+        }
+    }
+}
+
+impl<B: Primitives> Encoder<B> for Conv4<B> {
+    fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
+        let [t, b, _] = x.dims();
+        let mut map = x.reshape([t, b, self.item.height, self.item.width, self.item.channels]);
+        for block in &self.blocks {
+            let [_, _, h, w, _] = map.dims();
+            let features = block.conv.forward(map);
+            let c = features.dims()[4];
+            let features = block
+                .norm
+                .forward(features.reshape([t, b * h * w, c]), b, pass);
+            let pooled = max_pool2d(relu(features).reshape([t * b, h, w, c]), 2);
+            map = pooled.reshape([t, b, h / 2, w / 2, c]);
+        }
+        let [_, _, h, w, c] = map.dims();
+        map.reshape([t, b, h * w * c])
+    }
+}

@@ -1,0 +1,119 @@
+//! Fully connected encoder.
+
+use burn::{
+    module::Module,
+    tensor::{Tensor, activation::relu, backend::Backend},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Encoder, at_least_one};
+use crate::{
+    Error, Result,
+    data::ItemShape,
+    nn::{
+        Pass,
+        init::Initializer,
+        linear::Linear,
+        norm::{Norm, Statistics},
+    },
+    primitives::Primitives,
+};
+
+/// Settings of [`Mlp`]; the defaults are the sinusoid network of MAML (Finn et al., ICML 2017, 5.1).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MlpSettings {
+    /// Widths of the hidden layers, each at least 1; the last one is the width of the embedding.
+    pub hidden: Vec<usize>,
+    /// What each hidden layer is normalised over: `none`, `layer`, `episode`, `support`, `running`.
+    pub norm: Statistics,
+}
+
+impl Default for MlpSettings {
+    fn default() -> Self {
+        MlpSettings {
+            hidden: vec![40, 40],
+            norm: Statistics::None,
+        }
+    }
+}
+
+impl MlpSettings {
+    pub(super) const SUMMARY: &str = "fully connected layers with ReLU";
+    pub(super) const PAPER: &str = "Finn et al., ICML 2017, section 5.1";
+
+    pub(super) fn check(&self, _item: ItemShape) -> Result<()> {
+        if self.hidden.is_empty() {
+            return Err(Error::setting(
+                "encoder.hidden",
+                "[]",
+                "needs at least one layer",
+            ));
+        }
+        self.hidden
+            .iter()
+            .try_for_each(|&width| at_least_one("hidden", width))
+    }
+
+    pub(super) fn width(&self, _item: ItemShape) -> usize {
+        *self.hidden.last().expect("checked: at least one layer")
+    }
+
+    pub(super) fn statistics(&self) -> Statistics {
+        self.norm
+    }
+}
+
+/// `x ↦ relu(norm(W x))`, layer after layer; where nothing is normalised, `relu(W x + b)`.
+#[derive(Module, Debug)]
+pub struct Mlp<B: Backend> {
+    layers: Vec<Linear<B>>,
+    norms: Vec<Norm<B>>,
+    #[module(skip)]
+    normalises: bool,
+}
+
+impl<B: Backend> Mlp<B> {
+    pub(super) fn new(
+        item: ItemShape,
+        settings: &MlpSettings,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Self {
+        let inputs = std::iter::once(item.features()).chain(settings.hidden.iter().copied());
+        let normalises = settings.norm != Statistics::None;
+        let layers = inputs
+            .zip(&settings.hidden)
+            .map(|(input, &output)| Linear::he(input, output, initializer, device))
+            .collect();
+        let norms = settings
+            .hidden
+            .iter()
+            .enumerate()
+            .filter(|_| normalises)
+            .map(|(layer, &width)| {
+                Norm::new(width, settings.norm, &format!("norms.{layer}"), device)
+            })
+            .collect();
+        Mlp {
+            layers,
+            norms,
+            normalises: normalises,
+        }
+    }
+}
+
+impl<B: Primitives> Encoder<B> for Mlp<B> {
+    fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
+        let items = x.dims()[1];
+        let mut hidden = x;
+        for (layer, linear) in self.layers.iter().enumerate() {
+            hidden = linear.forward(hidden);
+            if self.normalises {
+                hidden = self.norms[layer].forward(hidden, items, pass);
+            }
+            hidden = relu(hidden);
+        }
+        hidden
+    }
+}

@@ -1,0 +1,171 @@
+//! Encoders: from items `[t, b, f]` to embeddings `[t, b, d]`.
+//!
+//! An [`Architecture`] is a family of models over backends, so that one learner can hold the same
+//! network on several autodiff levels. [`EncoderSpec`] is the architecture that a manifest names.
+
+mod attention;
+mod conv4;
+mod mlp;
+
+pub use attention::{AttentionEncoder, AttentionSettings};
+pub use conv4::{Conv4, Conv4Settings};
+pub use mlp::{Mlp, MlpSettings};
+
+use burn::{
+    module::{Module, ModuleDisplay},
+    tensor::{Tensor, backend::Backend},
+};
+use serde_json::Value;
+
+use super::{Pass, init::Initializer, norm::Statistics};
+use crate::{Error, Result, data::ItemShape, primitives::Primitives, settings::Settings};
+
+/// A network from items to embeddings on the backend `B`.
+pub trait Encoder<B: Primitives>: Module<B> + ModuleDisplay {
+    /// `x [t, b, f]` to `[t, b, d]`.
+    fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3>;
+}
+
+/// A family of encoders, one per backend.
+///
+/// Users bring their own: a Burn module with `#[derive(Module)]`, [`Encoder`] for its forward pass,
+/// and this trait for its settings.
+pub trait Architecture: Clone + Send + Sync + 'static {
+    /// The model on the backend `B`.
+    type Model<B: Primitives>: Encoder<B>;
+
+    /// A model with parameters from `initializer`, each `[1, …]` on the task axis.
+    fn init<B: Primitives>(
+        &self,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Self::Model<B>;
+
+    /// Width `d` of an embedding.
+    fn width(&self) -> usize;
+
+    /// What the normalisations of the network average over.
+    fn statistics(&self) -> Statistics;
+}
+
+/// What an encoder's file says of itself.
+#[derive(Clone, Copy)]
+pub struct EncoderInfo {
+    /// Its name in manifests.
+    pub name: &'static str,
+    /// One line on what it is.
+    pub summary: &'static str,
+    /// Source of the architecture.
+    pub paper: &'static str,
+    /// Its default settings, as an object.
+    pub default_settings: fn() -> Value,
+}
+
+/// Writes the list of encoders, the enum of their settings and the enum of their models.
+macro_rules! encoders {
+    ($($name:literal => $variant:ident($settings:ty, $model:ident)),+ $(,)?) => {
+        /// All encoders that a manifest can name.
+        pub fn encoders() -> &'static [EncoderInfo] {
+            &[$(EncoderInfo {
+                name: $name,
+                summary: <$settings>::SUMMARY,
+                paper: <$settings>::PAPER,
+                default_settings: <$settings as Settings>::defaults,
+            }),+]
+        }
+
+        /// The architecture that a manifest names, with its settings.
+        #[derive(Clone, Debug)]
+        pub enum EncoderSpec {
+            $(
+                #[doc = concat!("`", $name, "`: items of this shape with these settings.")]
+                $variant(ItemShape, $settings),
+            )+
+        }
+
+        /// A model of [`EncoderSpec`].
+        #[derive(Module, Debug)]
+        #[allow(clippy::large_enum_variant)] // few are ever alive, and none moves in a hot loop
+        pub enum AnyEncoder<B: Backend> {
+            $(
+                #[doc = concat!("`", $name, "`.")]
+                $variant($model<B>),
+            )+
+        }
+
+        impl EncoderSpec {
+            /// The encoder called `name` with `settings` (an object) for items of shape `item`.
+            ///
+            /// # Errors
+            /// [`Error::Unknown`] for a name or key that does not exist, [`Error::Setting`] for a
+            /// value that cannot be used.
+            pub fn new(name: &str, settings: &Value, item: ItemShape) -> Result<Self> {
+                match name {
+                    $($name => {
+                        let settings = <$settings>::from_value("encoder", settings)?;
+                        settings.check(item)?;
+                        Ok(EncoderSpec::$variant(item, settings))
+                    })+
+                    _ => Err(Error::unknown(
+                        "encoder",
+                        name,
+                        encoders().iter().map(|info| info.name),
+                    )),
+                }
+            }
+        }
+
+        impl<B: Primitives> Encoder<B> for AnyEncoder<B> {
+            fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
+                match self {
+                    $(AnyEncoder::$variant(model) => model.forward(x, pass)),+
+                }
+            }
+        }
+
+        impl Architecture for EncoderSpec {
+            type Model<B: Primitives> = AnyEncoder<B>;
+
+            fn init<B: Primitives>(
+                &self,
+                initializer: &mut Initializer,
+                device: &B::Device,
+            ) -> AnyEncoder<B> {
+                match self {
+                    $(EncoderSpec::$variant(item, settings) => {
+                        AnyEncoder::$variant($model::new(*item, settings, initializer, device))
+                    }),+
+                }
+            }
+
+            fn width(&self) -> usize {
+                match self {
+                    $(EncoderSpec::$variant(item, settings) => settings.width(*item)),+
+                }
+            }
+
+            fn statistics(&self) -> Statistics {
+                match self {
+                    $(EncoderSpec::$variant(_, settings) => settings.statistics()),+
+                }
+            }
+        }
+    };
+}
+
+encoders! {
+    "mlp" => Mlp(MlpSettings, Mlp),
+    "conv4" => Conv4(Conv4Settings, Conv4),
+    "attention" => Attention(AttentionSettings, AttentionEncoder),
+}
+
+fn at_least_one(key: &str, value: usize) -> Result<()> {
+    match value {
+        0 => Err(Error::setting(
+            format!("encoder.{key}"),
+            value,
+            "must be at least 1",
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,337 @@
+//! Levels and parameters: lifting, fan-out, replacing, collecting.
+//!
+//! A [`Params`] is the ordered, named, rank-erased set of a model's float tensors. It is what
+//! learners, optimisers and checkpoints pass around; a Burn module is only the form in which a
+//! network computes. This module is the only place that touches the calls of Burn with which a
+//! gradient can be lost in silence (non-leaf parameters, `require_grad`, `inner`, `from_inner`); its
+//! tests hold each of them against closed forms.
+//!
+//! # Levels
+//! Level 0 is a plain backend `B`, level 1 is `Autodiff<B>` (where the meta-gradient is taken),
+//! level 2 is `Autodiff<Autodiff<B>>` (where the inner gradient is taken). One inner step of
+//! second-order MAML, for parameters `θ` on level 1:
+//!
+//! ```text
+//! fast  = θ.lift()                      leaves of level 2, values still on the graph of level 1
+//! model = fast.write_into(skeleton)     a network on level 2
+//! g     = fast.gradients(loss.backward())    tensors on level 1, on its graph
+//! θ'    = θ − α g                       differentiable on level 1
+//! ```
+
+mod collect;
+mod levels;
+
+use burn::tensor::{
+    Shape, Tensor, TensorData, TensorMetadata, TensorPrimitive, backend::Backend, ops::FloatTensor,
+};
+
+/// Last path segment of an entry that is a buffer: saved and fanned out like a parameter, but given
+/// neither gradient nor update (running statistics).
+pub const BUFFER_PREFIX: &str = "running_";
+
+/// A rank-erased float tensor and the path of the field it belongs to.
+#[derive(Clone, Debug)]
+struct Entry<B: Backend> {
+    name: String,
+    tensor: FloatTensor<B>,
+}
+
+impl<B: Backend> Entry<B> {
+    fn is_buffer(&self) -> bool {
+        is_buffer(&self.name)
+    }
+}
+
+fn is_buffer(name: &str) -> bool {
+    name.rsplit('.')
+        .next()
+        .is_some_and(|field| field.starts_with(BUFFER_PREFIX))
+}
+
+/// The float tensors of a model, in the order of its fields, each under its path
+/// (`encoder.blocks.0.conv.weight`).
+#[derive(Clone, Debug)]
+pub struct Params<B: Backend> {
+    entries: Vec<Entry<B>>,
+}
+
+impl<B: Backend> Default for Params<B> {
+    fn default() -> Self {
+        Params {
+            entries: Vec::new(),
+        }
+    }
+}
+
+/// Wraps a primitive as a tensor of rank `D`, which must be its rank.
+pub(crate) fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
+    debug_assert_eq!(primitive.rank(), D);
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+/// The primitive of a float tensor.
+pub(crate) fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
+    tensor.into_primitive().tensor()
+}
+
+impl<B: Backend> Params<B> {
+    /// The paths, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| entry.name.as_str())
+    }
+
+    /// Number of entries, buffers included.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Number of scalars in trainable entries.
+    pub fn num_elements(&self) -> usize {
+        self.entries
+            .iter()
+            .filter(|entry| !entry.is_buffer())
+            .map(|entry| entry.tensor.shape().num_elements())
+            .sum()
+    }
+
+    /// Path and shape of every entry, in order.
+    pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        self.entries
+            .iter()
+            .map(|entry| (entry.name.clone(), entry.tensor.shape().to_vec()))
+            .collect()
+    }
+
+    /// The entry called `name`.
+    ///
+    /// # Panics
+    /// When its rank is not `D`.
+    pub fn get<const D: usize>(&self, name: &str) -> Option<Tensor<B, D>> {
+        let entry = self.entries.iter().find(|entry| entry.name == name)?;
+        assert_eq!(entry.tensor.rank(), D, "rank of `{name}`");
+        Some(tensor(entry.tensor.clone()))
+    }
+
+    /// Adds an entry at the end.
+    pub fn push<const D: usize>(&mut self, name: impl Into<String>, value: Tensor<B, D>) {
+        self.entries.push(Entry {
+            name: name.into(),
+            tensor: primitive(value),
+        });
+    }
+
+    /// Says how `found` (paths and shapes, of a file for example) differs from this set.
+    ///
+    /// # Errors
+    /// The first entry that is missing, superfluous or of another shape, in words.
+    pub fn check_like(&self, found: &[(String, Vec<usize>)]) -> Result<(), String> {
+        for (name, shape) in self.shapes() {
+            match found.iter().find(|(found_name, _)| *found_name == name) {
+                None => return Err(format!("parameter `{name}` {shape:?} is missing")),
+                Some((_, found_shape)) if *found_shape != shape => {
+                    return Err(format!(
+                        "parameter `{name}` has shape {found_shape:?}, expected {shape:?}"
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        match found
+            .iter()
+            .find(|(found_name, _)| self.names().all(|name| name != found_name))
+        {
+            Some((name, shape)) => Err(format!(
+                "parameter `{name}` {shape:?} does not belong to this architecture"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Host copies of all entries, in order.
+    pub fn to_data(&self) -> Vec<(String, TensorData)> {
+        self.entries
+            .iter()
+            .map(|entry| {
+                let data = burn::tensor::read_sync(B::float_into_data(entry.tensor.clone()))
+                    .expect("the device returns its tensors");
+                (entry.name.clone(), data)
+            })
+            .collect()
+    }
+
+    /// Entries from host copies; the dtype of the data is kept.
+    pub fn from_data(data: Vec<(String, TensorData)>, device: &B::Device) -> Self {
+        Params {
+            entries: data
+                .into_iter()
+                .map(|(name, data)| Entry {
+                    name,
+                    tensor: B::float_from_data(data, device),
+                })
+                .collect(),
+        }
+    }
+
+    /// Applies `f` to every trainable entry; buffers stay.
+    pub fn map(self, mut f: impl FnMut(FloatTensor<B>) -> FloatTensor<B>) -> Self {
+        Params {
+            entries: self
+                .entries
+                .into_iter()
+                .map(|entry| match entry.is_buffer() {
+                    true => entry,
+                    false => Entry {
+                        tensor: f(entry.tensor),
+                        name: entry.name,
+                    },
+                })
+                .collect(),
+        }
+    }
+
+    /// Applies `f` to every trainable entry and the entry of the same name in `other`; buffers stay.
+    ///
+    /// # Panics
+    /// When `other` lacks one of them.
+    pub fn zip(
+        self,
+        other: &Self,
+        mut f: impl FnMut(FloatTensor<B>, FloatTensor<B>) -> FloatTensor<B>,
+    ) -> Self {
+        // Both usually come from one model: the position is right at the first look.
+        let find = |position: usize, name: &str| {
+            other
+                .entries
+                .get(position)
+                .filter(|entry| entry.name == name)
+                .or_else(|| other.entries.iter().find(|entry| entry.name == name))
+                .unwrap_or_else(|| panic!("no entry `{name}` to zip with"))
+                .tensor
+                .clone()
+        };
+        Params {
+            entries: self
+                .entries
+                .into_iter()
+                .enumerate()
+                .map(|(position, entry)| match entry.is_buffer() {
+                    true => entry,
+                    false => {
+                        let right = find(position, &entry.name);
+                        Entry {
+                            tensor: f(entry.tensor, right),
+                            name: entry.name,
+                        }
+                    }
+                })
+                .collect(),
+        }
+    }
+
+    /// `self + other`, entry by entry.
+    pub fn add(self, other: &Self) -> Self {
+        self.zip(other, |a, b| B::float_add(a, b))
+    }
+
+    /// `factor · self`.
+    pub fn scale(self, factor: f64) -> Self {
+        self.map(|a| B::float_mul_scalar(a, factor.into()))
+    }
+
+    /// Only the trainable entries.
+    pub fn trainable(self) -> Self {
+        Params {
+            entries: self
+                .entries
+                .into_iter()
+                .filter(|entry| !entry.is_buffer())
+                .collect(),
+        }
+    }
+
+    /// Replaces the entries that `other` has, by name; the rest stays.
+    pub fn overwrite(mut self, other: Self) -> Self {
+        for replacement in other.entries {
+            if let Some(entry) = self
+                .entries
+                .iter_mut()
+                .find(|entry| entry.name == replacement.name)
+            {
+                *entry = replacement;
+            }
+        }
+        self
+    }
+
+    /// Sum of the squares of all trainable scalars, `[1]`.
+    ///
+    /// # Panics
+    /// When there is no trainable entry.
+    pub fn squared_norm(&self) -> Tensor<B, 1> {
+        self.entries
+            .iter()
+            .filter(|entry| !entry.is_buffer())
+            .map(|entry| {
+                let square = B::float_mul(entry.tensor.clone(), entry.tensor.clone());
+                tensor::<B, 1>(B::float_sum(square))
+            })
+            .reduce(|total, term| total + term)
+            .expect("at least one trainable parameter")
+    }
+
+    /// Adds a prefix to every path (`encoder` + `.` + path).
+    pub fn with_prefix(self, prefix: &str) -> Self {
+        Params {
+            entries: self
+                .entries
+                .into_iter()
+                .map(|entry| Entry {
+                    name: format!("{prefix}.{}", entry.name),
+                    tensor: entry.tensor,
+                })
+                .collect(),
+        }
+    }
+
+    /// One copy per task of every entry: `[1, …]` becomes `[tasks, …]`.
+    ///
+    /// On an autodiff level this is an expand, whose adjoint sums over tasks, so the gradient of the
+    /// shared parameters is the sum of those of the copies. (Not `repeat_dim`, whose gradient in Burn
+    /// 0.21 is wrong for every axis longer than 1.)
+    ///
+    /// # Panics
+    /// When an entry's task axis is neither 1 nor `tasks`.
+    pub fn fan_out(self, tasks: usize) -> Self {
+        Params {
+            entries: self
+                .entries
+                .into_iter()
+                .map(|entry| {
+                    let mut shape = entry.tensor.shape().to_vec();
+                    assert!(
+                        shape[0] == 1 || shape[0] == tasks,
+                        "`{}` has {} on the task axis, cannot fan out to {tasks}",
+                        entry.name,
+                        shape[0]
+                    );
+                    shape[0] = tasks;
+                    Entry {
+                        tensor: B::float_expand(entry.tensor, Shape::from(shape)),
+                        name: entry.name,
+                    }
+                })
+                .collect(),
+        }
+    }
+
+    /// The sum over tasks of every entry: `[t, …]` becomes `[1, …]`, the adjoint of
+    /// [`Params::fan_out`].
+    pub fn sum_tasks(self) -> Self {
+        self.map(|tensor| B::float_sum_dim(tensor, 0))
+    }
+}

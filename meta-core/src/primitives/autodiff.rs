@@ -1,0 +1,209 @@
+//! The primitives on `Autodiff<B>`: each records one node whose backward pass calls primitives of
+//! `B`. Where `B` is itself an autodiff level, those calls are recorded there in turn, which is all
+//! that higher orders need.
+
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn_autodiff::{
+    Autodiff,
+    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+    grads::Gradients,
+    ops::{Backward, Ops, OpsKind, binary, unary},
+};
+
+use super::{Form, LinearMap, Pooling, Primitives, Role};
+
+/// The `wanted` operand from two others given in any order.
+fn contract_of<B: Primitives>(
+    form: &Form,
+    wanted: Role,
+    first: (Role, FloatTensor<B>),
+    second: (Role, FloatTensor<B>),
+) -> FloatTensor<B> {
+    let (left, right) = match wanted.others() {
+        others if others == (first.0, second.0) => (first.1, second.1),
+        others => {
+            debug_assert_eq!(others, (second.0, first.0));
+            (second.1, first.1)
+        }
+    };
+    B::contract(form, wanted, left, right)
+}
+
+/// Node of [`Primitives::contract`]: the adjoint for either operand is another role of the form.
+#[derive(Debug)]
+struct Contract;
+
+impl<B: Primitives> Backward<B, 2> for Contract {
+    /// Form, role of the output, and each operand where the other one is tracked.
+    type State = (Form, Role, Option<FloatTensor<B>>, Option<FloatTensor<B>>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (form, role, left, right) = ops.state;
+        let (left_role, right_role) = role.others();
+        binary::<B, _, _>(
+            ops.parents,
+            ops.node,
+            grads,
+            |g| {
+                let right = right.expect("kept for a tracked left operand");
+                contract_of::<B>(&form, left_role, (role, g), (right_role, right))
+            },
+            |g| {
+                let left = left.expect("kept for a tracked right operand");
+                contract_of::<B>(&form, right_role, (role, g), (left_role, left))
+            },
+        );
+    }
+}
+
+/// Node of a linear map or its adjoint.
+#[derive(Debug)]
+struct Map;
+
+impl<B: Primitives> Backward<B, 1> for Map {
+    /// The map, and whether the node computed its adjoint.
+    type State = (LinearMap<IntTensor<B>>, bool);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (map, adjoint) = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |g| match adjoint {
+            true => B::map_linear(&map, g),
+            false => B::map_adjoint(&map, g),
+        });
+    }
+}
+
+/// Node of [`Primitives::standardize`].
+#[derive(Debug)]
+struct Standardize;
+
+impl<B: Primitives> Backward<B, 1> for Standardize {
+    type State = (FloatTensor<B>, f64);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (x, epsilon) = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |g| {
+            B::standardize_adjoint(x, g, epsilon)
+        });
+    }
+}
+
+/// Node of [`Primitives::standardize_adjoint`]: `J` is symmetric, so its adjoint in `g` is itself.
+#[derive(Debug)]
+struct StandardizeAdjoint;
+
+impl<B: Primitives> Backward<B, 2> for StandardizeAdjoint {
+    /// `x`, `g` where `x` is tracked, `ε`.
+    type State = (FloatTensor<B>, Option<FloatTensor<B>>, f64);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (x, g, epsilon) = ops.state;
+        binary::<B, _, _>(
+            ops.parents,
+            ops.node,
+            grads,
+            |u| {
+                let g = g.expect("kept for a tracked x");
+                B::standardize_curvature(x.clone(), g, u, epsilon)
+            },
+            |u| B::standardize_adjoint(x.clone(), u, epsilon),
+        );
+    }
+}
+
+/// Records `map` or its adjoint with an output already computed.
+fn record_map<B: Primitives, C: CheckpointStrategy>(
+    map: &LinearMap<IntTensor<B>>,
+    adjoint: bool,
+    x: &FloatTensor<Autodiff<B, C>>,
+    output: FloatTensor<B>,
+) -> FloatTensor<Autodiff<B, C>> {
+    match Backward::<B, 1>::prepare::<C>(Map, [x.node.clone()])
+        .compute_bound()
+        .stateful()
+    {
+        OpsKind::Tracked(prep) => prep.finish((map.clone(), adjoint), output),
+        OpsKind::UnTracked(prep) => prep.finish(output),
+    }
+}
+
+impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
+    fn contract(
+        form: &Form,
+        wanted: Role,
+        left: FloatTensor<Self>,
+        right: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let output = B::contract(
+            form,
+            wanted,
+            left.primitive.clone(),
+            right.primitive.clone(),
+        );
+        match Backward::<B, 2>::prepare::<C>(Contract, [left.node.clone(), right.node.clone()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => {
+                let (left_tracked, right_tracked) = (left.is_tracked(), right.is_tracked());
+                let state = (
+                    *form,
+                    wanted,
+                    right_tracked.then_some(left.primitive),
+                    left_tracked.then_some(right.primitive),
+                );
+                prep.finish(state, output)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn map_linear(map: &LinearMap<IntTensor<Self>>, x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let output = B::map_linear(map, x.primitive.clone());
+        record_map::<B, C>(map, false, &x, output)
+    }
+
+    fn map_adjoint(map: &LinearMap<IntTensor<Self>>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        let output = B::map_adjoint(map, y.primitive.clone());
+        record_map::<B, C>(map, true, &y, output)
+    }
+
+    fn max_pool(pooling: &Pooling, x: FloatTensor<Self>) -> (FloatTensor<Self>, IntTensor<Self>) {
+        let (maxima, index) = B::max_pool(pooling, x.primitive.clone());
+        let select = LinearMap::Select {
+            pooling: *pooling,
+            index: index.clone(),
+        };
+        (record_map::<B, C>(&select, false, &x, maxima), index)
+    }
+
+    fn standardize(x: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+        let output = B::standardize(x.primitive.clone(), epsilon);
+        match Backward::<B, 1>::prepare::<C>(Standardize, [x.node.clone()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((x.primitive, epsilon), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn standardize_adjoint(
+        x: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        let output = B::standardize_adjoint(x.primitive.clone(), g.primitive.clone(), epsilon);
+        match Backward::<B, 2>::prepare::<C>(StandardizeAdjoint, [x.node.clone(), g.node.clone()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => {
+                let x_tracked = x.is_tracked();
+                let state = (x.primitive, x_tracked.then_some(g.primitive), epsilon);
+                prep.finish(state, output)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The one door to the `gemm` crate: a safe matrix product over slices.
+
+use std::ops::Range;
+
+use super::memory::Fresh;
+use super::{Real, wide};
+
+/// A matrix inside a slice: element (i, j) is `data[i·row + j·column]`.
+///
+/// Strides may make rows overlap; that is how a padded image is read as a matrix of patches
+/// without copying it.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a, T> {
+    /// Where the elements lie; element (0, 0) is the first.
+    pub data: &'a [T],
+    /// Distance between vertically adjacent elements.
+    pub row: usize,
+    /// Distance between horizontally adjacent elements.
+    pub column: usize,
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// A row-major matrix of rows of `width` contiguous elements.
+    pub fn rows(data: &'a [T], width: usize) -> Self {
+        Self {
+            data,
+            row: width,
+            column: 1,
+        }
+    }
+
+    /// The transpose of [`Matrix::rows`].
+    pub fn columns(data: &'a [T], width: usize) -> Self {
+        Self {
+            data,
+            row: 1,
+            column: width,
+        }
+    }
+
+    /// The transpose, in the same memory.
+    pub fn transposed(self) -> Self {
+        Self {
+            data: self.data,
+            row: self.column,
+            column: self.row,
+        }
+    }
+
+    fn holds(&self, rows: usize, columns: usize) -> bool {
+        if rows == 0 || columns == 0 {
+            return true;
+        }
+        let last = (rows - 1)
+            .checked_mul(self.row)
+            .zip((columns - 1).checked_mul(self.column))
+            .and_then(|(down, across)| down.checked_add(across));
+        last.is_some_and(|last| last < self.data.len())
+    }
+}
+
+/// `C[m, n] = A[m, k]·B[k, n]` as the next `m·n` elements of a new vector, row-major; lends them.
+/// Single-threaded: the kernels above it are parallel over tasks and rows.
+///
+/// # Panics
+/// If an operand does not hold a matrix of its size, or the result does not fit.
+#[allow(unsafe_code)]
+pub fn product<'c, T: Real>(
+    [m, k, n]: [usize; 3],
+    c: &'c mut Fresh<'_, T>,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+) -> &'c mut [T] {
+    let count = m.checked_mul(n).expect("C fits memory");
+    // SAFETY: `put_raw` lends `count = m·n` elements, and `call` writes them all without reading.
+    unsafe { c.put_raw(count, |c| call([m, k, n], c, false, a, b)) }
+}
+
+/// `C[m, n] = A[m, k]·B[k, n]`, or `C + A·B` when `add`, with `C` row-major and contiguous.
+///
+/// # Panics
+/// If an operand does not hold a matrix of its size, or `C` is not one.
+#[allow(unsafe_code)]
+pub fn product_into<T: Real>(
+    [m, k, n]: [usize; 3],
+    c: &mut [T],
+    add: bool,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+) {
+    assert!(
+        m.checked_mul(n) == Some(c.len()),
+        "C has {} elements, not {m}×{n}",
+        c.len()
+    );
+    // SAFETY: `c` has `m·n` elements, all initialised, and is exclusively borrowed.
+    unsafe { call([m, k, n], c.as_mut_ptr(), add, a, b) }
+}
+
+/// The call itself, behind the assertions that prove it.
+///
+/// # Safety
+/// `c` must point to `m·n` elements that nothing else accesses; they must be initialised when
+/// `add`. When not, they are only written.
+#[allow(unsafe_code)]
+unsafe fn call<T: Real>(
+    [m, k, n]: [usize; 3],
+    c: *mut T,
+    add: bool,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+) {
+    assert!(a.holds(m, k), "A does not hold {m}×{k} elements");
+    assert!(b.holds(k, n), "B does not hold {k}×{n} elements");
+    // SAFETY: `T` is `f32` or `f64` (`Real` is sealed), the types `gemm` accepts. The assertions
+    // keep every element that the sizes and strides can reach inside its slice, and the caller
+    // vouches for `c`. Strides that reach an element of a slice fit `isize`; one that is never
+    // multiplied by more than zero is replaced by 1. Without `read_dst`, `gemm` overwrites `c`
+    // and does not read it.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            c,
+            1,
+            stride(m, n),
+            add,
+            a.data.as_ptr(),
+            stride(k, a.column),
+            stride(m, a.row),
+            b.data.as_ptr(),
+            stride(n, b.column),
+            stride(k, b.row),
+            T::ONE,
+            T::ONE,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+/// The columns `columns` of `from [rows, width]`, as rows of a new matrix
+/// `[columns.len(), rows]`.
+pub fn transpose<T: Real>(from: &[T], width: usize, columns: Range<usize>, to: &mut Fresh<'_, T>) {
+    transpose_tiles(from, width, columns, to.zeros());
+}
+
+/// Side of a tile that is turned in registers.
+const TILE: usize = 8;
+
+wide! {
+    fn transpose_tiles[T: Real](from: &[T], width: usize, columns: Range<usize>, to: &mut [T]) {
+        let rows = from.len() / width;
+        let (whole_rows, whole_columns) = (rows / TILE * TILE, columns.len() / TILE * TILE);
+        for top in (0..whole_rows).step_by(TILE) {
+            for left in (0..whole_columns).step_by(TILE) {
+                let mut tile = [[T::ZERO; TILE]; TILE];
+                for (i, line) in tile.iter_mut().enumerate() {
+                    let at = (top + i) * width + columns.start + left;
+                    line.copy_from_slice(&from[at..at + TILE]);
+                }
+                for j in 0..TILE {
+                    let mut line = [T::ZERO; TILE];
+                    for (value, row) in line.iter_mut().zip(&tile) {
+                        *value = row[j];
+                    }
+                    to[(left + j) * rows + top..][..TILE].copy_from_slice(&line);
+                }
+            }
+        }
+        for (j, to) in to.chunks_exact_mut(rows).enumerate() {
+            // What the tiles left over: the last columns in full, the last rows of the others.
+            let first = if j < whole_columns { whole_rows } else { 0 };
+            let at = columns.start + j;
+            for (i, to) in to.iter_mut().enumerate().skip(first) {
+                *to = from[i * width + at];
+            }
+        }
+    }
+}
+
+/// The stride of an axis of `len` elements, which does not matter when there is only one.
+#[allow(
+    clippy::cast_possible_wrap,
+    reason = "bounded by the length of a slice"
+)]
+fn stride(len: usize, stride: usize) -> isize {
+    if len > 1 { stride as isize } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_close, noise, tolerance};
+    use super::*;
+
+    fn naive<T: Real>([m, k, n]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_, T>) -> Vec<f64> {
+        let mut c = vec![0.0; m * n];
+        for i in 0..m {
+            for j in 0..n {
+                c[i * n + j] = (0..k)
+                    .map(|l| {
+                        a.data[i * a.row + l * a.column].to_f64()
+                            * b.data[l * b.row + j * b.column].to_f64()
+                    })
+                    .sum();
+            }
+        }
+        c
+    }
+
+    fn check<T: Real>() {
+        let sizes = [1, 2, 3, 7, 16, 17, 65];
+        for m in sizes {
+            for k in sizes {
+                for n in sizes {
+                    let a: Vec<T> = noise(1, m * k);
+                    let b: Vec<T> = noise(2, k * n);
+                    let forms = [
+                        (Matrix::rows(&a, k), Matrix::rows(&b, n)),
+                        (Matrix::columns(&a, m), Matrix::rows(&b, n)),
+                        (Matrix::rows(&a, k), Matrix::columns(&b, k)),
+                        (Matrix::columns(&a, m), Matrix::columns(&b, k)),
+                    ];
+                    for (a, b) in forms {
+                        let expected = naive([m, k, n], a, b);
+                        // NaN shows any read of what should only be written.
+                        let mut c = vec![T::from_f64(f64::NAN); m * n];
+                        product_into([m, k, n], &mut c, false, a, b);
+                        assert_close(&c, &expected, tolerance::<T>(), "replace");
+                        let mut c = vec![T::ONE; m * n];
+                        product_into([m, k, n], &mut c, true, a, b);
+                        let expected: Vec<f64> = expected.iter().map(|v| v + 1.0).collect();
+                        assert_close(&c, &expected, tolerance::<T>(), "add");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn product_equals_the_triple_loop() {
+        check::<f32>();
+        check::<f64>();
+    }
+
+    #[test]
+    fn overlapping_rows_read_windows() {
+        let x: Vec<f64> = noise(3, 12);
+        let w: Vec<f64> = noise(4, 6);
+        // Windows of three pixels of two channels, one pixel apart, one output.
+        let windows = Matrix {
+            data: &x,
+            row: 2,
+            column: 1,
+        };
+        let mut y = vec![0.0; 4];
+        product_into([4, 6, 1], &mut y, false, windows, Matrix::rows(&w, 1));
+        let expected = naive([4, 6, 1], windows, Matrix::rows(&w, 1));
+        assert_close(&y, &expected, 1e-12, "windows");
+    }
+
+    #[test]
+    fn empty_inner_dimension_gives_zero() {
+        let mut c = [1.0f32; 6];
+        let none = Matrix::rows(&[], 0);
+        product_into([2, 0, 3], &mut c, false, none, none);
+        assert_eq!(c, [0.0; 6]);
+    }
+
+    #[test]
+    #[should_panic(expected = "A does not hold 3×4 elements")]
+    fn short_operand_is_refused() {
+        let a = [0.0f32; 11];
+        let b = [0.0f32; 8];
+        let mut c = [0.0f32; 6];
+        let (a, b) = (Matrix::rows(&a, 4), Matrix::rows(&b, 2));
+        product_into([3, 4, 2], &mut c, false, a, b);
+    }
+
+    #[test]
+    #[should_panic(expected = "C has 5 elements")]
+    fn short_destination_is_refused() {
+        let a = [0.0f32; 12];
+        let mut c = [0.0f32; 5];
+        let (a, b) = (Matrix::rows(&a, 4), Matrix::rows(&a, 2));
+        product_into([3, 4, 2], &mut c, false, a, b);
+    }
+
+    #[test]
+    #[should_panic(expected = "B does not hold")]
+    fn overflowing_stride_is_refused() {
+        let a = [0.0f32; 12];
+        let mut c = [0.0f32; 6];
+        let b = Matrix {
+            data: &a,
+            row: usize::MAX,
+            column: 1,
+        };
+        product_into([3, 4, 2], &mut c, false, Matrix::rows(&a, 4), b);
+    }
+}

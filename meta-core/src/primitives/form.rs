@@ -1,0 +1,183 @@
+//! What a primitive computes, apart from how: trilinear forms, linear maps and their shapes.
+
+/// One of the three operands of a trilinear form `⟨y, F(x, w)⟩`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `x`, the input (and its adjoint).
+    Input,
+    /// `w`, the weight (and its adjoint).
+    Weight,
+    /// `y`, the output (and its cotangent).
+    Output,
+}
+
+impl Role {
+    /// The two roles that are given where this one is wanted, in the order input, weight, output.
+    pub fn others(self) -> (Role, Role) {
+        match self {
+            Role::Output => (Role::Input, Role::Weight),
+            Role::Input => (Role::Weight, Role::Output),
+            Role::Weight => (Role::Input, Role::Output),
+        }
+    }
+}
+
+/// A map that is linear in its input and in its weight, with all its sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Matrix product per task.
+    Linear(LinearForm),
+    /// Two-dimensional cross-correlation per task.
+    Conv2d(Conv2dForm),
+    /// Multiplication by one number per channel and task.
+    Scale(ScaleForm),
+}
+
+impl Form {
+    /// Shape of the operand in `role`.
+    pub fn shape(&self, role: Role) -> Vec<usize> {
+        match (self, role) {
+            (Form::Linear(f), Role::Input) => vec![f.tasks, f.items, f.inputs],
+            (Form::Linear(f), Role::Weight) => vec![f.weight_tasks, f.inputs, f.outputs],
+            (Form::Linear(f), Role::Output) => vec![f.tasks, f.items, f.outputs],
+            (Form::Conv2d(f), Role::Input) => {
+                vec![f.tasks, f.items, f.height, f.width, f.in_channels]
+            }
+            (Form::Conv2d(f), Role::Weight) => {
+                vec![
+                    f.weight_tasks,
+                    f.kernel * f.kernel,
+                    f.in_channels,
+                    f.out_channels,
+                ]
+            }
+            (Form::Conv2d(f), Role::Output) => vec![
+                f.tasks,
+                f.items,
+                f.out_height(),
+                f.out_width(),
+                f.out_channels,
+            ],
+            (Form::Scale(f), Role::Weight) => vec![f.weight_tasks, 1, f.channels],
+            (Form::Scale(f), _) => vec![f.tasks, f.rows, f.channels],
+        }
+    }
+}
+
+/// Sizes of `y = x w`: `x [tasks, items, inputs]`, `w [weight_tasks, inputs, outputs]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearForm {
+    /// Tasks `t`.
+    pub tasks: usize,
+    /// Tasks of the weight: 1 (shared) or `t`.
+    pub weight_tasks: usize,
+    /// Items of each task `b`.
+    pub items: usize,
+    /// Features in `i`.
+    pub inputs: usize,
+    /// Features out `o`.
+    pub outputs: usize,
+}
+
+/// Sizes of a convolution: `x [tasks, items, height, width, in_channels]`,
+/// `w [weight_tasks, kernel², in_channels, out_channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2dForm {
+    /// Tasks `t`.
+    pub tasks: usize,
+    /// Tasks of the weight: 1 (shared) or `t`.
+    pub weight_tasks: usize,
+    /// Images of each task `b`.
+    pub items: usize,
+    /// Height of the input.
+    pub height: usize,
+    /// Width of the input.
+    pub width: usize,
+    /// Channels of the input.
+    pub in_channels: usize,
+    /// Channels of the output.
+    pub out_channels: usize,
+    /// Height and width of the kernel.
+    pub kernel: usize,
+    /// Step between windows.
+    pub stride: usize,
+    /// Rows and columns of zeros on each side.
+    pub padding: usize,
+}
+
+impl Conv2dForm {
+    /// Height of the output.
+    pub fn out_height(&self) -> usize {
+        (self.height + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+
+    /// Width of the output.
+    pub fn out_width(&self) -> usize {
+        (self.width + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+}
+
+/// Sizes of `y = a ⊙ x`: `x [tasks, rows, channels]`, `a [weight_tasks, 1, channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScaleForm {
+    /// Tasks `t`.
+    pub tasks: usize,
+    /// Tasks of the factors: 1 (shared) or `t`.
+    pub weight_tasks: usize,
+    /// Rows `r`: items, or items times positions.
+    pub rows: usize,
+    /// Channels `c`.
+    pub channels: usize,
+}
+
+/// Sizes of a pooling over non-overlapping windows of `[items, height, width, channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pooling {
+    /// Images, of all tasks.
+    pub items: usize,
+    /// Height of the input.
+    pub height: usize,
+    /// Width of the input.
+    pub width: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Height and width of a window, and the step between windows.
+    pub size: usize,
+}
+
+impl Pooling {
+    /// Height of the output.
+    pub fn out_height(&self) -> usize {
+        self.height / self.size
+    }
+
+    /// Width of the output.
+    pub fn out_width(&self) -> usize {
+        self.width / self.size
+    }
+}
+
+/// A linear map and, with it, its adjoint; `I` is the backend's tensor of integers.
+#[derive(Clone, Debug)]
+pub enum LinearMap<I> {
+    /// `[source_tasks, 1, channels]` repeated to `[tasks, rows, channels]`; the adjoint sums rows
+    /// (and tasks, where `source_tasks` is 1).
+    BroadcastRows {
+        /// Tasks of the result.
+        tasks: usize,
+        /// Tasks of the source: 1 or `tasks`.
+        source_tasks: usize,
+        /// Rows of the result.
+        rows: usize,
+        /// Channels.
+        channels: usize,
+    },
+    /// The winners of a pooling, taken from `[n, h, w, c]` to `[n, h', w', c]`; the adjoint puts them
+    /// back, zero elsewhere.
+    Select {
+        /// Sizes.
+        pooling: Pooling,
+        /// Position of each winner in its plane, `[n, h', w', c]`.
+        index: I,
+    },
+}

@@ -1,0 +1,274 @@
+//! The operations that dominate few-shot learning, closed under differentiation.
+//!
+//! Burn's stock operations are either not twice differentiable or slow on CPU. The few that matter
+//! are therefore an extension trait, [`Primitives`], with a portable implementation for every
+//! backend, fast ones for the CPU backends, and one for `Autodiff<B>` of any `B: Primitives`. What
+//! keeps it small is one rule: **the adjoint of each primitive is again a primitive**, so gradients of
+//! any order need no further code.
+//!
+//! * Linear layers, convolutions and channel-wise scaling are **trilinear forms** `⟨y, F(x, w)⟩`
+//!   ([`Form`]). A form has three roles; [`Primitives::contract`] gives the one that is wanted from
+//!   the other two: the output from input and weight, the input's adjoint from weight and output, the
+//!   weight's adjoint from input and output. The derivative of any of the three maps is one of the
+//!   others, so one autodiff node serves all of them.
+//! * Broadcasting over rows and selecting the winners of a pooling window are **linear maps**
+//!   ([`LinearMap`]) with their adjoints (summing rows, scattering).
+//! * **Standardisation** is the one nonlinear primitive: its Jacobian is symmetric, so the adjoint is
+//!   the Jacobian itself, and the derivative of the adjoint is [`Primitives::standardize_curvature`].
+//!
+//! Layouts are row-major with the task axis first and channels last: items `[t, b, f]`, images
+//! `[t, b, h, w, c]`, rows `[t, r, c]`. Weights carry the task axis too: 1 where all tasks share
+//! them, `t` where each task has its own.
+//!
+//! The functions of this module ([`linear`], [`conv2d`], …) are the typed entry points; layers use
+//! those.
+
+mod autodiff;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu;
+mod form;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod gpu;
+pub mod portable;
+
+pub use form::{Conv2dForm, Form, LinearForm, LinearMap, Pooling, Role, ScaleForm};
+
+use burn::tensor::{
+    Tensor,
+    backend::Backend,
+    ops::{FloatTensor, IntTensor},
+};
+
+use crate::params::{primitive, tensor};
+
+/// A backend with the operations of this toolkit.
+///
+/// Every method has a portable default, composed from operations that Burn differentiates correctly
+/// twice. A backend overrides what it can do faster; `Autodiff<B>` overrides all but
+/// [`Primitives::standardize_curvature`], whose composition is differentiated as it stands.
+pub trait Primitives: Backend {
+    /// The `wanted` operand of a trilinear form from the other two, in the order input, weight,
+    /// output.
+    fn contract(
+        form: &Form,
+        wanted: Role,
+        left: FloatTensor<Self>,
+        right: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        portable::contract::<Self>(form, wanted, left, right)
+    }
+
+    /// `M x`.
+    fn map_linear(map: &LinearMap<IntTensor<Self>>, x: FloatTensor<Self>) -> FloatTensor<Self> {
+        portable::map_linear::<Self>(map, x)
+    }
+
+    /// `Mᵀ y`.
+    fn map_adjoint(map: &LinearMap<IntTensor<Self>>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        portable::map_adjoint::<Self>(map, y)
+    }
+
+    /// Maxima over the windows of `x`, `[n, h, w, c]`, and the position of each winner in its plane
+    /// (`row · w + column`); the first one in row-major order where several are equal.
+    fn max_pool(pooling: &Pooling, x: FloatTensor<Self>) -> (FloatTensor<Self>, IntTensor<Self>) {
+        portable::max_pool::<Self>(pooling, x)
+    }
+
+    /// `x̂ = (x − μ) / √(σ² + ε)` per task and channel over the rows of `x`, `[t, r, c]`; `σ²` is the
+    /// biased variance.
+    fn standardize(x: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+        portable::standardize::<Self>(x, epsilon)
+    }
+
+    /// `J(x) g`, where `J` is the Jacobian of [`Primitives::standardize`]; `J` is symmetric.
+    fn standardize_adjoint(
+        x: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        portable::standardize_adjoint::<Self>(x, g, epsilon)
+    }
+
+    /// `∂/∂x ⟨u, J(x) g⟩`, symmetric in `g` and `u`.
+    fn standardize_curvature(
+        x: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        u: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        portable::standardize_curvature::<Self>(x, g, u, epsilon)
+    }
+}
+
+fn contract<B: Primitives, const L: usize, const R: usize, const O: usize>(
+    form: Form,
+    wanted: Role,
+    left: Tensor<B, L>,
+    right: Tensor<B, R>,
+) -> Tensor<B, O> {
+    tensor(B::contract(
+        &form,
+        wanted,
+        primitive(left),
+        primitive(right),
+    ))
+}
+
+/// Checks that a weight's task axis is 1 or the input's.
+fn check_tasks(what: &str, tasks: usize, weight_tasks: usize) {
+    assert!(
+        weight_tasks == 1 || weight_tasks == tasks,
+        "{what}: weights of {weight_tasks} tasks for an input of {tasks}"
+    );
+}
+
+/// `y = x w`: `x [t, b, i]`, `w [1|t, i, o]`, `y [t, b, o]`.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn linear<B: Primitives>(x: Tensor<B, 3>, w: Tensor<B, 3>) -> Tensor<B, 3> {
+    let ([tasks, items, inputs], [weight_tasks, weight_inputs, outputs]) = (x.dims(), w.dims());
+    check_tasks("linear", tasks, weight_tasks);
+    assert_eq!(
+        inputs,
+        weight_inputs,
+        "linear: x {:?}, w {:?}",
+        x.dims(),
+        w.dims()
+    );
+    let form = LinearForm {
+        tasks,
+        weight_tasks,
+        items,
+        inputs,
+        outputs,
+    };
+    contract(Form::Linear(form), Role::Output, x, w)
+}
+
+/// 2-D cross-correlation: `x [t, b, h, w, c]`, `weight [1|t, k·k, c, o]`, `y [t, b, h', w', o]` with
+/// `h' = (h + 2·padding − k) / stride + 1`, zero padding.
+///
+/// # Panics
+/// When the shapes do not fit or the kernel is larger than the padded image.
+pub fn conv2d<B: Primitives>(
+    x: Tensor<B, 5>,
+    weight: Tensor<B, 4>,
+    stride: usize,
+    padding: usize,
+) -> Tensor<B, 5> {
+    let [tasks, items, height, width, in_channels] = x.dims();
+    let [weight_tasks, taps, weight_channels, out_channels] = weight.dims();
+    check_tasks("conv2d", tasks, weight_tasks);
+    let kernel = taps.isqrt();
+    assert_eq!(kernel * kernel, taps, "conv2d: a square kernel");
+    assert_eq!(
+        in_channels,
+        weight_channels,
+        "conv2d: x {:?}, weight {:?}",
+        x.dims(),
+        weight.dims()
+    );
+    assert!(
+        kernel <= height + 2 * padding && kernel <= width + 2 * padding && stride >= 1,
+        "conv2d: kernel {kernel} on {height}×{width}, padding {padding}, stride {stride}"
+    );
+    let form = Conv2dForm {
+        tasks,
+        weight_tasks,
+        items,
+        height,
+        width,
+        in_channels,
+        out_channels,
+        kernel,
+        stride,
+        padding,
+    };
+    contract(Form::Conv2d(form), Role::Output, x, weight)
+}
+
+/// `y = a ⊙ x`, channel by channel: `x [t, r, c]`, `a [1|t, 1, c]`.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn scale<B: Primitives>(x: Tensor<B, 3>, a: Tensor<B, 3>) -> Tensor<B, 3> {
+    let ([tasks, rows, channels], [weight_tasks, one, weight_channels]) = (x.dims(), a.dims());
+    check_tasks("scale", tasks, weight_tasks);
+    assert_eq!(
+        (1, channels),
+        (one, weight_channels),
+        "scale: x {:?}, a {:?}",
+        x.dims(),
+        a.dims()
+    );
+    let form = ScaleForm {
+        tasks,
+        weight_tasks,
+        rows,
+        channels,
+    };
+    contract(Form::Scale(form), Role::Output, x, a)
+}
+
+/// Repeats `b [1|t, 1, c]` over tasks and rows: `[t, r, c]`.
+///
+/// # Panics
+/// When the task axis of `b` is neither 1 nor `tasks`.
+pub fn broadcast_rows<B: Primitives>(b: Tensor<B, 3>, tasks: usize, rows: usize) -> Tensor<B, 3> {
+    let [source_tasks, one, channels] = b.dims();
+    check_tasks("broadcast_rows", tasks, source_tasks);
+    assert_eq!(one, 1, "broadcast_rows: b {:?}", b.dims());
+    let map = LinearMap::BroadcastRows {
+        tasks,
+        source_tasks,
+        rows,
+        channels,
+    };
+    tensor(B::map_linear(&map, primitive(b)))
+}
+
+/// Sums the rows of each task: `[t, r, c]` to `[t, 1, c]`.
+pub fn sum_rows<B: Primitives>(x: Tensor<B, 3>) -> Tensor<B, 3> {
+    let [tasks, rows, channels] = x.dims();
+    let map = LinearMap::BroadcastRows {
+        tasks,
+        source_tasks: tasks,
+        rows,
+        channels,
+    };
+    tensor(B::map_adjoint(&map, primitive(x)))
+}
+
+/// `x + b` with `b [1|t, 1, c]` added to every row of `x [t, r, c]`.
+pub fn add_rows<B: Primitives>(x: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
+    let [tasks, rows, _] = x.dims();
+    let b = broadcast_rows(b, tasks, rows);
+    x + b
+}
+
+/// Maximum over non-overlapping `size × size` windows, remainder rows and columns dropped:
+/// `[n, h, w, c]` to `[n, h/size, w/size, c]`.
+///
+/// # Panics
+/// When the image is smaller than one window.
+pub fn max_pool2d<B: Primitives>(x: Tensor<B, 4>, size: usize) -> Tensor<B, 4> {
+    let [items, height, width, channels] = x.dims();
+    assert!(
+        size >= 1 && height >= size && width >= size,
+        "max_pool2d: window {size} on {height}×{width}"
+    );
+    let pooling = Pooling {
+        items,
+        height,
+        width,
+        channels,
+        size,
+    };
+    tensor(B::max_pool(&pooling, primitive(x)).0)
+}
+
+/// `x̂ = (x − μ) / √(σ² + ε)` per task and channel over the rows of `x`, `[t, r, c]`.
+pub fn standardize<B: Primitives>(x: Tensor<B, 3>, epsilon: f64) -> Tensor<B, 3> {
+    tensor(B::standardize(primitive(x), epsilon))
+}

@@ -1,0 +1,164 @@
+//! The one bridge from host episodes to tensors: a meta-batch of tasks on the task axis.
+
+use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+
+use crate::data::{Episode, EpisodeShape, ItemShape, Items, Targets, Task};
+
+/// What a learner and its network must know of the tasks they will see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskSpec {
+    /// Shape of one item.
+    pub item: ItemShape,
+    /// Classification or regression.
+    pub task: Task,
+    /// Way, shot and query of the training episodes.
+    pub train: EpisodeShape,
+    /// Way, shot and query of the test episodes.
+    pub test: EpisodeShape,
+}
+
+impl TaskSpec {
+    /// Width of a prediction: the way of the training tasks, or the number of regression outputs.
+    pub fn outputs(&self) -> usize {
+        match self.task {
+            Task::Classification => self.train.way.0,
+            Task::Regression { outputs } => outputs,
+        }
+    }
+}
+
+/// The targets of a meta-batch.
+#[derive(Clone, Debug)]
+pub enum TargetBatch<B: Backend> {
+    /// Class labels in `0..way`, `[t, b]`.
+    Classes(Tensor<B, 2, Int>),
+    /// Regression targets, `[t, b, outputs]`.
+    Values(Tensor<B, 3>),
+}
+
+/// Items of `t` tasks, `b` of each: inputs `[t, b, f]` and their targets.
+#[derive(Clone, Debug)]
+pub struct ItemBatch<B: Backend> {
+    /// Inputs, `[t, b, f]`; an image is flattened row by row with its channels last.
+    pub inputs: Tensor<B, 3>,
+    /// Targets of the same items.
+    pub targets: TargetBatch<B>,
+}
+
+impl<B: Backend> ItemBatch<B> {
+    fn new(items: &[&Items], features: usize, task: Task, device: &B::Device) -> Self {
+        let t = items.len();
+        let b = items.first().map_or(0, |first| first.ids.len());
+        let mut inputs = Vec::with_capacity(t * b * features);
+        for task_items in items {
+            inputs.extend_from_slice(&task_items.inputs);
+        }
+        let targets = match task {
+            Task::Classification => {
+                let mut labels = Vec::with_capacity(t * b);
+                for task_items in items {
+                    match &task_items.targets {
+                        Targets::Classes(classes) => {
+                            labels.extend(classes.iter().map(|&class| class as i32));
+                        }
+                        Targets::Values(_) => panic!("classification task with real targets"),
+                    }
+                }
+                TargetBatch::Classes(Tensor::from_data(TensorData::new(labels, [t, b]), device))
+            }
+            Task::Regression { outputs } => {
+                let mut values = Vec::with_capacity(t * b * outputs);
+                for task_items in items {
+                    match &task_items.targets {
+                        Targets::Values(task_values) => values.extend_from_slice(task_values),
+                        Targets::Classes(_) => panic!("regression task with class labels"),
+                    }
+                }
+                TargetBatch::Values(Tensor::from_data(
+                    TensorData::new(values, [t, b, outputs]),
+                    device,
+                ))
+            }
+        };
+        ItemBatch {
+            inputs: Tensor::from_data(TensorData::new(inputs, [t, b, features]), device),
+            targets,
+        }
+    }
+
+    /// The same items on the autodiff level above, untracked.
+    pub fn lift<A>(&self) -> ItemBatch<A>
+    where
+        A: burn::tensor::backend::AutodiffBackend<InnerBackend = B>,
+    {
+        ItemBatch {
+            inputs: Tensor::from_inner(self.inputs.clone()),
+            targets: match &self.targets {
+                TargetBatch::Classes(labels) => {
+                    TargetBatch::Classes(Tensor::from_inner(labels.clone()))
+                }
+                TargetBatch::Values(values) => {
+                    TargetBatch::Values(Tensor::from_inner(values.clone()))
+                }
+            },
+        }
+    }
+
+    /// Tasks and items, `[t, b]`.
+    pub fn dims(&self) -> [usize; 2] {
+        let [t, b, _] = self.inputs.dims();
+        [t, b]
+    }
+}
+
+/// A meta-batch: `t` tasks of one shape, supports and queries.
+///
+/// Support items are ordered by class, then by shot: item `class · k + shot`; queries likewise.
+#[derive(Clone, Debug)]
+pub struct TaskBatch<B: Backend> {
+    /// Way, shot and query that all tasks of the batch share.
+    pub shape: EpisodeShape,
+    /// Support items, `b = s`.
+    pub support: ItemBatch<B>,
+    /// Query items, `b = q`.
+    pub query: ItemBatch<B>,
+}
+
+impl<B: Backend> TaskBatch<B> {
+    /// Puts episodes of one shape on the device, one per entry of the task axis.
+    ///
+    /// # Panics
+    /// When there is no episode, or they differ in shape or kind: sources never mix them.
+    pub fn new(episodes: &[Episode], spec: &TaskSpec, device: &B::Device) -> Self {
+        let shape = episodes.first().expect("at least one episode").shape;
+        assert!(
+            episodes.iter().all(|episode| episode.shape == shape),
+            "episodes of one batch share their shape"
+        );
+        let features = spec.item.features();
+        let supports: Vec<&Items> = episodes.iter().map(|episode| &episode.support).collect();
+        let queries: Vec<&Items> = episodes.iter().map(|episode| &episode.query).collect();
+        TaskBatch {
+            shape,
+            support: ItemBatch::new(&supports, features, spec.task, device),
+            query: ItemBatch::new(&queries, features, spec.task, device),
+        }
+    }
+
+    /// Number of tasks `t`.
+    pub fn tasks(&self) -> usize {
+        self.support.dims()[0]
+    }
+
+    /// The same tasks on the autodiff level above, untracked.
+    pub fn lift<A>(&self) -> TaskBatch<A>
+    where
+        A: burn::tensor::backend::AutodiffBackend<InnerBackend = B>,
+    {
+        TaskBatch {
+            shape: self.shape,
+            support: self.support.lift(),
+            query: self.query.lift(),
+        }
+    }
+}

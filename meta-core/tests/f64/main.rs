@@ -1,0 +1,7 @@
+//! Everything that is checked in f64: one binary, since a process has one default float type per
+//! backend.
+
+mod layers;
+mod levels;
+mod primitives;
+mod support;

@@ -1,0 +1,385 @@
+//! Primitives: adjoint identities, central differences at both orders, fast = portable.
+
+use burn::tensor::{Tensor, TensorPrimitive, ops::FloatTensor};
+use meta_core::{
+    gradcheck::{Errors, Function, check},
+    primitives::{
+        Conv2dForm, Form, LinearForm, LinearMap, Pooling, Primitives, Role, ScaleForm,
+        broadcast_rows, conv2d, linear, max_pool2d, portable, scale, standardize, sum_rows,
+    },
+};
+
+use crate::support::{B, assert_close, device, normal, random, relative_error, tensor, values};
+
+fn forms() -> Vec<Form> {
+    let mut forms = Vec::new();
+    for (tasks, weight_tasks) in [(1, 1), (3, 1), (3, 3)] {
+        for (items, inputs, outputs) in [(1, 1, 1), (5, 3, 4), (2, 7, 1)] {
+            forms.push(Form::Linear(LinearForm {
+                tasks,
+                weight_tasks,
+                items,
+                inputs,
+                outputs,
+            }));
+        }
+        for (rows, channels) in [(1, 1), (6, 3), (5, 9)] {
+            forms.push(Form::Scale(ScaleForm {
+                tasks,
+                weight_tasks,
+                rows,
+                channels,
+            }));
+        }
+        for (kernel, stride, padding) in [
+            (3, 1, 1),
+            (3, 2, 1),
+            (1, 1, 0),
+            (1, 2, 0),
+            (3, 1, 0),
+            (5, 3, 2),
+        ] {
+            for (items, height, width, in_channels, out_channels) in
+                [(1, 5, 5, 1, 2), (2, 6, 7, 3, 4), (3, 9, 5, 2, 1)]
+            {
+                forms.push(Form::Conv2d(Conv2dForm {
+                    tasks,
+                    weight_tasks,
+                    items,
+                    height,
+                    width,
+                    in_channels,
+                    out_channels,
+                    kernel,
+                    stride,
+                    padding,
+                }));
+            }
+        }
+    }
+    forms
+}
+
+fn erase<const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
+    tensor.into_primitive().tensor()
+}
+
+fn operand(form: &Form, role: Role) -> FloatTensor<B> {
+    let shape = form.shape(role);
+    let numbers = normal(shape.iter().product(), &format!("{role:?}"));
+    let flat = tensor(numbers, [shape.iter().product()]);
+    match shape[..] {
+        [a, b, c] => erase(flat.reshape([a, b, c])),
+        [a, b, c, d] => erase(flat.reshape([a, b, c, d])),
+        [a, b, c, d, e] => erase(flat.reshape([a, b, c, d, e])),
+        _ => unreachable!(),
+    }
+}
+
+fn flat(primitive: FloatTensor<B>) -> Vec<f64> {
+    fn of<const D: usize>(primitive: FloatTensor<B>) -> Vec<f64> {
+        values(Tensor::<B, D>::from_primitive(TensorPrimitive::Float(
+            primitive,
+        )))
+    }
+    use burn::tensor::TensorMetadata;
+    match primitive.rank() {
+        3 => of::<3>(primitive),
+        4 => of::<4>(primitive),
+        5 => of::<5>(primitive),
+        rank => unreachable!("rank {rank}"),
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+/// `⟨y, F(x, w)⟩ = ⟨x, X(w, y)⟩ = ⟨w, W(x, y)⟩`: the definition of the three roles.
+#[test]
+fn the_three_roles_of_a_form_are_adjoint() {
+    for form in forms() {
+        let [x, w, y] = [Role::Input, Role::Weight, Role::Output].map(|role| operand(&form, role));
+        let of = |wanted, left: &FloatTensor<B>, right: &FloatTensor<B>| {
+            flat(B::contract(&form, wanted, left.clone(), right.clone()))
+        };
+        let output = dot(&flat(y.clone()), &of(Role::Output, &x, &w));
+        let input = dot(&flat(x.clone()), &of(Role::Input, &w, &y));
+        let weight = dot(&flat(w.clone()), &of(Role::Weight, &x, &y));
+        let scale = output.abs().max(1.0);
+        assert!((output - input).abs() < 1e-12 * scale, "{form:?}");
+        assert!((output - weight).abs() < 1e-12 * scale, "{form:?}");
+    }
+}
+
+/// The backend's own kernels against the compositions of stock operations.
+#[test]
+fn a_form_equals_its_portable_composition() {
+    for form in forms() {
+        for wanted in [Role::Input, Role::Weight, Role::Output] {
+            let (left, right) = wanted.others();
+            let (left, right) = (operand(&form, left), operand(&form, right));
+            let fast = flat(B::contract(&form, wanted, left.clone(), right.clone()));
+            let reference = flat(portable::contract::<B>(&form, wanted, left, right));
+            let error = relative_error(&fast, &reference);
+            assert!(error < 1e-12, "{form:?} {wanted:?}: {error:e}");
+        }
+    }
+}
+
+/// Non-contiguous operands: a weight fanned out over tasks, transposed items.
+#[test]
+fn strided_operands_give_the_same() {
+    let shared = random([1, 4, 3], "w");
+    let fanned = shared.clone().expand([5, 4, 3]);
+    let copied = tensor(values(fanned.clone()), [5, 4, 3]);
+    let x = random([5, 4, 6], "x").swap_dims(1, 2);
+    let x_copied = tensor(values(x.clone()), [5, 6, 4]);
+    assert_close(linear(x.clone(), fanned), linear(x_copied, copied), 1e-14);
+    assert_close(
+        standardize(x.clone(), 1e-5),
+        standardize(tensor(values(x), [5, 6, 4]), 1e-5),
+        1e-14,
+    );
+}
+
+/// A convolution written out as the sum of its definition.
+#[test]
+fn conv2d_equals_its_definition() {
+    let (height, width, kernel, stride, padding) = (5, 6, 3, 2, 1);
+    let x = random([2, 1, height, width, 2], "x");
+    let w = random([2, kernel * kernel, 2, 3], "w");
+    let y = conv2d(x.clone(), w.clone(), stride, padding);
+    let [t, _, out_height, out_width, out_channels] = y.dims();
+    let (x, w, y) = (values(x), values(w), values(y));
+    for task in 0..t {
+        for row in 0..out_height {
+            for column in 0..out_width {
+                for o in 0..out_channels {
+                    let mut expected = 0.0;
+                    for i in 0..kernel {
+                        for j in 0..kernel {
+                            let r = (row * stride + i).wrapping_sub(padding);
+                            let s = (column * stride + j).wrapping_sub(padding);
+                            if r >= height || s >= width {
+                                continue;
+                            }
+                            for c in 0..2 {
+                                expected += x[((task * height + r) * width + s) * 2 + c]
+                                    * w[((task * 9 + i * kernel + j) * 2 + c) * 3 + o];
+                            }
+                        }
+                    }
+                    let found =
+                        y[((task * out_height + row) * out_width + column) * out_channels + o];
+                    assert!((found - expected).abs() < 1e-12);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn linear_maps_and_their_adjoints() {
+    let pooling = Pooling {
+        items: 2,
+        height: 5,
+        width: 7,
+        channels: 3,
+        size: 2,
+    };
+    let x = random([2, 5, 7, 3], "x");
+    let (maxima, index) = B::max_pool(&pooling, erase(x.clone()));
+    let (reference, _) = portable::max_pool::<B>(&pooling, erase(x.clone()));
+    assert_eq!(flat(maxima.clone()), flat(reference));
+    let select = LinearMap::Select { pooling, index };
+    assert_eq!(flat(B::map_linear(&select, erase(x.clone()))), flat(maxima));
+    let y = random([2, 2, 3, 3], "y");
+    let scattered = flat(B::map_adjoint(&select, erase(y.clone())));
+    assert_eq!(
+        scattered,
+        flat(portable::map_adjoint::<B>(&select, erase(y.clone())))
+    );
+    let left = dot(&flat(B::map_linear(&select, erase(x.clone()))), &values(y));
+    assert!((left - dot(&values(x), &scattered)).abs() < 1e-12);
+
+    for source_tasks in [1, 3] {
+        let b = random([source_tasks, 1, 4], "b");
+        let y = random([3, 5, 4], "y");
+        let map = LinearMap::BroadcastRows {
+            tasks: 3,
+            source_tasks,
+            rows: 5,
+            channels: 4,
+        };
+        let forward = flat(B::map_linear(&map, erase(b.clone())));
+        let back = flat(B::map_adjoint(&map, erase(y.clone())));
+        assert!((dot(&forward, &values(y)) - dot(&values(b), &back)).abs() < 1e-12);
+    }
+}
+
+/// Ties go to the first position in row-major order, on every implementation.
+#[test]
+fn max_pool_breaks_ties_by_position() {
+    let pooling = Pooling {
+        items: 1,
+        height: 2,
+        width: 2,
+        channels: 1,
+        size: 2,
+    };
+    let x = tensor(vec![0.0, 1.0, 1.0, 1.0], [1, 2, 2, 1]);
+    for (_, index) in [
+        B::max_pool(&pooling, erase(x.clone())),
+        portable::max_pool::<B>(&pooling, erase(x)),
+    ] {
+        let index: Tensor<B, 4, burn::tensor::Int> = Tensor::from_primitive(index);
+        assert_eq!(index.into_data().iter::<i64>().next(), Some(1));
+    }
+}
+
+#[test]
+fn standardize_equals_its_portable_composition() {
+    for shape in [[1, 2, 1], [3, 7, 5], [2, 64, 33]] {
+        let [x, g, u] = ["x", "g", "u"].map(|name| random(shape, name));
+        let pairs = [
+            (
+                B::standardize(erase(x.clone()), 1e-3),
+                portable::standardize::<B>(erase(x.clone()), 1e-3),
+            ),
+            (
+                B::standardize_adjoint(erase(x.clone()), erase(g.clone()), 1e-3),
+                portable::standardize_adjoint::<B>(erase(x.clone()), erase(g.clone()), 1e-3),
+            ),
+            (
+                B::standardize_curvature(
+                    erase(x.clone()),
+                    erase(g.clone()),
+                    erase(u.clone()),
+                    1e-3,
+                ),
+                portable::standardize_curvature::<B>(erase(x), erase(g), erase(u), 1e-3),
+            ),
+        ];
+        for (fast, reference) in pairs {
+            let error = relative_error(&flat(fast), &flat(reference));
+            assert!(error < 1e-12, "{shape:?}: {error:e}");
+        }
+    }
+}
+
+/// `mean = 0` and `variance = σ² / (σ² + ε)` per task and channel.
+#[test]
+fn standardized_rows_have_the_moments_of_the_definition() {
+    let (epsilon, rows) = (0.1, 9);
+    let x = random([2, rows, 3], "x").mul_scalar(2.0).add_scalar(5.0);
+    let mean = |y: &Tensor<B, 3>| sum_rows(y.clone()).mul_scalar(1.0 / rows as f64);
+    let variance = |y: &Tensor<B, 3>| {
+        let m = mean(y).expand([2, rows, 3]);
+        mean(&(y.clone() - m).powi_scalar(2))
+    };
+    let y = standardize(x.clone(), epsilon);
+    assert!(values(mean(&y)).iter().all(|m| m.abs() < 1e-12));
+    let v = variance(&x);
+    assert_close(variance(&y), v.clone() / v.add_scalar(epsilon), 1e-12);
+}
+
+/// A function for the check: an operation of the inputs, read off along a fixed direction through a
+/// tanh, so that its second derivative is not zero by linearity.
+macro_rules! function {
+    ($name:ident, |$inputs:ident| $body:expr) => {
+        struct $name;
+        impl Function for $name {
+            fn value<L: Primitives>(&self, $inputs: &[Tensor<L, 1>]) -> Tensor<L, 1> {
+                let output = $body;
+                let length = output.shape().num_elements();
+                let output: Tensor<L, 1> = output.reshape([length]);
+                let weights = normal(length, "direction");
+                let weights = Tensor::<L, 1>::from_data(
+                    burn::tensor::TensorData::new(weights, [length]),
+                    &output.device(),
+                );
+                (output.tanh() * weights).sum()
+            }
+        }
+    };
+}
+
+function!(LinearShared, |v| linear(
+    v[0].clone().reshape([2, 3, 2]),
+    v[1].clone().reshape([1, 2, 3])
+));
+function!(LinearPerTask, |v| linear(
+    v[0].clone().reshape([2, 3, 2]),
+    v[1].clone().reshape([2, 2, 3])
+));
+function!(ConvShared, |v| conv2d(
+    v[0].clone().reshape([2, 1, 4, 3, 2]),
+    v[1].clone().reshape([1, 9, 2, 2]),
+    1,
+    1
+));
+function!(ConvStrided, |v| conv2d(
+    v[0].clone().reshape([2, 1, 4, 3, 2]),
+    v[1].clone().reshape([2, 9, 2, 2]),
+    2,
+    1
+));
+function!(Scale, |v| scale(
+    v[0].clone().reshape([2, 3, 2]),
+    v[1].clone().reshape([2, 1, 2])
+));
+function!(ScaleShared, |v| scale(
+    v[0].clone().reshape([2, 3, 2]),
+    v[1].clone().reshape([1, 1, 2])
+));
+function!(Broadcast, |v| broadcast_rows(
+    v[0].clone().reshape([1, 1, 3]),
+    2,
+    4
+));
+function!(SumRows, |v| sum_rows(v[0].clone().reshape([2, 4, 3])));
+function!(Standardize, |v| standardize(
+    v[0].clone().reshape([2, 5, 3]),
+    1e-2
+));
+function!(MaxPool, |v| max_pool2d(
+    v[0].clone().reshape([1, 5, 4, 2]),
+    2
+));
+
+fn errors(function: &impl Function, lengths: &[usize]) -> Errors {
+    let point: Vec<Vec<f64>> = lengths
+        .iter()
+        .enumerate()
+        .map(|(input, &length)| normal(length, &format!("input {input}")))
+        .collect();
+    check::<B>(function, &point, &device())
+}
+
+#[test]
+fn primitives_pass_central_differences_at_both_orders() {
+    let found = [
+        ("linear shared", errors(&LinearShared, &[12, 6])),
+        ("linear per task", errors(&LinearPerTask, &[12, 12])),
+        ("conv2d shared", errors(&ConvShared, &[48, 36])),
+        ("conv2d strided per task", errors(&ConvStrided, &[48, 72])),
+        ("scale per task", errors(&Scale, &[12, 4])),
+        ("scale shared", errors(&ScaleShared, &[12, 2])),
+        ("broadcast_rows", errors(&Broadcast, &[3])),
+        ("sum_rows", errors(&SumRows, &[24])),
+        ("standardize", errors(&Standardize, &[30])),
+        ("max_pool2d", errors(&MaxPool, &[40])),
+    ];
+    for (name, errors) in found {
+        assert!(errors.within(1e-7), "{name}: {errors:?}");
+    }
+}
+
+/// The check itself notices a wrong gradient: `repeat_dim` of Burn 0.21 has one.
+#[test]
+fn the_check_notices_a_wrong_gradient() {
+    function!(Repeat, |v| v[0].clone().reshape([3]).repeat_dim(0, 4));
+    let errors = errors(&Repeat, &[3]);
+    assert!(!errors.within(1e-3), "{errors:?}");
+}
