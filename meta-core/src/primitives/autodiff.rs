@@ -73,6 +73,25 @@ impl<B: Primitives> Backward<B, 1> for Map {
     }
 }
 
+/// Node of [`Primitives::add_rows`].
+#[derive(Debug)]
+struct AddRows;
+
+impl<B: Primitives> Backward<B, 2> for AddRows {
+    type State = LinearMap<IntTensor<B>>;
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let map = ops.state;
+        binary::<B, _, _>(
+            ops.parents,
+            ops.node,
+            grads,
+            |g| g,
+            |g| B::map_adjoint(&map, g),
+        );
+    }
+}
+
 /// Node of [`Primitives::standardize`].
 #[derive(Debug)]
 struct Standardize;
@@ -166,6 +185,21 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
     fn map_adjoint(map: &LinearMap<IntTensor<Self>>, y: FloatTensor<Self>) -> FloatTensor<Self> {
         let output = B::map_adjoint(map, y.primitive.clone());
         record_map::<B, C>(map, true, &y, output)
+    }
+
+    fn add_rows(
+        map: &LinearMap<IntTensor<Self>>,
+        x: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let output = B::add_rows(map, x.primitive.clone(), b.primitive.clone());
+        match Backward::<B, 2>::prepare::<C>(AddRows, [x.node.clone(), b.node.clone()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish(map.clone(), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
     }
 
     fn max_pool(pooling: &Pooling, x: FloatTensor<Self>) -> (FloatTensor<Self>, IntTensor<Self>) {

@@ -68,6 +68,15 @@ pub trait Primitives: Backend {
         portable::map_adjoint::<Self>(map, y)
     }
 
+    /// `x + M b`, where `M` is a [`LinearMap::BroadcastRows`]: a bias added to every row, in one pass.
+    fn add_rows(
+        map: &LinearMap<IntTensor<Self>>,
+        x: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        portable::add_rows::<Self>(map, x, b)
+    }
+
     /// Maxima over the windows of `x`, `[n, h, w, c]`, and the position of each winner in its plane
     /// (`row · w + column`); the first one in row-major order where several are equal.
     fn max_pool(pooling: &Pooling, x: FloatTensor<Self>) -> (FloatTensor<Self>, IntTensor<Self>) {
@@ -211,40 +220,50 @@ pub fn scale<B: Primitives>(x: Tensor<B, 3>, a: Tensor<B, 3>) -> Tensor<B, 3> {
     contract(Form::Scale(form), Role::Output, x, a)
 }
 
+/// The map from `[source_tasks, 1, c]` to `[t, r, c]`.
+fn broadcast<I>(source: [usize; 3], tasks: usize, rows: usize) -> LinearMap<I> {
+    let [source_tasks, one, channels] = source;
+    check_tasks("rows", tasks, source_tasks);
+    assert_eq!(one, 1, "rows: one row per task, found {source:?}");
+    LinearMap::BroadcastRows {
+        tasks,
+        source_tasks,
+        rows,
+        channels,
+    }
+}
+
 /// Repeats `b [1|t, 1, c]` over tasks and rows: `[t, r, c]`.
 ///
 /// # Panics
 /// When the task axis of `b` is neither 1 nor `tasks`.
 pub fn broadcast_rows<B: Primitives>(b: Tensor<B, 3>, tasks: usize, rows: usize) -> Tensor<B, 3> {
-    let [source_tasks, one, channels] = b.dims();
-    check_tasks("broadcast_rows", tasks, source_tasks);
-    assert_eq!(one, 1, "broadcast_rows: b {:?}", b.dims());
-    let map = LinearMap::BroadcastRows {
-        tasks,
-        source_tasks,
-        rows,
-        channels,
-    };
+    let map = broadcast(b.dims(), tasks, rows);
     tensor(B::map_linear(&map, primitive(b)))
 }
 
 /// Sums the rows of each task: `[t, r, c]` to `[t, 1, c]`.
 pub fn sum_rows<B: Primitives>(x: Tensor<B, 3>) -> Tensor<B, 3> {
     let [tasks, rows, channels] = x.dims();
-    let map = LinearMap::BroadcastRows {
-        tasks,
-        source_tasks: tasks,
-        rows,
-        channels,
-    };
+    let map = broadcast([tasks, 1, channels], tasks, rows);
     tensor(B::map_adjoint(&map, primitive(x)))
 }
 
 /// `x + b` with `b [1|t, 1, c]` added to every row of `x [t, r, c]`.
+///
+/// # Panics
+/// When the shapes do not fit.
 pub fn add_rows<B: Primitives>(x: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
-    let [tasks, rows, _] = x.dims();
-    let b = broadcast_rows(b, tasks, rows);
-    x + b
+    let [tasks, rows, channels] = x.dims();
+    assert_eq!(
+        channels,
+        b.dims()[2],
+        "add_rows: x {:?}, b {:?}",
+        x.dims(),
+        b.dims()
+    );
+    let map = broadcast(b.dims(), tasks, rows);
+    tensor(B::add_rows(&map, primitive(x), primitive(b)))
 }
 
 /// Maximum over non-overlapping `size × size` windows, remainder rows and columns dropped:

@@ -251,6 +251,15 @@ pub fn map_linear<B: Primitives>(
     }
 }
 
+/// See [`Primitives::add_rows`].
+pub fn add_rows<B: Primitives>(
+    map: &LinearMap<IntTensor<B>>,
+    x: FloatTensor<B>,
+    b: FloatTensor<B>,
+) -> FloatTensor<B> {
+    B::float_add(x, B::map_linear(map, b))
+}
+
 /// See [`Primitives::map_adjoint`].
 pub fn map_adjoint<B: Primitives>(
     map: &LinearMap<IntTensor<B>>,

@@ -4,7 +4,7 @@ use burn::tensor::{Tensor, TensorPrimitive, ops::FloatTensor};
 use meta_core::{
     gradcheck::{Errors, Function, check},
     primitives::{
-        Conv2dForm, Form, LinearForm, LinearMap, Pooling, Primitives, Role, ScaleForm,
+        Conv2dForm, Form, LinearForm, LinearMap, Pooling, Primitives, Role, ScaleForm, add_rows,
         broadcast_rows, conv2d, linear, max_pool2d, portable, scale, standardize, sum_rows,
     },
 };
@@ -338,6 +338,10 @@ function!(Broadcast, |v| broadcast_rows(
     2,
     4
 ));
+function!(AddRows, |v| add_rows(
+    v[0].clone().reshape([2, 4, 3]),
+    v[1].clone().reshape([2, 1, 3])
+));
 function!(SumRows, |v| sum_rows(v[0].clone().reshape([2, 4, 3])));
 function!(Standardize, |v| standardize(
     v[0].clone().reshape([2, 5, 3]),
@@ -367,6 +371,7 @@ fn primitives_pass_central_differences_at_both_orders() {
         ("scale per task", errors(&Scale, &[12, 4])),
         ("scale shared", errors(&ScaleShared, &[12, 2])),
         ("broadcast_rows", errors(&Broadcast, &[3])),
+        ("add_rows", errors(&AddRows, &[24, 6])),
         ("sum_rows", errors(&SumRows, &[24])),
         ("standardize", errors(&Standardize, &[30])),
         ("max_pool2d", errors(&MaxPool, &[40])),

@@ -1,9 +1,260 @@
-//! The CPU backends.
+//! The CPU backends: the kernels of this folder behind the tensors of flex and ndarray.
+//!
+//! Every method picks the kernel for the dtype of its operand; anything but f32 and f64 falls back on
+//! the portable composition.
 
-use super::Primitives;
+mod host;
+mod kernels;
+
+use burn::tensor::{
+    DType, TensorMetadata,
+    ops::{FloatTensor, IntTensor},
+};
+
+use self::{
+    host::{Element, Host},
+    kernels::{conv2d, linear, pool, rows, standardize},
+};
+use super::{Form, LinearMap, Pooling, Primitives, Role, portable};
+
+fn contract<T: Element<B>, B: Host>(
+    form: &Form,
+    wanted: Role,
+    left: FloatTensor<B>,
+    right: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let (left, right) = (B::contiguous(left), B::contiguous(right));
+    let (l, r) = (T::slice(&left), T::slice(&right));
+    let values = match (form, wanted) {
+        (Form::Linear(form), Role::Output) => linear::linear(form, l, r),
+        (Form::Linear(form), Role::Input) => linear::linear_input(form, r, l),
+        (Form::Linear(form), Role::Weight) => linear::linear_weight(form, l, r),
+        (Form::Conv2d(form), Role::Output) => conv2d::conv2d(form, l, r),
+        (Form::Conv2d(form), Role::Input) => conv2d::conv2d_input(form, r, l),
+        (Form::Conv2d(form), Role::Weight) => conv2d::conv2d_weight(form, l, r),
+        (Form::Scale(form), wanted) => {
+            let shape = [form.tasks, form.rows, form.channels];
+            match wanted {
+                Role::Output => rows::scale(shape, l, r),
+                Role::Input => rows::scale(shape, r, l),
+                Role::Weight => rows::scale_weight(shape, form.weight_tasks, l, r),
+            }
+        }
+    };
+    T::tensor(values, form.shape(wanted))
+}
+
+fn map_linear<T: Element<B>, B: Host>(
+    map: &LinearMap<IntTensor<B>>,
+    x: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let x = B::contiguous(x);
+    let x = T::slice(&x);
+    match map {
+        &LinearMap::BroadcastRows {
+            tasks,
+            rows,
+            channels,
+            ..
+        } => {
+            let shape = [tasks, rows, channels];
+            T::tensor(rows::broadcast_rows(shape, x), shape.to_vec())
+        }
+        LinearMap::Select { pooling, index } => {
+            let values = B::with_index(index, |index| pool::pool_select(pooling, x, index));
+            T::tensor(values, pooled_shape(pooling))
+        }
+    }
+}
+
+fn map_adjoint<T: Element<B>, B: Host>(
+    map: &LinearMap<IntTensor<B>>,
+    y: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let y = B::contiguous(y);
+    let y = T::slice(&y);
+    match map {
+        &LinearMap::BroadcastRows {
+            tasks,
+            source_tasks,
+            rows,
+            channels,
+        } => {
+            let sums = rows::sum_rows([tasks, rows, channels], source_tasks, y);
+            T::tensor(sums, vec![source_tasks, 1, channels])
+        }
+        LinearMap::Select { pooling, index } => {
+            let values = B::with_index(index, |index| pool::pool_scatter(pooling, y, index));
+            let Pooling {
+                items,
+                height,
+                width,
+                channels,
+                ..
+            } = *pooling;
+            T::tensor(values, vec![items, height, width, channels])
+        }
+    }
+}
+
+fn pooled_shape(pooling: &Pooling) -> Vec<usize> {
+    vec![
+        pooling.items,
+        pooling.out_height(),
+        pooling.out_width(),
+        pooling.channels,
+    ]
+}
+
+fn max_pool<T: Element<B>, B: Host>(
+    pooling: &Pooling,
+    x: FloatTensor<B>,
+) -> (FloatTensor<B>, IntTensor<B>) {
+    let x = B::contiguous(x);
+    let (maxima, index) = pool::max_pool2d(pooling, T::slice(&x));
+    let shape = pooled_shape(pooling);
+    (T::tensor(maxima, shape.clone()), B::index(index, shape))
+}
+
+/// Runs a kernel over rows on operands of the shape of the first, `[t, r, c]`.
+fn on_rows<T: Element<B>, B: Host, const N: usize>(
+    operands: [FloatTensor<B>; N],
+    kernel: impl FnOnce([usize; 3], [&[T]; N]) -> Vec<T>,
+) -> FloatTensor<B> {
+    let shape = operands[0].shape().to_vec();
+    let operands = operands.map(B::contiguous);
+    let slices = std::array::from_fn(|i| T::slice(&operands[i]));
+    let values = kernel([shape[0], shape[1], shape[2]], slices);
+    T::tensor(values, shape)
+}
+
+/// Calls a function generic over the element for the dtype of `$of`, or the portable composition.
+macro_rules! by_dtype {
+    ($of:expr, |$element:ident| $fast:expr, $portable:expr) => {
+        match $of.dtype() {
+            DType::F32 => {
+                type $element = f32;
+                $fast
+            }
+            DType::F64 => {
+                type $element = f64;
+                $fast
+            }
+            _ => $portable,
+        }
+    };
+}
+
+macro_rules! cpu_primitives {
+    ($backend:ty) => {
+        impl Primitives for $backend {
+            fn contract(
+                form: &Form,
+                wanted: Role,
+                left: FloatTensor<Self>,
+                right: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                by_dtype!(
+                    left,
+                    |T| contract::<T, Self>(form, wanted, left, right),
+                    portable::contract::<Self>(form, wanted, left, right)
+                )
+            }
+
+            fn map_linear(
+                map: &LinearMap<IntTensor<Self>>,
+                x: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                by_dtype!(
+                    x,
+                    |T| map_linear::<T, Self>(map, x),
+                    portable::map_linear::<Self>(map, x)
+                )
+            }
+
+            fn map_adjoint(
+                map: &LinearMap<IntTensor<Self>>,
+                y: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                by_dtype!(
+                    y,
+                    |T| map_adjoint::<T, Self>(map, y),
+                    portable::map_adjoint::<Self>(map, y)
+                )
+            }
+
+            fn add_rows(
+                map: &LinearMap<IntTensor<Self>>,
+                x: FloatTensor<Self>,
+                b: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                by_dtype!(
+                    x,
+                    |T| {
+                        let b = Self::contiguous(b);
+                        on_rows::<T, Self, 1>([x], |shape, [x]| {
+                            rows::add_rows(shape, x, <T as Element<Self>>::slice(&b))
+                        })
+                    },
+                    portable::add_rows::<Self>(map, x, b)
+                )
+            }
+
+            fn max_pool(
+                pooling: &Pooling,
+                x: FloatTensor<Self>,
+            ) -> (FloatTensor<Self>, IntTensor<Self>) {
+                by_dtype!(
+                    x,
+                    |T| max_pool::<T, Self>(pooling, x),
+                    portable::max_pool::<Self>(pooling, x)
+                )
+            }
+
+            fn standardize(x: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+                by_dtype!(
+                    x,
+                    |T| on_rows::<T, Self, 1>([x], |shape, [x]| {
+                        standardize::standardize(shape, x, epsilon)
+                    }),
+                    portable::standardize::<Self>(x, epsilon)
+                )
+            }
+
+            fn standardize_adjoint(
+                x: FloatTensor<Self>,
+                g: FloatTensor<Self>,
+                epsilon: f64,
+            ) -> FloatTensor<Self> {
+                by_dtype!(
+                    x,
+                    |T| on_rows::<T, Self, 2>([x, g], |shape, [x, g]| {
+                        standardize::standardize_adjoint(shape, x, g, epsilon)
+                    }),
+                    portable::standardize_adjoint::<Self>(x, g, epsilon)
+                )
+            }
+
+            fn standardize_curvature(
+                x: FloatTensor<Self>,
+                g: FloatTensor<Self>,
+                u: FloatTensor<Self>,
+                epsilon: f64,
+            ) -> FloatTensor<Self> {
+                by_dtype!(
+                    x,
+                    |T| on_rows::<T, Self, 3>([x, g, u], |shape, [x, g, u]| {
+                        standardize::standardize_curvature(shape, x, g, u, epsilon)
+                    }),
+                    portable::standardize_curvature::<Self>(x, g, u, epsilon)
+                )
+            }
+        }
+    };
+}
 
 #[cfg(feature = "flex")]
-impl Primitives for burn_flex::Flex {}
+cpu_primitives!(burn_flex::Flex);
 
 #[cfg(feature = "ndarray")]
-impl Primitives for burn_ndarray::NdArray<f32> {}
+cpu_primitives!(burn_ndarray::NdArray<f32>);

@@ -11,6 +11,8 @@
 //! Patches are made in blocks that fit the second-level cache, in one of three [`Layout`]s that
 //! differ in how much they copy.
 
+use crate::primitives::Conv2dForm;
+
 use super::gemm::{Matrix, product, product_into, transpose};
 use super::memory::{build, build_zeroed, with_scratch};
 use super::{Real, add_partials, check_len, row_blocks};
@@ -35,48 +37,11 @@ const FEW_CHANNELS: usize = 8;
 /// Images with at least this many output pixels are worth a product of their own.
 const LARGE_IMAGE: usize = 64;
 
-/// Shapes of a convolution: `x [tasks, items, height, width, in_channels]`,
-/// `w [weight_tasks, kh·kw, in_channels, out_channels]`,
-/// `y [tasks, items, out_height, out_width, out_channels]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConvGeometry {
-    /// Tasks `t`.
-    pub tasks: usize,
-    /// Leading axis of the weight: 1 (shared by all tasks) or `tasks`.
-    pub weight_tasks: usize,
-    /// Images of each task.
-    pub items: usize,
-    /// Height of an image.
-    pub height: usize,
-    /// Width of an image.
-    pub width: usize,
-    /// Channels of `x`.
-    pub in_channels: usize,
-    /// Channels of `y`.
-    pub out_channels: usize,
-    /// Height and width of the kernel.
-    pub kernel: (usize, usize),
-    /// Step of the kernel, in both directions.
-    pub stride: usize,
-    /// Rows and columns of zeros around the image, on each of its four sides.
-    pub padding: usize,
-}
-
-impl ConvGeometry {
-    /// `⌊(height + 2·padding − kh)/stride⌋ + 1`
-    pub fn out_height(&self) -> usize {
-        (self.height + 2 * self.padding - self.kernel.0) / self.stride + 1
-    }
-
-    /// `⌊(width + 2·padding − kw)/stride⌋ + 1`
-    pub fn out_width(&self) -> usize {
-        (self.width + 2 * self.padding - self.kernel.1) / self.stride + 1
-    }
-
+impl Conv2dForm {
     /// Panics unless the geometry makes sense and the given lengths fit it; then folds the tasks
     /// into the items when they share the weight.
     fn enter(&self, x: Option<usize>, w: Option<usize>, y: Option<usize>) -> (usize, Window) {
-        let (kh, kw) = self.kernel;
+        let (kh, kw) = (self.kernel, self.kernel);
         assert!(
             self.weight_tasks == 1 || self.weight_tasks == self.tasks,
             "weight_tasks is {}, must be 1 or {}",
@@ -96,7 +61,7 @@ impl ConvGeometry {
             height: self.height,
             width: self.width,
             channels: self.in_channels,
-            kernel: self.kernel,
+            kernel: (self.kernel, self.kernel),
             stride: self.stride,
             padding: (self.padding, self.padding),
             out: (self.out_height(), self.out_width()),
@@ -123,7 +88,7 @@ impl ConvGeometry {
 ///
 /// # Panics
 /// If a slice does not have the length its shape says, or the kernel does not fit.
-pub fn conv2d<T: Real>(geometry: &ConvGeometry, x: &[T], w: &[T]) -> Vec<T> {
+pub fn conv2d<T: Real>(geometry: &Conv2dForm, x: &[T], w: &[T]) -> Vec<T> {
     let (tasks, window) = geometry.enter(Some(x.len()), Some(w.len()), None);
     convolve(&window, tasks, geometry.out_channels, x, w)
 }
@@ -135,7 +100,7 @@ pub fn conv2d<T: Real>(geometry: &ConvGeometry, x: &[T], w: &[T]) -> Vec<T> {
 ///
 /// # Panics
 /// If a slice does not have the length its shape says, or the kernel does not fit.
-pub fn conv2d_input<T: Real>(geometry: &ConvGeometry, gy: &[T], w: &[T]) -> Vec<T> {
+pub fn conv2d_input<T: Real>(geometry: &Conv2dForm, gy: &[T], w: &[T]) -> Vec<T> {
     let (tasks, window) = geometry.enter(None, Some(w.len()), Some(gy.len()));
     let co = geometry.out_channels;
     match window.reversed(co) {
@@ -154,7 +119,7 @@ pub fn conv2d_input<T: Real>(geometry: &ConvGeometry, gy: &[T], w: &[T]) -> Vec<
 ///
 /// # Panics
 /// If a slice does not have the length its shape says, or the kernel does not fit.
-pub fn conv2d_weight<T: Real>(geometry: &ConvGeometry, x: &[T], gy: &[T]) -> Vec<T> {
+pub fn conv2d_weight<T: Real>(geometry: &Conv2dForm, x: &[T], gy: &[T]) -> Vec<T> {
     let (tasks, window) = geometry.enter(Some(x.len()), None, Some(gy.len()));
     let co = geometry.out_channels;
     let layout = window.layout();
@@ -650,9 +615,9 @@ mod tests {
         gw: Vec<f64>,
     }
 
-    fn naive<T: Real>(g: &ConvGeometry, x: &[T], w: &[T], gy: &[T]) -> Loops {
+    fn naive<T: Real>(g: &Conv2dForm, x: &[T], w: &[T], gy: &[T]) -> Loops {
         let (x, w, gy) = (widen(x), widen(w), widen(gy));
-        let (kh, kw) = g.kernel;
+        let (kh, kw) = (g.kernel, g.kernel);
         let (ho, wo, ci, co) = (g.out_height(), g.out_width(), g.in_channels, g.out_channels);
         let mut out = Loops {
             y: vec![0.0; g.tasks * g.items * ho * wo * co],
@@ -697,10 +662,10 @@ mod tests {
         (tasks, items): (usize, usize),
         (height, width): (usize, usize),
         (in_channels, out_channels): (usize, usize),
-        kernel: (usize, usize),
+        kernel: usize,
         (stride, padding): (usize, usize),
-    ) -> ConvGeometry {
-        ConvGeometry {
+    ) -> Conv2dForm {
+        Conv2dForm {
             tasks,
             weight_tasks: tasks,
             items,
@@ -714,20 +679,19 @@ mod tests {
         }
     }
 
-    fn geometries() -> Vec<ConvGeometry> {
+    fn geometries() -> Vec<Conv2dForm> {
         let mut all = vec![
-            geometry((3, 2), (14, 14), (8, 9), (3, 3), (1, 1)),
-            geometry((1, 3), (28, 28), (1, 8), (3, 3), (1, 1)),
-            geometry((2, 2), (7, 7), (64, 65), (3, 3), (1, 1)),
-            geometry((2, 1), (9, 12), (65, 64), (3, 3), (1, 1)),
-            geometry((4, 5), (3, 3), (8, 8), (3, 3), (1, 1)),
-            geometry((1, 1), (31, 17), (16, 8), (5, 5), (1, 2)),
-            geometry((1, 40), (10, 10), (8, 8), (3, 3), (1, 1)),
-            geometry((2, 1), (1, 13), (8, 3), (1, 3), (1, 0)),
-            geometry((1, 1), (1, 1), (1, 1), (1, 1), (1, 0)),
-            geometry((2, 3), (5, 5), (3, 8), (1, 1), (1, 1)),
-            geometry((2, 3), (5, 5), (8, 8), (1, 1), (1, 1)),
-            geometry((1, 2), (4, 70), (9, 4), (3, 2), (1, 1)),
+            geometry((3, 2), (14, 14), (8, 9), 3, (1, 1)),
+            geometry((1, 3), (28, 28), (1, 8), 3, (1, 1)),
+            geometry((2, 2), (7, 7), (64, 65), 3, (1, 1)),
+            geometry((2, 1), (9, 12), (65, 64), 3, (1, 1)),
+            geometry((4, 5), (3, 3), (8, 8), 3, (1, 1)),
+            geometry((1, 1), (31, 17), (16, 8), 5, (1, 2)),
+            geometry((1, 40), (10, 10), (8, 8), 3, (1, 1)),
+            geometry((1, 1), (1, 1), (1, 1), 1, (1, 0)),
+            geometry((2, 3), (5, 5), (3, 8), 1, (1, 1)),
+            geometry((2, 3), (5, 5), (8, 8), 1, (1, 1)),
+            geometry((1, 2), (4, 70), (9, 4), 3, (1, 1)),
         ];
         for kernel in [1, 3, 5] {
             for stride in [1, 2, 3] {
@@ -735,7 +699,7 @@ mod tests {
                     for channels in [(1, 8), (3, 5), (8, 3), (12, 16)] {
                         for size in [(6, 7), (9, 11)] {
                             let sp = (stride, padding);
-                            all.push(geometry((2, 2), size, channels, (kernel, kernel), sp));
+                            all.push(geometry((2, 2), size, channels, kernel, sp));
                         }
                     }
                 }
@@ -743,7 +707,7 @@ mod tests {
         }
         let shared: Vec<_> = all
             .iter()
-            .map(|g| ConvGeometry {
+            .map(|g| Conv2dForm {
                 weight_tasks: 1,
                 ..*g
             })
@@ -752,9 +716,9 @@ mod tests {
         all
     }
 
-    fn operands<T: Real>(g: &ConvGeometry) -> [Vec<T>; 3] {
+    fn operands<T: Real>(g: &Conv2dForm) -> [Vec<T>; 3] {
         let images = g.tasks * g.items;
-        let taps = g.kernel.0 * g.kernel.1;
+        let taps = g.kernel * g.kernel;
         [
             noise(1, images * g.height * g.width * g.in_channels),
             noise(2, g.weight_tasks * taps * g.in_channels * g.out_channels),
@@ -810,15 +774,9 @@ mod tests {
             ((1, 1), 1, 60, (9, 16)),
         ] {
             for stride in [1, 2] {
-                let g = ConvGeometry {
+                let g = Conv2dForm {
                     weight_tasks: tasks.1,
-                    ..geometry(
-                        (tasks.0, items),
-                        (size, size),
-                        channels,
-                        (3, 3),
-                        (stride, 1),
-                    )
+                    ..geometry((tasks.0, items), (size, size), channels, 3, (stride, 1))
                 };
                 let [x, w, gy] = operands::<f32>(&g);
                 assert_same_for_any_threads(|| conv2d(&g, &x, &w));
@@ -831,7 +789,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "the kernel must fit the padded image")]
     fn oversized_kernel_is_refused() {
-        let g = geometry((1, 1), (2, 2), (1, 1), (5, 5), (1, 1));
+        let g = geometry((1, 1), (2, 2), (1, 1), 5, (1, 1));
         let _ = conv2d(&g, &[0.0f32; 4], &[0.0; 25]);
     }
 }

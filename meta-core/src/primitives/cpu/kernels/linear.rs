@@ -1,6 +1,8 @@
 //! Batched matrix products: the linear layer with shared or per-task weights, and its two
 //! gradients. The three maps are bilinear and differentiate into each other.
 
+use crate::primitives::LinearForm;
+
 use super::gemm::{Matrix, product, transpose};
 use super::memory::build;
 use super::{Real, RowBlock, add_partials, check_len, row_blocks};
@@ -15,23 +17,7 @@ const TRANSPOSED_WEIGHT: usize = 1 << 14;
 /// Rows summed into one partial weight gradient.
 const PARTIAL_ROWS: usize = 1024;
 
-/// Shapes of a linear layer: `x [tasks, items, inputs]`, `w [weight_tasks, inputs, outputs]`,
-/// `y [tasks, items, outputs]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinearGeometry {
-    /// Tasks `t`.
-    pub tasks: usize,
-    /// Leading axis of the weight: 1 (shared by all tasks) or `tasks`.
-    pub weight_tasks: usize,
-    /// Rows of each task.
-    pub items: usize,
-    /// Width of `x`.
-    pub inputs: usize,
-    /// Width of `y`.
-    pub outputs: usize,
-}
-
-impl LinearGeometry {
+impl LinearForm {
     /// A shared weight sees the rows of all tasks as rows of one task.
     fn fold(self) -> Self {
         assert!(
@@ -87,7 +73,7 @@ impl LinearGeometry {
 ///
 /// # Panics
 /// If a slice does not have the length its shape says.
-pub fn linear<T: Real>(geometry: &LinearGeometry, x: &[T], w: &[T]) -> Vec<T> {
+pub fn linear<T: Real>(geometry: &LinearForm, x: &[T], w: &[T]) -> Vec<T> {
     geometry.check(Some(x.len()), Some(w.len()), None);
     let g = geometry.fold();
     build(
@@ -111,7 +97,7 @@ pub fn linear<T: Real>(geometry: &LinearGeometry, x: &[T], w: &[T]) -> Vec<T> {
 ///
 /// # Panics
 /// If a slice does not have the length its shape says.
-pub fn linear_input<T: Real>(geometry: &LinearGeometry, gy: &[T], w: &[T]) -> Vec<T> {
+pub fn linear_input<T: Real>(geometry: &LinearForm, gy: &[T], w: &[T]) -> Vec<T> {
     geometry.check(None, Some(w.len()), Some(gy.len()));
     let g = geometry.fold();
     if g.weight_len() < TRANSPOSED_WEIGHT {
@@ -131,7 +117,7 @@ pub fn linear_input<T: Real>(geometry: &LinearGeometry, gy: &[T], w: &[T]) -> Ve
 
 /// `gy[t]·wᵀ[t]`, with `transposed` giving `wᵀ [o, i]` from a task's slice of `w`.
 fn times_transpose<T: Real>(
-    g: &LinearGeometry,
+    g: &LinearForm,
     gy: &[T],
     w: &[T],
     transposed: impl Fn(&[T]) -> Matrix<'_, T> + Sync,
@@ -158,7 +144,7 @@ fn times_transpose<T: Real>(
 ///
 /// # Panics
 /// If a slice does not have the length its shape says.
-pub fn linear_weight<T: Real>(geometry: &LinearGeometry, x: &[T], gy: &[T]) -> Vec<T> {
+pub fn linear_weight<T: Real>(geometry: &LinearForm, x: &[T], gy: &[T]) -> Vec<T> {
     geometry.check(Some(x.len()), None, Some(gy.len()));
     let g = geometry.fold();
     if g.items < 2 * PARTIAL_ROWS {
@@ -181,7 +167,7 @@ pub fn linear_weight<T: Real>(geometry: &LinearGeometry, x: &[T], gy: &[T]) -> V
 }
 
 /// The weight gradient of few rows: the pieces are rows of `gw`, so nothing is left to add.
-fn linear_weight_whole<T: Real>(g: &LinearGeometry, x: &[T], gy: &[T]) -> Vec<T> {
+fn linear_weight_whole<T: Real>(g: &LinearForm, x: &[T], gy: &[T]) -> Vec<T> {
     let rows = (PIECE_WORK / (g.items * g.outputs).max(1)).max(48);
     build(
         &row_blocks(g.tasks, g.inputs, rows),
@@ -207,7 +193,7 @@ mod tests {
     };
     use super::*;
 
-    fn naive<T: Real>(g: &LinearGeometry, x: &[T], w: &[T]) -> Vec<f64> {
+    fn naive<T: Real>(g: &LinearForm, x: &[T], w: &[T]) -> Vec<f64> {
         let mut y = vec![0.0; g.tasks * g.items * g.outputs];
         for t in 0..g.tasks {
             for b in 0..g.items {
@@ -226,7 +212,7 @@ mod tests {
         y
     }
 
-    fn geometries() -> Vec<LinearGeometry> {
+    fn geometries() -> Vec<LinearForm> {
         let mut all = Vec::new();
         for (tasks, items, inputs, outputs) in [
             (1, 1, 1, 1),
@@ -241,7 +227,7 @@ mod tests {
             (1, 50, 130, 200),
         ] {
             for weight_tasks in [1, tasks] {
-                all.push(LinearGeometry {
+                all.push(LinearForm {
                     tasks,
                     weight_tasks,
                     items,
@@ -312,7 +298,7 @@ mod tests {
     #[test]
     fn threads_do_not_change_a_bit() {
         for (tasks, weight_tasks, items) in [(1, 1, 5000), (20, 20, 40), (20, 1, 300)] {
-            let g = LinearGeometry {
+            let g = LinearForm {
                 tasks,
                 weight_tasks,
                 items,
@@ -331,7 +317,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "w has 5 elements, its shape says 6")]
     fn wrong_length_is_refused() {
-        let g = LinearGeometry {
+        let g = LinearForm {
             tasks: 1,
             weight_tasks: 1,
             items: 1,

@@ -19,7 +19,6 @@
 //! | `rows` | per-channel scale, add, sum, broadcast |
 //! | `standardize` | normalisation over rows, its adjoint, its curvature |
 //! | `pool` | max pooling, selection by index, scatter by index |
-//! | `update` | the gradient step |
 
 pub mod conv2d;
 mod gemm;
@@ -28,7 +27,6 @@ mod memory;
 pub mod pool;
 pub mod rows;
 pub mod standardize;
-pub mod update;
 
 use std::cell::RefCell;
 use std::ops::{Add, AddAssign, Mul, Sub};

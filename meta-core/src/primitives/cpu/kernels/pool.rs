@@ -1,38 +1,12 @@
 //! Max pooling with the winner's position, and the two maps that its derivatives are made of:
 //! selection by position and its adjoint, scatter by position.
 
+use crate::primitives::Pooling;
+
 use super::memory::{build, build_two, build_zeroed};
 use super::{PIECE_ELEMENTS, Real, RowBlock, check_len, row_blocks, wide};
 
-/// Shapes of a pooling without padding: `x [planes, height, width, channels]`,
-/// `y [planes, out_height, out_width, channels]`. A plane is one image of one task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolGeometry {
-    /// Images, tasks × items.
-    pub planes: usize,
-    /// Height of an image.
-    pub height: usize,
-    /// Width of an image.
-    pub width: usize,
-    /// Channels, the innermost axis.
-    pub channels: usize,
-    /// Height and width of the window.
-    pub window: (usize, usize),
-    /// Step of the window, in both directions.
-    pub stride: usize,
-}
-
-impl PoolGeometry {
-    /// `⌊(height − window)/stride⌋ + 1`
-    pub fn out_height(&self) -> usize {
-        (self.height - self.window.0) / self.stride + 1
-    }
-
-    /// `⌊(width − window)/stride⌋ + 1`
-    pub fn out_width(&self) -> usize {
-        (self.width - self.window.1) / self.stride + 1
-    }
-
+impl Pooling {
     fn in_plane(&self) -> usize {
         self.height * self.width * self.channels
     }
@@ -42,10 +16,10 @@ impl PoolGeometry {
     }
 
     fn check(&self) {
-        let (height, width) = self.window;
+        let (height, width) = (self.size, self.size);
         assert!(
-            self.stride > 0 && height > 0 && width > 0 && self.channels > 0,
-            "window, stride and channels must be positive: {self:?}"
+            self.size > 0 && self.channels > 0,
+            "window and channels must be positive: {self:?}"
         );
         assert!(
             height <= self.height && width <= self.width,
@@ -60,7 +34,7 @@ impl PoolGeometry {
     /// Pieces of whole planes.
     fn pieces(&self) -> Vec<RowBlock> {
         let planes = (PIECE_ELEMENTS / self.in_plane().max(1)).max(1);
-        row_blocks(1, self.planes, planes)
+        row_blocks(1, self.items, planes)
     }
 }
 
@@ -72,10 +46,10 @@ impl PoolGeometry {
 ///
 /// # Panics
 /// If `x` does not have the length its shape says, or the window does not fit the image.
-pub fn max_pool2d<T: Real>(geometry: &PoolGeometry, x: &[T]) -> (Vec<T>, Vec<i32>) {
+pub fn max_pool2d<T: Real>(geometry: &Pooling, x: &[T]) -> (Vec<T>, Vec<i32>) {
     geometry.check();
     let g = geometry;
-    check_len("x", x.len(), g.planes * g.in_plane());
+    check_len("x", x.len(), g.items * g.in_plane());
     build_two(
         &g.pieces(),
         |piece| {
@@ -95,7 +69,7 @@ const LANES: usize = 8;
 
 wide! {
     /// The planes of one piece.
-    fn pool_planes[T: Real](g: &PoolGeometry, x: &[T], y: &mut [T], index: &mut [i32]) {
+    fn pool_planes[T: Real](g: &Pooling, x: &[T], y: &mut [T], index: &mut [i32]) {
         let c = g.channels;
         let planes = x.chunks_exact(g.in_plane());
         let outputs = y
@@ -105,7 +79,7 @@ wide! {
             let pixels = y.chunks_exact_mut(c).zip(index.chunks_exact_mut(c));
             for (at, (y, index)) in pixels.enumerate() {
                 let (i, j) = (at / g.out_width(), at % g.out_width());
-                let corner = i * g.stride * g.width + j * g.stride;
+                let corner = i * g.size * g.width + j * g.size;
                 let (y, y_tail) = y.as_chunks_mut::<LANES>();
                 let (index, index_tail) = index.as_chunks_mut::<LANES>();
                 for (lane, (y, index)) in y.iter_mut().zip(index).enumerate() {
@@ -129,7 +103,7 @@ wide! {
 )]
 #[allow(clippy::eq_op, reason = "a NaN is what differs from itself")]
 fn winners<T: Real, const L: usize>(
-    g: &PoolGeometry,
+    g: &Pooling,
     x: &[T],
     corner: usize,
     first: usize,
@@ -139,8 +113,8 @@ fn winners<T: Real, const L: usize>(
         std::array::from_fn(|lane| values[lane])
     };
     let (mut best, mut index) = (load(corner), [corner as i32; L]);
-    for di in 0..g.window.0 {
-        for dj in 0..g.window.1 {
+    for di in 0..g.size {
+        for dj in 0..g.size {
             let position = corner + di * g.width + dj;
             let new = load(position);
             for lane in 0..L {
@@ -161,11 +135,11 @@ fn winners<T: Real, const L: usize>(
 ///
 /// # Panics
 /// If a slice does not have the length its shape says, or a position lies outside its image.
-pub fn pool_select<T: Real>(geometry: &PoolGeometry, x: &[T], index: &[i32]) -> Vec<T> {
+pub fn pool_select<T: Real>(geometry: &Pooling, x: &[T], index: &[i32]) -> Vec<T> {
     geometry.check();
     let g = geometry;
-    check_len("x", x.len(), g.planes * g.in_plane());
-    check_len("index", index.len(), g.planes * g.out_plane());
+    check_len("x", x.len(), g.items * g.in_plane());
+    check_len("index", index.len(), g.items * g.out_plane());
     build(
         &g.pieces(),
         |piece| piece.len() * g.out_plane(),
@@ -191,15 +165,15 @@ pub fn pool_select<T: Real>(geometry: &PoolGeometry, x: &[T], index: &[i32]) -> 
 ///
 /// # Panics
 /// If a slice does not have the length its shape says, or a position lies outside its image.
-pub fn pool_scatter<T: Real>(geometry: &PoolGeometry, gy: &[T], index: &[i32]) -> Vec<T> {
+pub fn pool_scatter<T: Real>(geometry: &Pooling, gy: &[T], index: &[i32]) -> Vec<T> {
     geometry.check();
     let g = geometry;
-    check_len("gy", gy.len(), g.planes * g.out_plane());
-    check_len("index", index.len(), g.planes * g.out_plane());
+    check_len("gy", gy.len(), g.items * g.out_plane());
+    check_len("index", index.len(), g.items * g.out_plane());
     build_zeroed(
         &g.pieces(),
         |piece| piece.len() * g.in_plane(),
-        4 * index.len() + g.planes * g.in_plane(),
+        4 * index.len() + g.items * g.in_plane(),
         |piece, gx| {
             let range = piece.start * g.out_plane()..piece.end * g.out_plane();
             let gy = gy[range.clone()].chunks_exact(g.out_plane());
@@ -229,16 +203,16 @@ mod tests {
     use super::super::testing::{assert_same_for_any_threads, dot, noise};
     use super::*;
 
-    fn naive(g: &PoolGeometry, x: &[f64]) -> (Vec<f64>, Vec<i32>) {
+    fn naive(g: &Pooling, x: &[f64]) -> (Vec<f64>, Vec<i32>) {
         let (mut y, mut index) = (Vec::new(), Vec::new());
-        for n in 0..g.planes {
+        for n in 0..g.items {
             for i in 0..g.out_height() {
                 for j in 0..g.out_width() {
                     for ch in 0..g.channels {
                         let mut best: Option<(f64, usize)> = None;
-                        for di in 0..g.window.0 {
-                            for dj in 0..g.window.1 {
-                                let p = (i * g.stride + di) * g.width + j * g.stride + dj;
+                        for di in 0..g.size {
+                            for dj in 0..g.size {
+                                let p = (i * g.size + di) * g.width + j * g.size + dj;
                                 let v = x[(n * g.height * g.width + p) * g.channels + ch];
                                 let wins = match best {
                                     None => true,
@@ -259,24 +233,22 @@ mod tests {
         (y, index)
     }
 
-    fn geometries() -> Vec<PoolGeometry> {
+    fn geometries() -> Vec<Pooling> {
         let mut all = Vec::new();
-        for (planes, height, width, channels, window, stride) in [
-            (1, 2, 2, 1, (2, 2), 2),
-            (3, 7, 5, 3, (2, 2), 2),
-            (5, 14, 14, 64, (2, 2), 2),
-            (2, 6, 7, 65, (3, 3), 1),
-            (2, 9, 9, 8, (3, 2), 3),
-            (4, 1, 11, 5, (1, 3), 2),
-            (200, 3, 3, 4, (2, 2), 2),
+        for (items, height, width, channels, size) in [
+            (1, 2, 2, 1, 2),
+            (3, 7, 5, 3, 2),
+            (5, 14, 14, 64, 2),
+            (2, 6, 7, 65, 1),
+            (2, 9, 10, 8, 3),
+            (200, 3, 3, 4, 2),
         ] {
-            all.push(PoolGeometry {
-                planes,
+            all.push(Pooling {
+                items,
                 height,
                 width,
                 channels,
-                window,
-                stride,
+                size,
             });
         }
         all
@@ -285,7 +257,7 @@ mod tests {
     #[test]
     fn pooling_equals_the_loop_and_selection_reads_it_back() {
         for g in geometries() {
-            let x: Vec<f64> = noise(1, g.planes * g.in_plane());
+            let x: Vec<f64> = noise(1, g.items * g.in_plane());
             let (y, index) = max_pool2d(&g, &x);
             assert_eq!((&y, &index), (&naive(&g, &x).0, &naive(&g, &x).1), "{g:?}");
             assert_eq!(pool_select(&g, &x, &index), y, "{g:?}");
@@ -300,13 +272,12 @@ mod tests {
 
     #[test]
     fn ties_go_to_the_first_and_nan_wins() {
-        let g = PoolGeometry {
-            planes: 1,
+        let g = Pooling {
+            items: 1,
             height: 2,
             width: 2,
             channels: 3,
-            window: (2, 2),
-            stride: 2,
+            size: 2,
         };
         let nan = f32::NAN;
         let x = [1.0, -1.0, 2.0, 1.0, nan, 3.0, 0.0, nan, 3.0, 1.0, 5.0, 3.0];
@@ -314,19 +285,6 @@ mod tests {
         assert_eq!(index, [0, 1, 1]);
         assert_eq!((y[0], y[2]), (1.0, 3.0));
         assert!(y[1].is_nan());
-    }
-
-    #[test]
-    fn overlapping_windows_add_up() {
-        let g = PoolGeometry {
-            planes: 1,
-            height: 1,
-            width: 3,
-            channels: 1,
-            window: (1, 2),
-            stride: 1,
-        };
-        assert_eq!(pool_scatter(&g, &[2.0f32, 3.0], &[1, 1]), [0.0, 5.0, 0.0]);
     }
 
     #[test]
@@ -338,15 +296,14 @@ mod tests {
 
     #[test]
     fn threads_do_not_change_a_bit() {
-        let g = PoolGeometry {
-            planes: 60,
+        let g = Pooling {
+            items: 60,
             height: 28,
             width: 28,
             channels: 32,
-            window: (2, 2),
-            stride: 2,
+            size: 2,
         };
-        let x: Vec<f32> = noise(1, g.planes * g.in_plane());
+        let x: Vec<f32> = noise(1, g.items * g.in_plane());
         let (_, index) = max_pool2d(&g, &x);
         let gy: Vec<f32> = noise(2, index.len());
         assert_same_for_any_threads(|| max_pool2d(&g, &x).0);
