@@ -1,8 +1,18 @@
 //! A backend's name and its type: the only file with a `cfg(feature)` for backends.
 //!
-//! Everything else is generic over [`Primitives`]. A program that learns the backend's name at run
+//! Each backend's primitives are in a file of its own beside this one; everything else is generic over
+//! [`Primitives`]. A program that learns the backend's name at run
 //! time implements [`WithBackend`] and calls [`dispatch`]; asking for a backend that is not compiled
 //! in names the cargo feature that enables it.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "flex")]
+mod flex;
+#[cfg(feature = "ndarray")]
+mod ndarray;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
 use crate::{Error, Result, primitives::Primitives};
 

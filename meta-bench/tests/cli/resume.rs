@@ -72,7 +72,6 @@ fn kills_do_not_change_a_bit_with_two_threads() {
 }
 
 #[test]
-#[ignore = "minutes; the short versions run always"]
 fn ten_kills_do_not_change_a_bit() {
     let kills = [1, 9, 10, 11, 19, 21, 30, 41, 52, 60];
     for threads in [1, 2] {

@@ -24,11 +24,8 @@
 //! those.
 
 mod autodiff;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod cpu;
+pub mod cpu;
 mod form;
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-mod gpu;
 pub mod portable;
 
 pub use form::{Conv2dForm, Form, LinearForm, LinearMap, Pooling, Role, ScaleForm};

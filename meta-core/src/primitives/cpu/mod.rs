@@ -1,23 +1,25 @@
-//! The CPU backends: the kernels of this folder behind the tensors of flex and ndarray.
+//! The primitives on backends whose tensors lie in the host's memory: the kernels of this folder
+//! behind any [`Host`].
 //!
-//! Every method picks the kernel for the dtype of its operand; anything but f32 and f64 falls back on
-//! the portable composition.
+//! Every function picks the kernel for the dtype of its operand; anything but f32 and f64 falls back
+//! on the portable composition.
 
 mod host;
-mod kernels;
+pub mod kernels;
 
-use burn::tensor::{
+#[doc(hidden)]
+pub use burn::tensor::{
     DType, TensorMetadata,
     ops::{FloatTensor, IntTensor},
 };
 
-use self::{
-    host::{Element, Host},
-    kernels::{conv2d, linear, pool, rows, standardize},
-};
-use super::{Form, LinearMap, Pooling, Primitives, Role, portable};
+pub use self::host::{Element, Host};
+#[doc(hidden)]
+pub use self::kernels::{conv2d, linear, pool, rows, standardize};
+use super::{Form, LinearMap, Pooling, Role};
 
-fn contract<T: Element<B>, B: Host>(
+/// See [`Primitives::contract`](crate::primitives::Primitives::contract).
+pub fn contract<T: Element<B>, B: Host>(
     form: &Form,
     wanted: Role,
     left: FloatTensor<B>,
@@ -44,7 +46,8 @@ fn contract<T: Element<B>, B: Host>(
     T::tensor(values, form.shape(wanted))
 }
 
-fn map_linear<T: Element<B>, B: Host>(
+/// See [`Primitives::map_linear`](crate::primitives::Primitives::map_linear).
+pub fn map_linear<T: Element<B>, B: Host>(
     map: &LinearMap<IntTensor<B>>,
     x: FloatTensor<B>,
 ) -> FloatTensor<B> {
@@ -67,7 +70,8 @@ fn map_linear<T: Element<B>, B: Host>(
     }
 }
 
-fn map_adjoint<T: Element<B>, B: Host>(
+/// See [`Primitives::map_adjoint`](crate::primitives::Primitives::map_adjoint).
+pub fn map_adjoint<T: Element<B>, B: Host>(
     map: &LinearMap<IntTensor<B>>,
     y: FloatTensor<B>,
 ) -> FloatTensor<B> {
@@ -106,7 +110,8 @@ fn pooled_shape(pooling: &Pooling) -> Vec<usize> {
     ]
 }
 
-fn max_pool<T: Element<B>, B: Host>(
+/// See [`Primitives::max_pool`](crate::primitives::Primitives::max_pool).
+pub fn max_pool<T: Element<B>, B: Host>(
     pooling: &Pooling,
     x: FloatTensor<B>,
 ) -> (FloatTensor<B>, IntTensor<B>) {
@@ -117,7 +122,7 @@ fn max_pool<T: Element<B>, B: Host>(
 }
 
 /// Runs a kernel over rows on operands of the shape of the first, `[t, r, c]`.
-fn on_rows<T: Element<B>, B: Host, const N: usize>(
+pub fn on_rows<T: Element<B>, B: Host, const N: usize>(
     operands: [FloatTensor<B>; N],
     kernel: impl FnOnce([usize; 3], [&[T]; N]) -> Vec<T>,
 ) -> FloatTensor<B> {
@@ -129,14 +134,16 @@ fn on_rows<T: Element<B>, B: Host, const N: usize>(
 }
 
 /// Calls a function generic over the element for the dtype of `$of`, or the portable composition.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! by_dtype {
     ($of:expr, |$element:ident| $fast:expr, $portable:expr) => {
         match $of.dtype() {
-            DType::F32 => {
+            $crate::primitives::cpu::DType::F32 => {
                 type $element = f32;
                 $fast
             }
-            DType::F64 => {
+            $crate::primitives::cpu::DType::F64 => {
                 type $element = f64;
                 $fast
             }
@@ -145,116 +152,117 @@ macro_rules! by_dtype {
     };
 }
 
-macro_rules! cpu_primitives {
+/// Implements [`Primitives`](crate::primitives::Primitives) for a [`Host`] backend by the kernels.
+#[macro_export]
+macro_rules! host_primitives {
     ($backend:ty) => {
-        impl Primitives for $backend {
-            fn contract(
-                form: &Form,
-                wanted: Role,
-                left: FloatTensor<Self>,
-                right: FloatTensor<Self>,
-            ) -> FloatTensor<Self> {
-                by_dtype!(
-                    left,
-                    |T| contract::<T, Self>(form, wanted, left, right),
-                    portable::contract::<Self>(form, wanted, left, right)
-                )
-            }
+        const _: () = {
+            use $crate::by_dtype;
+            use $crate::primitives::cpu::*;
+            use $crate::primitives::{Form, LinearMap, Pooling, Primitives, Role, portable};
+            impl Primitives for $backend {
+                fn contract(
+                    form: &Form,
+                    wanted: Role,
+                    left: FloatTensor<Self>,
+                    right: FloatTensor<Self>,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        left,
+                        |T| contract::<T, Self>(form, wanted, left, right),
+                        portable::contract::<Self>(form, wanted, left, right)
+                    )
+                }
 
-            fn map_linear(
-                map: &LinearMap<IntTensor<Self>>,
-                x: FloatTensor<Self>,
-            ) -> FloatTensor<Self> {
-                by_dtype!(
-                    x,
-                    |T| map_linear::<T, Self>(map, x),
-                    portable::map_linear::<Self>(map, x)
-                )
-            }
+                fn map_linear(
+                    map: &LinearMap<IntTensor<Self>>,
+                    x: FloatTensor<Self>,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        x,
+                        |T| map_linear::<T, Self>(map, x),
+                        portable::map_linear::<Self>(map, x)
+                    )
+                }
 
-            fn map_adjoint(
-                map: &LinearMap<IntTensor<Self>>,
-                y: FloatTensor<Self>,
-            ) -> FloatTensor<Self> {
-                by_dtype!(
-                    y,
-                    |T| map_adjoint::<T, Self>(map, y),
-                    portable::map_adjoint::<Self>(map, y)
-                )
-            }
+                fn map_adjoint(
+                    map: &LinearMap<IntTensor<Self>>,
+                    y: FloatTensor<Self>,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        y,
+                        |T| map_adjoint::<T, Self>(map, y),
+                        portable::map_adjoint::<Self>(map, y)
+                    )
+                }
 
-            fn add_rows(
-                map: &LinearMap<IntTensor<Self>>,
-                x: FloatTensor<Self>,
-                b: FloatTensor<Self>,
-            ) -> FloatTensor<Self> {
-                by_dtype!(
-                    x,
-                    |T| {
-                        let b = Self::contiguous(b);
-                        on_rows::<T, Self, 1>([x], |shape, [x]| {
-                            rows::add_rows(shape, x, <T as Element<Self>>::slice(&b))
-                        })
-                    },
-                    portable::add_rows::<Self>(map, x, b)
-                )
-            }
+                fn add_rows(
+                    map: &LinearMap<IntTensor<Self>>,
+                    x: FloatTensor<Self>,
+                    b: FloatTensor<Self>,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        x,
+                        |T| {
+                            let b = Self::contiguous(b);
+                            on_rows::<T, Self, 1>([x], |shape, [x]| {
+                                rows::add_rows(shape, x, <T as Element<Self>>::slice(&b))
+                            })
+                        },
+                        portable::add_rows::<Self>(map, x, b)
+                    )
+                }
 
-            fn max_pool(
-                pooling: &Pooling,
-                x: FloatTensor<Self>,
-            ) -> (FloatTensor<Self>, IntTensor<Self>) {
-                by_dtype!(
-                    x,
-                    |T| max_pool::<T, Self>(pooling, x),
-                    portable::max_pool::<Self>(pooling, x)
-                )
-            }
+                fn max_pool(
+                    pooling: &Pooling,
+                    x: FloatTensor<Self>,
+                ) -> (FloatTensor<Self>, IntTensor<Self>) {
+                    by_dtype!(
+                        x,
+                        |T| max_pool::<T, Self>(pooling, x),
+                        portable::max_pool::<Self>(pooling, x)
+                    )
+                }
 
-            fn standardize(x: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
-                by_dtype!(
-                    x,
-                    |T| on_rows::<T, Self, 1>([x], |shape, [x]| {
-                        standardize::standardize(shape, x, epsilon)
-                    }),
-                    portable::standardize::<Self>(x, epsilon)
-                )
-            }
+                fn standardize(x: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+                    by_dtype!(
+                        x,
+                        |T| on_rows::<T, Self, 1>([x], |shape, [x]| {
+                            standardize::standardize(shape, x, epsilon)
+                        }),
+                        portable::standardize::<Self>(x, epsilon)
+                    )
+                }
 
-            fn standardize_adjoint(
-                x: FloatTensor<Self>,
-                g: FloatTensor<Self>,
-                epsilon: f64,
-            ) -> FloatTensor<Self> {
-                by_dtype!(
-                    x,
-                    |T| on_rows::<T, Self, 2>([x, g], |shape, [x, g]| {
-                        standardize::standardize_adjoint(shape, x, g, epsilon)
-                    }),
-                    portable::standardize_adjoint::<Self>(x, g, epsilon)
-                )
-            }
+                fn standardize_adjoint(
+                    x: FloatTensor<Self>,
+                    g: FloatTensor<Self>,
+                    epsilon: f64,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        x,
+                        |T| on_rows::<T, Self, 2>([x, g], |shape, [x, g]| {
+                            standardize::standardize_adjoint(shape, x, g, epsilon)
+                        }),
+                        portable::standardize_adjoint::<Self>(x, g, epsilon)
+                    )
+                }
 
-            fn standardize_curvature(
-                x: FloatTensor<Self>,
-                g: FloatTensor<Self>,
-                u: FloatTensor<Self>,
-                epsilon: f64,
-            ) -> FloatTensor<Self> {
-                by_dtype!(
-                    x,
-                    |T| on_rows::<T, Self, 3>([x, g, u], |shape, [x, g, u]| {
-                        standardize::standardize_curvature(shape, x, g, u, epsilon)
-                    }),
-                    portable::standardize_curvature::<Self>(x, g, u, epsilon)
-                )
+                fn standardize_curvature(
+                    x: FloatTensor<Self>,
+                    g: FloatTensor<Self>,
+                    u: FloatTensor<Self>,
+                    epsilon: f64,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        x,
+                        |T| on_rows::<T, Self, 3>([x, g, u], |shape, [x, g, u]| {
+                            standardize::standardize_curvature(shape, x, g, u, epsilon)
+                        }),
+                        portable::standardize_curvature::<Self>(x, g, u, epsilon)
+                    )
+                }
             }
-        }
+        };
     };
 }
-
-#[cfg(feature = "flex")]
-cpu_primitives!(burn_flex::Flex);
-
-#[cfg(feature = "ndarray")]
-cpu_primitives!(burn_ndarray::NdArray<f32>);

@@ -1,0 +1,49 @@
+//! The primitives on Burn's CPU backend flex.
+
+use burn::tensor::TensorData;
+use burn_flex::{Flex, FlexTensor};
+
+use crate::{
+    host_primitives,
+    primitives::cpu::{Element, Host},
+};
+
+impl Host for Flex {
+    fn contiguous(tensor: FlexTensor) -> FlexTensor {
+        match tensor.is_contiguous() {
+            true => tensor,
+            false => tensor.to_contiguous(),
+        }
+    }
+
+    fn index(values: Vec<i32>, shape: Vec<usize>) -> FlexTensor {
+        FlexTensor::from_data(TensorData::new(values, shape))
+    }
+
+    fn with_index<R>(index: &FlexTensor, read: impl FnOnce(&[i32]) -> R) -> R {
+        read(
+            index
+                .to_contiguous()
+                .as_slice::<i32>()
+                .expect("contiguous positions"),
+        )
+    }
+}
+
+macro_rules! element {
+    ($type:ty) => {
+        impl Element<Flex> for $type {
+            fn slice(tensor: &FlexTensor) -> &[$type] {
+                tensor.as_slice().expect("contiguous, of this type")
+            }
+
+            fn tensor(values: Vec<$type>, shape: Vec<usize>) -> FlexTensor {
+                FlexTensor::from_data(TensorData::new(values, shape))
+            }
+        }
+    };
+}
+element!(f32);
+element!(f64);
+
+host_primitives!(Flex);

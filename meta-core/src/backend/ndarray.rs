@@ -1,0 +1,70 @@
+//! The primitives on the backend ndarray.
+
+use burn::tensor::{
+    TensorData,
+    ops::{FloatTensorOps, IntTensorOps},
+};
+use burn_ndarray::{NdArray, NdArrayTensor};
+
+use crate::{
+    host_primitives,
+    primitives::cpu::{Element, Host},
+};
+
+type B = NdArray<f32>;
+
+impl Host for B {
+    fn contiguous(tensor: NdArrayTensor) -> NdArrayTensor {
+        let standard = match &tensor {
+            NdArrayTensor::F32(storage) => storage.view().is_standard_layout(),
+            NdArrayTensor::F64(storage) => storage.view().is_standard_layout(),
+            _ => true,
+        };
+        match standard {
+            true => tensor,
+            // Reading the data back puts it in row-major order.
+            false => {
+                let data = burn::tensor::read_sync(B::float_into_data(tensor))
+                    .expect("host memory is readable");
+                B::float_from_data(data, &Default::default())
+            }
+        }
+    }
+
+    fn index(values: Vec<i32>, shape: Vec<usize>) -> NdArrayTensor {
+        B::int_from_data(TensorData::new(values, shape), &Default::default())
+    }
+
+    fn with_index<R>(index: &NdArrayTensor, read: impl FnOnce(&[i32]) -> R) -> R {
+        let NdArrayTensor::I32(storage) = index else {
+            unreachable!("positions are made as i32")
+        };
+        read(
+            storage
+                .view()
+                .as_slice()
+                .expect("positions are never permuted"),
+        )
+    }
+}
+
+macro_rules! element {
+    ($type:ty, $variant:ident) => {
+        impl Element<B> for $type {
+            fn slice(tensor: &NdArrayTensor) -> &[$type] {
+                let NdArrayTensor::$variant(storage) = tensor else {
+                    panic!("a tensor of this type")
+                };
+                storage.view().to_slice().expect("contiguous")
+            }
+
+            fn tensor(values: Vec<$type>, shape: Vec<usize>) -> NdArrayTensor {
+                B::float_from_data(TensorData::new(values, shape), &Default::default())
+            }
+        }
+    };
+}
+element!(f32, F32);
+element!(f64, F64);
+
+host_primitives!(B);
