@@ -84,7 +84,7 @@ impl<B: Backend> Mlp<B> {
         let normalises = settings.norm != Statistics::None;
         let layers = inputs
             .zip(&settings.hidden)
-            .map(|(input, &output)| Linear::he(input, output, initializer, device))
+            .map(|(input, &output)| Linear::glorot(input, output, initializer, device))
             .collect();
         let norms = settings
             .hidden
