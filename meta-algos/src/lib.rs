@@ -87,3 +87,7 @@ fn unknown(name: &str) -> Error {
         learners().iter().map(|entry| entry.info.name),
     )
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -30,6 +30,8 @@ pub enum Command {
     List(ListArgs),
     /// Draw items of a manifest's data source into a PNG file.
     ContactSheet(ContactSheetArgs),
+    /// Draw the scores of a finished run over training and over adaptation steps into an SVG file.
+    Plot(PlotArgs),
     /// Write the parts of the documentation that come from the code.
     #[command(hide = true)]
     Docs(DocsArgs),
@@ -137,6 +139,15 @@ pub struct ContactSheetArgs {
     pub split: String,
 }
 
+/// Arguments of `meta plot`.
+#[derive(Debug, Args)]
+pub struct PlotArgs {
+    /// The run folder.
+    pub run_dir: PathBuf,
+    /// The picture to write.
+    pub out: PathBuf,
+}
+
 /// Arguments of `meta docs`.
 #[derive(Debug, Args)]
 pub struct DocsArgs {
@@ -153,5 +164,13 @@ pub enum DocsKind {
         /// The root of the repository.
         #[arg(long, default_value = ".")]
         root: PathBuf,
+    },
+    /// The table of learners of the README, on stdout.
+    Learners,
+    /// Finished runs beside published figures (`docs/results.md`), on stdout.
+    Results {
+        /// Run folders.
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
     },
 }

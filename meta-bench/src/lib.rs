@@ -10,9 +10,11 @@ mod forecast;
 pub mod learners;
 mod list;
 pub mod manifest;
+mod plot;
 mod progress;
 mod reference;
 pub mod report;
+mod results;
 mod runner;
 
 use std::{io::Write, marker::PhantomData, path::Path, process::ExitCode};
@@ -66,10 +68,17 @@ fn execute<L: Learners>(command: Command) -> Result<()> {
         Command::Check(args) => check::<L>(&args),
         Command::List(args) => list::<L>(&args),
         Command::ContactSheet(args) => contact_sheet::<L>(&args),
+        Command::Plot(args) => plot::plot_run(
+            &args.run_dir,
+            &runner::read_result(&args.run_dir)?,
+            &args.out,
+        ),
         Command::Docs(args) => match args.what {
             DocsKind::Manifest { root } => {
                 print(&reference::manifest_reference(&root, &L::entries())?)
             }
+            DocsKind::Learners => print(&list::learner_table(&L::entries())),
+            DocsKind::Results { runs } => print(&results::results(&runs)?),
         },
     }
 }

@@ -99,3 +99,19 @@ pub fn table(lists: &Value) -> String {
     }
     out
 }
+
+/// The learners as a Markdown table with links to their files, for the README.
+pub fn learner_table(learners: &[LearnerEntry]) -> String {
+    let mut out = String::from("| learner | family | what it does | paper |\n|---|---|---|---|\n");
+    for LearnerEntry { info, .. } in learners {
+        let family = json!(info.family);
+        out.push_str(&format!(
+            "| [`{name}`](meta-algos/src/{name}.rs) | {} | {} | {} |\n",
+            family.as_str().unwrap_or_default(),
+            info.summary,
+            info.paper,
+            name = info.name,
+        ));
+    }
+    out
+}

@@ -60,6 +60,21 @@ pub struct MetaGradient<B: Primitives> {
     pub scores: Tensor<B, 1>,
 }
 
+impl<B: Primitives> MetaGradient<B> {
+    /// The meta-gradient of two sets of tasks together: means weighted by their numbers of tasks.
+    pub fn merge(self, other: Self) -> Self {
+        let [tasks] = self.losses.dims();
+        let [other_tasks] = other.losses.dims();
+        let share = tasks as f64 / (tasks + other_tasks) as f64;
+        MetaGradient {
+            gradients: self.gradients.mix(share, &other.gradients),
+            buffers: self.buffers.mix(share, &other.buffers),
+            losses: Tensor::cat(vec![self.losses, other.losses], 0),
+            scores: Tensor::cat(vec![self.scores, other.scores], 0),
+        }
+    }
+}
+
 /// A learner and its meta-parameters on one backend.
 ///
 /// `B` is a plain backend; a learner that differentiates goes up the levels itself. Adaptation

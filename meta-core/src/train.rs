@@ -616,25 +616,8 @@ impl<B: Primitives> Trainer<B> {
         };
         let gradient = episodes
             .chunks(chunk)
-            .map(|chunk| {
-                let tasks = TaskBatch::new(chunk, &self.spec, &self.device);
-                let part = learner.meta_gradient(&tasks);
-                let weight = chunk.len() as f64 / episodes.len() as f64;
-                match chunk.len() == episodes.len() {
-                    true => part,
-                    false => MetaGradient {
-                        gradients: part.gradients.scale(weight),
-                        ..part
-                    },
-                }
-            })
-            .reduce(|sum, part| MetaGradient {
-                gradients: sum.gradients.add(&part.gradients),
-                // Running statistics are those of the last chunk.
-                buffers: part.buffers,
-                losses: Tensor::cat(vec![sum.losses, part.losses], 0),
-                scores: Tensor::cat(vec![sum.scores, part.scores], 0),
-            })
+            .map(|chunk| learner.meta_gradient(&TaskBatch::new(chunk, &self.spec, &self.device)))
+            .reduce(MetaGradient::merge)
             .expect("a meta-batch has at least one task");
         let health = Tensor::cat(
             vec![

@@ -102,7 +102,11 @@ pub fn run<L: Learners>(args: &RunArgs) -> Result<TestResult> {
     )?
 }
 
-fn read_result(path: &Path) -> Result<TestResult> {
+/// The result of the finished run at `path`.
+///
+/// # Errors
+/// When there is none.
+pub fn read_result(path: &Path) -> Result<TestResult> {
     let path = path.join(folder::RESULT);
     serde_json::from_value(read_json(&path)?)
         .map_err(|error| Failure::Usage(format!("{}: not a result: {error}", path.display())))

@@ -222,3 +222,49 @@ fn ctrl_c_saves_and_the_run_can_be_continued() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+/// The same manifest on two backends: the same numbers, to the rounding of f32.
+#[test]
+fn flex_and_ndarray_compute_the_same() {
+    for manifest in [SINUSOID, GLYPHS] {
+        let bench = Workbench::new(manifest);
+        let losses = |backend: &str| -> Vec<f64> {
+            let arguments =
+                format!("run m.toml backend={backend} train.iterations=5 --dir {backend} --quiet");
+            bench.run(&arguments).ok();
+            let metrics = bench.bytes(&format!("{backend}/metrics.jsonl"));
+            String::from_utf8(metrics)
+                .unwrap()
+                .lines()
+                .map(|line| serde_json::from_str::<Value>(line).unwrap())
+                .filter(|line| line["kind"] == "train")
+                .map(|line| line["loss"].as_f64().unwrap())
+                .collect()
+        };
+        let (flex, ndarray) = (losses("flex"), losses("ndarray"));
+        assert_eq!((flex.len(), ndarray.len()), (5, 5));
+        for (flex, ndarray) in flex.iter().zip(&ndarray) {
+            let error = (flex - ndarray).abs() / flex.abs();
+            assert!(error < 1e-4, "{flex} {ndarray}");
+        }
+    }
+}
+
+#[test]
+fn a_finished_run_is_drawn() {
+    let bench = Workbench::new(SINUSOID);
+    bench.run("run m.toml --dir run --quiet").ok();
+    bench.run("plot run run.svg").ok();
+    let svg = String::from_utf8(bench.bytes("run.svg")).unwrap();
+    for text in [
+        "<svg",
+        "iteration",
+        "adaptation steps",
+        "mean squared error",
+    ] {
+        assert!(svg.contains(text), "{text}");
+    }
+    let message = bench.run("plot no-such-run out.svg").mistake();
+    assert!(message.contains("no-such-run"), "{message}");
+    assert!(!bench.path("out.svg").exists());
+}

@@ -16,3 +16,14 @@ fn the_manifest_reference_is_not_stale() {
          docs/manifest.md`"
     );
 }
+
+#[test]
+fn the_readme_lists_the_learners() {
+    let table = Workbench::new("").run("docs learners").ok().stdout;
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(
+        readme.contains(&table),
+        "the table of learners in README.md is stale; put in what `cargo run --release -- docs \
+         learners` prints"
+    );
+}

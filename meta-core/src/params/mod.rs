@@ -243,6 +243,26 @@ impl<B: Backend> Params<B> {
         self.map(|a| B::float_mul_scalar(a, factor.into()))
     }
 
+    /// `share · self + (1 − share) · other` for every entry, buffers too.
+    ///
+    /// # Panics
+    /// When the two sets differ in names or order.
+    pub fn mix(self, share: f64, other: &Self) -> Self {
+        assert!(self.names().eq(other.names()), "mix: other names");
+        let entries = self.entries.into_iter().zip(&other.entries);
+        Params {
+            entries: entries
+                .map(|(entry, other)| Entry {
+                    tensor: B::float_add(
+                        B::float_mul_scalar(entry.tensor, share.into()),
+                        B::float_mul_scalar(other.tensor.clone(), (1.0 - share).into()),
+                    ),
+                    name: entry.name,
+                })
+                .collect(),
+        }
+    }
+
     /// Only the trainable entries.
     pub fn trainable(self) -> Self {
         Params {

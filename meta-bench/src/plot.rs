@@ -1,0 +1,290 @@
+//! Pictures of a run: its scores over training, and over adaptation steps at test.
+
+use std::path::Path;
+
+use meta_core::{Error, eval::Metric};
+use plotters::{
+    coord::Shift,
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
+use serde_json::Value;
+
+use crate::{
+    failure::{Failure, Result},
+    report::TestResult,
+    runner::folder::METRICS,
+};
+
+/// Okabe and Ito's blue, orange and green: told apart by colour-blind readers.
+const BLUE_LINE: RGBColor = RGBColor(0, 114, 178);
+const ORANGE_LINE: RGBColor = RGBColor(230, 159, 0);
+const GREEN_LINE: RGBColor = RGBColor(0, 158, 115);
+
+const FONT: &str = "sans-serif";
+
+/// A score at a place on the horizontal axis, with half of its interval's width.
+#[derive(Clone, Copy)]
+struct Point {
+    x: f64,
+    mean: f64,
+    half_width: f64,
+}
+
+/// Draws the run at `folder`, whose result is `result`, into the SVG file `out`.
+///
+/// # Errors
+/// When the metrics cannot be read or the picture cannot be written.
+pub fn plot_run(folder: &Path, result: &TestResult, out: &Path) -> Result<()> {
+    let path = folder.join(METRICS);
+    let text = std::fs::read_to_string(&path).map_err(|error| Error::io(&path, "read", error))?;
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| {
+            serde_json::from_str(line).map_err(|error| {
+                Failure::Usage(format!(
+                    "{}: not a line of metrics: {error}",
+                    path.display()
+                ))
+            })
+        })
+        .collect::<Result<_>>()?;
+    // Accuracies are drawn in per cent.
+    let (factor, name) = match result.metric {
+        Metric::Accuracy => (100.0, "accuracy (%)"),
+        Metric::MeanSquaredError => (1.0, "mean squared error"),
+    };
+    let points = |kind: &str| -> Vec<Point> {
+        lines
+            .iter()
+            .filter(|line| line["kind"] == kind)
+            .filter_map(|line| {
+                Some(Point {
+                    x: line["iteration"].as_f64()?,
+                    mean: factor * line["score"]["mean"].as_f64()?,
+                    half_width: factor * line["score"]["half_width"].as_f64().unwrap_or(0.0),
+                })
+            })
+            .collect()
+    };
+    let steps: Vec<Point> = result
+        .by_step
+        .iter()
+        .map(|step| Point {
+            x: step.step as f64,
+            mean: factor * step.mean,
+            half_width: factor * step.ci95,
+        })
+        .collect();
+    let picture = Picture {
+        title: format!(
+            "{}: {} with {}, {}",
+            result.name, result.learner, result.encoder, result.source
+        ),
+        metric: result.metric,
+        name,
+        train: smooth(&points("train")),
+        validation: points("validation"),
+        steps,
+        test: (factor * result.mean, factor * result.ci95),
+    };
+    let mut svg = String::new();
+    picture
+        .draw(&mut svg)
+        .map_err(|error| Failure::Usage(format!("{}: {error}", out.display())))?;
+    std::fs::write(out, svg).map_err(|error| Error::io(out, "write", error).into())
+}
+
+/// Means of about a hundred stretches of the curve: single meta-batches are noise.
+fn smooth(points: &[Point]) -> Vec<Point> {
+    let length = points.len().div_ceil(100).max(1);
+    points
+        .chunks(length)
+        .map(|stretch| {
+            let mean =
+                |of: fn(&Point) -> f64| stretch.iter().map(of).sum::<f64>() / stretch.len() as f64;
+            Point {
+                x: mean(|point| point.x),
+                mean: mean(|point| point.mean),
+                half_width: 0.0,
+            }
+        })
+        .collect()
+}
+
+struct Picture {
+    title: String,
+    metric: Metric,
+    name: &'static str,
+    train: Vec<Point>,
+    validation: Vec<Point>,
+    steps: Vec<Point>,
+    test: (f64, f64),
+}
+
+type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
+
+impl Picture {
+    /// Decimals of a score: hundredths of per cent, thousandths of squared error.
+    fn decimals(&self) -> usize {
+        match self.falls() {
+            true => 3,
+            false => 2,
+        }
+    }
+
+    /// Whether lower is better.
+    fn falls(&self) -> bool {
+        self.metric == Metric::MeanSquaredError
+    }
+
+    fn draw(&self, svg: &mut String) -> Drawn {
+        let width = if self.steps.is_empty() { 640 } else { 1080 };
+        let root = SVGBackend::with_string(svg, (width, 400)).into_drawing_area();
+        root.fill(&WHITE)?;
+        let root = root.titled(&self.title, (FONT, 19))?;
+        if self.steps.is_empty() {
+            self.draw_training(&root)?;
+        } else {
+            let (left, right) = root.split_horizontally(600);
+            self.draw_training(&left)?;
+            self.draw_steps(&right)?;
+        }
+        root.present()?;
+        Ok(())
+    }
+
+    fn draw_training(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Drawn {
+        let all = || self.train.iter().chain(&self.validation);
+        let last = all().map(|point| point.x).fold(1.0, f64::max);
+        let test = Point {
+            x: 0.0,
+            mean: self.test.0,
+            half_width: self.test.1,
+        };
+        let mut chart = ChartBuilder::on(area)
+            .margin(12)
+            .margin_right(28)
+            .x_label_area_size(42)
+            .y_label_area_size(58)
+            .build_cartesian_2d(0.0..last, range(all().chain([&test])))?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .x_desc("iteration")
+            .y_desc(self.name)
+            .x_label_formatter(&|x| format!("{x:.0}"))
+            .label_style((FONT, 14))
+            .draw()?;
+        chart
+            .draw_series(LineSeries::new(
+                self.train.iter().map(|point| (point.x, point.mean)),
+                BLUE_LINE.mix(0.6).stroke_width(1),
+            ))?
+            .label("training tasks (smoothed)")
+            .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], BLUE_LINE));
+        chart
+            .draw_series(LineSeries::new(
+                self.validation.iter().map(|point| (point.x, point.mean)),
+                ORANGE_LINE.stroke_width(2),
+            ))?
+            .label("validation tasks, 95 % interval")
+            .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], ORANGE_LINE.stroke_width(2)));
+        chart.draw_series(self.validation.iter().map(|point| bar(*point, ORANGE_LINE)))?;
+        chart
+            .draw_series(DashedLineSeries::new(
+                [(0.0, self.test.0), (last, self.test.0)],
+                6,
+                4,
+                GREEN_LINE.stroke_width(2),
+            ))?
+            .label(format!(
+                "test: {:.decimals$} ± {:.decimals$}",
+                self.test.0,
+                self.test.1,
+                decimals = self.decimals()
+            ))
+            .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], GREEN_LINE.stroke_width(2)));
+        chart
+            .configure_series_labels()
+            .position(match self.falls() {
+                true => SeriesLabelPosition::UpperRight,
+                false => SeriesLabelPosition::LowerRight,
+            })
+            .background_style(WHITE.mix(0.85))
+            .border_style(BLACK.mix(0.3))
+            .label_font((FONT, 14))
+            .draw()?;
+        Ok(())
+    }
+
+    fn draw_steps(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Drawn {
+        let last = self.steps.iter().map(|point| point.x).fold(1.0, f64::max);
+        let range = range(self.steps.iter());
+        let lift = (range.end - range.start) * 0.02;
+        let mut chart = ChartBuilder::on(area)
+            .margin(12)
+            .margin_right(28)
+            .x_label_area_size(42)
+            .y_label_area_size(58)
+            .build_cartesian_2d(-0.4..last + 0.6, range)?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .x_desc("adaptation steps at test (95 % interval)")
+            .y_desc(self.name)
+            .x_labels(self.steps.len().min(12) + 1)
+            .x_label_formatter(&|x| match x.fract().abs() < 1e-9 {
+                true => format!("{x:.0}"),
+                false => String::new(),
+            })
+            .label_style((FONT, 14))
+            .draw()?;
+        chart.draw_series(LineSeries::new(
+            self.steps.iter().map(|point| (point.x, point.mean)),
+            GREEN_LINE.stroke_width(2),
+        ))?;
+        chart.draw_series(self.steps.iter().map(|point| bar(*point, GREEN_LINE)))?;
+        let style =
+            TextStyle::from((FONT, 13).into_font()).pos(Pos::new(HPos::Center, VPos::Bottom));
+        let labelled = self
+            .steps
+            .iter()
+            .filter(|point| self.steps.len() <= 6 || point.x <= 1.0 || point.x == last);
+        chart.draw_series(labelled.map(|point| {
+            let place = (point.x + 0.08, point.mean + point.half_width + lift);
+            let text = format!("{:.decimals$}", point.mean, decimals = self.decimals());
+            Text::new(text, place, style.clone())
+        }))?;
+        Ok(())
+    }
+}
+
+/// A point with its interval.
+fn bar(
+    point: Point,
+    colour: RGBColor,
+) -> ErrorBar<f64, f64, plotters::element::ErrorBarOrientV<f64, f64>> {
+    ErrorBar::new_vertical(
+        point.x,
+        point.mean - point.half_width,
+        point.mean,
+        point.mean + point.half_width,
+        colour.filled(),
+        6,
+    )
+}
+
+/// A range that holds all intervals, with some air.
+fn range<'a>(points: impl Iterator<Item = &'a Point>) -> std::ops::Range<f64> {
+    let (low, high) = points
+        .flat_map(|point| [point.mean - point.half_width, point.mean + point.half_width])
+        .filter(|value| value.is_finite())
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
+    match low < high {
+        true => low - 0.06 * (high - low)..high + 0.10 * (high - low),
+        false => 0.0..1.0,
+    }
+}
