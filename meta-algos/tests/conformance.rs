@@ -230,13 +230,12 @@ fn relabelling_the_classes_moves_the_scores_along() {
         let plain = episode(3);
         let mut relabelled = plain.clone();
         let new_label = [2, 0, 1];
-        let relabel = |targets: &Targets| match targets {
-            Targets::Classes(labels) => {
-                Targets::Classes(labels.iter().map(|&l| new_label[l as usize]).collect())
-            }
-            Targets::Values(_) => unreachable!("classification"),
+        let Targets::Classes(labels) = &mut relabelled.support.targets else {
+            unreachable!("classification")
         };
-        relabelled.support.targets = relabel(&plain.support.targets);
+        labels
+            .iter_mut()
+            .for_each(|label| *label = new_label[*label as usize]);
         let before = values(answer(learner.as_ref(), &batch(&[plain])));
         let after = values(answer(learner.as_ref(), &batch(&[relabelled])));
         for (before, after) in before.chunks(3).zip(after.chunks(3)) {

@@ -34,7 +34,7 @@ const HASH_LENGTH: usize = 64;
 pub struct Checkpoint {
     /// Everything that is not a tensor.
     pub record: Value,
-    /// Tensors by name, in the order in which they were given to [`write`].
+    /// Tensors by name, in the order in which they were given to [`write()`].
     pub tensors: Vec<(String, TensorData)>,
 }
 
@@ -115,7 +115,7 @@ pub fn write(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
     write_atomically(path, &encode(path, checkpoint)?)
 }
 
-/// The bytes of the file that [`write`] would write; `path` only serves messages.
+/// The bytes of the file that [`write()`] would write; `path` only serves messages.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] when a tensor is not of a floating-point type.

@@ -91,10 +91,10 @@ const STEPS: [f64; 3] = [1e-5, 1e-6, 1e-7];
 ///
 /// A wrong derivative is far from all of them.
 pub fn nearest_difference(derivative: f64, mut along: impl FnMut(f64) -> f64) -> f64 {
-    let mut nearest = f64::NAN;
+    let mut nearest = f64::INFINITY;
     for step in STEPS {
         let difference = (along(step) - along(-step)) / (2.0 * step);
-        if !((difference - derivative).abs() >= (nearest - derivative).abs()) {
+        if (difference - derivative).abs() < (nearest - derivative).abs() {
             nearest = difference;
         }
         if (nearest - derivative).abs() <= 1e-8 * nearest.abs().max(1e-3) {

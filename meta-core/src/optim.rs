@@ -164,7 +164,7 @@ pub fn step<B: Backend>(
         ),
         OptimizerKind::Sgd => {
             let velocity = match moments.next() {
-                Some(velocity) => velocity.scale(settings.momentum).add(&gradients),
+                Some(velocity) => velocity.scale(settings.momentum).plus(&gradients),
                 None => gradients,
             };
             (

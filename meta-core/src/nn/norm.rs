@@ -72,7 +72,7 @@ impl<B: Backend> Norm<B> {
             beta: filled(0.0),
             running_mean: runs.then(|| filled(0.0)),
             running_variance: runs.then(|| filled(1.0)),
-            statistics: statistics,
+            statistics,
             path: path.to_owned(),
         }
     }

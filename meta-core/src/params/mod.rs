@@ -234,7 +234,7 @@ impl<B: Backend> Params<B> {
     }
 
     /// `self + other`, entry by entry.
-    pub fn add(self, other: &Self) -> Self {
+    pub fn plus(self, other: &Self) -> Self {
         self.zip(other, |a, b| B::float_add(a, b))
     }
 

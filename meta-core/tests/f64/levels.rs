@@ -49,7 +49,7 @@ fn adapt(mut fast: Params<Level1>, steps: usize) -> Params<Level1> {
         let model = leaves.clone().write_into(skeleton);
         let gradients = quadratic(model.theta.val(), CURVATURE, MINIMUM).backward();
         let gradients = leaves.gradients(&gradients);
-        fast = fast.add(&gradients.scale(-LR));
+        fast = fast.plus(&gradients.scale(-LR));
     }
     fast
 }

@@ -98,7 +98,7 @@ impl<B: Backend> Mlp<B> {
         Mlp {
             layers,
             norms,
-            normalises: normalises,
+            normalises,
         }
     }
 }

@@ -3,6 +3,9 @@
 //! An [`Architecture`] is a family of models over backends, so that one learner can hold the same
 //! network on several autodiff levels. [`EncoderSpec`] is the architecture that a manifest names.
 
+// Models are few and do not move in hot loops; Burn derives a record enum beside them.
+#![allow(clippy::large_enum_variant)]
+
 mod attention;
 mod conv4;
 mod mlp;
@@ -85,7 +88,6 @@ macro_rules! encoders {
 
         /// A model of [`EncoderSpec`].
         #[derive(Module, Debug)]
-        #[allow(clippy::large_enum_variant)] // few are ever alive, and none moves in a hot loop
         pub enum AnyEncoder<B: Backend> {
             $(
                 #[doc = concat!("`", $name, "`.")]

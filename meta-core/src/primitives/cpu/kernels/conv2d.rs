@@ -8,7 +8,7 @@
 //! - `gx` = the convolution of `gy` with the flipped, transposed kernel when the stride is 1, and
 //!   `gx = fold(gy·Wᵀ)`, the adjoint of taking patches, otherwise.
 //!
-//! Patches are made in blocks that fit the second-level cache, in one of three [`Layout`]s that
+//! Patches are made in blocks that fit the second-level cache, in one of three layouts that
 //! differ in how much they copy.
 
 use crate::primitives::Conv2dForm;

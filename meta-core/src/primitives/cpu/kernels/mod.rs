@@ -8,7 +8,7 @@
 //! - **Same bytes for any number of threads.** Work is cut into pieces by the shapes alone; a
 //!   reduction stores one partial result per piece and adds them in order.
 //! - **Shapes are checked once, on entry.** A wrong length panics with both numbers; the caller
-//!   turns user errors into [`crate::error`] values before it gets here.
+//!   turns user errors into [`crate::Error`] values before it gets here.
 //!
 //! | File | Kernels |
 //! |---|---|

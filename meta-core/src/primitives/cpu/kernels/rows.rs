@@ -2,7 +2,7 @@
 //! rows.
 //!
 //! `x [t, r, c]` are the rows of every task; a channel vector is `[1, c]`, shared by all tasks, or
-//! `[t, c]`. Sums add at most [`TREE`] rows in the element type and everything above that in
+//! `[t, c]`. Sums add at most `TREE` rows in the element type and everything above that in
 //! double precision, so a sum of a million `f32` rows is as accurate as a sum of eight.
 
 use std::ops::{Add, Mul, Sub};
@@ -290,7 +290,7 @@ fn add_columns<T: Real, const N: usize, const M: usize>(
 }
 
 wide! {
-    /// Sums groups of [`TREE`] rows: each in the element type, the groups in double precision.
+    /// Sums groups of `TREE` rows: each in the element type, the groups in double precision.
     fn add_trees[
         T: Real,
         const N: usize,
