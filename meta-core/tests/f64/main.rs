@@ -3,5 +3,6 @@
 
 mod layers;
 mod levels;
+mod optimizers;
 mod primitives;
 mod support;
