@@ -27,7 +27,10 @@ fn data_dir() -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    println!("skipped: no data at {}", folder.display());
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    // Not `println!`: what a passing test prints is hidden.
+    let line = format!("skipped: {test}: no data at {}\n", folder.display());
+    std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).expect("stderr");
     None
 }
 
