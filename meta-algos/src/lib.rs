@@ -4,8 +4,17 @@
 //! [`meta_core::learner::Learner`]; a line in the list below puts it into the binary, the manifests,
 //! the tables of the documentation and the conformance suite.
 
+pub mod anil;
+pub mod cavia;
+pub mod feat;
 pub mod maml;
+pub mod matching_net;
+pub mod meta_sgd;
 pub mod protonet;
+pub mod relation_net;
+pub mod reptile;
+pub mod ridge;
+pub mod siamese;
 
 use meta_core::{
     Error, Result,
@@ -76,8 +85,17 @@ macro_rules! learners {
 }
 
 learners! {
+    anil::AnilSettings,
+    cavia::CaviaSettings,
     maml::MamlSettings,
+    meta_sgd::MetaSgdSettings,
+    reptile::ReptileSettings,
+    feat::FeatSettings,
+    matching_net::MatchingNetSettings,
     protonet::ProtoNetSettings,
+    relation_net::RelationNetSettings,
+    ridge::RidgeSettings,
+    siamese::SiameseSettings,
 }
 
 fn unknown(name: &str) -> Error {

@@ -22,13 +22,14 @@
 use burn::tensor::Tensor;
 use burn_autodiff::Autodiff;
 use meta_core::{
-    Error, Result,
-    data::Task,
+    Result,
+    adapt::Adaptable,
     learner::{Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
-    nn::{Pass, encoder::Architecture, init::Initializer, loss, network::Network},
+    nn::encoder::Architecture,
     params::Params,
     primitives::Primitives,
     rng::Seed,
+    settings::{above_zero, at_least_one},
     task::{ItemBatch, TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
@@ -79,36 +80,10 @@ impl LearnerSettings for MamlSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
-        if !(self.inner_lr > 0.0 && self.inner_lr.is_finite()) {
-            return Err(Error::setting(
-                "learner.inner_lr",
-                self.inner_lr,
-                "must be above 0",
-            ));
-        }
-        for (key, steps) in [
-            ("inner_steps", self.inner_steps),
-            ("test_steps", self.test_steps),
-        ] {
-            if steps == 0 {
-                return Err(Error::setting(
-                    format!("learner.{key}"),
-                    steps,
-                    "must be at least 1",
-                ));
-            }
-        }
-        if spec.task == Task::Classification && spec.train.way != spec.test.way {
-            return Err(Error::setting(
-                "data.train_way",
-                spec.train.way,
-                format!(
-                    "the head of `maml` has one output per class, so it must equal data.way = {}",
-                    spec.test.way
-                ),
-            ));
-        }
-        Ok(())
+        above_zero("learner.inner_lr", self.inner_lr)?;
+        at_least_one("learner.inner_steps", self.inner_steps)?;
+        at_least_one("learner.test_steps", self.test_steps)?;
+        spec.require_one_way(Self::INFO.name)
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -132,9 +107,7 @@ impl LearnerSettings for MamlSettings {
 /// MAML on the backend `B`.
 pub struct Maml<A: Architecture, B: Primitives> {
     settings: MamlSettings,
-    architecture: A,
-    outputs: usize,
-    device: B::Device,
+    network: Adaptable<A, B>,
     /// `θ`, each `[1, …]`.
     parameters: Params<B>,
 }
@@ -148,33 +121,12 @@ impl<A: Architecture, B: Primitives> Maml<A, B> {
         seed: Seed,
         device: &B::Device,
     ) -> Self {
-        let network = Network::<B, A::Model<B>>::new(
-            &architecture,
-            outputs,
-            &mut Initializer::seeded(seed),
-            device,
-        );
+        let network = Adaptable::new(architecture, outputs, device);
         Maml {
-            parameters: Params::of(&network),
+            parameters: network.draw(seed),
             settings,
-            architecture,
-            outputs,
-            device: device.clone(),
+            network,
         }
-    }
-
-    /// The network on any level over the backend, with `parameters` in place.
-    fn network<L: Primitives<Device = B::Device>>(
-        &self,
-        parameters: Params<L>,
-    ) -> Network<L, A::Model<L>> {
-        let skeleton = Network::new(
-            &self.architecture,
-            self.outputs,
-            &mut Initializer::zeros(),
-            &self.device,
-        );
-        parameters.write_into(skeleton)
     }
 
     /// One inner step, `θ ← θ − α ∇ Σ_tasks L_s(θ)`: exact fine-tuning on a plain backend, and
@@ -185,46 +137,15 @@ impl<A: Architecture, B: Primitives> Maml<A, B> {
         support: &ItemBatch<L>,
         training: bool,
     ) -> Params<L> {
-        let fast = parameters.clone().lift::<Autodiff<L>>();
-        let support = support.lift();
-        let pass = Pass {
-            training,
-            ..Pass::training()
-        };
-        let predictions = self.network(fast.clone()).forward(support.inputs, &pass);
-        // The sum over tasks keeps their gradients apart: each has its own copy of the parameters.
-        let loss = loss::loss(predictions, &support.targets).sum();
-        let gradients = fast.gradients(&loss.backward());
+        let gradients = self
+            .network
+            .support_gradient(&parameters, support, training);
         parameters.zip(&gradients, |theta, gradient| {
             L::float_sub(
                 theta,
                 L::float_mul_scalar(gradient, self.settings.inner_lr.into()),
             )
         })
-    }
-
-    /// `∇` of the mean over tasks of the query loss at `fast`, with respect to `leaves`.
-    fn query_gradient(
-        &self,
-        leaves: &Params<Autodiff<B>>,
-        fast: Params<Autodiff<B>>,
-        tasks: &TaskBatch<Autodiff<B>>,
-    ) -> MetaGradient<B> {
-        let (predictions, pass) = self.network(fast).forward_query(
-            tasks.support.inputs.clone(),
-            tasks.query.inputs.clone(),
-            self.architecture.statistics(),
-            Pass::training(),
-        );
-        let losses = loss::loss(predictions.clone(), &tasks.query.targets);
-        let gradients = leaves.gradients(&losses.clone().mean().backward());
-        let targets = &tasks.query.targets;
-        MetaGradient {
-            gradients,
-            buffers: pass.statistics.take().lower().with_prefix("encoder"),
-            scores: loss::score(predictions, targets).inner(),
-            losses: losses.inner(),
-        }
     }
 }
 
@@ -235,7 +156,7 @@ impl<A: Architecture, B: Primitives> Learner<B> for Maml<A, B> {
 
     fn set_parameters(&mut self, parameters: Params<B>) {
         // Through a network, which checks names and shapes.
-        self.parameters = Params::of(&self.network(parameters));
+        self.parameters = Params::of(&self.network.network(parameters));
     }
 
     fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
@@ -247,7 +168,7 @@ impl<A: Architecture, B: Primitives> Learner<B> for Maml<A, B> {
                     .fold(leaves.clone().fan_out(tasks.tasks()), |fast, _| {
                         self.inner_step(fast, &lifted.support, true)
                     });
-                self.query_gradient(&leaves, fast, &lifted)
+                self.network.query_gradient(&leaves, fast, &lifted)
             }
             Order::First => {
                 let fast = (0..self.settings.inner_steps)
@@ -255,7 +176,9 @@ impl<A: Architecture, B: Primitives> Learner<B> for Maml<A, B> {
                         self.inner_step(fast, &tasks.support, true)
                     });
                 let leaves = fast.lift::<Autodiff<B>>();
-                let mut result = self.query_gradient(&leaves, leaves.clone(), &lifted);
+                let mut result = self
+                    .network
+                    .query_gradient(&leaves, leaves.clone(), &lifted);
                 result.gradients = result.gradients.sum_tasks();
                 result
             }
@@ -263,22 +186,10 @@ impl<A: Architecture, B: Primitives> Learner<B> for Maml<A, B> {
     }
 
     fn predict(&self, tasks: &TaskBatch<B>) -> Vec<Tensor<B, 3>> {
-        let answer = |parameters: &Params<B>| {
-            self.network(parameters.clone())
-                .forward_query(
-                    tasks.support.inputs.clone(),
-                    tasks.query.inputs.clone(),
-                    self.architecture.statistics(),
-                    Pass::evaluation(),
-                )
-                .0
-        };
-        let mut fast = self.parameters.clone().fan_out(tasks.tasks());
-        let mut predictions = vec![answer(&fast)];
-        for _ in 0..self.settings.test_steps {
-            fast = self.inner_step(fast, &tasks.support, false);
-            predictions.push(answer(&fast));
-        }
-        predictions
+        let start = self.parameters.clone().fan_out(tasks.tasks());
+        self.network
+            .predict(tasks, start, self.settings.test_steps, |_, fast| {
+                self.inner_step(fast, &tasks.support, false)
+            })
     }
 }

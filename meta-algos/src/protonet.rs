@@ -17,21 +17,15 @@
 //!   share statistics, as in the authors' code.
 
 use burn::tensor::Tensor;
-use burn_autodiff::Autodiff;
 use meta_core::{
-    Error, Result,
-    data::Task,
-    learner::{Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
-    nn::{
-        Pass,
-        encoder::{Architecture, Encoder},
-        init::Initializer,
-        loss,
-    },
-    params::Params,
+    Result,
+    compare::{Comparison, MetricLearner, embed_together},
+    learner::{Family, Learner, LearnerInfo, LearnerSettings},
+    nn::{Pass, encoder::Architecture, init::Initializer, metric},
     primitives::Primitives,
     rng::Seed,
-    task::{TargetBatch, TaskBatch, TaskSpec},
+    settings::above_zero,
+    task::{TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +39,7 @@ pub enum Distance {
     Cosine,
 }
 
-/// Settings of [`ProtoNet`]; the defaults are the paper's.
+/// Settings of a prototypical network; the defaults are the paper's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProtoNetSettings {
@@ -75,21 +69,8 @@ impl LearnerSettings for ProtoNetSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
-        if spec.task != Task::Classification {
-            return Err(Error::setting(
-                "learner.name",
-                Self::INFO.name,
-                "needs classification tasks; prototypes are of classes",
-            ));
-        }
-        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
-            return Err(Error::setting(
-                "learner.temperature",
-                self.temperature,
-                "must be above 0",
-            ));
-        }
-        Ok(())
+        spec.require_classification(Self::INFO.name, "prototypes are of classes")?;
+        above_zero("learner.temperature", self.temperature)
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -100,133 +81,49 @@ impl LearnerSettings for ProtoNetSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        Ok(Box::new(ProtoNet::<A, B>::new(
-            self,
+        let comparison = ProtoNet {
+            settings: self,
             architecture,
-            seed,
-            device,
-        )))
+        };
+        Ok(Box::new(MetricLearner::new(comparison, seed, device)))
     }
 }
 
-/// A prototypical network on the backend `B`.
-pub struct ProtoNet<A: Architecture, B: Primitives> {
+/// How a prototypical network compares.
+pub struct ProtoNet<A> {
     settings: ProtoNetSettings,
     architecture: A,
-    device: B::Device,
-    /// Parameters of `φ`, each `[1, …]`.
-    parameters: Params<B>,
 }
 
-impl<A: Architecture, B: Primitives> ProtoNet<A, B> {
-    /// A learner whose encoder is drawn from `seed`.
-    pub fn new(
-        settings: ProtoNetSettings,
-        architecture: A,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Self {
-        let encoder = architecture.init::<B>(&mut Initializer::seeded(seed), device);
-        ProtoNet {
-            parameters: Params::of(&encoder),
-            settings,
-            architecture,
-            device: device.clone(),
-        }
-    }
+impl<A: Architecture> Comparison for ProtoNet<A> {
+    type Model<L: Primitives> = A::Model<L>;
 
-    /// The encoder on any level over the backend, with `parameters` in place.
-    fn encoder<L: Primitives<Device = B::Device>>(&self, parameters: Params<L>) -> A::Model<L> {
-        let skeleton = self
-            .architecture
-            .init::<L>(&mut Initializer::zeros(), &self.device);
-        parameters.write_into(skeleton)
-    }
+    // The model is the encoder itself.
+    const ENCODER: Option<&str> = None;
 
-    /// Scores of the queries, `−d(φ(x), c_n)`, `[t, q, n]`.
-    fn scores<L: Primitives<Device = B::Device>>(
+    fn init<L: Primitives>(
         &self,
-        parameters: Params<L>,
+        initializer: &mut Initializer,
+        device: &L::Device,
+    ) -> A::Model<L> {
+        self.architecture.init(initializer, device)
+    }
+
+    /// Scores `−d(φ(x), c_n)`, `[t, q, n]`.
+    fn compare<L: Primitives>(
+        &self,
+        encoder: &A::Model<L>,
         tasks: &TaskBatch<L>,
         pass: &Pass<L>,
     ) -> Tensor<L, 3> {
-        let ([_, s], [_, q]) = (tasks.support.dims(), tasks.query.dims());
-        let items = vec![tasks.support.inputs.clone(), tasks.query.inputs.clone()];
-        let embeddings = self
-            .encoder(parameters)
-            .forward(Tensor::cat(items, 1), pass);
-        let support = embeddings.clone().narrow(1, 0, s);
-        let query = embeddings.narrow(1, s, q);
-        let prototypes = prototypes(support, &tasks.support.targets, tasks.shape.way.0);
+        let (support, query) = embed_together(encoder, tasks, pass);
+        let labels = tasks.support.targets.labels();
+        let prototypes = metric::class_means(support, labels, tasks.shape.way.0);
         match self.settings.distance {
-            Distance::Euclidean => squared_distances(query, prototypes).neg(),
-            Distance::Cosine => unit(query)
-                .matmul(unit(prototypes).swap_dims(1, 2))
-                .mul_scalar(self.settings.temperature),
+            Distance::Euclidean => metric::squared_distances(query, prototypes).neg(),
+            Distance::Cosine => {
+                metric::cosines(query, prototypes).mul_scalar(self.settings.temperature)
+            }
         }
-    }
-}
-
-/// Mean embedding of each class: `[t, s, d]` to `[t, n, d]`.
-fn prototypes<L: Primitives>(
-    support: Tensor<L, 3>,
-    targets: &TargetBatch<L>,
-    way: usize,
-) -> Tensor<L, 3> {
-    let TargetBatch::Classes(labels) = targets else {
-        unreachable!("checked: classification")
-    };
-    // [t, s, n], 1 where item s is of class n.
-    let membership = labels
-        .clone()
-        .one_hot::<3>(way)
-        .float()
-        .cast(support.dtype());
-    let counts = membership.clone().sum_dim(1).swap_dims(1, 2);
-    membership.swap_dims(1, 2).matmul(support) / counts
-}
-
-/// `‖a − b‖² = ‖a‖² − 2 a·b + ‖b‖²`: `a [t, q, d]`, `b [t, n, d]`, result `[t, q, n]`.
-fn squared_distances<L: Primitives>(a: Tensor<L, 3>, b: Tensor<L, 3>) -> Tensor<L, 3> {
-    let squares = |x: &Tensor<L, 3>| (x.clone() * x.clone()).sum_dim(2);
-    let (a_squares, b_squares) = (squares(&a), squares(&b).swap_dims(1, 2));
-    a.matmul(b.swap_dims(1, 2)).mul_scalar(-2.0) + a_squares + b_squares
-}
-
-/// `x / ‖x‖` along the last axis.
-fn unit<L: Primitives>(x: Tensor<L, 3>) -> Tensor<L, 3> {
-    // The offset keeps the gradient finite at x = 0.
-    let norm = (x.clone() * x.clone()).sum_dim(2).add_scalar(1e-12).sqrt();
-    x / norm
-}
-
-impl<A: Architecture, B: Primitives> Learner<B> for ProtoNet<A, B> {
-    fn parameters(&self) -> Params<B> {
-        self.parameters.clone()
-    }
-
-    fn set_parameters(&mut self, parameters: Params<B>) {
-        // Through an encoder, which checks names and shapes.
-        self.parameters = Params::of(&self.encoder(parameters));
-    }
-
-    fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
-        let leaves = self.parameters.clone().lift::<Autodiff<B>>();
-        let lifted = tasks.lift::<Autodiff<B>>();
-        let pass = Pass::training().with_reference(lifted.support.dims()[1]);
-        let scores = self.scores(leaves.clone(), &lifted, &pass);
-        let losses = loss::loss(scores.clone(), &lifted.query.targets);
-        let gradients = leaves.gradients(&losses.clone().mean().backward());
-        MetaGradient {
-            gradients,
-            buffers: pass.statistics.take().lower(),
-            scores: loss::score(scores, &lifted.query.targets).inner(),
-            losses: losses.inner(),
-        }
-    }
-
-    fn predict(&self, tasks: &TaskBatch<B>) -> Vec<Tensor<B, 3>> {
-        let pass = Pass::evaluation().with_reference(tasks.support.dims()[1]);
-        vec![self.scores(self.parameters.clone(), tasks, &pass)]
     }
 }

@@ -75,7 +75,11 @@ fn build(entry: &LearnerEntry, seed: u64) -> Box<dyn Learner<B>> {
     let spec = spec();
     let architecture = EncoderSpec::new("mlp", &json!({"hidden": [16, 16]}), spec.item).unwrap();
     let settings = match entry.info.name {
-        "maml" => json!({"inner_lr": 0.1, "inner_steps": 2}),
+        "maml" | "anil" | "meta_sgd" => json!({"inner_lr": 0.1, "inner_steps": 2}),
+        "cavia" => json!({"inner_lr": 1.0, "context": 20, "hidden": 32}),
+        "reptile" => json!({"inner_lr": 0.1, "test_steps": 20, "inner_optimizer": "sgd"}),
+        "matching_net" => json!({"temperature": 10.0}),
+        "feat" => json!({"temperature": 1.0}),
         _ => json!({}),
     };
     meta_algos::build(

@@ -1,7 +1,9 @@
 //! Meta-gradients against central differences, in f64: one binary, since a process has one default
 //! float type per backend.
 
-use burn::tensor::{DType, TensorData};
+mod identities;
+
+use burn::tensor::{DType, Tensor, TensorData};
 use meta_algos::learners;
 use meta_core::{
     backend::Cpu,
@@ -93,27 +95,72 @@ fn encoders() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Settings whose meta-gradient is exact, and so must equal central differences of the query loss.
-fn exact(name: &str) -> Vec<Value> {
-    match name {
-        "maml" => vec![
-            json!({"inner_lr": 0.1, "inner_steps": 1, "test_steps": 1}),
-            json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3}),
-        ],
-        "protonet" => vec![json!({}), json!({"distance": "cosine"})],
-        other => panic!("say which settings of `{other}` have an exact meta-gradient"),
+/// What the meta-gradient of a learner is the gradient of.
+enum GradientOf {
+    /// Of the query loss of its predictions, with each of these settings: held against central
+    /// differences.
+    Queries(Vec<Value>),
+    /// Of a training loss of its own, which it reports (the reason says which), with each of these
+    /// settings: held against central differences.
+    Training(&'static str, Vec<Value>),
+    /// Of no loss at all, for this reason. Its own identity is tested where the reason says.
+    Neither(&'static str, Vec<Value>),
+}
+
+impl GradientOf {
+    fn settings(self) -> Vec<Value> {
+        match self {
+            GradientOf::Queries(all)
+            | GradientOf::Training(_, all)
+            | GradientOf::Neither(_, all) => all,
+        }
     }
 }
+
+fn gradient_of(name: &str) -> GradientOf {
+    match name {
+        "maml" | "anil" | "meta_sgd" => GradientOf::Queries(vec![
+            json!({"inner_lr": 0.1, "inner_steps": 1, "test_steps": 1}),
+            json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3}),
+        ]),
+        "cavia" => GradientOf::Queries(vec![
+            json!({"inner_lr": 0.5, "inner_steps": 1, "test_steps": 1, "context": 3, "hidden": 4}),
+            json!({"inner_lr": 0.5, "inner_steps": 3, "test_steps": 3, "context": 3, "hidden": 4}),
+        ]),
+        "reptile" => GradientOf::Neither(
+            "it points to where fine-tuning leads; identities::reptile_with_one_step_is_joint_descent",
+            vec![json!({"inner_lr": 0.1, "inner_steps": 2, "inner_optimizer": "sgd"})],
+        ),
+        "protonet" => GradientOf::Queries(vec![json!({}), json!({"distance": "cosine"})]),
+        "matching_net" => GradientOf::Queries(vec![json!({}), json!({"temperature": 8.0})]),
+        "feat" => GradientOf::Queries(vec![json!({"temperature": 2.0})]),
+        "ridge" => GradientOf::Queries(vec![json!({}), json!({"lambda": 0.1})]),
+        "relation_net" => {
+            GradientOf::Training("squared error of sigmoids", vec![json!({"hidden": 5})])
+        }
+        "siamese" => GradientOf::Training("cross-entropy of pairs", vec![json!({})]),
+        other => panic!("say what the meta-gradient of `{other}` is the gradient of"),
+    }
+}
+
+/// What a meta-gradient is held against, as a function of the learner's parameters.
+type Objective = fn(&dyn Learner<B>, &TaskBatch<B>) -> f64;
 
 /// Mean over tasks of the query loss after adaptation.
 fn query_loss(learner: &dyn Learner<B>, tasks: &TaskBatch<B>) -> f64 {
     let predictions = learner.predict(tasks).pop().expect("an answer");
-    loss::loss(predictions, &tasks.query.targets)
-        .mean()
-        .into_data()
-        .iter::<f64>()
-        .next()
-        .expect("one value") // not `into_scalar`, which rounds to f32
+    number(loss::loss(predictions, &tasks.query.targets).mean())
+}
+
+/// Mean over tasks of the loss that the learner says it learns from.
+fn own_loss(learner: &dyn Learner<B>, tasks: &TaskBatch<B>) -> f64 {
+    number(learner.meta_gradient(tasks).losses.mean())
+}
+
+/// A scalar, by way of the host: `into_scalar` rounds to f32.
+fn number(scalar: Tensor<B, 1>) -> f64 {
+    let data = scalar.into_data();
+    data.iter::<f64>().next().expect("one value")
 }
 
 fn host(parameters: &Params<B>) -> Vec<(String, Vec<usize>, Vec<f64>)> {
@@ -135,8 +182,15 @@ fn set(learner: &mut dyn Learner<B>, values: &[(String, Vec<usize>, Vec<f64>)]) 
     learner.set_parameters(Params::from_data(data, &device()));
 }
 
-/// Largest error of the meta-gradient, relative to its largest component.
-fn error_of(name: &str, settings: &Value, encoder: &(&str, Value), task: Task) -> f64 {
+/// Largest error of the meta-gradient as the gradient of `objective`, relative to its largest
+/// component.
+fn error_of(
+    name: &str,
+    settings: &Value,
+    encoder: &(&str, Value),
+    task: Task,
+    objective: Objective,
+) -> f64 {
     let device = device();
     let spec = spec(task);
     let architecture = EncoderSpec::new(encoder.0, &encoder.1, spec.item).unwrap();
@@ -162,7 +216,7 @@ fn error_of(name: &str, settings: &Value, encoder: &(&str, Value), task: Task) -
                 let mut point = start.clone();
                 point[entry].2[component] += shift;
                 set(learner.as_mut(), &point);
-                query_loss(learner.as_ref(), &tasks)
+                objective(learner.as_ref(), &tasks)
             });
             deviation = deviation.max((derivative - numeric).abs());
             scale = scale.max(numeric.abs());
@@ -175,14 +229,25 @@ fn error_of(name: &str, settings: &Value, encoder: &(&str, Value), task: Task) -
 fn meta_gradients_equal_central_differences() {
     for entry in learners() {
         let name = entry.info.name;
+        let (objective, all): (Objective, _) = match gradient_of(name) {
+            GradientOf::Queries(all) => (query_loss, all),
+            GradientOf::Training(loss, all) => {
+                println!("{name}: of its training loss, {loss}");
+                (own_loss, all)
+            }
+            GradientOf::Neither(reason, _) => {
+                println!("{name}: not a gradient of the query loss: {reason}");
+                continue;
+            }
+        };
         let mut kinds = vec![Task::Classification];
         if entry.info.regression {
             kinds.push(Task::Regression { outputs: 2 });
         }
         for task in kinds {
             for encoder in encoders() {
-                for settings in exact(name) {
-                    let error = error_of(name, &settings, &encoder, task);
+                for settings in &all {
+                    let error = error_of(name, settings, &encoder, task, objective);
                     println!(
                         "{name} {settings}, {} {}, {task:?}: {error:.1e}",
                         encoder.0, encoder.1
@@ -201,7 +266,13 @@ fn meta_gradients_equal_central_differences() {
 #[test]
 fn first_order_maml_differs_from_second() {
     let settings = json!({"inner_lr": 0.1, "order": "first", "test_steps": 1});
-    let error = error_of("maml", &settings, &encoders()[1], Task::Classification);
+    let error = error_of(
+        "maml",
+        &settings,
+        &encoders()[1],
+        Task::Classification,
+        query_loss,
+    );
     assert!(error > 1e-3, "{error:e}");
 }
 
@@ -213,7 +284,7 @@ fn batched_meta_gradients_equal_looped_ones() {
         for encoder in encoders() {
             let spec = spec(Task::Classification);
             let architecture = EncoderSpec::new(encoder.0, &encoder.1, spec.item).unwrap();
-            let settings = &exact(entry.info.name)[0];
+            let settings = &gradient_of(entry.info.name).settings()[0];
             let learner = meta_algos::build::<_, B>(
                 entry.info.name,
                 settings,

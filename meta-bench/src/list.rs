@@ -88,12 +88,12 @@ pub fn table(lists: &Value) -> String {
                 _ => String::new(),
             };
             out.push_str(&format!(
-                "  {:<10} {}{note}\n",
+                "  {:<12} {}{note}\n",
                 text("name"),
                 text("summary")
             ));
             if !text("paper").is_empty() {
-                out.push_str(&format!("  {:<10} {}\n", "", text("paper")));
+                out.push_str(&format!("  {:<12} {}\n", "", text("paper")));
             }
         }
     }

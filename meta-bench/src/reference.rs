@@ -2,7 +2,8 @@
 //!
 //! Keys and defaults come from the lists that the binary itself uses; the meaning of a key is the
 //! doc comment of the field, read from the sources of the repository. A group of settings finds its
-//! struct by its keys: the struct whose public fields are exactly those.
+//! struct by its keys: the struct whose public fields are exactly those; among several, the one that
+//! bears its name (`meta_sgd`: `MetaSgdSettings`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -59,24 +60,28 @@ impl DocComments {
         found.fields.iter().cloned().chain(inner).collect()
     }
 
-    /// Fields and doc comments of the struct whose fields are the keys of `defaults`, in their order.
+    /// Fields and doc comments of the struct whose fields are the keys of `defaults`, in their order;
+    /// among several structs, that of the group called `name`.
     ///
     /// # Errors
     /// When there is no such struct, or one of its fields has no doc comment.
-    fn of(&self, title: &str, defaults: &Value) -> Result<Vec<(String, String)>> {
+    fn of(&self, name: &str, title: &str, defaults: &Value) -> Result<Vec<(String, String)>> {
         let keys: BTreeSet<String> = defaults
             .as_object()
             .into_iter()
             .flat_map(|object| object.keys().cloned())
             .collect();
+        let own = format!("{}settings", name.replace('_', ""));
         let fields = self
             .structs
             .keys()
-            .map(|name| self.fields(name))
-            .find(|fields| {
+            .map(|name| (name, self.fields(name)))
+            .filter(|(_, fields)| {
                 let names: BTreeSet<String> = fields.iter().map(|(name, _)| name.clone()).collect();
                 names == keys
             })
+            .max_by_key(|(name, _)| name.to_lowercase() == own)
+            .map(|(_, fields)| fields)
             .ok_or_else(|| {
                 Failure::Usage(format!(
                     "no struct in the sources has the keys of {title}: {keys:?}"
@@ -158,8 +163,8 @@ pub fn manifest_reference(root: &Path, learners: &[LearnerEntry]) -> Result<Stri
          layers win: defaults, the file, `key.path=value` on the command line. `meta check \
          MANIFEST` shows every value with its origin.\n",
     );
-    let mut section = |title: &str, note: &str, defaults: &Value| -> Result<()> {
-        let fields = docs.of(title, defaults)?;
+    let mut section = |name: &str, title: &str, note: &str, defaults: &Value| -> Result<()> {
+        let fields = docs.of(name, title, defaults)?;
         out.push_str(&format!("\n{title}\n\n"));
         if !note.is_empty() {
             out.push_str(&format!("{note}\n\n"));
@@ -175,28 +180,29 @@ pub fn manifest_reference(root: &Path, learners: &[LearnerEntry]) -> Result<Stri
         }
         Ok(())
     };
-    section("## Top of the file", "", &RunSettings::defaults())?;
+    section("run", "## Top of the file", "", &RunSettings::defaults())?;
     section(
+        "data",
         "## `[data]`",
         "These keys, and in the same table those of the chosen source.",
         &DataSettings::defaults(),
     )?;
     for entry in sources() {
         let title = format!("### `source = \"{}\"`", entry.name);
-        section(&title, entry.summary, &(entry.default_config)())?;
+        section(entry.name, &title, entry.summary, &(entry.default_config)())?;
     }
     for info in encoders() {
         let title = format!("## `[encoder]`, `name = \"{}\"`", info.name);
         let note = format!("{}. {}.", capitalised(info.summary), info.paper);
-        section(&title, &note, &(info.default_settings)())?;
+        section(info.name, &title, &note, &(info.default_settings)())?;
     }
     for entry in learners {
         let title = format!("## `[learner]`, `name = \"{}\"`", entry.info.name);
         let note = format!("{}. {}.", capitalised(entry.info.summary), entry.info.paper);
-        section(&title, &note, &entry.default_settings)?;
+        section(entry.info.name, &title, &note, &entry.default_settings)?;
     }
-    section("## `[train]`", "", &TrainSettings::defaults())?;
-    section("## `[test]`", "", &TestSettings::defaults())?;
+    section("train", "## `[train]`", "", &TrainSettings::defaults())?;
+    section("test", "## `[test]`", "", &TestSettings::defaults())?;
     Ok(out)
 }
 
@@ -226,13 +232,30 @@ mod tests {
         parse_structs(text, &mut structs);
         let docs = DocComments { structs };
         let fields = docs
-            .of("x", &serde_json::json!({ "one": 1, "two": 2.0 }))
+            .of("outer", "x", &serde_json::json!({ "one": 1, "two": 2.0 }))
             .unwrap();
         let expected = [("one", "One thing."), ("two", "Two.")];
         assert_eq!(
             fields,
             expected.map(|(field, doc)| (field.to_owned(), doc.to_owned()))
         );
-        assert!(docs.of("x", &serde_json::json!({ "three": 3 })).is_err());
+        let absent = docs.of("outer", "x", &serde_json::json!({ "three": 3 }));
+        assert!(absent.is_err());
+    }
+
+    #[test]
+    fn among_structs_of_the_same_keys_the_name_decides() {
+        let mut structs = BTreeMap::new();
+        for (name, doc) in [
+            ("AbSettings", "first"),
+            ("MetaSgdSettings", "own"),
+            ("Z", "last"),
+        ] {
+            let text = format!("pub struct {name} {{\n    /// {doc}.\n    pub lr: f64,\n}}\n");
+            parse_structs(&text, &mut structs);
+        }
+        let docs = DocComments { structs };
+        let found = docs.of("meta_sgd", "x", &serde_json::json!({ "lr": 1 }));
+        assert_eq!(found.unwrap(), [("lr".to_owned(), "own.".to_owned())]);
     }
 }

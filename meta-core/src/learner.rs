@@ -9,15 +9,16 @@
 //! itself, which implements [`Learner`]; one line in `meta-algos/src/lib.rs` registers it.
 
 use burn::tensor::Tensor;
+use burn_autodiff::Autodiff;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Result,
-    nn::encoder::Architecture,
+    nn::{encoder::Architecture, loss},
     params::Params,
     primitives::Primitives,
     rng::Seed,
-    task::{TaskBatch, TaskSpec},
+    task::{TargetBatch, TaskBatch, TaskSpec},
 };
 
 /// The family a learner belongs to.
@@ -61,6 +62,24 @@ pub struct MetaGradient<B: Primitives> {
 }
 
 impl<B: Primitives> MetaGradient<B> {
+    /// `∇` of the mean of `losses`, `[t]`, with respect to `leaves`; `predictions` for the queries,
+    /// `[t, q, outputs]`, only give the scores.
+    pub fn of(
+        leaves: &Params<Autodiff<B>>,
+        losses: Tensor<Autodiff<B>, 1>,
+        predictions: Tensor<Autodiff<B>, 3>,
+        targets: &TargetBatch<Autodiff<B>>,
+        buffers: Params<Autodiff<B>>,
+    ) -> Self {
+        let gradients = leaves.gradients(&losses.clone().mean().backward());
+        MetaGradient {
+            gradients,
+            buffers: buffers.lower(),
+            scores: loss::score(predictions, targets).inner(),
+            losses: losses.inner(),
+        }
+    }
+
     /// The meta-gradient of two sets of tasks together: means weighted by their numbers of tasks.
     pub fn merge(self, other: Self) -> Self {
         let [tasks] = self.losses.dims();

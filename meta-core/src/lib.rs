@@ -9,13 +9,15 @@
 //! | host and device | [`data`] · [`backend`] |
 //! | differentiation | [`params`], [`primitives`], [`gradcheck`] |
 //! | networks | [`nn`] |
-//! | tasks and learners | [`task`], [`learner`] |
+//! | tasks and learners | [`task`], [`learner`], [`adapt`], [`compare`] |
 //! | loops | [`train`], [`eval`], [`checkpoint`] |
 
 mod error;
 
+pub mod adapt;
 pub mod backend;
 pub mod checkpoint;
+pub mod compare;
 pub mod data;
 pub mod eval;
 pub mod gradcheck;

@@ -75,6 +75,28 @@ pub fn unknown_key<'a>(
     }
 }
 
+/// Checks that a number is above 0 and finite.
+///
+/// # Errors
+/// [`Error::Setting`] naming `key`.
+pub fn above_zero(key: &str, value: f64) -> Result<()> {
+    match value > 0.0 && value.is_finite() {
+        true => Ok(()),
+        false => Err(Error::setting(key, value, "must be above 0")),
+    }
+}
+
+/// Checks that a count is at least 1.
+///
+/// # Errors
+/// [`Error::Setting`] naming `key`.
+pub fn at_least_one(key: &str, value: usize) -> Result<()> {
+    match value {
+        0 => Err(Error::setting(key, value, "must be at least 1")),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

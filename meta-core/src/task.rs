@@ -2,7 +2,10 @@
 
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
-use crate::data::{Episode, EpisodeShape, ItemShape, Items, Targets, Task};
+use crate::{
+    Error, Result,
+    data::{Episode, EpisodeShape, ItemShape, Items, Targets, Task},
+};
 
 /// What a learner and its network must know of the tasks they will see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,40 @@ impl TaskSpec {
             Task::Regression { outputs } => outputs,
         }
     }
+
+    /// Checks that the way at test is that of training: `learner` has one output per class.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming `data.train_way`.
+    pub fn require_one_way(&self, learner: &str) -> Result<()> {
+        if self.task == Task::Classification && self.train.way != self.test.way {
+            return Err(Error::setting(
+                "data.train_way",
+                self.train.way,
+                format!(
+                    "the head of `{learner}` has one output per class, so it must equal data.way \
+                     = {}",
+                    self.test.way
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Checks that the tasks are classification, which `learner` needs because of `reason`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming `learner.name`.
+    pub fn require_classification(&self, learner: &str, reason: &str) -> Result<()> {
+        match self.task {
+            Task::Classification => Ok(()),
+            Task::Regression { .. } => Err(Error::setting(
+                "learner.name",
+                learner,
+                format!("needs classification tasks; {reason}"),
+            )),
+        }
+    }
 }
 
 /// The targets of a meta-batch.
@@ -34,6 +71,19 @@ pub enum TargetBatch<B: Backend> {
     Classes(Tensor<B, 2, Int>),
     /// Regression targets, `[t, b, outputs]`.
     Values(Tensor<B, 3>),
+}
+
+impl<B: Backend> TargetBatch<B> {
+    /// The class labels, `[t, b]`.
+    ///
+    /// # Panics
+    /// When the targets are values: [`TaskSpec::require_classification`] rules that out.
+    pub fn labels(&self) -> Tensor<B, 2, Int> {
+        match self {
+            TargetBatch::Classes(labels) => labels.clone(),
+            TargetBatch::Values(_) => panic!("classification targets expected"),
+        }
+    }
 }
 
 /// Items of `t` tasks, `b` of each: inputs `[t, b, f]` and their targets.

@@ -14,13 +14,14 @@ const LAYERS: &[&[&str]] = &[
     &["optim", "primitives", "task"],
     &["backend", "gradcheck", "nn"],
     &["checkpoint", "learner"],
+    &["adapt", "compare"],
     &["eval"],
     &["train"],
 ];
 
 /// Modules of `nn` that are layered among themselves, lowest first.
 const NETWORK_LAYERS: &[&[&str]] = &[
-    &["init", "loss"],
+    &["init", "loss", "metric", "solve"],
     &["conv", "linear", "norm"],
     &["attention"],
     &["encoder"],

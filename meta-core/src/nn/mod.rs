@@ -10,8 +10,10 @@ pub mod encoder;
 pub mod init;
 pub mod linear;
 pub mod loss;
+pub mod metric;
 pub mod network;
 pub mod norm;
+pub mod solve;
 
 use std::cell::RefCell;
 

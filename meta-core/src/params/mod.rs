@@ -20,6 +20,7 @@
 
 mod collect;
 mod levels;
+mod subsets;
 
 use burn::tensor::{
     Shape, Tensor, TensorData, TensorMetadata, TensorPrimitive, backend::Backend, ops::FloatTensor,

@@ -1,0 +1,276 @@
+//! Fast context adaptation: a few context parameters adapt, the network does not.
+//!
+//! Zintgraf, Shiarlis, Kurin, Hofmann and Whiteson, *Fast context adaptation via meta-learning*
+//! (CAVIA), ICML 2019.
+//!
+//! Context parameters `c` are an input of the network; they start at zero in every task and are the
+//! only ones that adapt. All others, `θ`, are shared (section 3.1):
+//!
+//! ```text
+//! c⁰ = 0,   cⁱ⁺¹ = cⁱ − α ∇_c L_s(cⁱ, θ)             (eq. 3)
+//! meta-gradient = ∇_θ mean over tasks of L_q(cᴷ, θ)     (eq. 4)
+//! ```
+//!
+//! The context modulates a hidden layer between encoder `φ` and head, feature by feature (FiLM,
+//! section 3.3):
+//!
+//! ```text
+//! (γ, β) = c W_c + b_c
+//! y = W relu((1 + γ) ∘ (φ(x) V + v) + β) + b
+//! ```
+//!
+//! # Differences from the paper
+//! * The paper's networks concatenate `c` to the first layer's input (regression) or modulate the
+//!   third of four convolutions (classification). Here the modulated layer is one of its own, after
+//!   any encoder; without `γ` it is the concatenation of `c` to that layer's input. The encoder does
+//!   not depend on `c`, so it runs once, whatever the number of steps.
+
+use burn::{
+    module::Module,
+    tensor::{Tensor, activation::relu, backend::Backend},
+};
+use burn_autodiff::Autodiff;
+use meta_core::{
+    Result,
+    adapt::Embedded,
+    learner::{Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    nn::{encoder::Architecture, init::Initializer, linear::Linear, loss},
+    params::Params,
+    primitives::{Primitives, add_rows, scale},
+    rng::Seed,
+    settings::{above_zero, at_least_one},
+    task::{ItemBatch, TaskBatch, TaskSpec},
+};
+use serde::{Deserialize, Serialize};
+
+/// Settings of [`Cavia`]; the defaults are the paper's for image classification (appendix C).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CaviaSettings {
+    /// `α`, above 0.
+    pub inner_lr: f64,
+    /// Inner steps `K` in training, at least 1.
+    pub inner_steps: usize,
+    /// Inner steps at validation and test, at least 1.
+    pub test_steps: usize,
+    /// Number of context parameters, at least 1.
+    pub context: usize,
+    /// Width of the modulated layer, at least 1.
+    pub hidden: usize,
+}
+
+impl Default for CaviaSettings {
+    fn default() -> Self {
+        CaviaSettings {
+            inner_lr: 1.0,
+            inner_steps: 2,
+            test_steps: 2,
+            context: 100,
+            hidden: 64,
+        }
+    }
+}
+
+impl LearnerSettings for CaviaSettings {
+    const INFO: LearnerInfo = LearnerInfo {
+        name: "cavia",
+        family: Family::Gradient,
+        summary: "adapts only a few context parameters, which modulate a shared network",
+        paper: "Zintgraf et al., Fast context adaptation via meta-learning, ICML 2019",
+        regression: true,
+        any_way: false,
+    };
+
+    fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
+        above_zero("learner.inner_lr", self.inner_lr)?;
+        at_least_one("learner.inner_steps", self.inner_steps)?;
+        at_least_one("learner.test_steps", self.test_steps)?;
+        at_least_one("learner.context", self.context)?;
+        at_least_one("learner.hidden", self.hidden)?;
+        spec.require_one_way(Self::INFO.name)
+    }
+
+    fn build<A: Architecture, B: Primitives>(
+        self,
+        architecture: A,
+        spec: &TaskSpec,
+        seed: Seed,
+        device: &B::Device,
+    ) -> Result<Box<dyn Learner<B>>> {
+        self.check(&architecture, spec)?;
+        let mut learner = Cavia::<A, B> {
+            settings: self,
+            architecture,
+            outputs: spec.outputs(),
+            device: device.clone(),
+            parameters: Params::default(),
+        };
+        let model = learner.init::<B>(&mut Initializer::seeded(seed));
+        learner.parameters = Params::of(&model);
+        Ok(Box::new(learner))
+    }
+}
+
+/// What stands after the encoder: the modulated layer and the head.
+#[derive(Module, Debug)]
+struct Modulated<B: Backend> {
+    /// `W_c`, `b_c`: context to `γ` and `β`.
+    modulation: Linear<B>,
+    /// `V`, `v`.
+    hidden: Linear<B>,
+    /// `W`, `b`.
+    head: Linear<B>,
+}
+
+impl<B: Primitives> Modulated<B> {
+    /// Embeddings `[t, b, d]` and context `[t, 1, c]` to `[t, b, outputs]`.
+    fn forward(&self, embeddings: Tensor<B, 3>, context: Tensor<B, 3>) -> Tensor<B, 3> {
+        let hidden = self.hidden.forward(embeddings);
+        let width = hidden.dims()[2];
+        let film = self.modulation.forward(context);
+        let gamma = film.clone().narrow(2, 0, width).add_scalar(1.0);
+        let beta = film.narrow(2, width, width);
+        self.head
+            .forward(relu(add_rows(scale(hidden, gamma), beta)))
+    }
+}
+
+/// The encoder and what stands after it.
+#[derive(Module, Debug)]
+struct Model<B: Backend, E> {
+    encoder: E,
+    modulated: Modulated<B>,
+}
+
+/// CAVIA on the backend `B`.
+pub struct Cavia<A: Architecture, B: Primitives> {
+    settings: CaviaSettings,
+    architecture: A,
+    outputs: usize,
+    device: B::Device,
+    /// `θ`, each `[1, …]`.
+    parameters: Params<B>,
+}
+
+/// Path of `c` among the parameters that adapt.
+const CONTEXT: &str = "context";
+
+impl<A: Architecture, B: Primitives> Cavia<A, B> {
+    fn init<L: Primitives<Device = B::Device>>(
+        &self,
+        initializer: &mut Initializer,
+    ) -> Model<L, A::Model<L>> {
+        let CaviaSettings {
+            context, hidden, ..
+        } = self.settings;
+        let (width, device) = (self.architecture.width(), &self.device);
+        Model {
+            encoder: self.architecture.init(initializer, device),
+            modulated: Modulated {
+                modulation: Linear::glorot(context, 2 * hidden, initializer, device),
+                hidden: Linear::glorot(width, hidden, initializer, device),
+                head: Linear::glorot(hidden, self.outputs, initializer, device),
+            },
+        }
+    }
+
+    /// The model on a level, with `parameters` in place.
+    fn model<L: Primitives<Device = B::Device>>(
+        &self,
+        parameters: Params<L>,
+    ) -> Model<L, A::Model<L>> {
+        parameters.write_into(self.init(&mut Initializer::zeros()))
+    }
+
+    /// The part after the encoder on a level, with `parameters` in place.
+    fn modulated<L: Primitives<Device = B::Device>>(&self, parameters: Params<L>) -> Modulated<L> {
+        parameters.write_into(self.init(&mut Initializer::zeros()).modulated)
+    }
+
+    /// `c⁰` of every task, `[t, 1, c]`.
+    fn start<L: Primitives<Device = B::Device>>(&self, tasks: usize) -> Params<L> {
+        let mut context = Params::default();
+        context.push(
+            CONTEXT,
+            Tensor::<L, 3>::zeros([tasks, 1, self.settings.context], &self.device),
+        );
+        context
+    }
+
+    /// `c ← c − α ∇_c Σ_tasks L_s(c, θ)`, on the embedded support; differentiable in `c`, `θ` and the
+    /// embeddings on an autodiff level.
+    fn inner_step<L: Primitives<Device = B::Device>>(
+        &self,
+        context: Params<L>,
+        modulated: &Params<L>,
+        support: &ItemBatch<L>,
+    ) -> Params<L> {
+        let fast = context.clone().lift::<Autodiff<L>>();
+        let support = support.lift();
+        let predictions = self
+            .modulated(modulated.clone().lift_constant())
+            .forward(support.inputs, value(&fast));
+        let loss = loss::loss(predictions, &support.targets).sum();
+        let gradients = fast.gradients(&loss.backward());
+        context.plus(&gradients.scale(-self.settings.inner_lr))
+    }
+
+    /// The tasks as the encoder in `parameters` sees them.
+    fn embed<L: Primitives<Device = B::Device>>(
+        &self,
+        parameters: Params<L>,
+        tasks: &TaskBatch<L>,
+        training: bool,
+    ) -> Embedded<L> {
+        let encoder = self.model(parameters).encoder;
+        Embedded::new(&encoder, self.architecture.statistics(), tasks, training)
+    }
+}
+
+/// `c` as a tensor.
+fn value<L: Primitives>(context: &Params<L>) -> Tensor<L, 3> {
+    context.get(CONTEXT).expect("the one entry")
+}
+
+impl<A: Architecture, B: Primitives> Learner<B> for Cavia<A, B> {
+    fn parameters(&self) -> Params<B> {
+        self.parameters.clone()
+    }
+
+    fn set_parameters(&mut self, parameters: Params<B>) {
+        // Through a model, which checks names and shapes.
+        self.parameters = Params::of(&self.model(parameters));
+    }
+
+    fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
+        let lifted = tasks.lift::<Autodiff<B>>();
+        let leaves = self.parameters.clone().lift::<Autodiff<B>>();
+        let embedded = self.embed(leaves.clone(), &lifted, true);
+        let modulated = leaves.under("modulated");
+        let context = (0..self.settings.inner_steps).fold(self.start(tasks.tasks()), |c, _| {
+            self.inner_step(c, &modulated, &embedded.support)
+        });
+        let predictions = self
+            .modulated(modulated)
+            .forward(embedded.query, value(&context));
+        let targets = &lifted.query.targets;
+        let losses = loss::loss(predictions.clone(), targets);
+        let buffers = embedded.pass.statistics.take().with_prefix("encoder");
+        MetaGradient::of(&leaves, losses, predictions, targets, buffers)
+    }
+
+    fn predict(&self, tasks: &TaskBatch<B>) -> Vec<Tensor<B, 3>> {
+        let embedded = self.embed(self.parameters.clone(), tasks, false);
+        let parameters = self.parameters.under("modulated");
+        let modulated = self.modulated(parameters.clone());
+        let answer =
+            |context: &Params<B>| modulated.forward(embedded.query.clone(), value(context));
+        let mut context = self.start(tasks.tasks());
+        let mut predictions = vec![answer(&context)];
+        for _ in 0..self.settings.test_steps {
+            context = self.inner_step(context, &parameters, &embedded.support);
+            predictions.push(answer(&context));
+        }
+        predictions
+    }
+}

@@ -1,0 +1,151 @@
+//! FEAT: prototypes that see each other.
+//!
+//! Ye, Hu, Zhan and Sha, *Few-shot learning via embedding adaptation with set-to-set functions*, CVPR
+//! 2020.
+//!
+//! The prototypes of a task attend to each other and are thereby adapted to the task; a query belongs
+//! to the class whose adapted prototype is nearest:
+//!
+//! ```text
+//! c_n = mean over the support of class n of φ(x)
+//! {c'_n} = norm(c_n + attention({c_n}))                 (section 4.1, eq. 4 to 7)
+//! p(y = n | x) = softmax_n(−‖φ(x) − c'_n‖² / τ)         (eq. 2)
+//! ```
+//!
+//! `attention` is multi-head self-attention, without positions: the prototypes are a set.
+//!
+//! # Differences from the paper
+//! * The auxiliary contrastive loss (eq. 9), the dropout and the pre-training of the encoder on all
+//!   training classes are left out.
+//! * Where the encoder is a plain one, `τ = 1` suits better than the paper's 64, which is for
+//!   embeddings of width 640; set `temperature`.
+
+use burn::{
+    module::Module,
+    tensor::{Tensor, backend::Backend},
+};
+use meta_core::{
+    Error, Result,
+    compare::{Comparison, MetricLearner, embed_together},
+    learner::{Family, Learner, LearnerInfo, LearnerSettings},
+    nn::{
+        Pass,
+        attention::MultiHeadSelfAttention,
+        encoder::Architecture,
+        init::Initializer,
+        metric,
+        norm::{Norm, Statistics},
+    },
+    primitives::Primitives,
+    rng::Seed,
+    settings::{above_zero, at_least_one},
+    task::{TaskBatch, TaskSpec},
+};
+use serde::{Deserialize, Serialize};
+
+/// Settings of FEAT; the defaults are the paper's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FeatSettings {
+    /// Attention heads, at least 1; must divide the width of the embedding.
+    pub heads: usize,
+    /// `τ`, by which distances are divided, above 0.
+    pub temperature: f64,
+}
+
+impl Default for FeatSettings {
+    fn default() -> Self {
+        FeatSettings {
+            heads: 1,
+            temperature: 64.0,
+        }
+    }
+}
+
+impl LearnerSettings for FeatSettings {
+    const INFO: LearnerInfo = LearnerInfo {
+        name: "feat",
+        family: Family::Metric,
+        summary: "adapts prototypes to each other by self-attention; the nearest one wins",
+        paper: "Ye et al., Embedding adaptation with set-to-set functions, CVPR 2020",
+        regression: false,
+        any_way: true,
+    };
+
+    fn check<A: Architecture>(&self, architecture: &A, spec: &TaskSpec) -> Result<()> {
+        spec.require_classification(Self::INFO.name, "prototypes are of classes")?;
+        at_least_one("learner.heads", self.heads)?;
+        if !architecture.width().is_multiple_of(self.heads) {
+            return Err(Error::setting(
+                "learner.heads",
+                self.heads,
+                format!(
+                    "must divide the width of the embedding, {}",
+                    architecture.width()
+                ),
+            ));
+        }
+        above_zero("learner.temperature", self.temperature)
+    }
+
+    fn build<A: Architecture, B: Primitives>(
+        self,
+        architecture: A,
+        spec: &TaskSpec,
+        seed: Seed,
+        device: &B::Device,
+    ) -> Result<Box<dyn Learner<B>>> {
+        self.check(&architecture, spec)?;
+        let comparison = Feat {
+            settings: self,
+            architecture,
+        };
+        Ok(Box::new(MetricLearner::new(comparison, seed, device)))
+    }
+}
+
+/// An encoder and the set function on its prototypes.
+#[derive(Module, Debug)]
+pub struct FeatModel<B: Backend, E> {
+    encoder: E,
+    attention: MultiHeadSelfAttention<B>,
+    norm: Norm<B>,
+}
+
+/// How FEAT compares.
+pub struct Feat<A> {
+    settings: FeatSettings,
+    architecture: A,
+}
+
+impl<A: Architecture> Comparison for Feat<A> {
+    type Model<L: Primitives> = FeatModel<L, A::Model<L>>;
+
+    fn init<L: Primitives>(
+        &self,
+        initializer: &mut Initializer,
+        device: &L::Device,
+    ) -> Self::Model<L> {
+        let width = self.architecture.width();
+        FeatModel {
+            encoder: self.architecture.init(initializer, device),
+            attention: MultiHeadSelfAttention::new(width, self.settings.heads, initializer, device),
+            norm: Norm::new(width, Statistics::Layer, "norm", device),
+        }
+    }
+
+    /// Scores `−‖φ(x) − c'_n‖² / τ`, `[t, q, n]`.
+    fn compare<L: Primitives>(
+        &self,
+        model: &Self::Model<L>,
+        tasks: &TaskBatch<L>,
+        pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        let (support, query) = embed_together(&model.encoder, tasks, pass);
+        let n = tasks.shape.way.0;
+        let prototypes = metric::class_means(support, tasks.support.targets.labels(), n);
+        let (read, _) = model.attention.forward(prototypes.clone(), n);
+        let adapted = model.norm.forward(prototypes + read, n, pass);
+        metric::squared_distances(query, adapted).div_scalar(-self.settings.temperature)
+    }
+}

@@ -1,0 +1,150 @@
+//! Meta-SGD: MAML with a learned rate for every parameter.
+//!
+//! Li, Zhou, Chen and Li, *Meta-SGD: learning to learn quickly for few-shot learning*,
+//! arXiv:1707.09835, 2017.
+//!
+//! The rates `α` have the shape of the parameters `θ` and are learned with them (section 3.2):
+//!
+//! ```text
+//! θⁱ⁺¹ = θⁱ − α ∘ ∇L_s(θⁱ)                        (eq. 2; ∘ element by element)
+//! meta-gradient = ∇_(θ, α) mean over tasks of L_q(θᴷ)   (eq. 3, algorithm 1)
+//! ```
+//!
+//! The meta-gradient is exact, through every inner step. A rate may become negative.
+//!
+//! # Differences from the paper
+//! * All rates start at `inner_lr`; the paper draws them uniformly from [0.005, 0.1].
+//! * The paper takes one inner step; `inner_steps` allows more, with the same rates at each.
+
+use burn::tensor::Tensor;
+use burn_autodiff::Autodiff;
+use meta_core::{
+    Result,
+    adapt::Adaptable,
+    learner::{Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    nn::encoder::Architecture,
+    params::Params,
+    primitives::Primitives,
+    rng::Seed,
+    settings::{above_zero, at_least_one},
+    task::{ItemBatch, TaskBatch, TaskSpec},
+};
+use serde::{Deserialize, Serialize};
+
+/// Prefix of the paths of the rates.
+const RATES: &str = "rates";
+
+/// Settings of [`MetaSgd`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetaSgdSettings {
+    /// First value of every rate `α`, above 0.
+    pub inner_lr: f64,
+    /// Inner steps `K` in training, at least 1.
+    pub inner_steps: usize,
+    /// Inner steps at validation and test, at least 1.
+    pub test_steps: usize,
+}
+
+impl Default for MetaSgdSettings {
+    fn default() -> Self {
+        MetaSgdSettings {
+            inner_lr: 0.1,
+            inner_steps: 1,
+            test_steps: 1,
+        }
+    }
+}
+
+impl LearnerSettings for MetaSgdSettings {
+    const INFO: LearnerInfo = LearnerInfo {
+        name: "meta_sgd",
+        family: Family::Gradient,
+        summary: "MAML that also learns an inner learning rate for every parameter",
+        paper: "Li et al., Meta-SGD, arXiv:1707.09835, 2017",
+        regression: true,
+        any_way: false,
+    };
+
+    fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
+        above_zero("learner.inner_lr", self.inner_lr)?;
+        at_least_one("learner.inner_steps", self.inner_steps)?;
+        at_least_one("learner.test_steps", self.test_steps)?;
+        spec.require_one_way(Self::INFO.name)
+    }
+
+    fn build<A: Architecture, B: Primitives>(
+        self,
+        architecture: A,
+        spec: &TaskSpec,
+        seed: Seed,
+        device: &B::Device,
+    ) -> Result<Box<dyn Learner<B>>> {
+        self.check(&architecture, spec)?;
+        let network = Adaptable::<A, B>::new(architecture, spec.outputs(), device);
+        let theta = network.draw(seed);
+        let rates = theta.constants(self.inner_lr, <[usize]>::to_vec);
+        Ok(Box::new(MetaSgd {
+            parameters: theta.join(rates.with_prefix(RATES)),
+            settings: self,
+            network,
+        }))
+    }
+}
+
+/// Meta-SGD on the backend `B`.
+pub struct MetaSgd<A: Architecture, B: Primitives> {
+    settings: MetaSgdSettings,
+    network: Adaptable<A, B>,
+    /// `θ`, then `α` below `rates`, each `[1, …]`.
+    parameters: Params<B>,
+}
+
+impl<A: Architecture, B: Primitives> MetaSgd<A, B> {
+    /// One inner step, `θ ← θ − α ∘ ∇ Σ_tasks L_s(θ)`, differentiable in `θ` and `α` on an autodiff
+    /// level.
+    fn inner_step<L: Primitives<Device = B::Device>>(
+        &self,
+        theta: Params<L>,
+        rates: &Params<L>,
+        support: &ItemBatch<L>,
+        training: bool,
+    ) -> Params<L> {
+        let gradients = self.network.support_gradient(&theta, support, training);
+        let steps = gradients.zip(rates, |gradient, rate| L::float_mul(gradient, rate));
+        theta.zip(&steps, |theta, step| L::float_sub(theta, step))
+    }
+}
+
+impl<A: Architecture, B: Primitives> Learner<B> for MetaSgd<A, B> {
+    fn parameters(&self) -> Params<B> {
+        self.parameters.clone()
+    }
+
+    fn set_parameters(&mut self, parameters: Params<B>) {
+        self.parameters
+            .check_like(&parameters.shapes())
+            .unwrap_or_else(|difference| panic!("{difference}"));
+        self.parameters = parameters;
+    }
+
+    fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
+        let lifted = tasks.lift::<Autodiff<B>>();
+        let leaves = self.parameters.clone().lift::<Autodiff<B>>();
+        let rates = leaves.under(RATES);
+        let start = leaves.outside(RATES).fan_out(tasks.tasks());
+        let fast = (0..self.settings.inner_steps).fold(start, |fast, _| {
+            self.inner_step(fast, &rates, &lifted.support, true)
+        });
+        self.network.query_gradient(&leaves, fast, &lifted)
+    }
+
+    fn predict(&self, tasks: &TaskBatch<B>) -> Vec<Tensor<B, 3>> {
+        let rates = self.parameters.under(RATES);
+        let start = self.parameters.outside(RATES).fan_out(tasks.tasks());
+        self.network
+            .predict(tasks, start, self.settings.test_steps, |_, fast| {
+                self.inner_step(fast, &rates, &tasks.support, false)
+            })
+    }
+}

@@ -1,0 +1,165 @@
+//! Relation networks: a learned comparison of query and class.
+//!
+//! Sung, Yang, Zhang, Xiang, Torr and Hospedales, *Learning to compare: relation network for few-shot
+//! learning*, CVPR 2018.
+//!
+//! With an embedding `φ`, a class is the sum of its embedded support, and a relation module `g` says
+//! how much a query belongs to it:
+//!
+//! ```text
+//! r_n = σ(g([Σ over the support of class n of φ(xᵢ); φ(x)]))     (section 3.2, eq. 1)
+//! L = mean over queries and classes of (r_n − 1[y = n])²          (eq. 2)
+//! ```
+//!
+//! The class scores are `g`'s outputs before `σ`, which order the classes as `r` does.
+//!
+//! # Differences from the paper
+//! * `g` is fully connected, `W₃ relu(W₂ relu(W₁ [c; φ(x)]))`, on the embeddings of any encoder; the
+//!   paper's has two convolutions on feature maps before its fully connected layers (8 and 1 wide).
+//! * The evaluated loss is the cross-entropy of the scores, as for every classifier here; training
+//!   uses the squared error above.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Tensor, activation::relu, backend::Backend},
+};
+use meta_core::{
+    Result,
+    compare::{Comparison, MetricLearner, embed_together},
+    learner::{Family, Learner, LearnerInfo, LearnerSettings},
+    nn::{Pass, encoder::Architecture, init::Initializer, linear::Linear, metric},
+    primitives::{self, Primitives},
+    rng::Seed,
+    settings::at_least_one,
+    task::{TaskBatch, TaskSpec},
+};
+use serde::{Deserialize, Serialize};
+
+/// Settings of relation networks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RelationNetSettings {
+    /// Width of both hidden layers of the relation module, at least 1.
+    pub hidden: usize,
+}
+
+impl Default for RelationNetSettings {
+    fn default() -> Self {
+        RelationNetSettings { hidden: 64 }
+    }
+}
+
+impl LearnerSettings for RelationNetSettings {
+    const INFO: LearnerInfo = LearnerInfo {
+        name: "relation_net",
+        family: Family::Metric,
+        summary: "learns the comparison of a query with a class, a network on pairs of embeddings",
+        paper: "Sung et al., Relation network for few-shot learning, CVPR 2018",
+        regression: false,
+        any_way: true,
+    };
+
+    fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
+        spec.require_classification(Self::INFO.name, "relations are to classes")?;
+        at_least_one("learner.hidden", self.hidden)
+    }
+
+    fn build<A: Architecture, B: Primitives>(
+        self,
+        architecture: A,
+        spec: &TaskSpec,
+        seed: Seed,
+        device: &B::Device,
+    ) -> Result<Box<dyn Learner<B>>> {
+        self.check(&architecture, spec)?;
+        let comparison = RelationNet {
+            settings: self,
+            architecture,
+        };
+        Ok(Box::new(MetricLearner::new(comparison, seed, device)))
+    }
+}
+
+/// `g`. The first layer is kept in two parts: `W₁ [c; x] = c W_c + x W_x`, so that each class and
+/// each query passes it once, not once per pair.
+#[derive(Module, Debug)]
+struct Relation<B: Backend> {
+    /// `W_c`, `[1|t, d, h]`.
+    class: Param<Tensor<B, 3>>,
+    /// `W_x`, with the bias of the layer.
+    query: Linear<B>,
+    /// `W₂`.
+    hidden: Linear<B>,
+    /// `W₃`.
+    output: Linear<B>,
+}
+
+impl<B: Primitives> Relation<B> {
+    /// Classes `[t, n, d]` and queries `[t, q, d]` to `[t, q, n]`.
+    fn forward(&self, classes: Tensor<B, 3>, queries: Tensor<B, 3>) -> Tensor<B, 3> {
+        let ([t, n, _], [_, q, _]) = (classes.dims(), queries.dims());
+        let classes = primitives::linear(classes, self.class.val());
+        let queries = self.query.forward(queries);
+        let h = queries.dims()[2];
+        let pairs = queries.reshape([t, q, 1, h]) + classes.reshape([t, 1, n, h]);
+        let hidden = self.hidden.forward(relu(pairs.reshape([t, q * n, h])));
+        self.output.forward(relu(hidden)).reshape([t, q, n])
+    }
+}
+
+/// An encoder and its relation module.
+#[derive(Module, Debug)]
+pub struct RelationModel<B: Backend, E> {
+    encoder: E,
+    relation: Relation<B>,
+}
+
+/// How a relation network compares.
+pub struct RelationNet<A> {
+    settings: RelationNetSettings,
+    architecture: A,
+}
+
+impl<A: Architecture> Comparison for RelationNet<A> {
+    type Model<L: Primitives> = RelationModel<L, A::Model<L>>;
+
+    fn init<L: Primitives>(
+        &self,
+        initializer: &mut Initializer,
+        device: &L::Device,
+    ) -> Self::Model<L> {
+        let (d, h) = (self.architecture.width(), self.settings.hidden);
+        RelationModel {
+            encoder: self.architecture.init(initializer, device),
+            relation: Relation {
+                class: initializer.he([1, d, h], 2 * d, device),
+                query: Linear::he(d, h, initializer, device),
+                hidden: Linear::he(h, h, initializer, device),
+                output: Linear::glorot(h, 1, initializer, device),
+            },
+        }
+    }
+
+    /// `g`, before `σ`, `[t, q, n]`.
+    fn compare<L: Primitives>(
+        &self,
+        model: &Self::Model<L>,
+        tasks: &TaskBatch<L>,
+        pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        let (support, query) = embed_together(&model.encoder, tasks, pass);
+        let labels = tasks.support.targets.labels();
+        let classes = metric::class_sums(support, labels, tasks.shape.way.0);
+        model.relation.forward(classes, query)
+    }
+
+    fn losses<L: Primitives>(&self, compared: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 1> {
+        let [t, q, n] = compared.dims();
+        let truth = metric::membership(tasks.query.targets.labels(), n, &compared);
+        let error = metric::sigmoid(compared) - truth;
+        (error.clone() * error)
+            .reshape([t, q * n])
+            .mean_dim(1)
+            .reshape([t])
+    }
+}

@@ -1,0 +1,167 @@
+//! Reptile: towards where fine-tuning leads.
+//!
+//! Nichol, Achiam and Schulman, *On first-order meta-learning algorithms*, arXiv:1803.02999, 2018.
+//!
+//! From the shared parameters `θ`, `K` steps of an inner optimiser on the support lead to `θᴷ`; the
+//! shared parameters move towards it (algorithms 1 and 2):
+//!
+//! ```text
+//! θ ← θ + ε mean over tasks of (θᴷ − θ)
+//! meta-gradient = (θ − mean over tasks of θᴷ) / α
+//! ```
+//!
+//! Divided by the inner rate `α`, the meta-gradient has the size of a gradient: with one step of
+//! gradient descent it is that of the joint loss `mean over tasks of L_s` (section 3.4 of the paper
+//! discusses outer optimisers fed with it). `optimizer = "sgd"` with `lr = ε α` under `[train]` is
+//! the paper's update. The queries of a training task are not learned from; their loss and score are
+//! only reported.
+//!
+//! # Differences from the paper
+//! * Each inner step sees the whole support; the paper draws a minibatch of it for each. Give
+//!   training tasks more items than test tasks (`data.train_shot`), as the paper does.
+//! * The inner Adam starts anew at every task (`β₁ = 0`, `β₂ = 0.999`); the authors' code carries its
+//!   state from task to task.
+
+use burn::tensor::Tensor;
+use meta_core::{
+    Result,
+    adapt::Adaptable,
+    learner::{Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    nn::{Pass, encoder::Architecture, loss},
+    optim::{self, OptimizerKind, OptimizerSettings, OptimizerState},
+    params::Params,
+    primitives::Primitives,
+    rng::Seed,
+    settings::{above_zero, at_least_one},
+    task::{ItemBatch, TaskBatch, TaskSpec},
+};
+use serde::{Deserialize, Serialize};
+
+/// Settings of [`Reptile`]; the defaults are the paper's for 5-way Omniglot (table 3).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReptileSettings {
+    /// `α`, the learning rate of the inner optimiser, above 0.
+    pub inner_lr: f64,
+    /// Inner steps `K` in training, at least 1; with one, Reptile is joint training.
+    pub inner_steps: usize,
+    /// Inner steps at validation and test, at least 1.
+    pub test_steps: usize,
+    /// Inner optimiser: `adam` (with `β₁ = 0`), `adamw` (the same, no decay) or `sgd`.
+    pub inner_optimizer: OptimizerKind,
+}
+
+impl Default for ReptileSettings {
+    fn default() -> Self {
+        ReptileSettings {
+            inner_lr: 1e-3,
+            inner_steps: 5,
+            test_steps: 50,
+            inner_optimizer: OptimizerKind::Adam,
+        }
+    }
+}
+
+impl LearnerSettings for ReptileSettings {
+    const INFO: LearnerInfo = LearnerInfo {
+        name: "reptile",
+        family: Family::Gradient,
+        summary: "moves the initialisation towards the parameters that fine-tuning leads to",
+        paper: "Nichol et al., On first-order meta-learning algorithms, arXiv:1803.02999, 2018",
+        regression: true,
+        any_way: false,
+    };
+
+    fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
+        above_zero("learner.inner_lr", self.inner_lr)?;
+        at_least_one("learner.inner_steps", self.inner_steps)?;
+        at_least_one("learner.test_steps", self.test_steps)?;
+        spec.require_one_way(Self::INFO.name)
+    }
+
+    fn build<A: Architecture, B: Primitives>(
+        self,
+        architecture: A,
+        spec: &TaskSpec,
+        seed: Seed,
+        device: &B::Device,
+    ) -> Result<Box<dyn Learner<B>>> {
+        self.check(&architecture, spec)?;
+        let network = Adaptable::<A, B>::new(architecture, spec.outputs(), device);
+        Ok(Box::new(Reptile {
+            parameters: network.draw(seed),
+            settings: self,
+            network,
+        }))
+    }
+}
+
+/// Reptile on the backend `B`.
+pub struct Reptile<A: Architecture, B: Primitives> {
+    settings: ReptileSettings,
+    network: Adaptable<A, B>,
+    /// `θ`, each `[1, …]`.
+    parameters: Params<B>,
+}
+
+impl<A: Architecture, B: Primitives> Reptile<A, B> {
+    /// One step of the inner optimiser on the support.
+    fn inner_step(
+        &self,
+        fast: Params<B>,
+        state: OptimizerState<B>,
+        support: &ItemBatch<B>,
+        training: bool,
+    ) -> (Params<B>, OptimizerState<B>) {
+        let optimizer = OptimizerSettings {
+            optimizer: self.settings.inner_optimizer,
+            beta1: 0.0,
+            ..OptimizerSettings::default()
+        };
+        let gradients = self.network.support_gradient(&fast, support, training);
+        optim::step(&optimizer, self.settings.inner_lr, fast, &gradients, state)
+    }
+}
+
+impl<A: Architecture, B: Primitives> Learner<B> for Reptile<A, B> {
+    fn parameters(&self) -> Params<B> {
+        self.parameters.clone()
+    }
+
+    fn set_parameters(&mut self, parameters: Params<B>) {
+        // Through a network, which checks names and shapes.
+        self.parameters = Params::of(&self.network.network(parameters));
+    }
+
+    fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
+        let start = self.parameters.clone().fan_out(tasks.tasks());
+        let (fast, _) = (0..self.settings.inner_steps).fold(
+            (start.clone(), OptimizerState::new()),
+            |(fast, state), _| self.inner_step(fast, state, &tasks.support, true),
+        );
+        let moved = start
+            .trainable()
+            .zip(&fast, |theta, fast| B::float_sub(theta, fast))
+            .sum_tasks();
+        let (predictions, pass) = self.network.answer(fast, tasks, Pass::training());
+        let targets = &tasks.query.targets;
+        MetaGradient {
+            gradients: moved.scale(1.0 / (tasks.tasks() as f64 * self.settings.inner_lr)),
+            buffers: pass.statistics.take().with_prefix("encoder"),
+            losses: loss::loss(predictions.clone(), targets),
+            scores: loss::score(predictions, targets),
+        }
+    }
+
+    fn predict(&self, tasks: &TaskBatch<B>) -> Vec<Tensor<B, 3>> {
+        let start = self.parameters.clone().fan_out(tasks.tasks());
+        let mut state = OptimizerState::new();
+        self.network
+            .predict(tasks, start, self.settings.test_steps, |_, fast| {
+                let before = std::mem::take(&mut state);
+                let (fast, after) = self.inner_step(fast, before, &tasks.support, false);
+                state = after;
+                fast
+            })
+    }
+}

@@ -1,0 +1,170 @@
+//! R2-D2: ridge regression on the support, in closed form.
+//!
+//! Bertinetto, Henriques, Torr and Vedaldi, *Meta-learning with differentiable closed-form solvers*,
+//! ICLR 2019.
+//!
+//! With `X` the embedded support (a row per item, a column of ones for the bias) and `Y` its one-hot
+//! labels (or its regression targets), the head of a task is the ridge regressor, written with the
+//! Woodbury identity so that only an `s × s` system is solved (section 3.2):
+//!
+//! ```text
+//! W = Xᵀ (X Xᵀ + s λ I)⁻¹ Y                 (eq. 4 and 5)
+//! ŷ = α φ(x) W + β                           (eq. 6)
+//! ```
+//!
+//! `λ`, `α` and `β` are learned with the encoder: `λ = e^l` stays positive. The system is solved by
+//! Gauss–Jordan elimination, differentiably ([`solve_positive_definite`]), so the meta-gradient is
+//! exact. For regression `ŷ = φ(x) W`, without `α` and `β`.
+//!
+//! # Differences from the paper
+//! * `λ` is relative to the number of support items `s`, as in the authors' code, so that it means
+//!   the same for every shot.
+//! * `α` starts at `scale`; the paper does not say its first value.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Tensor, backend::Backend},
+};
+use meta_core::{
+    Result,
+    compare::{Comparison, MetricLearner, embed_together},
+    data::Task,
+    learner::{Family, Learner, LearnerInfo, LearnerSettings},
+    nn::{
+        Pass,
+        encoder::Architecture,
+        init::{Initializer, constant},
+        metric,
+        solve::solve_positive_definite,
+    },
+    primitives::Primitives,
+    rng::Seed,
+    settings::above_zero,
+    task::{TargetBatch, TaskBatch, TaskSpec},
+};
+use serde::{Deserialize, Serialize};
+
+/// Settings of R2-D2.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RidgeSettings {
+    /// First value of `λ`, above 0.
+    pub lambda: f64,
+    /// First value of `α`, above 0.
+    pub scale: f64,
+}
+
+impl Default for RidgeSettings {
+    fn default() -> Self {
+        RidgeSettings {
+            lambda: 1.0,
+            scale: 10.0,
+        }
+    }
+}
+
+impl LearnerSettings for RidgeSettings {
+    const INFO: LearnerInfo = LearnerInfo {
+        name: "ridge",
+        family: Family::Metric,
+        summary: "fits a ridge regression to the embedded support, in closed form (R2-D2)",
+        paper: "Bertinetto et al., Differentiable closed-form solvers, ICLR 2019",
+        regression: true,
+        any_way: true,
+    };
+
+    fn check<A: Architecture>(&self, _architecture: &A, _spec: &TaskSpec) -> Result<()> {
+        above_zero("learner.lambda", self.lambda)?;
+        above_zero("learner.scale", self.scale)
+    }
+
+    fn build<A: Architecture, B: Primitives>(
+        self,
+        architecture: A,
+        spec: &TaskSpec,
+        seed: Seed,
+        device: &B::Device,
+    ) -> Result<Box<dyn Learner<B>>> {
+        self.check(&architecture, spec)?;
+        let comparison = Ridge {
+            settings: self,
+            architecture,
+            task: spec.task,
+        };
+        Ok(Box::new(MetricLearner::new(comparison, seed, device)))
+    }
+}
+
+/// An encoder and the three learned numbers of the head.
+#[derive(Module, Debug)]
+pub struct RidgeModel<B: Backend, E> {
+    encoder: E,
+    /// `l = log λ`, `[1, 1, 1]`.
+    log_lambda: Param<Tensor<B, 3>>,
+    /// `α`, `[1, 1, 1]`; classification only.
+    scale: Option<Param<Tensor<B, 3>>>,
+    /// `β`, `[1, 1, 1]`; classification only.
+    offset: Option<Param<Tensor<B, 3>>>,
+}
+
+/// How R2-D2 compares.
+pub struct Ridge<A> {
+    settings: RidgeSettings,
+    architecture: A,
+    task: Task,
+}
+
+impl<A: Architecture> Comparison for Ridge<A> {
+    type Model<L: Primitives> = RidgeModel<L, A::Model<L>>;
+
+    fn init<L: Primitives>(
+        &self,
+        initializer: &mut Initializer,
+        device: &L::Device,
+    ) -> Self::Model<L> {
+        let number = |value: f64| constant(value, [1, 1, 1], device);
+        let classifies = self.task == Task::Classification;
+        RidgeModel {
+            encoder: self.architecture.init(initializer, device),
+            log_lambda: number(self.settings.lambda.ln()),
+            scale: classifies.then(|| number(self.settings.scale)),
+            offset: classifies.then(|| number(0.0)),
+        }
+    }
+
+    /// `ŷ`, `[t, q, outputs]`.
+    fn compare<L: Primitives>(
+        &self,
+        model: &Self::Model<L>,
+        tasks: &TaskBatch<L>,
+        pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        let (support, query) = embed_together(&model.encoder, tasks, pass);
+        let targets = match &tasks.support.targets {
+            TargetBatch::Classes(labels) => {
+                metric::membership(labels.clone(), tasks.shape.way.0, &support)
+            }
+            TargetBatch::Values(values) => values.clone(),
+        };
+        let (x, query) = (with_ones(support), with_ones(query));
+        let s = x.dims()[1];
+        let identity = Tensor::<L, 2>::eye(s, &x.device()).cast(x.dtype());
+        let ridge = model.log_lambda.val().exp().mul_scalar(s as f64);
+        let gram = x.clone().matmul(x.clone().swap_dims(1, 2));
+        let system = gram + identity.reshape([1, s, s]) * ridge;
+        let weights = x
+            .swap_dims(1, 2)
+            .matmul(solve_positive_definite(system, targets));
+        let fitted = query.matmul(weights);
+        match (&model.scale, &model.offset) {
+            (Some(scale), Some(offset)) => fitted * scale.val() + offset.val(),
+            _ => fitted,
+        }
+    }
+}
+
+/// A feature of ones after the others: the bias is regularised like a weight.
+fn with_ones<L: Primitives>(x: Tensor<L, 3>) -> Tensor<L, 3> {
+    let ones = x.clone().narrow(2, 0, 1).ones_like();
+    Tensor::cat(vec![x, ones], 2)
+}

@@ -1,0 +1,144 @@
+//! Siamese networks: same or different?
+//!
+//! Koch, Zemel and Salakhutdinov, *Siamese neural networks for one-shot image recognition*, ICML deep
+//! learning workshop 2015.
+//!
+//! Two items pass the same embedding `φ`; a weighted L1 distance says whether they are of one class:
+//!
+//! ```text
+//! z(x, x') = b + Σ_j α_j |φ_j(x) − φ_j(x')|,   p = σ(z)        (section 3.1)
+//! L = −1[same] log p − 1[different] log(1 − p)                  (section 3.2)
+//! ```
+//!
+//! A query belongs to the class whose support is most likely the same: the class score is the mean
+//! of `z` over the support of the class.
+//!
+//! # Differences from the paper
+//! * Pairs come from the episode, every query with every support item; same and different pairs have
+//!   equal weight in the loss, as the paper's sampling gives them equal numbers.
+//! * The embedding is the encoder's, without the paper's sigmoid layer before the distance; `b` is
+//!   ours, without which distances of 0 have `p = ½`.
+//! * No layer-wise learning rates, momenta and weight penalties: the outer optimiser is the
+//!   manifest's.
+//! * With several shots, means over the support of a class; the paper has one shot.
+
+use burn::{
+    module::Module,
+    tensor::{Tensor, backend::Backend},
+};
+use meta_core::{
+    Error, Result,
+    compare::{Comparison, MetricLearner, embed_together},
+    learner::{Family, Learner, LearnerInfo, LearnerSettings},
+    nn::{Pass, encoder::Architecture, init::Initializer, linear::Linear, metric},
+    primitives::Primitives,
+    rng::Seed,
+    task::{TaskBatch, TaskSpec},
+};
+use serde::{Deserialize, Serialize};
+
+/// Settings of siamese networks: none.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SiameseSettings {}
+
+impl LearnerSettings for SiameseSettings {
+    const INFO: LearnerInfo = LearnerInfo {
+        name: "siamese",
+        family: Family::Metric,
+        summary: "learns whether two items are of one class, by a weighted L1 distance",
+        paper: "Koch et al., Siamese neural networks for one-shot image recognition, 2015",
+        regression: false,
+        any_way: true,
+    };
+
+    fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
+        spec.require_classification(Self::INFO.name, "pairs are of one class or of two")?;
+        match spec.train.way.0 {
+            0 | 1 => Err(Error::setting(
+                "data.way",
+                spec.train.way,
+                "must be at least 2: `siamese` learns from different pairs too",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(
+        self,
+        architecture: A,
+        spec: &TaskSpec,
+        seed: Seed,
+        device: &B::Device,
+    ) -> Result<Box<dyn Learner<B>>> {
+        self.check(&architecture, spec)?;
+        let comparison = Siamese { architecture };
+        Ok(Box::new(MetricLearner::new(comparison, seed, device)))
+    }
+}
+
+/// An encoder and the weights of the distance.
+#[derive(Module, Debug)]
+pub struct SiameseModel<B: Backend, E> {
+    encoder: E,
+    /// `α`, `b`.
+    distance: Linear<B>,
+}
+
+/// How a siamese network compares.
+pub struct Siamese<A> {
+    architecture: A,
+}
+
+impl<A: Architecture> Comparison for Siamese<A> {
+    type Model<L: Primitives> = SiameseModel<L, A::Model<L>>;
+
+    fn init<L: Primitives>(
+        &self,
+        initializer: &mut Initializer,
+        device: &L::Device,
+    ) -> Self::Model<L> {
+        SiameseModel {
+            encoder: self.architecture.init(initializer, device),
+            distance: Linear::glorot(self.architecture.width(), 1, initializer, device),
+        }
+    }
+
+    /// `z` of every query with every support item, `[t, q, s]`.
+    fn compare<L: Primitives>(
+        &self,
+        model: &Self::Model<L>,
+        tasks: &TaskBatch<L>,
+        pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        let (support, query) = embed_together(&model.encoder, tasks, pass);
+        let ([t, s, d], [_, q, _]) = (support.dims(), query.dims());
+        let difference = query.reshape([t, q, 1, d]) - support.reshape([t, 1, s, d]);
+        let distances = difference.abs().reshape([t, q * s, d]);
+        model.distance.forward(distances).reshape([t, q, s])
+    }
+
+    fn scores<L: Primitives>(&self, compared: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 3> {
+        let labels = tasks.support.targets.labels();
+        let by_item = compared.swap_dims(1, 2);
+        metric::class_means(by_item, labels, tasks.shape.way.0).swap_dims(1, 2)
+    }
+
+    /// Cross-entropy of the pairs: the mean over same pairs and that over different ones, halved.
+    fn losses<L: Primitives>(&self, compared: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 1> {
+        let [t, q, s] = compared.dims();
+        let way = tasks.shape.way.0;
+        let member = |labels| metric::membership(labels, way, &compared);
+        let of_query = member(tasks.query.targets.labels());
+        let of_support = member(tasks.support.targets.labels());
+        let same = of_query.matmul(of_support.swap_dims(1, 2));
+        let mean = |losses: Tensor<L, 3>, chosen: Tensor<L, 3>| {
+            let sum = |x: Tensor<L, 3>| x.reshape([t, q * s]).sum_dim(1).reshape([t]);
+            sum(losses * chosen.clone()) / sum(chosen)
+        };
+        let different = same.clone().neg().add_scalar(1.0);
+        let of_same = mean(metric::softplus(compared.clone().neg()), same);
+        let of_different = mean(metric::softplus(compared), different);
+        (of_same + of_different).mul_scalar(0.5)
+    }
+}

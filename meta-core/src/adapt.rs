@@ -1,0 +1,179 @@
+//! What learners that adapt by gradient steps share: the network on any level, the gradient of the
+//! support loss, the meta-gradient of the query loss, predictions step by step.
+
+use burn::tensor::Tensor;
+use burn_autodiff::Autodiff;
+
+use crate::{
+    learner::MetaGradient,
+    nn::{
+        Pass,
+        encoder::{Architecture, Encoder},
+        init::Initializer,
+        loss,
+        network::Network,
+        norm::Statistics,
+    },
+    params::Params,
+    primitives::Primitives,
+    rng::Seed,
+    task::{ItemBatch, TaskBatch},
+};
+
+/// A network of an encoder and a linear head, on any level over the backend `B`.
+pub struct Adaptable<A: Architecture, B: Primitives> {
+    architecture: A,
+    outputs: usize,
+    device: B::Device,
+}
+
+impl<A: Architecture, B: Primitives> Adaptable<A, B> {
+    /// The network of `architecture` with a head of `outputs` scores or values.
+    pub fn new(architecture: A, outputs: usize, device: &B::Device) -> Self {
+        Adaptable {
+            architecture,
+            outputs,
+            device: device.clone(),
+        }
+    }
+
+    /// First parameters, drawn from `seed`, each `[1, …]`.
+    pub fn draw(&self, seed: Seed) -> Params<B> {
+        Params::of(&Network::<B, A::Model<B>>::new(
+            &self.architecture,
+            self.outputs,
+            &mut Initializer::seeded(seed),
+            &self.device,
+        ))
+    }
+
+    /// What the normalisations of the network average over.
+    pub fn statistics(&self) -> Statistics {
+        self.architecture.statistics()
+    }
+
+    /// The network on a level, with `parameters` in place.
+    pub fn network<L: Primitives<Device = B::Device>>(
+        &self,
+        parameters: Params<L>,
+    ) -> Network<L, A::Model<L>> {
+        let skeleton = Network::new(
+            &self.architecture,
+            self.outputs,
+            &mut Initializer::zeros(),
+            &self.device,
+        );
+        parameters.write_into(skeleton)
+    }
+
+    /// `∇ Σ_tasks L_s(θ)`, on the level of `parameters` and differentiable there.
+    pub fn support_gradient<L: Primitives<Device = B::Device>>(
+        &self,
+        parameters: &Params<L>,
+        support: &ItemBatch<L>,
+        training: bool,
+    ) -> Params<L> {
+        let fast = parameters.clone().lift::<Autodiff<L>>();
+        let support = support.lift();
+        let pass = Pass {
+            training,
+            ..Pass::training()
+        };
+        let predictions = self.network(fast.clone()).forward(support.inputs, &pass);
+        // The sum over tasks keeps their gradients apart: each has its own copy of the parameters.
+        let loss = loss::loss(predictions, &support.targets).sum();
+        fast.gradients(&loss.backward())
+    }
+
+    /// Predictions for the queries at `parameters`, `[t, q, outputs]`, and the pass that made them.
+    pub fn answer<L: Primitives<Device = B::Device>>(
+        &self,
+        parameters: Params<L>,
+        tasks: &TaskBatch<L>,
+        pass: Pass<L>,
+    ) -> (Tensor<L, 3>, Pass<L>) {
+        self.network(parameters).forward_query(
+            tasks.support.inputs.clone(),
+            tasks.query.inputs.clone(),
+            self.statistics(),
+            pass,
+        )
+    }
+
+    /// `∇` of the mean over tasks of the query loss at `fast`, with respect to `leaves`.
+    pub fn query_gradient(
+        &self,
+        leaves: &Params<Autodiff<B>>,
+        fast: Params<Autodiff<B>>,
+        tasks: &TaskBatch<Autodiff<B>>,
+    ) -> MetaGradient<B> {
+        let (predictions, pass) = self.answer(fast, tasks, Pass::training());
+        let losses = loss::loss(predictions.clone(), &tasks.query.targets);
+        let buffers = pass.statistics.take().with_prefix("encoder");
+        MetaGradient::of(leaves, losses, predictions, &tasks.query.targets, buffers)
+    }
+
+    /// Predictions at `start` and after each of `steps` calls of `step`, on the plain backend.
+    pub fn predict(
+        &self,
+        tasks: &TaskBatch<B>,
+        start: Params<B>,
+        steps: usize,
+        mut step: impl FnMut(usize, Params<B>) -> Params<B>,
+    ) -> Vec<Tensor<B, 3>> {
+        let answer =
+            |parameters: &Params<B>| self.answer(parameters.clone(), tasks, Pass::evaluation()).0;
+        let mut fast = start;
+        let mut predictions = vec![answer(&fast)];
+        for index in 0..steps {
+            fast = step(index, fast);
+            predictions.push(answer(&fast));
+        }
+        predictions
+    }
+}
+
+/// The items of a meta-batch as an encoder that is not adapted sees them.
+pub struct Embedded<L: Primitives> {
+    /// Embeddings of the support with its targets, `[t, s, d]`.
+    pub support: ItemBatch<L>,
+    /// Embeddings of the queries, `[t, q, d]`.
+    pub query: Tensor<L, 3>,
+    /// The pass of the queries.
+    pub pass: Pass<L>,
+}
+
+impl<L: Primitives> Embedded<L> {
+    /// Embeds support and queries once: each alone, or together where statistics come from the
+    /// support ([`Statistics::Support`]).
+    pub fn new(
+        encoder: &impl Encoder<L>,
+        statistics: Statistics,
+        tasks: &TaskBatch<L>,
+        training: bool,
+    ) -> Self {
+        let pass = || Pass {
+            training,
+            ..Pass::training()
+        };
+        let (inputs, queries) = (tasks.support.inputs.clone(), tasks.query.inputs.clone());
+        let (support, query, pass) = if statistics == Statistics::Support {
+            let ([_, s], [_, q]) = (tasks.support.dims(), tasks.query.dims());
+            let pass = pass().with_reference(s);
+            let all = encoder.forward(Tensor::cat(vec![inputs, queries], 1), &pass);
+            (all.clone().narrow(1, 0, s), all.narrow(1, s, q), pass)
+        } else {
+            let pass_of_queries = pass();
+            let query = encoder.forward(queries, &pass_of_queries);
+            (encoder.forward(inputs, &pass()), query, pass_of_queries)
+        };
+        Embedded {
+            support: ItemBatch {
+                inputs: support,
+                targets: tasks.support.targets.clone(),
+            },
+            query,
+            pass,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What metric learners compare by: classes of a support, distances, similarities.
+
+use burn::tensor::{Int, Tensor, backend::Backend};
+
+/// 1 where an item is of a class, else 0: labels `[t, b]` to `[t, b, n]`, in the dtype of `like`.
+pub fn membership<B: Backend>(
+    labels: Tensor<B, 2, Int>,
+    way: usize,
+    like: &Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    labels.one_hot::<3>(way).float().cast(like.dtype())
+}
+
+/// Sum over the items of each class: items `[t, s, d]`, labels `[t, s]`, result `[t, n, d]`.
+pub fn class_sums<B: Backend>(
+    items: Tensor<B, 3>,
+    labels: Tensor<B, 2, Int>,
+    way: usize,
+) -> Tensor<B, 3> {
+    membership(labels, way, &items)
+        .swap_dims(1, 2)
+        .matmul(items)
+}
+
+/// Mean over the items of each class (prototypes): items `[t, s, d]`, labels `[t, s]`, result
+/// `[t, n, d]`.
+pub fn class_means<B: Backend>(
+    items: Tensor<B, 3>,
+    labels: Tensor<B, 2, Int>,
+    way: usize,
+) -> Tensor<B, 3> {
+    let membership = membership(labels, way, &items);
+    let counts = membership.clone().sum_dim(1).swap_dims(1, 2);
+    membership.swap_dims(1, 2).matmul(items) / counts
+}
+
+/// `‖a − b‖² = ‖a‖² − 2 a·b + ‖b‖²`: `a [t, q, d]`, `b [t, n, d]`, result `[t, q, n]`.
+pub fn squared_distances<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
+    let squares = |x: &Tensor<B, 3>| (x.clone() * x.clone()).sum_dim(2);
+    let (a_squares, b_squares) = (squares(&a), squares(&b).swap_dims(1, 2));
+    a.matmul(b.swap_dims(1, 2)).mul_scalar(-2.0) + a_squares + b_squares
+}
+
+/// Cosine of the angle between each `a [t, q, d]` and each `b [t, n, d]`: `[t, q, n]`.
+pub fn cosines<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
+    unit(a).matmul(unit(b).swap_dims(1, 2))
+}
+
+/// `x / ‖x‖` along the last axis.
+fn unit<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
+    // The offset keeps the gradient finite at x = 0.
+    let norm = (x.clone() * x.clone()).sum_dim(2).add_scalar(1e-12).sqrt();
+    x / norm
+}
+
+/// `σ(x) = ½ (1 + tanh(x / 2))`: Burn's own sigmoid loses precision in f64.
+pub fn sigmoid<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    x.mul_scalar(0.5).tanh().add_scalar(1.0).mul_scalar(0.5)
+}
+
+/// `ln(1 + eˣ) = max(x, 0) + ln(1 + e^(−|x|))`, without overflow.
+pub fn softplus<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    let tail = x.clone().abs().neg().exp().add_scalar(1.0).log();
+    x.clamp_min(0.0) + tail
+}

@@ -1,0 +1,37 @@
+//! Small linear systems, one per task, solved differentiably.
+
+use burn::tensor::{Tensor, backend::Backend};
+
+/// `A⁻¹ B` for symmetric positive definite `A`: `a [t, s, s]`, `b [t, s, m]`, result `[t, s, m]`.
+///
+/// Gauss–Jordan elimination, unrolled over the `s` columns: each step divides the pivot row by its
+/// pivot and subtracts its multiples from all other rows. Pivots of a positive definite matrix are
+/// positive, so none is exchanged. Composed from operations that differentiate to any order; `s` is
+/// the number of support items, some tens.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn solve_positive_definite<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
+    let ([t, s, columns], [b_tasks, b_rows, m]) = (a.dims(), b.dims());
+    assert_eq!(
+        (t, s, s),
+        (b_tasks, b_rows, columns),
+        "solve: a {:?}, b {:?}",
+        a.dims(),
+        b.dims()
+    );
+    let identity = Tensor::<B, 2>::eye(s, &a.device()).cast(a.dtype());
+    let mut rest = Tensor::cat(vec![a, b], 2);
+    for step in 0..s {
+        // Columns before `step` are those of the identity, and dropped.
+        let width = rest.dims()[2];
+        let column = rest.clone().narrow(2, 0, 1);
+        let pivot = column.clone().narrow(1, step, 1);
+        let tail = rest.narrow(2, 1, width - 1);
+        let row = tail.clone().narrow(1, step, 1) / pivot;
+        let unit = identity.clone().narrow(1, step, 1).reshape([1, s, 1]);
+        rest = tail - (column - unit).matmul(row);
+    }
+    debug_assert_eq!(rest.dims(), [t, s, m]);
+    rest
+}

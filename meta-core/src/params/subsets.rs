@@ -1,0 +1,148 @@
+//! Parts of a set of parameters, and products task by task.
+
+use burn::tensor::{Shape, Tensor, TensorMetadata, backend::Backend};
+
+use super::{Entry, Params, primitive, tensor};
+
+impl<B: Backend> Params<B> {
+    /// These entries, then those of `other`.
+    pub fn join(mut self, other: Self) -> Self {
+        self.entries.extend(other.entries);
+        self
+    }
+
+    /// The entries below `prefix`, without it: `head.weight` is `weight` under `head`.
+    pub fn under(&self, prefix: &str) -> Self {
+        let entries = self.entries.iter().filter_map(|entry| {
+            let name = entry.name.strip_prefix(prefix)?.strip_prefix('.')?;
+            Some(Entry {
+                name: name.to_owned(),
+                tensor: entry.tensor.clone(),
+            })
+        });
+        Params {
+            entries: entries.collect(),
+        }
+    }
+
+    /// The entries that are not below `prefix`.
+    pub fn outside(&self, prefix: &str) -> Self {
+        let start = format!("{prefix}.");
+        let entries = self.entries.iter();
+        Params {
+            entries: entries
+                .filter(|entry| !entry.name.starts_with(&start))
+                .cloned()
+                .collect(),
+        }
+    }
+
+    /// `value` everywhere, under the paths of the trainable entries; `shape` makes the shape of each
+    /// from that of the entry.
+    pub fn constants(&self, value: f64, shape: impl Fn(&[usize]) -> Vec<usize>) -> Self {
+        let entries = self.entries.iter().filter(|entry| !entry.is_buffer());
+        Params {
+            entries: entries
+                .map(|entry| {
+                    let shape = shape(&entry.tensor.shape().to_vec());
+                    let device = B::float_device(&entry.tensor);
+                    let dtype = entry.tensor.dtype().into();
+                    Entry {
+                        name: entry.name.clone(),
+                        tensor: B::float_full(Shape::from(shape), value.into(), &device, dtype),
+                    }
+                })
+                .collect(),
+        }
+    }
+
+    /// Inner product of each task over all trainable entries of `[t, …]`: `[t]`.
+    ///
+    /// # Panics
+    /// When there is no trainable entry, or `other` lacks one.
+    pub fn dot_tasks(&self, other: &Self) -> Tensor<B, 1> {
+        let products = self
+            .clone()
+            .trainable()
+            .zip(other, |a, b| B::float_mul(a, b));
+        products
+            .entries
+            .into_iter()
+            .map(|entry| {
+                let t = entry.tensor.shape().to_vec()[0];
+                let rows = entry.tensor.shape().num_elements() / t;
+                let flat = B::float_reshape(entry.tensor, Shape::from([t, rows]));
+                tensor::<B, 2>(B::float_sum_dim(flat, 1)).reshape([t])
+            })
+            .reduce(|total, term| total + term)
+            .expect("at least one trainable parameter")
+    }
+
+    /// Multiplies the trainable entries of each task by its factor, `[t]`.
+    pub fn scale_tasks(self, factors: &Tensor<B, 1>) -> Self {
+        self.map(|entry| {
+            let mut shape = vec![1; entry.rank()];
+            shape[0] = factors.dims()[0];
+            let factors = B::float_reshape(primitive(factors.clone()), Shape::from(shape));
+            B::float_mul(entry, factors)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Cpu;
+
+    fn example() -> Params<Cpu> {
+        let device = Default::default();
+        let mut params = Params::default();
+        params.push(
+            "encoder.weight",
+            Tensor::<Cpu, 2>::from_data([[1.0, 2.0], [3.0, 4.0]], &device),
+        );
+        params.push(
+            "encoder.running_mean",
+            Tensor::<Cpu, 2>::from_data([[9.0], [9.0]], &device),
+        );
+        params.push(
+            "head.bias",
+            Tensor::<Cpu, 2>::from_data([[5.0], [6.0]], &device),
+        );
+        params
+    }
+
+    #[test]
+    fn parts_by_prefix() {
+        let names =
+            |params: Params<Cpu>| -> Vec<String> { params.names().map(str::to_owned).collect() };
+        let all = example();
+        assert_eq!(names(all.under("head")), ["bias"]);
+        assert!(all.under("hea").is_empty());
+        assert_eq!(names(all.outside("encoder")), ["head.bias"]);
+        assert_eq!(
+            names(all.outside("encoder").join(all.under("encoder"))),
+            ["head.bias", "weight", "running_mean"]
+        );
+    }
+
+    #[test]
+    fn products_keep_tasks_apart_and_leave_buffers_out() {
+        let dots = example().dot_tasks(&example());
+        assert_eq!(
+            dots.clone().into_data().to_vec::<f32>().unwrap(),
+            [30.0, 61.0]
+        );
+        let scaled = example().scale_tasks(&dots);
+        let bias = scaled.get::<2>("head.bias").unwrap().into_data();
+        assert_eq!(bias.to_vec::<f32>().unwrap(), [150.0, 366.0]);
+        let ones = example().constants(1.0, |shape| vec![1; shape.len()]);
+        assert_eq!(
+            ones.shapes(),
+            [
+                ("encoder.weight".to_owned(), vec![1, 1]),
+                ("head.bias".to_owned(), vec![1, 1])
+            ]
+        );
+    }
+}
