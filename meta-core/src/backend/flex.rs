@@ -1,7 +1,7 @@
 //! The primitives on Burn's CPU backend flex.
 
 use burn::tensor::TensorData;
-use burn_flex::{Flex, FlexTensor};
+use burn_flex::{Flex, FlexTensor, Layout};
 
 use crate::{
     host_primitives,
@@ -14,6 +14,20 @@ impl Host for Flex {
             true => tensor,
             false => tensor.to_contiguous(),
         }
+    }
+
+    fn one_of_copies(tensor: FlexTensor) -> FlexTensor {
+        let layout = tensor.layout();
+        let (shape, strides) = (layout.shape().to_vec(), layout.strides());
+        if shape.len() < 2 || shape[0] < 2 || strides[0] != 0 {
+            return tensor;
+        }
+        let mut one = shape;
+        one[0] = 1;
+        let mut strides = strides.to_vec();
+        strides[0] = strides[1] * one[1] as isize;
+        let layout = Layout::new(one.into(), strides, layout.start_offset());
+        tensor.with_layout(layout)
     }
 
     fn index(values: Vec<i32>, shape: Vec<usize>) -> FlexTensor {

@@ -6,7 +6,7 @@ use burn::{
 };
 
 use super::init::{Initializer, constant};
-use crate::primitives::{Primitives, add_rows, linear};
+use crate::primitives::{Primitives, add_rows, bias_relu, linear};
 
 /// `y = x W + b`.
 ///
@@ -51,5 +51,10 @@ impl<B: Primitives> Linear<B> {
     /// `x [t, b, i]` to `[t, b, o]`.
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         add_rows(linear(x, self.weight.val()), self.bias.val())
+    }
+
+    /// `max(x W + b, 0)`, the bias and the ReLU in one pass.
+    pub fn forward_relu(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        bias_relu(linear(x, self.weight.val()), self.bias.val())
     }
 }

@@ -10,7 +10,9 @@ use burn::{
 use serde::{Deserialize, Serialize};
 
 use super::{Pass, init::constant};
-use crate::primitives::{Primitives, add_rows, scale, standardize, sum_rows};
+use crate::primitives::{
+    Primitives, add_rows, bias_relu, max_pool2d, scale, standardize, standardize_pool2d, sum_rows,
+};
 
 /// What a normalisation averages over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,10 +86,63 @@ impl<B: Primitives> Norm<B> {
     /// # Panics
     /// When `items` does not divide the rows.
     pub fn forward(&self, x: Tensor<B, 3>, items: usize, pass: &Pass<B>) -> Tensor<B, 3> {
+        add_rows(self.scaled(x, items, pass), self.beta.val())
+    }
+
+    /// `max(y, 0)` of the result `y` of [`Norm::forward`].
+    ///
+    /// # Panics
+    /// When `items` does not divide the rows.
+    pub fn forward_relu(&self, x: Tensor<B, 3>, items: usize, pass: &Pass<B>) -> Tensor<B, 3> {
+        bias_relu(self.scaled(x, items, pass), self.beta.val())
+    }
+
+    /// Normalises the images `x [t, b, h, w, c]`, takes the maximum over windows of `size × size` and
+    /// cuts off what is negative: `[t, b, h/size, w/size, c]`.
+    ///
+    /// Shift and ReLU rise, so they come after the maximum, on the smaller map; where the statistics
+    /// are those of the images themselves, the normalised map is never made.
+    pub fn forward_pool_relu(&self, x: Tensor<B, 5>, size: usize, pass: &Pass<B>) -> Tensor<B, 5> {
+        let [t, b, h, w, c] = x.dims();
+        let pooled = [t, b, h / size, w / size, c];
+        let as_rows = |pooled: Tensor<B, 5>| {
+            let [t, b, h, w, c] = pooled.dims();
+            pooled.reshape([t, b * h * w, c])
+        };
+        let scaled = match &self.gamma {
+            Some(gamma) if self.standardizes(b, pass) => {
+                self.report(&as_rows(x.clone()), pass);
+                let winners = standardize_pool2d(x, gamma.val(), size, EPSILON);
+                scale(as_rows(winners), gamma.val())
+            }
+            _ => {
+                let scaled = self.scaled(as_rows(x), b, pass);
+                as_rows(max_pool2d(scaled.reshape([t * b, h, w, c]), size).reshape(pooled))
+            }
+        };
+        bias_relu(scaled, self.beta.val()).reshape(pooled)
+    }
+
+    /// Whether `items` items per task are normalised by their own statistics, channel by channel.
+    fn standardizes(&self, items: usize, pass: &Pass<B>) -> bool {
+        match self.statistics {
+            Statistics::Episode => true,
+            Statistics::Support => !pass.reference_items.is_some_and(|n| n < items),
+            Statistics::Running => pass.training,
+            Statistics::Layer | Statistics::None => false,
+        }
+    }
+
+    /// `γ x̂`: all but the shift.
+    fn scaled(&self, x: Tensor<B, 3>, items: usize, pass: &Pass<B>) -> Tensor<B, 3> {
         let [t, rows, c] = x.dims();
         assert_eq!(rows % items, 0, "norm: {rows} rows of {items} items");
         let positions = rows / items;
         let normalised = match self.statistics {
+            _ if self.standardizes(items, pass) => {
+                self.report(&x, pass);
+                standardize(x, EPSILON)
+            }
             Statistics::None => x,
             Statistics::Layer => {
                 let whole = x.reshape([t * items, positions * c]);
@@ -95,14 +150,12 @@ impl<B: Primitives> Norm<B> {
                 let variance = (centred.clone() * centred.clone()).mean_dim(1);
                 (centred * variance.add_scalar(EPSILON).powf_scalar(-0.5)).reshape([t, rows, c])
             }
-            Statistics::Support => match pass.reference_items {
-                Some(reference) if reference < items => {
-                    let moments = Moments::of(x.clone().narrow(1, 0, reference * positions));
-                    moments.apply(x)
-                }
-                _ => standardize(x, EPSILON),
-            },
-            Statistics::Running if !pass.training => {
+            Statistics::Support => {
+                let reference = pass.reference_items.expect("less than all items");
+                let moments = Moments::of(x.clone().narrow(1, 0, reference * positions));
+                moments.apply(x)
+            }
+            Statistics::Running => {
                 let average = |param: &Option<Param<Tensor<B, 3>>>| {
                     param.as_ref().expect("kept by running statistics").val()
                 };
@@ -112,21 +165,21 @@ impl<B: Primitives> Norm<B> {
                 }
                 .apply(x)
             }
-            Statistics::Running => {
-                self.report(Moments::of(x.clone()), pass);
-                standardize(x, EPSILON)
-            }
-            Statistics::Episode => standardize(x, EPSILON),
+            Statistics::Episode => unreachable!("standardises"),
         };
-        let scaled = match &self.gamma {
+        match &self.gamma {
             Some(gamma) => scale(normalised, gamma.val()),
             None => normalised,
-        };
-        add_rows(scaled, self.beta.val())
+        }
     }
 
-    /// Leaves this pass's moving averages, means over its tasks, with the pass.
-    fn report(&self, moments: Moments<B>, pass: &Pass<B>) {
+    /// Leaves the moving averages that `x` leads to, means over its tasks, with the pass, where this
+    /// layer keeps them.
+    fn report(&self, x: &Tensor<B, 3>, pass: &Pass<B>) {
+        if self.statistics != Statistics::Running {
+            return;
+        }
+        let moments = Moments::of(x.clone());
         let average = |old: &Option<Param<Tensor<B, 3>>>, new: Tensor<B, 3>| {
             let old = old.as_ref().expect("kept by running statistics").val();
             old.mean_dim(0).mul_scalar(MOMENTUM) + new.mean_dim(0).mul_scalar(1.0 - MOMENTUM)

@@ -10,7 +10,7 @@ use burn_autodiff::{
     ops::{Backward, Ops, OpsKind, binary, unary},
 };
 
-use super::{Form, LinearMap, Pooling, Primitives, Role};
+use super::{Form, LinearMap, Pooling, Primitives, Role, Winners};
 
 /// The `wanted` operand from two others given in any order.
 fn contract_of<B: Primitives>(
@@ -130,6 +130,82 @@ impl<B: Primitives> Backward<B, 2> for StandardizeAdjoint {
     }
 }
 
+/// Node of [`Primitives::standardize_pool`].
+#[derive(Debug)]
+struct StandardizePool;
+
+impl<B: Primitives> Backward<B, 1> for StandardizePool {
+    /// Winners, `x`, `p`.
+    type State = (Winners<IntTensor<B>>, FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (winners, x, p) = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |h| {
+            B::standardize_pool_adjoint(&winners, x, p, h)
+        });
+    }
+}
+
+/// Node of [`Primitives::standardize_pool_adjoint`].
+#[derive(Debug)]
+struct StandardizePoolAdjoint;
+
+impl<B: Primitives> Backward<B, 2> for StandardizePoolAdjoint {
+    /// Winners, `x`, `p`, `h`.
+    type State = (
+        Winners<IntTensor<B>>,
+        FloatTensor<B>,
+        FloatTensor<B>,
+        FloatTensor<B>,
+    );
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (winners, x, p, h) = ops.state;
+        let u = grads.consume::<B>(&ops.node);
+        let (along_x, along_h) = B::standardize_pool_curvature(&winners, x, p, h, u);
+        for (parent, along) in ops.parents.into_iter().zip([along_x, along_h]) {
+            if let Some(parent) = parent {
+                grads.register::<B>(parent.id, along);
+            }
+        }
+    }
+}
+
+/// Node of [`Primitives::bias_relu`].
+#[derive(Debug)]
+struct BiasRelu;
+
+impl<B: Primitives> Backward<B, 2> for BiasRelu {
+    /// The map and the output.
+    type State = (LinearMap<IntTensor<B>>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (map, y) = ops.state;
+        let gated = B::gate(y, grads.consume::<B>(&ops.node));
+        let [x, b] = ops.parents;
+        if let Some(b) = b {
+            grads.register::<B>(b.id, B::map_adjoint(&map, gated.clone()));
+        }
+        if let Some(x) = x {
+            grads.register::<B>(x.id, gated);
+        }
+    }
+}
+
+/// Node of [`Primitives::gate`], its own adjoint.
+#[derive(Debug)]
+struct Gate;
+
+impl<B: Primitives> Backward<B, 1> for Gate {
+    /// What holds the gate.
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let y = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |g| B::gate(y, g));
+    }
+}
+
 /// Records `map` or its adjoint with an output already computed.
 fn record_map<B: Primitives, C: CheckpointStrategy>(
     map: &LinearMap<IntTensor<B>>,
@@ -237,6 +313,68 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
                 let state = (x.primitive, x_tracked.then_some(g.primitive), epsilon);
                 prep.finish(state, output)
             }
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn standardize_pool(
+        pooling: &Pooling,
+        x: FloatTensor<Self>,
+        direction: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, Winners<IntTensor<Self>>) {
+        let (p, winners) =
+            B::standardize_pool(pooling, x.primitive.clone(), direction.primitive, epsilon);
+        let output = match Backward::<B, 1>::prepare::<C>(StandardizePool, [x.node.clone()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((winners.clone(), x.primitive, p.clone()), p),
+            OpsKind::UnTracked(prep) => prep.finish(p),
+        };
+        (output, winners)
+    }
+
+    fn standardize_pool_adjoint(
+        winners: &Winners<IntTensor<Self>>,
+        x: FloatTensor<Self>,
+        p: FloatTensor<Self>,
+        h: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node.clone(), h.node.clone()];
+        let (x, p, h) = (x.primitive, p.primitive, h.primitive);
+        let output = B::standardize_pool_adjoint(winners, x.clone(), p.clone(), h.clone());
+        match Backward::<B, 2>::prepare::<C>(StandardizePoolAdjoint, nodes)
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((winners.clone(), x, p, h), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn bias_relu(
+        map: &LinearMap<IntTensor<Self>>,
+        x: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let output = B::bias_relu(map, x.primitive, b.primitive);
+        match Backward::<B, 2>::prepare::<C>(BiasRelu, [x.node, b.node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((map.clone(), output.clone()), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn gate(y: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {
+        let output = B::gate(y.primitive.clone(), g.primitive);
+        match Backward::<B, 1>::prepare::<C>(Gate, [g.node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish(y.primitive, output),
             OpsKind::UnTracked(prep) => prep.finish(output),
         }
     }

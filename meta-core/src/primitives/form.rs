@@ -1,5 +1,7 @@
 //! What a primitive computes, apart from how: trilinear forms, linear maps and their shapes.
 
+use std::sync::Arc;
+
 /// One of the three operands of a trilinear form `⟨y, F(x, w)⟩`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -34,6 +36,16 @@ pub enum Form {
 }
 
 impl Form {
+    /// The same form with a weight for `weight_tasks` tasks.
+    pub(super) fn with_weight_tasks(mut self, weight_tasks: usize) -> Self {
+        *match &mut self {
+            Form::Linear(form) => &mut form.weight_tasks,
+            Form::Conv2d(form) => &mut form.weight_tasks,
+            Form::Scale(form) => &mut form.weight_tasks,
+        } = weight_tasks;
+        self
+    }
+
     /// Shape of the operand in `role`.
     pub fn shape(&self, role: Role) -> Vec<usize> {
         match (self, role) {
@@ -154,6 +166,47 @@ impl Pooling {
     /// Width of the output.
     pub fn out_width(&self) -> usize {
         self.width / self.size
+    }
+}
+
+/// What a standardisation followed by pooling found at its input, and what its derivatives need; `I`
+/// is the backend's tensor of integers.
+#[derive(Clone, Debug)]
+pub struct Winners<I> {
+    /// Sizes; its items are those of all tasks.
+    pub pooling: Pooling,
+    /// Tasks `t`.
+    pub tasks: usize,
+    /// `ε` of the standardisation.
+    pub epsilon: f64,
+    /// Position of each winner in its plane, `[n, h', w', c]`.
+    pub index: I,
+    /// Mean and `1/√(σ² + ε)` of every task and channel, where the backend keeps them.
+    pub moments: Option<Arc<[[f64; 2]]>>,
+}
+
+impl<I: Clone> Winners<I> {
+    /// Shape of `x`, `[t, b, h, w, c]`.
+    pub fn full_shape(&self) -> Vec<usize> {
+        self.shape(self.pooling.height, self.pooling.width)
+    }
+
+    /// Shape of `p`, `[t, b, h', w', c]`.
+    pub fn pooled_shape(&self) -> Vec<usize> {
+        self.shape(self.pooling.out_height(), self.pooling.out_width())
+    }
+
+    fn shape(&self, height: usize, width: usize) -> Vec<usize> {
+        let items = self.pooling.items / self.tasks;
+        vec![self.tasks, items, height, width, self.pooling.channels]
+    }
+
+    /// The selection of the winners.
+    pub fn select(&self) -> LinearMap<I> {
+        LinearMap::Select {
+            pooling: self.pooling,
+            index: self.index.clone(),
+        }
     }
 }
 

@@ -13,8 +13,11 @@
 //!   others, so one autodiff node serves all of them.
 //! * Broadcasting over rows and selecting the winners of a pooling window are **linear maps**
 //!   ([`LinearMap`]) with their adjoints (summing rows, scattering).
-//! * **Standardisation** is the one nonlinear primitive: its Jacobian is symmetric, so the adjoint is
-//!   the Jacobian itself, and the derivative of the adjoint is [`Primitives::standardize_curvature`].
+//! * **Standardisation** is nonlinear: its Jacobian is symmetric, so the adjoint is the Jacobian
+//!   itself, and the derivative of the adjoint is [`Primitives::standardize_curvature`]. Followed by
+//!   pooling, it is a primitive of its own, since the map between the two need not exist.
+//! * **ReLU** is a gate that its own output holds open or shut ([`Primitives::gate`]), which is its
+//!   own adjoint.
 //!
 //! Layouts are row-major with the task axis first and channels last: items `[t, b, f]`, images
 //! `[t, b, h, w, c]`, rows `[t, r, c]`. Weights carry the task axis too: 1 where all tasks share
@@ -28,7 +31,7 @@ pub mod cpu;
 mod form;
 pub mod portable;
 
-pub use form::{Conv2dForm, Form, LinearForm, LinearMap, Pooling, Role, ScaleForm};
+pub use form::{Conv2dForm, Form, LinearForm, LinearMap, Pooling, Role, ScaleForm, Winners};
 
 use burn::tensor::{
     Tensor,
@@ -41,8 +44,8 @@ use crate::params::{primitive, tensor};
 /// A backend with the operations of this toolkit.
 ///
 /// Every method has a portable default, composed from operations that Burn differentiates correctly
-/// twice. A backend overrides what it can do faster; `Autodiff<B>` overrides all but
-/// [`Primitives::standardize_curvature`], whose composition is differentiated as it stands.
+/// twice. A backend overrides what it can do faster; `Autodiff<B>` overrides all but the two
+/// curvatures, whose compositions are differentiated as they stand.
 pub trait Primitives: Backend {
     /// The `wanted` operand of a trilinear form from the other two, in the order input, weight,
     /// output.
@@ -103,6 +106,59 @@ pub trait Primitives: Backend {
         epsilon: f64,
     ) -> FloatTensor<Self> {
         portable::standardize_curvature::<Self>(x, g, u, epsilon)
+    }
+
+    /// `p = S x̂`: the winners of each window of the standardised `x [t, b, h, w, c]`,
+    /// `[t, b, h', w', c]`, and which they are.
+    ///
+    /// The largest value wins where `direction [1|t, 1, c]` is at least 0 and the smallest elsewhere:
+    /// with `γ` for a direction, `γ p + β` is the maximum over each window of `γ x̂ + β`. Nothing is
+    /// differentiated with respect to `direction`.
+    fn standardize_pool(
+        pooling: &Pooling,
+        x: FloatTensor<Self>,
+        direction: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, Winners<IntTensor<Self>>) {
+        portable::standardize_pool::<Self>(pooling, x, direction, epsilon)
+    }
+
+    /// `J(x) Sᵀh`, the adjoint of [`Primitives::standardize_pool`] in `x`. Differentiable in `x` and
+    /// `h`; `p` is only what the forward pass gave.
+    fn standardize_pool_adjoint(
+        winners: &Winners<IntTensor<Self>>,
+        x: FloatTensor<Self>,
+        p: FloatTensor<Self>,
+        h: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let _ = p;
+        portable::standardize_pool_adjoint::<Self>(winners, x, h)
+    }
+
+    /// The derivatives of `⟨u, J(x) Sᵀh⟩` in `x` and in `h`.
+    fn standardize_pool_curvature(
+        winners: &Winners<IntTensor<Self>>,
+        x: FloatTensor<Self>,
+        p: FloatTensor<Self>,
+        h: FloatTensor<Self>,
+        u: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let _ = p;
+        portable::standardize_pool_curvature::<Self>(winners, x, h, u)
+    }
+
+    /// `max(x + M b, 0)`, where `M` is a [`LinearMap::BroadcastRows`], in one pass; a NaN stays.
+    fn bias_relu(
+        map: &LinearMap<IntTensor<Self>>,
+        x: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        portable::bias_relu::<Self>(map, x, b)
+    }
+
+    /// `g` where `y` is positive, 0 elsewhere. Not differentiated with respect to `y`.
+    fn gate(y: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {
+        portable::gate::<Self>(y, g)
     }
 }
 
@@ -246,21 +302,35 @@ pub fn sum_rows<B: Primitives>(x: Tensor<B, 3>) -> Tensor<B, 3> {
     tensor(B::map_adjoint(&map, primitive(x)))
 }
 
+/// The map from `b [1|t, 1, c]` to the rows of `x [t, r, c]`.
+fn broadcast_to<B: Primitives, I>(x: &Tensor<B, 3>, b: &Tensor<B, 3>) -> LinearMap<I> {
+    let [tasks, rows, channels] = x.dims();
+    assert_eq!(
+        channels,
+        b.dims()[2],
+        "rows: x {:?}, b {:?}",
+        x.dims(),
+        b.dims()
+    );
+    broadcast(b.dims(), tasks, rows)
+}
+
 /// `x + b` with `b [1|t, 1, c]` added to every row of `x [t, r, c]`.
 ///
 /// # Panics
 /// When the shapes do not fit.
 pub fn add_rows<B: Primitives>(x: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
-    let [tasks, rows, channels] = x.dims();
-    assert_eq!(
-        channels,
-        b.dims()[2],
-        "add_rows: x {:?}, b {:?}",
-        x.dims(),
-        b.dims()
-    );
-    let map = broadcast(b.dims(), tasks, rows);
+    let map = broadcast_to(&x, &b);
     tensor(B::add_rows(&map, primitive(x), primitive(b)))
+}
+
+/// `max(x + b, 0)` with `b [1|t, 1, c]` added to every row of `x [t, r, c]`.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn bias_relu<B: Primitives>(x: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
+    let map = broadcast_to(&x, &b);
+    tensor(B::bias_relu(&map, primitive(x), primitive(b)))
 }
 
 /// Maximum over non-overlapping `size × size` windows, remainder rows and columns dropped:
@@ -287,4 +357,40 @@ pub fn max_pool2d<B: Primitives>(x: Tensor<B, 4>, size: usize) -> Tensor<B, 4> {
 /// `x̂ = (x − μ) / √(σ² + ε)` per task and channel over the rows of `x`, `[t, r, c]`.
 pub fn standardize<B: Primitives>(x: Tensor<B, 3>, epsilon: f64) -> Tensor<B, 3> {
     tensor(B::standardize(primitive(x), epsilon))
+}
+
+/// The maximum over non-overlapping `size × size` windows of `γ x̂ + β`, as the `x̂` it is attained
+/// at: `x [t, b, h, w, c]`, `gamma [1|t, 1, c]`, result `[t, b, h/size, w/size, c]`, remainder rows
+/// and columns dropped.
+///
+/// # Panics
+/// When the shapes do not fit or the image is smaller than one window.
+pub fn standardize_pool2d<B: Primitives>(
+    x: Tensor<B, 5>,
+    gamma: Tensor<B, 3>,
+    size: usize,
+    epsilon: f64,
+) -> Tensor<B, 5> {
+    let [tasks, items, height, width, channels] = x.dims();
+    let [gamma_tasks, one, gamma_channels] = gamma.dims();
+    check_tasks("standardize_pool2d", tasks, gamma_tasks);
+    assert_eq!(
+        (1, channels),
+        (one, gamma_channels),
+        "standardize_pool2d: x {:?}, gamma {:?}",
+        x.dims(),
+        gamma.dims()
+    );
+    assert!(
+        size >= 1 && height >= size && width >= size,
+        "standardize_pool2d: window {size} on {height}×{width}"
+    );
+    let pooling = Pooling {
+        items: tasks * items,
+        height,
+        width,
+        channels,
+        size,
+    };
+    tensor(B::standardize_pool(&pooling, primitive(x), primitive(gamma), epsilon).0)
 }

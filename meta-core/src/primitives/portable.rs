@@ -4,11 +4,13 @@
 //! also stand on an autodiff level.
 
 use burn::tensor::{
-    Int, Slice, Tensor, TensorPrimitive,
+    Int, Slice, Tensor, TensorMetadata, TensorPrimitive,
     ops::{FloatTensor, IntTensor},
 };
 
-use super::{Conv2dForm, Form, LinearForm, LinearMap, Pooling, Primitives, Role, ScaleForm};
+use super::{
+    Conv2dForm, Form, LinearForm, LinearMap, Pooling, Primitives, Role, ScaleForm, Winners,
+};
 use crate::params::{primitive, tensor};
 
 /// See [`Primitives::contract`].
@@ -423,4 +425,104 @@ pub fn standardize_curvature<B: Primitives>(
     let sum = super::scale(x_hat, s) + super::scale(g_projected, b) + super::scale(u_projected, a);
     let factor = (inverse_deviation.clone() * inverse_deviation).neg();
     primitive(super::scale(sum, factor))
+}
+
+/// The images of each task as rows, `[t, r, c]`.
+fn as_rows<B: Primitives>(tasks: usize, pooling: &Pooling, x: FloatTensor<B>) -> FloatTensor<B> {
+    let rows = pooling.items / tasks * pooling.height * pooling.width;
+    B::float_reshape(x, [tasks, rows, pooling.channels].into())
+}
+
+/// The images of all tasks, `[n, h, w, c]`.
+fn as_images<B: Primitives>(pooling: &Pooling, x: FloatTensor<B>) -> FloatTensor<B> {
+    let Pooling {
+        items,
+        height,
+        width,
+        channels,
+        ..
+    } = *pooling;
+    B::float_reshape(x, [items, height, width, channels].into())
+}
+
+/// See [`Primitives::standardize_pool`].
+pub fn standardize_pool<B: Primitives>(
+    pooling: &Pooling,
+    x: FloatTensor<B>,
+    direction: FloatTensor<B>,
+    epsilon: f64,
+) -> (FloatTensor<B>, Winners<IntTensor<B>>) {
+    let tasks = x.shape()[0];
+    let x_hat = B::standardize(as_rows::<B>(tasks, pooling, x), epsilon);
+    let direction: Tensor<B, 3> = tensor(direction);
+    let sign = direction
+        .ones_like()
+        .mask_fill(direction.lower_elem(0.0), -1.0);
+    let signed = super::scale(tensor::<B, 3>(x_hat.clone()), sign);
+    let (_, index) = B::max_pool(pooling, as_images::<B>(pooling, primitive(signed)));
+    let winners = Winners {
+        pooling: *pooling,
+        tasks,
+        epsilon,
+        index,
+        moments: None,
+    };
+    let p = B::map_linear(&winners.select(), as_images::<B>(pooling, x_hat));
+    (B::float_reshape(p, winners.pooled_shape().into()), winners)
+}
+
+/// `Sᵀh` as rows.
+fn scattered<B: Primitives>(winners: &Winners<IntTensor<B>>, h: FloatTensor<B>) -> FloatTensor<B> {
+    let pooling = &winners.pooling;
+    let h = B::float_reshape(h, pooled(pooling).into());
+    let scattered = B::map_adjoint(&winners.select(), h);
+    as_rows::<B>(winners.tasks, pooling, scattered)
+}
+
+/// See [`Primitives::standardize_pool_adjoint`].
+pub fn standardize_pool_adjoint<B: Primitives>(
+    winners: &Winners<IntTensor<B>>,
+    x: FloatTensor<B>,
+    h: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let (tasks, pooling) = (winners.tasks, &winners.pooling);
+    let x = as_rows::<B>(tasks, pooling, x);
+    let adjoint = B::standardize_adjoint(x, scattered::<B>(winners, h), winners.epsilon);
+    B::float_reshape(adjoint, winners.full_shape().into())
+}
+
+/// See [`Primitives::standardize_pool_curvature`].
+pub fn standardize_pool_curvature<B: Primitives>(
+    winners: &Winners<IntTensor<B>>,
+    x: FloatTensor<B>,
+    h: FloatTensor<B>,
+    u: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let (tasks, pooling, epsilon) = (winners.tasks, &winners.pooling, winners.epsilon);
+    let (x, u) = (
+        as_rows::<B>(tasks, pooling, x),
+        as_rows::<B>(tasks, pooling, u),
+    );
+    let g = scattered::<B>(winners, h);
+    let along_x = B::standardize_curvature(x.clone(), g, u.clone(), epsilon);
+    let tangent = as_images::<B>(pooling, B::standardize_adjoint(x, u, epsilon));
+    let along_h = B::map_linear(&winners.select(), tangent);
+    (
+        B::float_reshape(along_x, winners.full_shape().into()),
+        B::float_reshape(along_h, winners.pooled_shape().into()),
+    )
+}
+
+/// See [`Primitives::bias_relu`].
+pub fn bias_relu<B: Primitives>(
+    map: &LinearMap<IntTensor<B>>,
+    x: FloatTensor<B>,
+    b: FloatTensor<B>,
+) -> FloatTensor<B> {
+    B::relu(B::add_rows(map, x, b))
+}
+
+/// See [`Primitives::gate`].
+pub fn gate<B: Primitives>(y: FloatTensor<B>, g: FloatTensor<B>) -> FloatTensor<B> {
+    B::relu_backward(y, g)
 }

@@ -1,11 +1,13 @@
 //! Primitives: adjoint identities, central differences at both orders, fast = portable.
 
 use burn::tensor::{Tensor, TensorPrimitive, ops::FloatTensor};
+use burn_autodiff::Autodiff;
 use meta_core::{
     gradcheck::{Errors, Function, check},
     primitives::{
         Conv2dForm, Form, LinearForm, LinearMap, Pooling, Primitives, Role, ScaleForm, add_rows,
-        broadcast_rows, conv2d, linear, max_pool2d, portable, scale, standardize, sum_rows,
+        bias_relu, broadcast_rows, conv2d, linear, max_pool2d, portable, scale, standardize,
+        standardize_pool2d, sum_rows,
     },
 };
 
@@ -268,6 +270,87 @@ fn standardize_equals_its_portable_composition() {
     }
 }
 
+#[test]
+fn standardize_pool_equals_its_portable_composition() {
+    for (shape, size) in [
+        ([1, 1, 2, 2, 1], 2),
+        ([3, 2, 5, 7, 3], 2),
+        ([2, 3, 6, 6, 33], 3),
+    ] {
+        let [t, b, height, width, channels] = shape;
+        let pooling = Pooling {
+            items: t * b,
+            height,
+            width,
+            channels,
+            size,
+        };
+        let [x, u] = ["x", "u"].map(|name| erase(random(shape, name)));
+        let h = random([t, b, height / size, width / size, channels], "h");
+        for direction_tasks in [1, t] {
+            let direction = erase(random([direction_tasks, 1, channels], "direction"));
+            let fast = B::standardize_pool(&pooling, x.clone(), direction.clone(), 1e-3);
+            let slow = portable::standardize_pool::<B>(&pooling, x.clone(), direction, 1e-3);
+            let index = |of: burn::tensor::ops::IntTensor<B>| {
+                let index: Tensor<B, 4, burn::tensor::Int> = Tensor::from_primitive(of);
+                index.into_data().iter::<i64>().collect::<Vec<_>>()
+            };
+            assert_eq!(index(fast.1.index.clone()), index(slow.1.index.clone()));
+            let (p, winners, h) = (fast.0, fast.1, erase(h.clone()));
+            let adjoint = B::standardize_pool_adjoint(&winners, x.clone(), p.clone(), h.clone());
+            let (along_x, along_h) =
+                B::standardize_pool_curvature(&winners, x.clone(), p.clone(), h.clone(), u.clone());
+            // ⟨u, A h⟩ = ⟨Aᵀ u, h⟩: the second derivative along h is the adjoint in h.
+            let left = dot(&flat(u.clone()), &flat(adjoint.clone()));
+            let right = dot(&flat(along_h.clone()), &flat(h.clone()));
+            assert!((left - right).abs() < 1e-11, "{shape:?}: {left} {right}");
+            let slow_adjoint =
+                portable::standardize_pool_adjoint::<B>(&slow.1, x.clone(), h.clone());
+            let slow_along =
+                portable::standardize_pool_curvature::<B>(&slow.1, x.clone(), h, u.clone());
+            for (name, fast, slow) in [
+                ("p", p, slow.0),
+                ("adjoint", adjoint, slow_adjoint),
+                ("along x", along_x, slow_along.0),
+                ("along h", along_h, slow_along.1),
+            ] {
+                let error = relative_error(&flat(fast), &flat(slow));
+                assert!(error < 1e-12, "{shape:?} {name}: {error:e}");
+            }
+        }
+    }
+}
+
+/// `γ p + β` is the maximum of `γ x̂ + β`, whatever the signs of `γ`.
+#[test]
+fn standardize_pool_commutes_with_the_affine_map() {
+    let x = random([2, 3, 5, 4, 3], "x");
+    let gamma = random([2, 1, 3], "gamma");
+    let p = standardize_pool2d(x.clone(), gamma.clone(), 2, 1e-3);
+    let map = scale(standardize(x.reshape([2, 60, 3]), 1e-3), gamma.clone());
+    let expected = max_pool2d(map.reshape([6, 5, 4, 3]), 2);
+    let found = scale(p.reshape([2, 12, 3]), gamma);
+    assert_close(found.reshape([6, 2, 2, 3]), expected, 1e-14);
+}
+
+#[test]
+fn bias_relu_equals_its_portable_composition() {
+    let map = LinearMap::BroadcastRows {
+        tasks: 3,
+        source_tasks: 1,
+        rows: 5,
+        channels: 4,
+    };
+    let [x, g] = ["x", "g"].map(|name| erase(random([3, 5, 4], name)));
+    let b = erase(random([1, 1, 4], "b"));
+    let y = B::bias_relu(&map, x.clone(), b.clone());
+    assert_eq!(flat(y.clone()), flat(portable::bias_relu::<B>(&map, x, b)));
+    assert_eq!(
+        flat(B::gate(y.clone(), g.clone())),
+        flat(portable::gate::<B>(y, g))
+    );
+}
+
 /// `mean = 0` and `variance = σ² / (σ² + ε)` per task and channel.
 #[test]
 fn standardized_rows_have_the_moments_of_the_definition() {
@@ -352,6 +435,17 @@ function!(MaxPool, |v| max_pool2d(
     2
 ));
 
+function!(StandardizePool, |v| standardize_pool2d(
+    v[0].clone().reshape([2, 1, 4, 5, 2]),
+    v[1].clone().reshape([1, 1, 2]),
+    2,
+    1e-2
+));
+function!(BiasRelu, |v| bias_relu(
+    v[0].clone().reshape([2, 4, 3]),
+    v[1].clone().reshape([2, 1, 3])
+));
+
 fn errors(function: &impl Function, lengths: &[usize]) -> Errors {
     let point: Vec<Vec<f64>> = lengths
         .iter()
@@ -375,9 +469,42 @@ fn primitives_pass_central_differences_at_both_orders() {
         ("sum_rows", errors(&SumRows, &[24])),
         ("standardize", errors(&Standardize, &[30])),
         ("max_pool2d", errors(&MaxPool, &[40])),
+        ("standardize_pool2d", errors(&StandardizePool, &[80, 2])),
+        ("bias_relu", errors(&BiasRelu, &[24, 6])),
     ];
     for (name, errors) in found {
         assert!(errors.within(1e-7), "{name}: {errors:?}");
+    }
+}
+
+/// `⟨v, ∇F⟩` with a fixed `v`, as a function whose second derivative is of third order.
+struct Directional<F>(F);
+
+impl<F: Function> Function for Directional<F> {
+    fn value<L: Primitives>(&self, inputs: &[Tensor<L, 1>]) -> Tensor<L, 1> {
+        let leaves: Vec<Tensor<Autodiff<L>, 1>> = inputs
+            .iter()
+            .map(|input| Tensor::from_inner(input.clone()).require_grad())
+            .collect();
+        let gradient = self.0.value(&leaves).backward();
+        let gradient = leaves[0].grad(&gradient).expect("depends on its input");
+        let length = gradient.dims()[0];
+        let v = burn::tensor::TensorData::new(normal(length, "v"), [length]);
+        (Tensor::from_data(v, &gradient.device()) * gradient).sum()
+    }
+}
+
+/// What is composed for the levels above the second is right as well.
+#[test]
+fn fused_primitives_pass_central_differences_at_the_third_order() {
+    for (name, errors) in [
+        (
+            "standardize_pool2d",
+            errors(&Directional(StandardizePool), &[80, 2]),
+        ),
+        ("bias_relu", errors(&Directional(BiasRelu), &[24, 6])),
+    ] {
+        assert!(errors.within(1e-6), "{name}: {errors:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use burn::{
     module::Module,
-    tensor::{Tensor, activation::relu, backend::Backend},
+    tensor::{Tensor, backend::Backend},
 };
 
 use super::MultiHeadSelfAttention;
@@ -71,7 +71,7 @@ impl<B: Primitives> Block<B> {
         let (read, map) = self.attention.forward(normalised, length);
         let x = x + read;
         let normalised = self.feed_forward_norm.forward(x.clone(), tokens, pass);
-        let hidden = relu(self.expand.forward(normalised));
+        let hidden = self.expand.forward_relu(normalised);
         (x + self.contract.forward(hidden), map)
     }
 }

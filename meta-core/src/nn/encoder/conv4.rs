@@ -2,7 +2,7 @@
 
 use burn::{
     module::Module,
-    tensor::{Tensor, activation::relu, backend::Backend},
+    tensor::{Tensor, backend::Backend},
 };
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ use crate::{
         init::Initializer,
         norm::{Norm, Statistics},
     },
-    primitives::{Primitives, max_pool2d},
+    primitives::Primitives,
 };
 
 /// Settings of [`Conv4`]; the defaults are those of Vinyals et al. (NIPS 2016, section 4.1).
@@ -125,14 +125,9 @@ impl<B: Primitives> Encoder<B> for Conv4<B> {
         let [t, b, _] = x.dims();
         let mut map = x.reshape([t, b, self.item.height, self.item.width, self.item.channels]);
         for block in &self.blocks {
-            let [_, _, h, w, _] = map.dims();
-            let features = block.conv.forward(map);
-            let c = features.dims()[4];
-            let features = block
+            map = block
                 .norm
-                .forward(features.reshape([t, b * h * w, c]), b, pass);
-            let pooled = max_pool2d(relu(features).reshape([t * b, h, w, c]), 2);
-            map = pooled.reshape([t, b, h / 2, w / 2, c]);
+                .forward_pool_relu(block.conv.forward(map), 2, pass);
         }
         let [_, _, h, w, c] = map.dims();
         map.reshape([t, b, h * w * c])

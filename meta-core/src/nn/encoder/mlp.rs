@@ -2,7 +2,7 @@
 
 use burn::{
     module::Module,
-    tensor::{Tensor, activation::relu, backend::Backend},
+    tensor::{Tensor, backend::Backend},
 };
 use serde::{Deserialize, Serialize};
 
@@ -108,11 +108,10 @@ impl<B: Primitives> Encoder<B> for Mlp<B> {
         let items = x.dims()[1];
         let mut hidden = x;
         for (layer, linear) in self.layers.iter().enumerate() {
-            hidden = linear.forward(hidden);
-            if self.normalises {
-                hidden = self.norms[layer].forward(hidden, items, pass);
-            }
-            hidden = relu(hidden);
+            hidden = match self.normalises {
+                true => self.norms[layer].forward_relu(linear.forward(hidden), items, pass),
+                false => linear.forward_relu(hidden),
+            };
         }
         hidden
     }

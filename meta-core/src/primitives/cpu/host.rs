@@ -12,6 +12,12 @@ pub trait Host: Backend {
     /// The tensor with its elements in row-major order, copied only where it is not already so.
     fn contiguous(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
 
+    /// One copy of a tensor whose copies along the first axis share their memory, as a fan-out over
+    /// tasks makes them; any other tensor as it is.
+    fn one_of_copies(tensor: FloatTensor<Self>) -> FloatTensor<Self> {
+        tensor
+    }
+
     /// Positions as a tensor of the backend's integers.
     fn index(values: Vec<i32>, shape: Vec<usize>) -> IntTensor<Self>;
 

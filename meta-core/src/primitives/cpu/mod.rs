@@ -15,8 +15,8 @@ pub use burn::tensor::{
 
 pub use self::host::{Element, Host};
 #[doc(hidden)]
-pub use self::kernels::{conv2d, linear, pool, rows, standardize};
-use super::{Form, LinearMap, Pooling, Role};
+pub use self::kernels::{conv2d, linear, pool, relu, rows, standardize, standardize_pool};
+use super::{Form, LinearMap, Pooling, Role, Winners};
 
 /// See [`Primitives::contract`](crate::primitives::Primitives::contract).
 pub fn contract<T: Element<B>, B: Host>(
@@ -25,6 +25,21 @@ pub fn contract<T: Element<B>, B: Host>(
     left: FloatTensor<B>,
     right: FloatTensor<B>,
 ) -> FloatTensor<B> {
+    let (left, right) = match wanted {
+        Role::Output => (left, B::one_of_copies(right)),
+        Role::Input => (B::one_of_copies(left), right),
+        Role::Weight => (left, right),
+    };
+    let weight = match wanted {
+        Role::Output => Some(right.shape()[0]),
+        Role::Input => Some(left.shape()[0]),
+        Role::Weight => None,
+    };
+    // Copies of one weight make one product of all tasks' items.
+    let form = &match weight {
+        Some(weight_tasks) => form.with_weight_tasks(weight_tasks),
+        None => *form,
+    };
     let (left, right) = (B::contiguous(left), B::contiguous(right));
     let (l, r) = (T::slice(&left), T::slice(&right));
     let values = match (form, wanted) {
@@ -121,6 +136,80 @@ pub fn max_pool<T: Element<B>, B: Host>(
     (T::tensor(maxima, shape.clone()), B::index(index, shape))
 }
 
+/// See [`Primitives::standardize_pool`](crate::primitives::Primitives::standardize_pool).
+pub fn standardize_pool<T: Element<B>, B: Host>(
+    pooling: &Pooling,
+    x: FloatTensor<B>,
+    direction: FloatTensor<B>,
+    epsilon: f64,
+) -> (FloatTensor<B>, Winners<IntTensor<B>>) {
+    let (x, direction) = (B::contiguous(x), B::contiguous(direction));
+    let tasks = x.shape()[0];
+    let (x, direction) = (T::slice(&x), T::slice(&direction));
+    let (p, index, moments) =
+        standardize_pool::standardize_pool(pooling, tasks, x, direction, epsilon);
+    let winners = Winners {
+        pooling: *pooling,
+        tasks,
+        epsilon,
+        index: B::index(index, pooled_shape(pooling)),
+        moments: Some(moments.into()),
+    };
+    (T::tensor(p, winners.pooled_shape()), winners)
+}
+
+/// Runs a derivative of the pooled standardisation on the slices of `p` and `others`.
+fn with_found<T: Element<B>, B: Host, const N: usize, R>(
+    winners: &Winners<IntTensor<B>>,
+    p: FloatTensor<B>,
+    others: [FloatTensor<B>; N],
+    kernel: impl FnOnce(&standardize_pool::Found<'_, T>, [&[T]; N]) -> R,
+) -> R {
+    let (p, others) = (B::contiguous(p), others.map(B::contiguous));
+    let moments = winners.moments.as_ref();
+    B::with_index(&winners.index, |index| {
+        let found = standardize_pool::Found {
+            pooling: &winners.pooling,
+            moments: moments.expect("kept by the forward pass of this backend"),
+            pooled: T::slice(&p),
+            index,
+        };
+        kernel(&found, std::array::from_fn(|i| T::slice(&others[i])))
+    })
+}
+
+/// See [`Primitives::standardize_pool_adjoint`](crate::primitives::Primitives::standardize_pool_adjoint).
+pub fn standardize_pool_adjoint<T: Element<B>, B: Host>(
+    winners: &Winners<IntTensor<B>>,
+    x: FloatTensor<B>,
+    p: FloatTensor<B>,
+    h: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let tasks = winners.tasks;
+    let values = with_found::<T, B, 2, _>(winners, p, [x, h], |found, [x, h]| {
+        standardize_pool::standardize_pool_adjoint(found, tasks, x, h)
+    });
+    T::tensor(values, winners.full_shape())
+}
+
+/// See [`Primitives::standardize_pool_curvature`](crate::primitives::Primitives::standardize_pool_curvature).
+pub fn standardize_pool_curvature<T: Element<B>, B: Host>(
+    winners: &Winners<IntTensor<B>>,
+    x: FloatTensor<B>,
+    p: FloatTensor<B>,
+    h: FloatTensor<B>,
+    u: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let tasks = winners.tasks;
+    let (along_x, along_h) = with_found::<T, B, 3, _>(winners, p, [x, h, u], |found, [x, h, u]| {
+        standardize_pool::standardize_pool_curvature(found, tasks, x, h, u)
+    });
+    (
+        T::tensor(along_x, winners.full_shape()),
+        T::tensor(along_h, winners.pooled_shape()),
+    )
+}
+
 /// Runs a kernel over rows on operands of the shape of the first, `[t, r, c]`.
 pub fn on_rows<T: Element<B>, B: Host, const N: usize>(
     operands: [FloatTensor<B>; N],
@@ -159,7 +248,9 @@ macro_rules! host_primitives {
         const _: () = {
             use $crate::by_dtype;
             use $crate::primitives::cpu::*;
-            use $crate::primitives::{Form, LinearMap, Pooling, Primitives, Role, portable};
+            use $crate::primitives::{
+                Form, LinearMap, Pooling, Primitives, Role, Winners, portable,
+            };
             impl Primitives for $backend {
                 fn contract(
                     form: &Form,
@@ -260,6 +351,71 @@ macro_rules! host_primitives {
                             standardize::standardize_curvature(shape, x, g, u, epsilon)
                         }),
                         portable::standardize_curvature::<Self>(x, g, u, epsilon)
+                    )
+                }
+
+                fn standardize_pool(
+                    pooling: &Pooling,
+                    x: FloatTensor<Self>,
+                    direction: FloatTensor<Self>,
+                    epsilon: f64,
+                ) -> (FloatTensor<Self>, Winners<IntTensor<Self>>) {
+                    by_dtype!(
+                        x,
+                        |T| standardize_pool::<T, Self>(pooling, x, direction, epsilon),
+                        portable::standardize_pool::<Self>(pooling, x, direction, epsilon)
+                    )
+                }
+
+                fn standardize_pool_adjoint(
+                    winners: &Winners<IntTensor<Self>>,
+                    x: FloatTensor<Self>,
+                    p: FloatTensor<Self>,
+                    h: FloatTensor<Self>,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        x,
+                        |T| standardize_pool_adjoint::<T, Self>(winners, x, p, h),
+                        portable::standardize_pool_adjoint::<Self>(winners, x, h)
+                    )
+                }
+
+                fn standardize_pool_curvature(
+                    winners: &Winners<IntTensor<Self>>,
+                    x: FloatTensor<Self>,
+                    p: FloatTensor<Self>,
+                    h: FloatTensor<Self>,
+                    u: FloatTensor<Self>,
+                ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+                    by_dtype!(
+                        x,
+                        |T| standardize_pool_curvature::<T, Self>(winners, x, p, h, u),
+                        portable::standardize_pool_curvature::<Self>(winners, x, h, u)
+                    )
+                }
+
+                fn bias_relu(
+                    map: &LinearMap<IntTensor<Self>>,
+                    x: FloatTensor<Self>,
+                    b: FloatTensor<Self>,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        x,
+                        |T| {
+                            let b = Self::contiguous(b);
+                            on_rows::<T, Self, 1>([x], |shape, [x]| {
+                                relu::bias_relu(shape, x, <T as Element<Self>>::slice(&b))
+                            })
+                        },
+                        portable::bias_relu::<Self>(map, x, b)
+                    )
+                }
+
+                fn gate(y: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {
+                    by_dtype!(
+                        y,
+                        |T| on_rows::<T, Self, 2>([y, g], |_, [y, g]| relu::gate(y, g)),
+                        portable::gate::<Self>(y, g)
                     )
                 }
             }

@@ -103,15 +103,8 @@ pub fn build<T: Real, P: Sync>(
     fill: impl Fn(&P, &mut Fresh<'_, T>) + Sync,
 ) -> Vec<T> {
     let lens = |piece: &P| (piece_len(piece), 0);
-    build_two(
-        pieces,
-        lens,
-        work,
-        |piece, values, _: &mut Fresh<'_, ()>| {
-            fill(piece, values);
-        },
-    )
-    .0
+    let fill = |piece: &P, values: &mut Fresh<'_, T>, _: &mut Fresh<'_, ()>| fill(piece, values);
+    build_two(pieces, lens, work, fill).0
 }
 
 /// [`build`] with pieces that start as zeros. Each is zeroed just before it is filled, which costs
@@ -127,17 +120,17 @@ pub fn build_zeroed<T: Real, P: Sync>(
     })
 }
 
-/// [`build`] for two vectors at once.
+/// [`build`] for two vectors at once; what `fill` returns of each piece comes back in their order.
 ///
 /// # Panics
 /// If `fill` leaves a piece unfinished.
 #[allow(unsafe_code)]
-pub fn build_two<A: Copy + Default + Send, B: Copy + Default + Send, P: Sync>(
+pub fn build_two<A: Copy + Default + Send, B: Copy + Default + Send, P: Sync, R: Send>(
     pieces: &[P],
     piece_lens: impl Fn(&P) -> (usize, usize),
     work: usize,
-    fill: impl Fn(&P, &mut Fresh<'_, A>, &mut Fresh<'_, B>) + Sync,
-) -> (Vec<A>, Vec<B>) {
+    fill: impl Fn(&P, &mut Fresh<'_, A>, &mut Fresh<'_, B>) -> R + Sync,
+) -> (Vec<A>, Vec<B>, Vec<R>) {
     let lens: Vec<(usize, usize)> = pieces.iter().map(piece_lens).collect();
     let mut first = Vec::with_capacity(lens.iter().map(|len| len.0).sum());
     let mut second = Vec::with_capacity(lens.iter().map(|len| len.1).sum());
@@ -151,24 +144,53 @@ pub fn build_two<A: Copy + Default + Send, B: Copy + Default + Send, P: Sync>(
         written = (written.0 + a, written.1 + b);
     }
     let run = |(piece, mut a, mut b): (&P, Fresh<'_, A>, Fresh<'_, B>)| {
-        fill(piece, &mut a, &mut b);
+        let returned = fill(piece, &mut a, &mut b);
         assert!(
             a.left() == 0 && b.left() == 0,
             "a piece of a result was left unfinished"
         );
+        returned
     };
-    if work >= PARALLEL_WORK && jobs.len() > 1 && rayon::current_num_threads() > 1 {
-        jobs.into_par_iter().for_each(run);
+    let returned = if in_parallel(work, jobs.len()) {
+        jobs.into_par_iter().map(run).collect()
     } else {
-        jobs.into_iter().for_each(run);
-    }
+        jobs.into_iter().map(run).collect()
+    };
     // SAFETY: the jobs split off the first `written` elements of each vector's spare capacity
     // (splitting past its end panics), and every job initialised its part, or panicked.
     unsafe {
         first.set_len(written.0);
         second.set_len(written.1);
     }
-    (first, second)
+    (first, second, returned)
+}
+
+/// Changes consecutive pieces of known lengths in place, in parallel when `work` is worth it.
+pub fn update<T: Real, P: Sync>(
+    values: &mut [T],
+    pieces: &[P],
+    piece_len: impl Fn(&P) -> usize,
+    work: usize,
+    change: impl Fn(&P, &mut [T]) + Sync,
+) {
+    let mut rest = values;
+    let mut jobs = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let (ours, others) = rest.split_at_mut(piece_len(piece));
+        jobs.push((piece, ours));
+        rest = others;
+    }
+    if in_parallel(work, jobs.len()) {
+        jobs.into_par_iter()
+            .for_each(|(piece, values)| change(piece, values));
+    } else {
+        jobs.into_iter()
+            .for_each(|(piece, values)| change(piece, values));
+    }
+}
+
+fn in_parallel(work: usize, pieces: usize) -> bool {
+    work >= PARALLEL_WORK && pieces > 1 && rayon::current_num_threads() > 1
 }
 
 #[cfg(test)]

@@ -19,14 +19,18 @@
 //! | `rows` | per-channel scale, add, sum, broadcast |
 //! | `standardize` | normalisation over rows, its adjoint, its curvature |
 //! | `pool` | max pooling, selection by index, scatter by index |
+//! | `standardize_pool` | normalisation and max pooling at once, their adjoint, their curvature |
+//! | `relu` | bias and ReLU at once, and the gate that is its adjoint |
 
 pub mod conv2d;
 mod gemm;
 pub mod linear;
 mod memory;
 pub mod pool;
+pub mod relu;
 pub mod rows;
 pub mod standardize;
+pub mod standardize_pool;
 
 use std::cell::RefCell;
 use std::ops::{Add, AddAssign, Mul, Sub};
@@ -108,11 +112,11 @@ const PIECE_ELEMENTS: usize = 1 << 14;
 macro_rules! wide {
     (
         $(#[$doc:meta])*
-        fn $name:ident[$($generics:tt)*]($($argument:ident: $type:ty),* $(,)?) $body:block
+        $visibility:vis fn $name:ident[$($generics:tt)*]($($argument:ident: $type:ty),* $(,)?) $body:block
     ) => {
         $(#[$doc])*
         #[allow(unsafe_code, clippy::too_many_arguments)]
-        fn $name<$($generics)*>($($argument: $type),*) {
+        $visibility fn $name<$($generics)*>($($argument: $type),*) {
             #[inline(always)]
             fn body<$($generics)*>($($argument: $type),*) $body
 

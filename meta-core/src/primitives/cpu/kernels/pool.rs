@@ -7,15 +7,15 @@ use super::memory::{build, build_two, build_zeroed};
 use super::{PIECE_ELEMENTS, Real, RowBlock, check_len, row_blocks, wide};
 
 impl Pooling {
-    fn in_plane(&self) -> usize {
+    pub(super) fn in_plane(&self) -> usize {
         self.height * self.width * self.channels
     }
 
-    fn out_plane(&self) -> usize {
+    pub(super) fn out_plane(&self) -> usize {
         self.out_height() * self.out_width() * self.channels
     }
 
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let (height, width) = (self.size, self.size);
         assert!(
             self.size > 0 && self.channels > 0,
@@ -31,10 +31,10 @@ impl Pooling {
         );
     }
 
-    /// Pieces of whole planes.
-    fn pieces(&self) -> Vec<RowBlock> {
+    /// Pieces of whole planes, each of one of `tasks` tasks.
+    pub(super) fn pieces(&self, tasks: usize) -> Vec<RowBlock> {
         let planes = (PIECE_ELEMENTS / self.in_plane().max(1)).max(1);
-        row_blocks(1, self.items, planes)
+        row_blocks(tasks, self.items / tasks, planes)
     }
 }
 
@@ -50,8 +50,9 @@ pub fn max_pool2d<T: Real>(geometry: &Pooling, x: &[T]) -> (Vec<T>, Vec<i32>) {
     geometry.check();
     let g = geometry;
     check_len("x", x.len(), g.items * g.in_plane());
-    build_two(
-        &g.pieces(),
+    let signs = vec![T::ONE; g.channels];
+    let (y, index, _) = build_two(
+        &g.pieces(1),
         |piece| {
             let len = piece.len() * g.out_plane();
             (len, len)
@@ -59,17 +60,25 @@ pub fn max_pool2d<T: Real>(geometry: &Pooling, x: &[T]) -> (Vec<T>, Vec<i32>) {
         2 * x.len(),
         |piece, y, index| {
             let x = &x[piece.start * g.in_plane()..piece.end * g.in_plane()];
-            pool_planes(g, x, y.zeros(), index.zeros());
+            pool_planes(g, x, &signs, y.zeros(), index.zeros());
         },
-    )
+    );
+    (y, index)
 }
 
 /// Channels compared together.
 const LANES: usize = 8;
 
 wide! {
-    /// The planes of one piece.
-    fn pool_planes[T: Real](g: &Pooling, x: &[T], y: &mut [T], index: &mut [i32]) {
+    /// The winners of `signs · x` over the planes of one piece, `signs` being 1 or −1 per channel, and
+    /// the values of `x` there.
+    pub(super) fn pool_planes[T: Real](
+        g: &Pooling,
+        x: &[T],
+        signs: &[T],
+        y: &mut [T],
+        index: &mut [i32],
+    ) {
         let c = g.channels;
         let planes = x.chunks_exact(g.in_plane());
         let outputs = y
@@ -83,11 +92,11 @@ wide! {
                 let (y, y_tail) = y.as_chunks_mut::<LANES>();
                 let (index, index_tail) = index.as_chunks_mut::<LANES>();
                 for (lane, (y, index)) in y.iter_mut().zip(index).enumerate() {
-                    (*y, *index) = winners(g, x, corner, lane * LANES);
+                    (*y, *index) = winners(g, x, signs, corner, lane * LANES);
                 }
                 let first = c - y_tail.len();
                 for (k, (y, index)) in y_tail.iter_mut().zip(index_tail).enumerate() {
-                    ([*y], [*index]) = winners(g, x, corner, first + k);
+                    ([*y], [*index]) = winners(g, x, signs, corner, first + k);
                 }
             }
         }
@@ -105,12 +114,14 @@ wide! {
 fn winners<T: Real, const L: usize>(
     g: &Pooling,
     x: &[T],
+    signs: &[T],
     corner: usize,
     first: usize,
 ) -> ([T; L], [i32; L]) {
+    let signs = &signs[first..][..L];
     let load = |position: usize| -> [T; L] {
         let values = &x[position * g.channels + first..][..L];
-        std::array::from_fn(|lane| values[lane])
+        std::array::from_fn(|lane| signs[lane] * values[lane])
     };
     let (mut best, mut index) = (load(corner), [corner as i32; L]);
     for di in 0..g.size {
@@ -126,7 +137,7 @@ fn winners<T: Real, const L: usize>(
             }
         }
     }
-    (best, index)
+    (std::array::from_fn(|lane| signs[lane] * best[lane]), index)
 }
 
 /// `y[n, o, c] = x[n, index[n, o, c], c]`: the values at the given positions.
@@ -141,7 +152,7 @@ pub fn pool_select<T: Real>(geometry: &Pooling, x: &[T], index: &[i32]) -> Vec<T
     check_len("x", x.len(), g.items * g.in_plane());
     check_len("index", index.len(), g.items * g.out_plane());
     build(
-        &g.pieces(),
+        &g.pieces(1),
         |piece| piece.len() * g.out_plane(),
         4 * index.len(),
         |piece, y| {
@@ -171,7 +182,7 @@ pub fn pool_scatter<T: Real>(geometry: &Pooling, gy: &[T], index: &[i32]) -> Vec
     check_len("gy", gy.len(), g.items * g.out_plane());
     check_len("index", index.len(), g.items * g.out_plane());
     build_zeroed(
-        &g.pieces(),
+        &g.pieces(1),
         |piece| piece.len() * g.in_plane(),
         4 * index.len() + g.items * g.in_plane(),
         |piece, gx| {

@@ -91,7 +91,7 @@ pub fn scale_weight<T: Real>(shape: [usize; 3], vector_tasks: usize, x: &[T], y:
 }
 
 /// The leading axis of a channel vector.
-fn vector_tasks<T>([tasks, _, c]: [usize; 3], vector: &[T]) -> usize {
+pub(super) fn vector_tasks<T>([tasks, _, c]: [usize; 3], vector: &[T]) -> usize {
     if vector.len() == c {
         1
     } else {
@@ -101,7 +101,7 @@ fn vector_tasks<T>([tasks, _, c]: [usize; 3], vector: &[T]) -> usize {
 }
 
 /// A shared channel vector sees the rows of all tasks as rows of one task.
-fn fold([tasks, rows, c]: [usize; 3], vector_tasks: usize) -> [usize; 3] {
+pub(super) fn fold([tasks, rows, c]: [usize; 3], vector_tasks: usize) -> [usize; 3] {
     assert!(
         vector_tasks == 1 || vector_tasks == tasks,
         "the channel vector has {vector_tasks} tasks, must have 1 or {tasks}"
@@ -115,7 +115,7 @@ fn fold([tasks, rows, c]: [usize; 3], vector_tasks: usize) -> [usize; 3] {
 
 /// Fills `[tasks, rows, c]` piece by piece; `fill` gets the task's channel vector, repeated to a
 /// comfortable width, and the piece's rows.
-fn with_vector<T: Real>(
+pub(super) fn with_vector<T: Real>(
     tasks: usize,
     rows: usize,
     c: usize,
@@ -164,22 +164,37 @@ fn summed<T: Real, const N: usize>(
     arrays: [&[T]; N],
     term: impl Fn([Lanes<T>; N]) -> Lanes<T> + Copy + Sync,
 ) -> Vec<T> {
+    let centres = vec![T::ZERO; tasks * N * c];
+    let sums = row_sums([tasks, rows, c], arrays, &centres, |values| [term(values)]);
+    sums.into_iter().map(T::from_f64).collect()
+}
+
+/// `Σ_r term_m(arrays[·][t, r, c] − centres[t, ·, c])` → `[tasks, M, c]`, in double precision. Terms
+/// of zeros must be zero.
+///
+/// `centres [tasks, N, c]`.
+pub(super) fn row_sums<T: Real, const N: usize, const M: usize>(
+    [tasks, rows, c]: [usize; 3],
+    arrays: [&[T]; N],
+    centres: &[T],
+    terms: impl Fn([Lanes<T>; N]) -> [Lanes<T>; M] + Copy + Sync,
+) -> Vec<f64> {
     // Empty rows still have a sum.
     if rows == 0 {
-        return vec![T::ZERO; tasks * c];
+        return vec![0.0; tasks * M * c];
     }
-    let centres = vec![T::ZERO; N * c * lanes(c)];
-    let partials: Vec<f64> = build_zeroed(
+    let (centres, width) = (repeat(centres, c), c * lanes(c));
+    let partials = build_zeroed(
         &row_blocks(tasks, rows, PIECE_ELEMENTS / c.max(1)),
-        |_| c,
-        4 * tasks * rows * c,
+        |_| M * c,
+        4 * N * tasks * rows * c,
         |piece, sums| {
             let arrays = arrays.map(|x| piece.of(x, rows, c));
-            column_sums(c, arrays, &centres, sums, |values| [term(values)]);
+            let centres = &centres[piece.task * N * width..][..N * width];
+            column_sums(c, arrays, centres, sums, terms);
         },
     );
-    let sums = add_partials(partials, tasks, c);
-    sums.into_iter().map(T::from_f64).collect()
+    add_partials(partials, tasks, M * c)
 }
 
 /// `sums[m, j] += Σ_r term_m(arrays[·][r, j] − centres[·, j])` over rows of width `c`. Terms of

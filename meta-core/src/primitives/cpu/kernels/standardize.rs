@@ -16,9 +16,9 @@
 //! few rows spread over the task: near enough to the mean that the correction
 //! cov = Σ d d′/r − (Σ d/r)(Σ d′/r), made in double precision, cancels next to nothing.
 
-use super::memory::{Fresh, build, build_zeroed};
-use super::rows::{Lanes, column_sums, lanes, repeat};
-use super::{PIECE_ELEMENTS, Real, add_partials, check_len, row_blocks, wide};
+use super::memory::{Fresh, build};
+use super::rows::{Lanes, lanes, repeat, row_sums};
+use super::{PIECE_ELEMENTS, Real, check_len, row_blocks, wide};
 
 /// Rows that the shift is the mean of.
 const SHIFT_ROWS: usize = 16;
@@ -101,18 +101,7 @@ fn affine<T: Real, const N: usize, const P: usize, const M: usize>(
 
     // First pass, about the shifts [tasks, N, c].
     let shifts = shifts(shape, arrays);
-    let repeated = repeat(&shifts, c);
-    let partials: Vec<f64> = build_zeroed(
-        &pieces,
-        |_| M * c,
-        work * N,
-        |piece, sums| {
-            let arrays = arrays.map(|z| piece.of(z, rows, c));
-            let shifts = &repeated[piece.task * N * width..][..N * width];
-            column_sums(c, arrays, shifts, sums, terms);
-        },
-    );
-    let sums = add_partials(partials, tasks, M * c);
+    let sums = row_sums(shape, arrays, &shifts, terms);
 
     // Per task: [means | α], in the element type.
     let mut vectors = vec![T::ZERO; tasks * 2 * N * c];
@@ -153,7 +142,10 @@ fn affine<T: Real, const N: usize, const P: usize, const M: usize>(
 }
 
 /// Means of up to [`SHIFT_ROWS`] evenly spaced rows of each array: `[tasks, N, c]`.
-fn shifts<T: Real, const N: usize>([tasks, rows, c]: [usize; 3], arrays: [&[T]; N]) -> Vec<T> {
+pub(super) fn shifts<T: Real, const N: usize>(
+    [tasks, rows, c]: [usize; 3],
+    arrays: [&[T]; N],
+) -> Vec<T> {
     let count = rows.min(SHIFT_ROWS);
     let mut shifts = Vec::with_capacity(tasks * N * c);
     let mut sum = vec![0.0; c];
