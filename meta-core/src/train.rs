@@ -603,39 +603,14 @@ impl<B: Primitives> Trainer<B> {
             && state.validations_without_improvement >= self.settings.patience
     }
 
-    /// The mean over tasks of the gradients of all chunks.
     fn meta_gradient(
         &self,
         learner: &dyn Learner<B>,
         iteration: u64,
         episodes: &[Episode],
     ) -> Step<B> {
-        let chunk = match self.settings.task_chunk {
-            0 => episodes.len(),
-            chunk => chunk,
-        };
-        let gradient = episodes
-            .chunks(chunk)
-            .map(|chunk| {
-                let tasks = TaskBatch::new(chunk, &self.spec, &self.device);
-                let part = learner.meta_gradient(&tasks);
-                let weight = chunk.len() as f64 / episodes.len() as f64;
-                match chunk.len() == episodes.len() {
-                    true => part,
-                    false => MetaGradient {
-                        gradients: part.gradients.scale(weight),
-                        ..part
-                    },
-                }
-            })
-            .reduce(|sum, part| MetaGradient {
-                gradients: sum.gradients.add(&part.gradients),
-                // Running statistics are those of the last chunk.
-                buffers: part.buffers,
-                losses: Tensor::cat(vec![sum.losses, part.losses], 0),
-                scores: Tensor::cat(vec![sum.scores, part.scores], 0),
-            })
-            .expect("a meta-batch has at least one task");
+        let chunk = self.settings.task_chunk;
+        let gradient = meta_gradient(learner, &self.spec, episodes, chunk, &self.device);
         let health = Tensor::cat(
             vec![
                 gradient.losses.clone().mean(),
@@ -735,6 +710,48 @@ impl<B: Primitives> Trainer<B> {
             best,
         })
     }
+}
+
+/// The meta-gradient of the tasks of `episodes`, computed for `chunk` tasks at a time (0: all at
+/// once): the mean over tasks of the gradients of all chunks.
+///
+/// The chunk bounds memory and, but for rounding, changes nothing.
+///
+/// # Panics
+/// When there is no episode, or they differ in shape.
+pub fn meta_gradient<B: Primitives>(
+    learner: &dyn Learner<B>,
+    spec: &TaskSpec,
+    episodes: &[Episode],
+    chunk: usize,
+    device: &B::Device,
+) -> MetaGradient<B> {
+    let chunk = match chunk {
+        0 => episodes.len().max(1),
+        chunk => chunk,
+    };
+    episodes
+        .chunks(chunk)
+        .map(|chunk| {
+            let tasks = TaskBatch::new(chunk, spec, device);
+            let part = learner.meta_gradient(&tasks);
+            let weight = chunk.len() as f64 / episodes.len() as f64;
+            match chunk.len() == episodes.len() {
+                true => part,
+                false => MetaGradient {
+                    gradients: part.gradients.scale(weight),
+                    ..part
+                },
+            }
+        })
+        .reduce(|sum, part| MetaGradient {
+            gradients: sum.gradients.add(&part.gradients),
+            // Running statistics are those of the last chunk.
+            buffers: part.buffers,
+            losses: Tensor::cat(vec![sum.losses, part.losses], 0),
+            scores: Tensor::cat(vec![sum.scores, part.scores], 0),
+        })
+        .expect("a meta-batch has at least one task")
 }
 
 /// Whether `value` is better than the best one before it; what is not a number never is.
