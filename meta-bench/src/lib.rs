@@ -14,6 +14,7 @@ mod progress;
 mod reference;
 pub mod report;
 mod runner;
+mod throughput;
 
 use std::{io::Write, marker::PhantomData, path::Path, process::ExitCode};
 
@@ -66,6 +67,8 @@ fn execute<L: Learners>(command: Command) -> Result<()> {
         Command::Check(args) => check::<L>(&args),
         Command::List(args) => list::<L>(&args),
         Command::ContactSheet(args) => contact_sheet::<L>(&args),
+        Command::Bench(args) => throughput::bench::<L>(&args),
+        Command::BenchOne(args) => throughput::bench_one::<L>(&args),
         Command::Docs(args) => match args.what {
             DocsKind::Manifest { root } => {
                 print(&reference::manifest_reference(&root, &L::entries())?)
