@@ -32,6 +32,11 @@ pub enum Command {
     ContactSheet(ContactSheetArgs),
     /// Draw the scores of a finished run over training and over adaptation steps into an SVG file.
     Plot(PlotArgs),
+    /// Measure speed and memory on fixed workloads, alone or against PyTorch and JAX.
+    Bench(BenchArgs),
+    /// Measure one workload in this process, for `meta bench`.
+    #[command(hide = true)]
+    BenchOne(BenchOneArgs),
     /// Write the parts of the documentation that come from the code.
     #[command(hide = true)]
     Docs(DocsArgs),
@@ -146,6 +151,79 @@ pub struct PlotArgs {
     pub run_dir: PathBuf,
     /// The picture to write.
     pub out: PathBuf,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Effort {
+    /// Tasks of a meta-batch [default: those of the workload].
+    #[arg(long, value_name = "N")]
+    pub tasks: Option<usize>,
+    /// Tasks of a computation graph, 0 for all.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub task_chunk: usize,
+    /// Samples of each process, at most.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub samples: usize,
+    /// Seconds after which a process takes no more samples; three are always taken.
+    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    pub seconds: f64,
+    /// Threads, 0 for one per core.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Seed of the initial parameters and of the episodes.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// Arguments of `meta bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Workloads [default: all].
+    #[arg(value_name = "WORKLOAD")]
+    pub workloads: Vec<String>,
+    /// Backends, separated by commas [default: all of this build; with --peers the first of them].
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub backends: Vec<String>,
+    /// How much is measured.
+    #[command(flatten)]
+    pub effort: Effort,
+    /// Processes that measure each workload, one after the other, interleaved with the others
+    /// [default: 1; with --peers 3].
+    #[arg(long, value_name = "N")]
+    pub rounds: Option<usize>,
+    /// File for everything that was measured, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write initial parameters, episodes and first step of each workload to this folder; measures
+    /// nothing unless --peers is given.
+    #[arg(long, value_name = "DIR")]
+    pub export: Option<PathBuf>,
+    /// Measure PyTorch and JAX on the same workloads, too.
+    #[arg(long)]
+    pub peers: bool,
+    /// Python that has the peers installed.
+    #[arg(long, value_name = "PATH", default_value = "python3")]
+    pub python: PathBuf,
+    /// Only these peers, separated by commas [default: all].
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Seconds after which a peer's process is stopped.
+    #[arg(long, value_name = "S", default_value_t = 600.0)]
+    pub peer_timeout: f64,
+}
+
+/// Arguments of `meta bench-one`.
+#[derive(Debug, Args)]
+pub struct BenchOneArgs {
+    /// The workload, or `gemm` for the peak of the machine.
+    pub workload: String,
+    /// The backend.
+    #[arg(long)]
+    pub backend: String,
+    /// How much is measured.
+    #[command(flatten)]
+    pub effort: Effort,
 }
 
 /// Arguments of `meta docs`.

@@ -16,6 +16,7 @@ mod reference;
 pub mod report;
 mod results;
 mod runner;
+mod throughput;
 
 use std::{io::Write, marker::PhantomData, path::Path, process::ExitCode};
 
@@ -73,6 +74,8 @@ fn execute<L: Learners>(command: Command) -> Result<()> {
             &runner::read_result(&args.run_dir)?,
             &args.out,
         ),
+        Command::Bench(args) => throughput::bench::<L>(&args),
+        Command::BenchOne(args) => throughput::bench_one::<L>(&args),
         Command::Docs(args) => match args.what {
             DocsKind::Manifest { root } => {
                 print(&reference::manifest_reference(&root, &L::entries())?)

@@ -603,22 +603,14 @@ impl<B: Primitives> Trainer<B> {
             && state.validations_without_improvement >= self.settings.patience
     }
 
-    /// The mean over tasks of the gradients of all chunks.
     fn meta_gradient(
         &self,
         learner: &dyn Learner<B>,
         iteration: u64,
         episodes: &[Episode],
     ) -> Step<B> {
-        let chunk = match self.settings.task_chunk {
-            0 => episodes.len(),
-            chunk => chunk,
-        };
-        let gradient = episodes
-            .chunks(chunk)
-            .map(|chunk| learner.meta_gradient(&TaskBatch::new(chunk, &self.spec, &self.device)))
-            .reduce(MetaGradient::merge)
-            .expect("a meta-batch has at least one task");
+        let chunk = self.settings.task_chunk;
+        let gradient = meta_gradient(learner, &self.spec, episodes, chunk, &self.device);
         let health = Tensor::cat(
             vec![
                 gradient.losses.clone().mean(),
@@ -718,6 +710,31 @@ impl<B: Primitives> Trainer<B> {
             best,
         })
     }
+}
+
+/// The meta-gradient of the tasks of `episodes`, computed for `chunk` tasks at a time (0: all at
+/// once): the mean over tasks of the gradients of all chunks.
+///
+/// The chunk bounds memory and, but for rounding, changes nothing.
+///
+/// # Panics
+/// When there is no episode, or they differ in shape.
+pub fn meta_gradient<B: Primitives>(
+    learner: &dyn Learner<B>,
+    spec: &TaskSpec,
+    episodes: &[Episode],
+    chunk: usize,
+    device: &B::Device,
+) -> MetaGradient<B> {
+    let chunk = match chunk {
+        0 => episodes.len().max(1),
+        chunk => chunk,
+    };
+    episodes
+        .chunks(chunk)
+        .map(|chunk| learner.meta_gradient(&TaskBatch::new(chunk, spec, device)))
+        .reduce(MetaGradient::merge)
+        .expect("a meta-batch has at least one task")
 }
 
 /// Whether `value` is better than the best one before it; what is not a number never is.

@@ -1,0 +1,119 @@
+"""PyTorch with function transforms: `vmap` over tasks of `grad` of the inner loss, the whole step a
+function of the parameters; `--compile` passes it through `torch.compile`."""
+
+import torch
+from torch.func import grad, grad_and_value, vmap
+
+from torch_networks import LAYOUTS, Network, adam, to_ours, with_threads
+from workload import Workload, measure, options
+
+
+def step_function(workload, network):
+    """`(parameters, support x, support y, query x, query y)` to `(gradients, losses)`."""
+    settings, tasks = workload.settings, workload.tasks
+
+    def inner(p, x, y):
+        gradients = grad(network.loss)(p, x, y)
+        return {name: p[name] - settings["inner_lr"] * gradients[name] for name in p}
+
+    def adapted(p, x, y):
+        for _ in range(settings["inner_steps"]):
+            p = inner(p, x, y)
+        return p
+
+    def second_order(p, xs, ys, xq, yq):
+        def mean_loss(p):
+            losses = vmap(lambda xs, ys, xq, yq: network.loss(adapted(p, xs, ys), xq, yq))(
+                xs, ys, xq, yq
+            )
+            return losses.mean(), losses
+
+        gradients, (_, losses) = grad_and_value(mean_loss, has_aux=True)(p)
+        return gradients, losses
+
+    def first_order(p, xs, ys, xq, yq):
+        def task(xs, ys, xq, yq):
+            return grad_and_value(network.loss)(adapted(p, xs, ys), xq, yq)
+
+        gradients, losses = vmap(task)(xs, ys, xq, yq)
+        return {name: gradient.mean(0) for name, gradient in gradients.items()}, losses
+
+    def prototypes(p, xs, ys, xq, yq):
+        def mean_loss(p):
+            if tasks == 1:
+                losses = network.prototype_loss(p, xs[0], xq[0], yq[0])[None]
+            else:
+                losses = vmap(lambda *task: network.prototype_loss(p, *task))(xs, xq, yq)
+            return losses.mean(), losses
+
+        gradients, (_, losses) = grad_and_value(mean_loss, has_aux=True)(p)
+        return gradients, losses
+
+    def predict(p, xs, ys, xq, yq):
+        def task(xs, ys, xq):
+            fast, answers = p, [network(p, xq)]
+            for _ in range(settings["test_steps"]):
+                fast = inner(fast, xs, ys)
+                answers.append(network(fast, xq))
+            return torch.stack(answers)
+
+        return vmap(task, out_dims=1)(xs, ys, xq)
+
+    if not workload.trains:
+        return predict
+    if workload.learner == "protonet":
+        return prototypes
+    return second_order if settings["order"] == "second" else first_order
+
+
+def variant(workload, network, compiled):
+    parameters = network.parameters()
+    optimizer = adam(workload, list(parameters.values()))
+    data = [network.inputs("support"), network.targets("support")]
+    data += [network.inputs("query"), network.targets("query")]
+    step = step_function(workload, network)
+    if compiled:
+        step = torch.compile(step, fullgraph=True, dynamic=False)
+
+    def run():
+        if not workload.trains:
+            step(parameters, *data)
+            return
+        gradients, _ = step(parameters, *data)
+        for name, parameter in parameters.items():
+            parameter.grad = gradients[name]
+        optimizer.step()
+
+    def check():
+        if not workload.trains:
+            return workload.check_predictions(step(parameters, *data).numpy())
+        gradients, losses = step(parameters, *data)
+        gradients = {name: to_ours(name, value) for name, value in gradients.items()}
+        return workload.check_step(losses.numpy(), gradients)
+
+    return check, run
+
+
+def main():
+    given = options()
+    torch.set_num_threads(given.threads)
+    workload = Workload(given.folder)
+    if workload.encoder == "conv4":
+        ways = {name: (given.threads, layout, "conv") for name, layout in LAYOUTS.items()}
+        if workload.learner == "maml":
+            ways["unfold"] = (given.threads, LAYOUTS["contiguous"], "unfold")
+    else:
+        # Operations this small can be faster on one thread.
+        ways = {"all threads": (given.threads,), "1 thread": (1,)}
+    variants = {
+        name: lambda workload, way=way: with_threads(
+            way[0], variant(workload, Network(workload, *way[1:], transforms=True), given.compile)
+        )
+        for name, way in ways.items()
+    }
+    peer = "torch-compile" if given.compile else "torch-func"
+    measure(peer, workload, variants, given, {"torch": torch.__version__})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""PyTorch as learn2learn and higher use it: a loop over tasks, inner gradients by `autograd.grad` with
+`create_graph`, one backward pass per task."""
+
+import torch
+
+from torch_networks import LAYOUTS, Network, adam, to_ours, with_threads
+from workload import Workload, measure, options
+
+
+def adapt(network, fast, x, y, lr, steps, second_order):
+    """The parameters before the first step and after each."""
+    names = list(fast)
+    yield fast
+    for _ in range(steps):
+        loss = network.loss(fast, x, y)
+        gradients = torch.autograd.grad(loss, list(fast.values()), create_graph=second_order)
+        fast = {
+            name: value - lr * gradient
+            for (name, value), gradient in zip(fast.items(), gradients)
+        }
+        if not second_order:
+            fast = {name: fast[name].detach().requires_grad_() for name in names}
+        yield fast
+
+
+class Maml:
+    def __init__(self, workload, network):
+        self.workload, self.network = workload, network
+        self.parameters = {
+            name: value.requires_grad_() for name, value in network.parameters().items()
+        }
+        self.optimizer = adam(workload, list(self.parameters.values()))
+        self.support = network.inputs("support"), network.targets("support")
+        self.query = network.inputs("query"), network.targets("query")
+
+    def gradient(self):
+        """Leaves the meta-gradient in `.grad` and returns the losses."""
+        settings, leaves = self.workload.settings, list(self.parameters.values())
+        second_order = settings["order"] == "second"
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for task in range(self.workload.tasks):
+            x, y = self.support[0][task], self.support[1][task]
+            for fast in adapt(
+                self.network, self.parameters, x, y, settings["inner_lr"],
+                settings["inner_steps"], second_order,
+            ):
+                pass
+            loss = self.network.loss(fast, self.query[0][task], self.query[1][task])
+            mean = loss / self.workload.tasks
+            if second_order:
+                mean.backward()
+            else:
+                for leaf, gradient in zip(leaves, torch.autograd.grad(mean, list(fast.values()))):
+                    leaf.grad = gradient if leaf.grad is None else leaf.grad.add_(gradient)
+            losses.append(loss.detach())
+        return torch.stack(losses)
+
+
+class Predict(Maml):
+    def predictions(self):
+        settings = self.workload.settings
+        answers = []
+        for task in range(self.workload.tasks):
+            x, y = self.support[0][task], self.support[1][task]
+            steps = adapt(
+                self.network, self.parameters, x, y, settings["inner_lr"],
+                settings["test_steps"], False,
+            )
+            with_steps = []
+            for fast in steps:
+                with torch.no_grad():
+                    with_steps.append(self.network(fast, self.query[0][task]))
+            answers.append(torch.stack(with_steps))
+        return torch.stack(answers, 1)
+
+
+class ProtoNet(Maml):
+    def gradient(self):
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for task in range(self.workload.tasks):
+            loss = self.network.prototype_loss(
+                self.parameters, self.support[0][task], self.query[0][task], self.query[1][task]
+            )
+            (loss / self.workload.tasks).backward()
+            losses.append(loss.detach())
+        return torch.stack(losses)
+
+
+def variant(workload, memory_format):
+    network = Network(workload, memory_format)
+    if not workload.trains:
+        learner = Predict(workload, network)
+        return lambda: workload.check_predictions(learner.predictions().numpy()), learner.predictions
+    kind = Maml if workload.learner == "maml" else ProtoNet
+    learner = kind(workload, network)
+
+    def check():
+        losses = learner.gradient()
+        gradients = {name: to_ours(name, p.grad) for name, p in learner.parameters.items()}
+        return workload.check_step(losses.numpy(), gradients)
+
+    def run():
+        learner.gradient()
+        learner.optimizer.step()
+
+    return check, run
+
+
+def main():
+    given = options()
+    torch.set_num_threads(given.threads)
+    workload = Workload(given.folder)
+    if workload.encoder == "conv4":
+        ways = {name: (layout, given.threads) for name, layout in LAYOUTS.items()}
+    else:
+        # Operations this small can be faster on one thread.
+        ways = {"all threads": (LAYOUTS["contiguous"], given.threads)}
+        ways["1 thread"] = (LAYOUTS["contiguous"], 1)
+    variants = {
+        name: lambda workload, way=way: with_threads(way[1], variant(workload, way[0]))
+        for name, way in ways.items()
+    }
+    measure("torch-loop", workload, variants, given, {"torch": torch.__version__})
+
+
+if __name__ == "__main__":
+    main()

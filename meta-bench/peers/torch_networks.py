@@ -1,0 +1,195 @@
+"""The networks and losses of the workloads in PyTorch, as functions of a dictionary of parameters.
+
+Parameters have no task axis here. Convolution weights are `[out, in, 3, 3]` and images
+`[items, channels, height, width]`, as PyTorch's convolutions want them; linear weights stay
+`[in, out]`.
+"""
+
+import torch
+import torch.nn.functional as F
+
+
+def from_ours(name, value):
+    """A parameter as PyTorch wants it."""
+    value = torch.from_numpy(value)[0]
+    if name.endswith("conv.weight"):
+        taps, inputs, outputs = value.shape
+        kernel = int(taps**0.5)
+        return value.reshape(kernel, kernel, inputs, outputs).permute(3, 2, 0, 1).contiguous()
+    return value[0].clone() if value.shape[0] == 1 and not name.endswith("weight") else value.clone()
+
+
+def to_ours(name, value):
+    """A gradient in the exported layout."""
+    value = value.detach()
+    if name.endswith("conv.weight"):
+        value = value.permute(2, 3, 1, 0)
+    return value.contiguous().numpy()
+
+
+class Network:
+    """The workload's network, with the head where it has one."""
+
+    def __init__(
+        self,
+        workload,
+        memory_format=torch.contiguous_format,
+        convolution="conv",
+        transforms=False,
+    ):
+        self.workload = workload
+        self.transforms = transforms
+        self.memory_format = memory_format
+        self.convolution = convolution
+        self.has_head = "head.weight" in workload.parameters
+        self.prefix = "encoder." if self.has_head else ""
+        self.encode = getattr(self, workload.encoder)
+
+    def parameters(self):
+        """Fresh copies of the initial parameters."""
+        tensors = {
+            name: from_ours(name, value) for name, value in self.workload.parameters.items()
+        }
+        return {
+            name: value.contiguous(memory_format=self.memory_format) if value.ndim == 4 else value
+            for name, value in tensors.items()
+        }
+
+    def inputs(self, part):
+        """Inputs of all tasks, `[t, b, …]`."""
+        values = torch.from_numpy(self.workload.episodes[f"{part}.inputs"])
+        if self.workload.encoder != "conv4":
+            return values
+        item = self.workload.item
+        t, b, _ = values.shape
+        images = values.reshape(t * b, item["height"], item["width"], item["channels"])
+        images = images.permute(0, 3, 1, 2).contiguous(memory_format=self.memory_format)
+        return images.unflatten(0, (t, b))
+
+    def targets(self, part):
+        values = torch.from_numpy(self.workload.episodes[f"{part}.targets"])
+        return values.long() if self.workload.classifies else values
+
+    def __call__(self, p, x):
+        features = self.encode(p, x)
+        if not self.has_head:
+            return features
+        return torch.addmm(p["head.bias"], features, p["head.weight"])
+
+    def loss(self, p, x, y):
+        return self.loss_of(self(p, x), y)
+
+    def loss_of(self, predictions, y):
+        if self.workload.classifies:
+            return F.cross_entropy(predictions, y)
+        return F.mse_loss(predictions, y)
+
+    def linear(self, p, name, x):
+        name = self.prefix + name
+        return x @ p[f"{name}.weight"] + p[f"{name}.bias"]
+
+    def mlp(self, p, x):
+        for layer in range(len(self.workload.encoder_settings["hidden"])):
+            name = f"{self.prefix}layers.{layer}"
+            x = F.relu(torch.addmm(p[f"{name}.bias"], x, p[f"{name}.weight"]))
+        return x
+
+    def conv4(self, p, x):
+        for block in range(self.workload.encoder_settings["blocks"]):
+            name = f"{self.prefix}blocks.{block}"
+            x = self.conv(x, p[f"{name}.conv.weight"])
+            x = self.batch_norm(x, p[f"{name}.norm.gamma"], p[f"{name}.norm.beta"])
+            x = F.max_pool2d(F.relu(x), 2)
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+    def batch_norm(self, x, gamma, beta):
+        epsilon = self.workload.epsilon
+        if not self.transforms:
+            return F.batch_norm(x, None, None, gamma, beta, training=True, eps=epsilon)
+        # Under torch.func the second derivative of F.batch_norm is wrong in PyTorch 2.9 (by percents,
+        # in f64, against torch.autograd): written out.
+        centred = x - x.mean((0, 2, 3), keepdim=True)
+        variance = centred.square().mean((0, 2, 3), keepdim=True)
+        scale = gamma[:, None, None] * torch.rsqrt(variance + epsilon)
+        return torch.addcmul(beta[:, None, None], centred, scale)
+
+    def conv(self, x, weight):
+        if self.convolution == "conv":
+            return F.conv2d(x, weight, padding=1)
+        # A matrix product per task, which batches over tasks where a convolution does not.
+        b, _, height, width = x.shape
+        columns = F.unfold(x, 3, padding=1)
+        return (weight.flatten(1) @ columns).unflatten(2, (height, width))
+
+    def attention(self, p, x):
+        settings, item = self.workload.encoder_settings, self.workload.item
+        patch, heads, d = settings["patch"], settings["heads"], settings["width"]
+        rows, columns = item["height"] // patch, item["width"] // patch
+        b = x.shape[0]
+        x = x.reshape(b, rows, patch, columns, patch * item["channels"])
+        x = x.transpose(2, 3).reshape(b, rows * columns, -1)
+        x = self.linear(p, "embedding", x)
+        x = x + p[f"{self.prefix}positions"].reshape(rows * columns, d)
+        for layer in range(settings["layers"]):
+            block = f"blocks.{layer}"
+            x = x + self.self_attention(p, f"{block}.attention", heads, self.layer_norm(p, f"{block}.attention_norm", x))
+            hidden = F.relu(self.linear(p, f"{block}.expand", self.layer_norm(p, f"{block}.feed_forward_norm", x)))
+            x = x + self.linear(p, f"{block}.contract", hidden)
+        return self.layer_norm(p, "norm", x).mean(1)
+
+    def layer_norm(self, p, name, x):
+        name = self.prefix + name
+        return F.layer_norm(
+            x, x.shape[-1:], p[f"{name}.gamma"], p[f"{name}.beta"], self.workload.epsilon
+        )
+
+    def self_attention(self, p, name, heads, x):
+        # Written out: the fused kernels of scaled_dot_product_attention are not twice differentiable.
+        d = x.shape[-1]
+        query, key, value = (
+            self.linear(p, f"{name}.{part}", x).unflatten(2, (heads, d // heads)).transpose(1, 2)
+            for part in ("query", "key", "value")
+        )
+        scores = query @ key.transpose(2, 3) * (d // heads) ** -0.5
+        read = scores.softmax(-1) @ value
+        return self.linear(p, f"{name}.output", read.transpose(1, 2).flatten(2))
+
+    def prototype_loss(self, p, support, query, labels):
+        """Cross-entropy of −‖φ(x) − c‖², support and query normalised together."""
+        way, shot = self.workload.way, self.workload.shot
+        features = self(p, torch.cat([support, query]))
+        prototypes = features[: way * shot].unflatten(0, (way, shot)).mean(1)
+        query = features[way * shot :]
+        distances = (
+            query.square().sum(1, keepdim=True)
+            - 2 * query @ prototypes.T
+            + prototypes.square().sum(1)
+        )
+        return F.cross_entropy(-distances, labels)
+
+
+def adam(workload, parameters):
+    settings = workload.adam
+    return torch.optim.Adam(
+        parameters,
+        lr=workload.outer_lr,
+        betas=(settings["beta1"], settings["beta2"]),
+        eps=settings["epsilon"],
+        fused=True,
+    )
+
+
+def with_threads(threads, functions):
+    """The same functions, each on this number of threads."""
+
+    def on_threads(function):
+        def run():
+            torch.set_num_threads(threads)
+            return function()
+
+        return run
+
+    return [on_threads(function) for function in functions]
+
+
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}

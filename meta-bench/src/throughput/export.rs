@@ -1,0 +1,223 @@
+//! A workload as files, for programs in other languages: `workload.json`, which says everything, and
+//! three safetensors files with initial parameters, episodes, and what the first step computes.
+//!
+//! The first step is computed in f64, from the same f32 parameters and episodes that are measured. In
+//! f32 a few ReLUs and maxima fall to the other side by rounding alone, which moves a meta-gradient by
+//! up to 1e-3 whoever computes it; in f64 two programs agree closely exactly where they compute the
+//! same thing.
+
+use std::{
+    fs,
+    marker::PhantomData,
+    path::{Path, PathBuf},
+    sync::Once,
+};
+
+use burn::tensor::{DType, Tensor, TensorData, set_default_dtypes};
+use meta_core::{
+    Error,
+    backend::WithBackend,
+    checkpoint::{self, Checkpoint, prefixed, write_atomically},
+    data::Task,
+    nn::norm::EPSILON,
+    optim::OptimizerSettings,
+    params::Params,
+    primitives::Primitives,
+    task::{ItemBatch, TargetBatch, TaskBatch},
+    train,
+};
+use serde_json::{Value, json};
+
+use super::{
+    measure::learner,
+    workloads::{Kind, OUTER_LR, Prepared, Workload},
+};
+use crate::{
+    cli::Effort,
+    failure::{Failure, Result},
+    learners::Learners,
+};
+
+/// The description of a workload.
+pub const DESCRIPTION: &str = "workload.json";
+const PARAMETERS: &str = "parameters.safetensors";
+const EPISODES: &str = "episodes.safetensors";
+const FIRST_STEP: &str = "first_step.safetensors";
+
+/// The backend that computes the first step.
+pub const BACKEND: &str = "flex";
+
+/// How far a peer's first step in f64 may be from ours, relative to ours.
+pub const AGREEMENT: f64 = 1e-4;
+/// How far a peer's first step in f32 may be from ours in f64: enough for kinks, not for a mistake.
+const AGREEMENT_F32: f64 = 2e-2;
+/// A tensor whose norm is below this part of the whole gradient's is compared with that part
+/// instead: where the exact gradient is zero (the bias of an attention's keys), both are rounding.
+const AGREEMENT_FLOOR: f64 = 1e-3;
+
+/// An export on a backend whose name is known only now.
+pub struct Export<L> {
+    folder: PathBuf,
+    workload: &'static Workload,
+    effort: Effort,
+    learners: PhantomData<L>,
+}
+
+impl<L> Export<L> {
+    /// An export of `workload` to a folder of its name in `folder`.
+    pub fn new(folder: &Path, workload: &'static Workload, effort: Effort) -> Self {
+        Export {
+            folder: folder.join(workload.name),
+            workload,
+            effort,
+            learners: PhantomData,
+        }
+    }
+}
+
+impl<L: Learners> WithBackend for Export<L> {
+    type Output = Result<()>;
+
+    fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
+        static F64: Once = Once::new();
+        F64.call_once(|| {
+            // Refused only where something ran before, which the check of the results would find.
+            let _ = set_default_dtypes::<B>(&device, DType::F64, DType::I32);
+        });
+        let prepared = self.workload.prepare::<L>(self.effort)?;
+        let mut learner = learner::<L, B>(&prepared, &device)?;
+        let parameters = converted(learner.parameters().to_data(), DType::F32);
+        let exact = converted(parameters.clone(), DType::F64);
+        learner.set_parameters(Params::from_data(exact, &device));
+        let episodes = prepared.episodes()?;
+        let tasks = TaskBatch::<B>::new(&episodes, &prepared.spec, &device);
+        let first_step = match self.workload.kind {
+            Kind::Train => {
+                let chunk = self.effort.task_chunk;
+                let result = train::meta_gradient(
+                    learner.as_ref(),
+                    &prepared.spec,
+                    &episodes,
+                    chunk,
+                    &device,
+                );
+                let mut tensors = vec![("losses".to_owned(), result.losses.into_data())];
+                tensors.extend(prefixed("gradient", result.gradients.to_data()));
+                tensors
+            }
+            Kind::Predict => {
+                let steps = learner.predict(&tasks).into_iter().enumerate();
+                steps
+                    .map(|(step, values)| (format!("predictions/{step}"), values.into_data()))
+                    .collect()
+            }
+        };
+        if let Some((name, data)) = first_step.iter().find(|(_, data)| data.dtype != DType::F64) {
+            return Err(Failure::Usage(format!(
+                "{}: `{name}` was computed in {:?}, not in F64",
+                self.workload.name, data.dtype
+            )));
+        }
+        let files = [
+            (PARAMETERS, parameters),
+            (EPISODES, converted(episode_tensors(tasks), DType::F32)),
+            (FIRST_STEP, first_step),
+        ];
+        fs::create_dir_all(&self.folder)
+            .map_err(|error| Error::io(&self.folder, "create folder", error))?;
+        let mut listed = json!({});
+        for (name, tensors) in files {
+            listed[name] = tensors
+                .iter()
+                .map(|(name, data)| json!({ "name": name, "shape": data.shape.to_vec() }))
+                .collect();
+            let checkpoint = Checkpoint {
+                record: json!({ "workload": self.workload.name }),
+                tensors,
+            };
+            checkpoint::write(&self.folder.join(name), &checkpoint)?;
+        }
+        let description = describe(&prepared, listed);
+        let text = format!("{description:#}\n");
+        Ok(write_atomically(
+            &self.folder.join(DESCRIPTION),
+            text.as_bytes(),
+        )?)
+    }
+}
+
+fn converted(tensors: Vec<(String, TensorData)>, dtype: DType) -> Vec<(String, TensorData)> {
+    let convert = |(name, data): (String, TensorData)| (name, data.convert_dtype(dtype));
+    tensors.into_iter().map(convert).collect()
+}
+
+fn episode_tensors<B: Primitives>(tasks: TaskBatch<B>) -> Vec<(String, TensorData)> {
+    let items = |part: &str, items: ItemBatch<B>| {
+        let inputs = items.inputs.into_data();
+        let targets = match items.targets {
+            TargetBatch::Classes(labels) => {
+                let labels: Tensor<B, 2> = labels.float();
+                labels.into_data()
+            }
+            TargetBatch::Values(values) => values.into_data(),
+        };
+        [
+            (format!("{part}.inputs"), inputs),
+            (format!("{part}.targets"), targets),
+        ]
+    };
+    let (support, query) = (items("support", tasks.support), items("query", tasks.query));
+    support.into_iter().chain(query).collect()
+}
+
+fn describe(prepared: &Prepared, files: Value) -> Value {
+    let workload = prepared.workload;
+    let shape = workload.shape();
+    let task = match prepared.spec.task {
+        Task::Classification => "classification",
+        Task::Regression { .. } => "regression",
+    };
+    json!({
+        "format": 1,
+        "name": workload.name,
+        "summary": workload.summary,
+        "kind": workload.kind.name(),
+        "dtype": "f32",
+        "seed": prepared.seed.0,
+        "made_by": { "backend": BACKEND, "version": env!("CARGO_PKG_VERSION") },
+        "task": task,
+        "tasks": prepared.tasks,
+        "episode": shape,
+        "support_items": shape.support_items(),
+        "query_items": shape.query_items(),
+        "item": prepared.spec.item,
+        "outputs": prepared.spec.outputs(),
+        "learner": { "name": workload.learner, "settings": prepared.settings },
+        "encoder": {
+            "name": workload.encoder,
+            "settings": prepared.encoder_settings,
+            "norm_epsilon": EPSILON,
+        },
+        "outer": { "lr": OUTER_LR, "settings": OptimizerSettings::default() },
+        // What `predict` returns: the predictions before the first step and after each.
+        "answers": "every_step",
+        "agreement": {
+            "relative": AGREEMENT,
+            "relative_f32": AGREEMENT_F32,
+            "floor": AGREEMENT_FLOOR,
+        },
+        "layouts": {
+            "items": "[tasks, items, features]; images row by row, channels last",
+            "targets": "class labels as floats [tasks, items]; values [tasks, items, outputs]",
+            "conv.weight": "[1, kernel * kernel, channels in, channels out], taps row by row",
+            "linear.weight": "[1, in, out]",
+            "bias, gamma, beta": "[1, 1, channels]",
+            "positions": "[1, 1, tokens * width]",
+            "embedding": "the last feature map, flattened with channels last",
+            "losses": "query loss of each task [tasks]; the outer loss is their mean",
+            "gradient/NAME": "of the outer loss, laid out as the parameter NAME",
+            "predictions/STEP": "[tasks, query items, outputs]",
+        },
+        "files": files,
+    })
+}

@@ -1,0 +1,336 @@
+//! One measurement, in this process.
+
+use std::{marker::PhantomData, time::Instant};
+
+use burn::tensor::{DType, Tensor};
+use meta_core::{
+    backend::WithBackend,
+    data::Episode,
+    learner::Learner,
+    optim::{self, OptimizerSettings, OptimizerState},
+    params::Params,
+    primitives::{Primitives, linear},
+    task::TaskBatch,
+    train,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    flops,
+    workloads::{Kind, OUTER_LR, Prepared, Workload},
+};
+use crate::{
+    cli::Effort,
+    failure::{Failure, Result},
+    learners::Learners,
+};
+
+/// Samples that are taken even where time has run out.
+const FEWEST_SAMPLES: usize = 3;
+/// Iterations before the first sample, at least.
+const WARM_UP: usize = 2;
+/// Seconds before the first sample, at least.
+const WARM_UP_SECONDS: f64 = 0.3;
+
+/// What one process measured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Name of the workload.
+    pub workload: String,
+    /// Backend, as the tensors report it.
+    pub backend: String,
+    /// Device, as the backend prints it.
+    pub device: String,
+    /// Number type, as the tensors report it.
+    pub dtype: String,
+    /// Threads.
+    pub threads: usize,
+    /// Tasks of a meta-batch.
+    pub tasks: usize,
+    /// Trainable numbers.
+    pub parameters: usize,
+    /// Milliseconds of each sample, in order.
+    pub samples_ms: Vec<f64>,
+    /// Useful operations of a sample, see `flops`.
+    pub flop: f64,
+    /// Peak resident memory of the process; absent where the system does not tell.
+    pub peak_bytes: Option<u64>,
+    /// Peak before the first computation: program, data and parameters.
+    pub start_bytes: Option<u64>,
+}
+
+/// The fastest matrix product that was seen.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct GemmPeak {
+    /// 10⁹ operations a second, on all threads.
+    pub gflops: f64,
+}
+
+/// A measurement of a workload on a backend whose name is known only now.
+pub struct Measure<'a, L> {
+    workload: &'static Workload,
+    backend: &'a str,
+    effort: Effort,
+    learners: PhantomData<L>,
+}
+
+impl<'a, L> Measure<'a, L> {
+    /// A measurement of `workload` on the backend that was asked for by the name `backend`.
+    pub fn new(workload: &'static Workload, backend: &'a str, effort: Effort) -> Self {
+        Measure {
+            workload,
+            backend,
+            effort,
+            learners: PhantomData,
+        }
+    }
+}
+
+impl<L: Learners> WithBackend for Measure<'_, L> {
+    type Output = Result<Measurement>;
+
+    fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
+        let prepared = self.workload.prepare::<L>(self.effort)?;
+        let episodes = prepared.episodes()?;
+        let mut learner = learner::<L, B>(&prepared, &device)?;
+        let parameters = learner.parameters();
+        check_used::<B>(self.backend, &parameters, &device)?;
+        let start_bytes = peak_bytes();
+        let samples_ms = match self.workload.kind {
+            Kind::Train => {
+                let mut state = OptimizerState::new();
+                let chunk = self.effort.task_chunk;
+                samples(self.effort, || {
+                    let optimizer = std::mem::take(&mut state);
+                    state = meta_iteration(
+                        learner.as_mut(),
+                        &prepared,
+                        &episodes,
+                        chunk,
+                        optimizer,
+                        &device,
+                    );
+                })
+            }
+            Kind::Predict => samples(self.effort, || {
+                predict(learner.as_ref(), &prepared, &episodes, &device);
+            }),
+        };
+        let after = learner.parameters();
+        check_used::<B>(self.backend, &after, &device)?;
+        if !finite(&after) {
+            return Err(Failure::Usage(format!(
+                "{}: a parameter is not a finite number after {} steps",
+                self.workload.name,
+                samples_ms.len()
+            )));
+        }
+        Ok(Measurement {
+            workload: self.workload.name.to_owned(),
+            backend: B::name(&device),
+            device: format!("{device:?}"),
+            dtype: dtype_name(dtypes(&parameters)[0]),
+            threads: rayon::current_num_threads(),
+            tasks: prepared.tasks,
+            parameters: parameters.num_elements(),
+            samples_ms,
+            flop: flops::per_sample(&prepared),
+            peak_bytes: peak_bytes(),
+            start_bytes,
+        })
+    }
+}
+
+/// The workload's learner with its initial parameters.
+///
+/// # Errors
+/// When the learners of this binary refuse the workload's settings.
+pub fn learner<L: Learners, B: Primitives>(
+    prepared: &Prepared,
+    device: &B::Device,
+) -> Result<Box<dyn Learner<B>>> {
+    Ok(L::build::<B>(
+        prepared.workload.learner,
+        &prepared.settings,
+        prepared.architecture.clone(),
+        &prepared.spec,
+        prepared.seed,
+        device,
+    )?)
+}
+
+/// Meta-gradient and Adam's step, as the outer loop does them.
+fn meta_iteration<B: Primitives>(
+    learner: &mut dyn Learner<B>,
+    prepared: &Prepared,
+    episodes: &[Episode],
+    chunk: usize,
+    state: OptimizerState<B>,
+    device: &B::Device,
+) -> OptimizerState<B> {
+    let result = train::meta_gradient(&*learner, &prepared.spec, episodes, chunk, device);
+    let (parameters, state) = optim::step(
+        &OptimizerSettings::default(),
+        OUTER_LR,
+        learner.parameters(),
+        &result.gradients,
+        state,
+    );
+    learner.set_parameters(parameters.overwrite(result.buffers));
+    // Reading the losses waits for them, as a training that logs does.
+    std::hint::black_box(result.losses.into_data());
+    wait::<B>(device);
+    state
+}
+
+fn predict<B: Primitives>(
+    learner: &dyn Learner<B>,
+    prepared: &Prepared,
+    episodes: &[Episode],
+    device: &B::Device,
+) {
+    let tasks = TaskBatch::new(episodes, &prepared.spec, device);
+    for predictions in learner.predict(&tasks) {
+        std::hint::black_box(predictions.into_data());
+    }
+}
+
+/// Waits for everything that was queued on the device.
+fn wait<B: Primitives>(device: &B::Device) {
+    B::sync(device).expect("the device finishes its work");
+}
+
+/// Milliseconds of each call of `run`, after warm-up.
+fn samples(effort: Effort, mut run: impl FnMut()) -> Vec<f64> {
+    let start = Instant::now();
+    let mut warmed = 0;
+    while warmed < WARM_UP || start.elapsed().as_secs_f64() < WARM_UP_SECONDS {
+        run();
+        warmed += 1;
+    }
+    let start = Instant::now();
+    let mut samples = Vec::new();
+    while samples.len() < effort.samples.min(FEWEST_SAMPLES)
+        || (samples.len() < effort.samples && start.elapsed().as_secs_f64() < effort.seconds)
+    {
+        let before = Instant::now();
+        run();
+        samples.push(before.elapsed().as_secs_f64() * 1e3);
+    }
+    samples
+}
+
+fn dtypes<B: Primitives>(parameters: &Params<B>) -> Vec<DType> {
+    let data = parameters.to_data();
+    data.iter().map(|(_, data)| data.dtype).collect()
+}
+
+fn finite<B: Primitives>(parameters: &Params<B>) -> bool {
+    parameters
+        .to_data()
+        .iter()
+        .all(|(_, data)| data.iter::<f64>().all(f64::is_finite))
+}
+
+fn dtype_name(dtype: DType) -> String {
+    format!("{dtype:?}").to_lowercase()
+}
+
+/// Refuses a number for a backend or number type that was not used.
+fn check_used<B: Primitives>(
+    asked: &str,
+    parameters: &Params<B>,
+    device: &B::Device,
+) -> Result<()> {
+    honoured(asked, &B::name(device), &dtypes(parameters))
+}
+
+fn honoured(asked: &str, reported: &str, dtypes: &[DType]) -> Result<()> {
+    if !reported.to_lowercase().contains(asked) {
+        return Err(Failure::Usage(format!(
+            "backend `{asked}` was asked for, but the tensors report `{reported}`; not measured"
+        )));
+    }
+    match dtypes.iter().find(|&&dtype| dtype != DType::F32) {
+        Some(&dtype) => Err(Failure::Usage(format!(
+            "f32 was asked for, but the tensors report {}; not measured",
+            dtype_name(dtype)
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Peak resident memory of this process, where the system tells it.
+fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(1024 * kibibytes)
+}
+
+/// Measures the peak of matrix products: the best of several shapes and repetitions.
+pub struct MeasureGemm;
+
+impl WithBackend for MeasureGemm {
+    type Output = GemmPeak;
+
+    fn run<B: Primitives>(self, device: B::Device) -> GemmPeak {
+        let threads = rayon::current_num_threads();
+        // One product for all threads, one for each, four for each.
+        let shapes = [(1, 2048), (threads, 1024), (4 * threads, 512)];
+        let mut gflops: f64 = 0.0;
+        for (tasks, size) in shapes {
+            // The backend's own product, and that of the primitives.
+            for product in [Tensor::matmul, linear::<B>] {
+                gflops = gflops.max(product_gflops(product, tasks, size, &device));
+            }
+        }
+        GemmPeak { gflops }
+    }
+}
+
+fn product_gflops<B: Primitives>(
+    product: fn(Tensor<B, 3>, Tensor<B, 3>) -> Tensor<B, 3>,
+    tasks: usize,
+    size: usize,
+    device: &B::Device,
+) -> f64 {
+    let ones = || Tensor::<B, 3>::ones([tasks, size, size], device);
+    let (left, right) = (ones(), ones());
+    let flop = 2.0 * tasks as f64 * (size as f64).powi(3);
+    let effort = Effort {
+        tasks: None,
+        task_chunk: 0,
+        samples: 20,
+        seconds: 0.3,
+        threads: 0,
+        seed: 0,
+    };
+    let milliseconds = samples(effort, || {
+        let result = product(left.clone(), right.clone());
+        wait::<B>(device);
+        std::hint::black_box(result);
+    });
+    let fastest = milliseconds.into_iter().fold(f64::INFINITY, f64::min);
+    flop / (fastest * 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_used_is_refused() {
+        assert!(honoured("flex", "flex", &[DType::F32]).is_ok());
+        assert!(honoured("wgpu", "fusion<cubecl<wgpu>>", &[DType::F32]).is_ok());
+        let message = |result: Result<()>| {
+            let failure = result.unwrap_err();
+            assert_eq!(failure.exit_code(), 2);
+            failure.to_string()
+        };
+        let other = message(honoured("flex", "ndarray", &[DType::F32]));
+        assert!(other.contains("report `ndarray`"), "{other}");
+        let wide = message(honoured("flex", "flex", &[DType::F32, DType::F64]));
+        assert!(wide.contains("report f64"), "{wide}");
+    }
+}

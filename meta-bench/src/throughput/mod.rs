@@ -1,0 +1,191 @@
+//! `meta bench`: how fast the learners are, and how much memory they take.
+//!
+//! Each workload is measured in a process of its own, so that its peak memory is its own; what a
+//! process measures, and how it is made sure that it measured what was asked for, is in `measure`.
+
+mod export;
+mod flops;
+mod measure;
+mod peers;
+mod report;
+mod workloads;
+
+use std::process::{Command, Stdio};
+
+use meta_core::{
+    backend::{self, backends, dispatch},
+    checkpoint::write_atomically,
+};
+use serde_json::Value;
+
+use crate::{
+    cli::{BenchArgs, BenchOneArgs, Effort},
+    experiment::start_threads,
+    failure::{Failure, Result},
+    learners::Learners,
+    print,
+};
+use measure::{GemmPeak, Measurement};
+use report::Report;
+use workloads::Workload;
+
+/// The name under which a process measures the machine instead of a workload.
+const GEMM: &str = "gemm";
+
+/// `meta bench`.
+///
+/// # Errors
+/// For a workload, backend or peer that does not exist or cannot be used, a backend or number type
+/// that was not used although it was asked for, or a peer that computes something else.
+pub fn bench<L: Learners>(args: &BenchArgs) -> Result<()> {
+    let workloads = workloads::chosen(&args.workloads)?;
+    let backends = chosen_backends(args)?;
+    let effort = checked(args)?;
+    start_threads(effort.threads)?;
+    if args.peers {
+        return peers::compare::<L>(args, &workloads, &backends[0]);
+    }
+    if let Some(folder) = &args.export {
+        return export::<L>(folder, &workloads, effort);
+    }
+    let mut report = Report::new(effort);
+    for round in 0..args.rounds.unwrap_or(1) {
+        for backend in &backends {
+            report.add_peak(backend, gemm_peak(backend, effort)?);
+            for workload in &workloads {
+                eprintln!("{} on {backend}, round {}", workload.name, round + 1);
+                report.add(measured(workload, backend, effort)?);
+            }
+        }
+    }
+    finish(args, &report)
+}
+
+/// `meta bench-one`: one measurement, as a line of JSON.
+///
+/// # Errors
+/// As [`bench`].
+pub fn bench_one<L: Learners>(args: &BenchOneArgs) -> Result<()> {
+    start_threads(args.effort.threads)?;
+    let json = if args.workload == GEMM {
+        let peak = dispatch(&args.backend, measure::MeasureGemm)?;
+        serde_json::to_string(&peak)
+    } else {
+        let workload = workloads::find(&args.workload)?;
+        let backend = args.backend.clone();
+        let measure = measure::Measure::<L>::new(workload, &backend, args.effort);
+        serde_json::to_string(&dispatch(&backend, measure)??)
+    };
+    print(&format!("{}\n", json.expect("a measurement serialises")))
+}
+
+fn chosen_backends(args: &BenchArgs) -> Result<Vec<String>> {
+    if args.backends.is_empty() {
+        return Ok(backends()
+            .iter()
+            .filter(|info| info.compiled)
+            .map(|info| info.name.to_owned())
+            .collect());
+    }
+    for name in &args.backends {
+        backend::check(name)?;
+    }
+    Ok(args.backends.clone())
+}
+
+fn checked(args: &BenchArgs) -> Result<Effort> {
+    let effort = args.effort;
+    let positive = |option: &str, value: Option<usize>| match value {
+        Some(0) => Err(Failure::Usage(format!("`{option} 0`: must be at least 1"))),
+        _ => Ok(()),
+    };
+    positive("--tasks", effort.tasks)?;
+    positive("--samples", Some(effort.samples))?;
+    positive("--rounds", args.rounds)?;
+    for (option, value) in [
+        ("--seconds", effort.seconds),
+        ("--peer-timeout", args.peer_timeout),
+    ] {
+        if !(value > 0.0 && value.is_finite()) {
+            return Err(Failure::Usage(format!(
+                "`{option} {value}`: must be above 0"
+            )));
+        }
+    }
+    Ok(effort)
+}
+
+/// Writes what peers read, and nothing else.
+fn export<L: Learners>(
+    folder: &std::path::Path,
+    workloads: &[&'static Workload],
+    effort: Effort,
+) -> Result<()> {
+    for &workload in workloads {
+        let export = export::Export::<L>::new(folder, workload, effort);
+        dispatch(export::BACKEND, export)??;
+        eprintln!("{}", folder.join(workload.name).display());
+    }
+    Ok(())
+}
+
+/// Measures in a new process.
+fn measured(workload: &Workload, backend: &str, effort: Effort) -> Result<Measurement> {
+    serde_json::from_value(child(workload.name, backend, effort)?).map_err(unreadable)
+}
+
+fn gemm_peak(backend: &str, effort: Effort) -> Result<GemmPeak> {
+    serde_json::from_value(child(GEMM, backend, effort)?).map_err(unreadable)
+}
+
+fn unreadable(error: serde_json::Error) -> Failure {
+    Failure::Usage(format!("a measuring process wrote no measurement: {error}"))
+}
+
+/// Runs `meta bench-one` and reads what it prints.
+fn child(workload: &str, backend: &str, effort: Effort) -> Result<Value> {
+    let failed =
+        |what: String| Failure::Usage(format!("measuring {workload} on {backend}: {what}"));
+    let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
+    let mut command = Command::new(program);
+    command.args(["bench-one", workload, "--backend", backend]);
+    command.args(arguments(effort));
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()
+        .map_err(|error| failed(error.to_string()))?;
+    if !output.status.success() {
+        let message = String::from_utf8_lossy(&output.stderr);
+        let message = message.trim().trim_start_matches("error: ");
+        return Err(failed(match message {
+            "" => output.status.to_string(),
+            message => message.to_owned(),
+        }));
+    }
+    serde_json::from_slice(&output.stdout).map_err(unreadable)
+}
+
+/// The options of a measuring process.
+fn arguments(effort: Effort) -> Vec<String> {
+    let mut options = vec![
+        ("--task-chunk", effort.task_chunk.to_string()),
+        ("--samples", effort.samples.to_string()),
+        ("--seconds", effort.seconds.to_string()),
+        ("--threads", effort.threads.to_string()),
+        ("--seed", effort.seed.to_string()),
+    ];
+    options.extend(effort.tasks.map(|tasks| ("--tasks", tasks.to_string())));
+    options
+        .into_iter()
+        .flat_map(|(option, value)| [option.to_owned(), value])
+        .collect()
+}
+
+/// Prints the tables and writes the JSON.
+fn finish(args: &BenchArgs, report: &Report) -> Result<()> {
+    if let Some(path) = &args.json {
+        write_atomically(path, format!("{:#}\n", report.json()).as_bytes())?;
+    }
+    print(&report.markdown())
+}

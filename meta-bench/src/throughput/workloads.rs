@@ -1,0 +1,276 @@
+//! The workloads: what is measured.
+
+use std::sync::Arc;
+
+use meta_core::{
+    Error,
+    data::{Episode, EpisodeShape, Source, Split, find_source},
+    nn::encoder::EncoderSpec,
+    rng::Seed,
+    task::TaskSpec,
+};
+use serde_json::{Value, json};
+
+use crate::{cli::Effort, failure::Result, learners::Learners};
+
+/// What one sample of a workload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A meta-iteration: the episodes are put on the device, the meta-gradient is computed, Adam
+    /// takes a step.
+    Train,
+    /// The episodes are put on the device, and the learner adapts to their supports and predicts
+    /// their queries.
+    Predict,
+}
+
+impl Kind {
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Train => "train",
+            Kind::Predict => "predict",
+        }
+    }
+}
+
+/// Learning rate of the outer Adam.
+pub const OUTER_LR: f64 = 1e-3;
+
+/// Something that is measured.
+pub struct Workload {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub summary: &'static str,
+    /// What a sample is.
+    pub kind: Kind,
+    /// Data source, with its default settings.
+    pub source: &'static str,
+    /// Encoder, with its default settings.
+    pub encoder: &'static str,
+    /// Learner.
+    pub learner: &'static str,
+    /// Settings of the learner that are not its defaults.
+    pub settings: fn() -> Value,
+    /// Way, shot and query.
+    pub episode: [usize; 3],
+    /// Tasks of a meta-batch.
+    pub tasks: usize,
+}
+
+/// All workloads; adding a row makes one known to `meta bench`.
+static WORKLOADS: [Workload; 9] = [
+    Workload {
+        name: "sinusoid-1",
+        summary: "second-order MAML, MLP 1-40-40-1, 10 + 10 points, 1 inner step",
+        kind: Kind::Train,
+        source: "sinusoid",
+        encoder: "mlp",
+        learner: "maml",
+        settings: || json!({ "inner_lr": 0.01, "inner_steps": 1 }),
+        episode: [1, 10, 10],
+        tasks: 25,
+    },
+    Workload {
+        name: "sinusoid-5",
+        summary: "second-order MAML, MLP 1-40-40-1, 10 + 10 points, 5 inner steps",
+        kind: Kind::Train,
+        source: "sinusoid",
+        encoder: "mlp",
+        learner: "maml",
+        settings: || json!({ "inner_lr": 0.01, "inner_steps": 5 }),
+        episode: [1, 10, 10],
+        tasks: 25,
+    },
+    Workload {
+        name: "omniglot-maml-1",
+        summary: "second-order MAML, Conv-4 (64), 28×28, 5-way 1-shot 15-query, 1 inner step",
+        kind: Kind::Train,
+        source: "glyphs",
+        encoder: "conv4",
+        learner: "maml",
+        settings: || json!({ "inner_lr": 0.4, "inner_steps": 1 }),
+        episode: [5, 1, 15],
+        tasks: 8,
+    },
+    Workload {
+        name: "omniglot-maml-5",
+        summary: "second-order MAML, Conv-4 (64), 28×28, 5-way 1-shot 15-query, 5 inner steps",
+        kind: Kind::Train,
+        source: "glyphs",
+        encoder: "conv4",
+        learner: "maml",
+        settings: || json!({ "inner_lr": 0.1, "inner_steps": 5 }),
+        episode: [5, 1, 15],
+        tasks: 8,
+    },
+    Workload {
+        name: "omniglot-fomaml-5",
+        summary: "first-order MAML, Conv-4 (64), 28×28, 5-way 1-shot 15-query, 5 inner steps",
+        kind: Kind::Train,
+        source: "glyphs",
+        encoder: "conv4",
+        learner: "maml",
+        settings: || json!({ "inner_lr": 0.1, "inner_steps": 5, "order": "first" }),
+        episode: [5, 1, 15],
+        tasks: 8,
+    },
+    Workload {
+        name: "protonet-20w1s",
+        summary: "prototypical network, Conv-4 (64), 28×28, one episode, 20-way 1-shot 5-query",
+        kind: Kind::Train,
+        source: "glyphs",
+        encoder: "conv4",
+        learner: "protonet",
+        settings: || json!({}),
+        episode: [20, 1, 5],
+        tasks: 1,
+    },
+    Workload {
+        name: "protonet-60w5s",
+        summary: "prototypical network, Conv-4 (64), 28×28, one episode, 60-way 5-shot 5-query",
+        kind: Kind::Train,
+        source: "glyphs",
+        encoder: "conv4",
+        learner: "protonet",
+        settings: || json!({}),
+        episode: [60, 5, 5],
+        tasks: 1,
+    },
+    Workload {
+        name: "attention-maml",
+        summary: "second-order MAML, self-attention (2 layers, 4 heads, width 64, 16 tokens), \
+                  28×28, 5-way 1-shot 15-query, 1 inner step",
+        kind: Kind::Train,
+        source: "glyphs",
+        encoder: "attention",
+        learner: "maml",
+        settings: || json!({ "inner_lr": 0.1, "inner_steps": 1 }),
+        episode: [5, 1, 15],
+        tasks: 8,
+    },
+    Workload {
+        name: "adapt",
+        summary: "evaluation of omniglot-maml-5: predict before and after each of 5 inner steps",
+        kind: Kind::Predict,
+        source: "glyphs",
+        encoder: "conv4",
+        learner: "maml",
+        settings: || json!({ "inner_lr": 0.1, "inner_steps": 5, "test_steps": 5 }),
+        episode: [5, 1, 15],
+        tasks: 100,
+    },
+];
+
+/// The workload called `name`.
+///
+/// # Errors
+/// [`Error::Unknown`] with the known names.
+pub fn find(name: &str) -> Result<&'static Workload> {
+    WORKLOADS
+        .iter()
+        .find(|workload| workload.name == name)
+        .ok_or_else(|| {
+            let known = WORKLOADS.iter().map(|workload| workload.name);
+            Error::unknown("workload", name, known).into()
+        })
+}
+
+/// The workloads of these names, all for none, in the order of the table.
+///
+/// # Errors
+/// As [`find`].
+pub fn chosen(names: &[String]) -> Result<Vec<&'static Workload>> {
+    for name in names {
+        find(name)?;
+    }
+    Ok(WORKLOADS
+        .iter()
+        .filter(|workload| names.is_empty() || names.iter().any(|name| name == workload.name))
+        .collect())
+}
+
+/// A workload with its data and its network.
+pub struct Prepared {
+    /// What is prepared.
+    pub workload: &'static Workload,
+    /// All settings of the learner.
+    pub settings: Value,
+    /// Tasks of a meta-batch.
+    pub tasks: usize,
+    /// Seed of the initial parameters and of the episodes.
+    pub seed: Seed,
+    /// The network.
+    pub architecture: EncoderSpec,
+    /// All settings of the network.
+    pub encoder_settings: Value,
+    /// Shapes of items and episodes.
+    pub spec: TaskSpec,
+    source: Arc<dyn Source>,
+}
+
+impl Workload {
+    /// The shape of an episode.
+    pub fn shape(&self) -> EpisodeShape {
+        let [way, shot, query] = self.episode;
+        EpisodeShape::new(way, shot, query)
+    }
+
+    /// Builds the source and the network.
+    ///
+    /// # Errors
+    /// When the learners of this binary do not have the workload's.
+    pub fn prepare<L: Learners>(&'static self, effort: Effort) -> Result<Prepared> {
+        let source = (find_source(self.source)?.build)(&json!({}), None)?;
+        let spec = TaskSpec {
+            item: source.item_shape(),
+            task: source.task(),
+            train: self.shape(),
+            test: self.shape(),
+        };
+        let encoder_settings = meta_core::nn::encoder::encoders()
+            .iter()
+            .find(|info| info.name == self.encoder)
+            .map_or_else(|| json!({}), |info| (info.default_settings)());
+        let entries = L::entries();
+        let entry = entries
+            .iter()
+            .find(|entry| entry.info.name == self.learner)
+            .ok_or_else(|| {
+                let known = entries.iter().map(|entry| entry.info.name);
+                Error::unknown("learner", self.learner, known)
+            })?;
+        let mut settings = entry.default_settings.clone();
+        for (key, value) in (self.settings)().as_object().into_iter().flatten() {
+            settings[key] = value.clone();
+        }
+        Ok(Prepared {
+            workload: self,
+            settings,
+            tasks: effort.tasks.unwrap_or(self.tasks),
+            seed: Seed(effort.seed),
+            architecture: EncoderSpec::new(self.encoder, &encoder_settings, spec.item)?,
+            encoder_settings,
+            spec,
+            source,
+        })
+    }
+}
+
+impl Prepared {
+    /// The episodes of one meta-batch.
+    ///
+    /// # Errors
+    /// Never for the workloads of the table.
+    pub fn episodes(&self) -> Result<Vec<Episode>> {
+        let split = match self.workload.kind {
+            Kind::Train => Split::Train,
+            Kind::Predict => Split::Test,
+        };
+        let shape = self.workload.shape();
+        (0..self.tasks as u64)
+            .map(|index| Ok(self.source.episode(self.seed, split, shape, index)?))
+            .collect()
+    }
+}
