@@ -196,10 +196,7 @@ impl<A: Architecture, B: Primitives> Maml<A, B> {
         let loss = loss::loss(predictions, &support.targets).sum();
         let gradients = fast.gradients(&loss.backward());
         parameters.zip(&gradients, |theta, gradient| {
-            L::float_sub(
-                theta,
-                L::float_mul_scalar(gradient, self.settings.inner_lr.into()),
-            )
+            L::descend(theta, gradient, self.settings.inner_lr)
         })
     }
 
