@@ -141,10 +141,7 @@ impl<A: Architecture, B: Primitives> Maml<A, B> {
             .network
             .support_gradient(&parameters, support, training);
         parameters.zip(&gradients, |theta, gradient| {
-            L::float_sub(
-                theta,
-                L::float_mul_scalar(gradient, self.settings.inner_lr.into()),
-            )
+            L::descend(theta, gradient, self.settings.inner_lr)
         })
     }
 }

@@ -127,7 +127,7 @@ impl<B: Primitives> Norm<B> {
     fn standardizes(&self, items: usize, pass: &Pass<B>) -> bool {
         match self.statistics {
             Statistics::Episode => true,
-            Statistics::Support => !pass.reference_items.is_some_and(|n| n < items),
+            Statistics::Support => pass.reference_items.is_none_or(|n| n >= items),
             Statistics::Running => pass.training,
             Statistics::Layer | Statistics::None => false,
         }

@@ -192,6 +192,26 @@ impl<B: Primitives> Backward<B, 2> for BiasRelu {
     }
 }
 
+/// Node of [`Primitives::descend`].
+#[derive(Debug)]
+struct Descend;
+
+impl<B: Primitives> Backward<B, 2> for Descend {
+    /// The rate.
+    type State = f64;
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let rate = ops.state;
+        binary::<B, _, _>(
+            ops.parents,
+            ops.node,
+            grads,
+            |g| g,
+            |g| B::float_mul_scalar(g, (-rate).into()),
+        );
+    }
+}
+
 /// Node of [`Primitives::gate`], its own adjoint.
 #[derive(Debug)]
 struct Gate;
@@ -364,6 +384,17 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
             .stateful()
         {
             OpsKind::Tracked(prep) => prep.finish((map.clone(), output.clone()), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn descend(theta: FloatTensor<Self>, g: FloatTensor<Self>, rate: f64) -> FloatTensor<Self> {
+        let output = B::descend(theta.primitive, g.primitive, rate);
+        match Backward::<B, 2>::prepare::<C>(Descend, [theta.node, g.node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish(rate, output),
             OpsKind::UnTracked(prep) => prep.finish(output),
         }
     }

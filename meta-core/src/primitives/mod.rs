@@ -156,6 +156,11 @@ pub trait Primitives: Backend {
         portable::bias_relu::<Self>(map, x, b)
     }
 
+    /// `θ − η g`, operands of one shape: a step of gradient descent in one pass.
+    fn descend(theta: FloatTensor<Self>, g: FloatTensor<Self>, rate: f64) -> FloatTensor<Self> {
+        portable::descend::<Self>(theta, g, rate)
+    }
+
     /// `g` where `y` is positive, 0 elsewhere. Not differentiated with respect to `y`.
     fn gate(y: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {
         portable::gate::<Self>(y, g)

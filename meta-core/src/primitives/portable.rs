@@ -526,3 +526,12 @@ pub fn bias_relu<B: Primitives>(
 pub fn gate<B: Primitives>(y: FloatTensor<B>, g: FloatTensor<B>) -> FloatTensor<B> {
     B::relu_backward(y, g)
 }
+
+/// See [`Primitives::descend`].
+pub fn descend<B: Primitives>(
+    theta: FloatTensor<B>,
+    g: FloatTensor<B>,
+    rate: f64,
+) -> FloatTensor<B> {
+    B::float_sub(theta, B::float_mul_scalar(g, rate.into()))
+}

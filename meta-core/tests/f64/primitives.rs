@@ -351,6 +351,20 @@ fn bias_relu_equals_its_portable_composition() {
     );
 }
 
+/// Parameters that all tasks share, fanned out, and parameters of each task.
+#[test]
+fn descend_equals_its_portable_composition() {
+    let g = erase(random([3, 4, 2], "g"));
+    for theta in [
+        random([1, 4, 2], "theta").expand([3, 4, 2]),
+        random([3, 4, 2], "theta"),
+    ] {
+        let found = flat(B::descend(erase(theta.clone()), g.clone(), 0.3));
+        let expected = flat(portable::descend::<B>(erase(theta), g.clone(), 0.3));
+        assert!(relative_error(&found, &expected) < 1e-15);
+    }
+}
+
 /// `mean = 0` and `variance = σ² / (σ² + ε)` per task and channel.
 #[test]
 fn standardized_rows_have_the_moments_of_the_definition() {
@@ -446,6 +460,14 @@ function!(BiasRelu, |v| bias_relu(
     v[1].clone().reshape([2, 1, 3])
 ));
 
+function!(Descend, |v| Tensor::<L, 1>::from_primitive(
+    TensorPrimitive::Float(L::descend(
+        v[0].clone().into_primitive().tensor(),
+        v[1].clone().into_primitive().tensor(),
+        0.3
+    ))
+));
+
 fn errors(function: &impl Function, lengths: &[usize]) -> Errors {
     let point: Vec<Vec<f64>> = lengths
         .iter()
@@ -471,6 +493,7 @@ fn primitives_pass_central_differences_at_both_orders() {
         ("max_pool2d", errors(&MaxPool, &[40])),
         ("standardize_pool2d", errors(&StandardizePool, &[80, 2])),
         ("bias_relu", errors(&BiasRelu, &[24, 6])),
+        ("descend", errors(&Descend, &[4, 4])),
     ];
     for (name, errors) in found {
         assert!(errors.within(1e-7), "{name}: {errors:?}");

@@ -15,7 +15,9 @@ pub use burn::tensor::{
 
 pub use self::host::{Element, Host};
 #[doc(hidden)]
-pub use self::kernels::{conv2d, linear, pool, relu, rows, standardize, standardize_pool};
+pub use self::kernels::{
+    conv2d, descend as descent, linear, pool, relu, rows, standardize, standardize_pool,
+};
 use super::{Form, LinearMap, Pooling, Role, Winners};
 
 /// See [`Primitives::contract`](crate::primitives::Primitives::contract).
@@ -208,6 +210,18 @@ pub fn standardize_pool_curvature<T: Element<B>, B: Host>(
         T::tensor(along_x, winners.full_shape()),
         T::tensor(along_h, winners.pooled_shape()),
     )
+}
+
+/// See [`Primitives::descend`](crate::primitives::Primitives::descend).
+pub fn descend<T: Element<B>, B: Host>(
+    theta: FloatTensor<B>,
+    g: FloatTensor<B>,
+    rate: f64,
+) -> FloatTensor<B> {
+    let shape = g.shape().to_vec();
+    let (theta, g) = (B::contiguous(B::one_of_copies(theta)), B::contiguous(g));
+    let values = descent::descend(T::slice(&theta), T::slice(&g), rate);
+    T::tensor(values, shape)
 }
 
 /// Runs a kernel over rows on operands of the shape of the first, `[t, r, c]`.
@@ -408,6 +422,18 @@ macro_rules! host_primitives {
                             })
                         },
                         portable::bias_relu::<Self>(map, x, b)
+                    )
+                }
+
+                fn descend(
+                    theta: FloatTensor<Self>,
+                    g: FloatTensor<Self>,
+                    rate: f64,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        theta,
+                        |T| descend::<T, Self>(theta, g, rate),
+                        portable::descend::<Self>(theta, g, rate)
                     )
                 }
 

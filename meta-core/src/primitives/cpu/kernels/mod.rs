@@ -20,9 +20,11 @@
 //! | `standardize` | normalisation over rows, its adjoint, its curvature |
 //! | `pool` | max pooling, selection by index, scatter by index |
 //! | `standardize_pool` | normalisation and max pooling at once, their adjoint, their curvature |
+//! | `descend` | a step of gradient descent |
 //! | `relu` | bias and ReLU at once, and the gate that is its adjoint |
 
 pub mod conv2d;
+pub mod descend;
 mod gemm;
 pub mod linear;
 mod memory;

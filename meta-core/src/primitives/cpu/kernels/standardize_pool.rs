@@ -332,8 +332,8 @@ wide! {
                     factor * (z - centre) + constant
                 });
                 let y = y.put(terms);
-                for k in 1..N {
-                    let terms = arrays[k][at..][..c].iter().zip(vector(k)).zip(vector(N + k));
+                for (k, z) in arrays.iter().enumerate().skip(1) {
+                    let terms = z[at..][..c].iter().zip(vector(k)).zip(vector(N + k));
                     for (y, ((&z, &centre), &factor)) in y.iter_mut().zip(terms) {
                         *y += factor * (z - centre);
                     }
