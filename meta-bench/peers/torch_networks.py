@@ -132,16 +132,22 @@ class Network:
         x = x + p[f"{self.prefix}positions"].reshape(rows * columns, d)
         for layer in range(settings["layers"]):
             block = f"blocks.{layer}"
-            x = x + self.self_attention(p, f"{block}.attention", heads, self.layer_norm(p, f"{block}.attention_norm", x))
-            hidden = F.relu(self.linear(p, f"{block}.expand", self.layer_norm(p, f"{block}.feed_forward_norm", x)))
+            normalised = self.layer_norm(p, f"{block}.attention_norm", x)
+            x = x + self.self_attention(p, f"{block}.attention", heads, normalised)
+            normalised = self.layer_norm(p, f"{block}.feed_forward_norm", x)
+            hidden = F.relu(self.linear(p, f"{block}.expand", normalised))
             x = x + self.linear(p, f"{block}.contract", hidden)
         return self.layer_norm(p, "norm", x).mean(1)
 
     def layer_norm(self, p, name, x):
         name = self.prefix + name
-        return F.layer_norm(
-            x, x.shape[-1:], p[f"{name}.gamma"], p[f"{name}.beta"], self.workload.epsilon
-        )
+        gamma, beta = p[f"{name}.gamma"], p[f"{name}.beta"]
+        if not self.transforms:
+            return F.layer_norm(x, x.shape[-1:], gamma, beta, self.workload.epsilon)
+        # As for batch_norm.
+        centred = x - x.mean(-1, keepdim=True)
+        variance = centred.square().mean(-1, keepdim=True)
+        return centred * torch.rsqrt(variance + self.workload.epsilon) * gamma + beta
 
     def self_attention(self, p, name, heads, x):
         # Written out: the fused kernels of scaled_dot_product_attention are not twice differentiable.
