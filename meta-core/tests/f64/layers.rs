@@ -10,8 +10,9 @@ use meta_core::{
         attention::{MultiHeadSelfAttention, scaled_dot_product},
         encoder::{Architecture, Encoder, EncoderSpec},
         init::Initializer,
-        loss,
+        loss, metric,
         norm::{Norm, Statistics},
+        solve::solve_positive_definite,
     },
     params::Params,
     primitives::Primitives,
@@ -175,6 +176,48 @@ fn of_task(parameters: &Params<B>, task: usize) -> Params<B> {
         })
         .collect();
     Params::from_data(data, &device())
+}
+
+/// `⟨v, A⁻¹ b⟩` with `A = R Rᵀ + I`, as a function of `R` and `b`.
+struct Solve;
+
+impl Function for Solve {
+    fn value<L: Primitives>(&self, inputs: &[Tensor<L, 1>]) -> Tensor<L, 1> {
+        let root = inputs[0].clone().reshape([2, 3, 3]);
+        let right = inputs[1].clone().reshape([2, 3, 2]);
+        let identity = Tensor::<L, 2>::eye(3, &root.device()).reshape([1, 3, 3]);
+        let a = root.clone().matmul(root.swap_dims(1, 2)) + identity;
+        let direction =
+            Tensor::<L, 1>::from_data(TensorData::new(normal(12, "v"), [12]), &a.device());
+        (solve_positive_definite(a, right).reshape([12]) * direction).sum()
+    }
+}
+
+#[test]
+fn solving_passes_central_differences_at_both_orders() {
+    let point = [normal(18, "root"), normal(12, "right")];
+    let errors = check::<B>(&Solve, &point, &device());
+    assert!(errors.within(1e-7), "{errors:?}");
+}
+
+/// Sigmoid and softplus against their definitions, far from 0 too.
+#[test]
+fn sigmoid_and_softplus_in_closed_form() {
+    let points = [-800.0f64, -3.0, 0.0, 0.5, 700.0];
+    let x = Tensor::<B, 1>::from_data(points, &device());
+    for (point, found) in points.iter().zip(values(metric::sigmoid(x.clone()))) {
+        assert!(
+            (found - 1.0 / (1.0 + (-point).exp())).abs() < 1e-15,
+            "{point}"
+        );
+    }
+    for (point, found) in points.iter().zip(values(metric::softplus(x))) {
+        let expected = point.max(0.0) + (-point.abs()).exp().ln_1p();
+        assert!(
+            (found - expected).abs() <= 1e-15 * expected.max(1.0),
+            "{point}"
+        );
+    }
 }
 
 fn norm(statistics: Statistics) -> Norm<B> {
