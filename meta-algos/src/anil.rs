@@ -173,3 +173,37 @@ impl<A: Architecture, B: Primitives> Learner<B> for Anil<A, B> {
         predictions
     }
 }
+
+#[cfg(test)]
+mod tests {
+
+    use crate::toy::{learner, spec, tasks, values};
+    use serde_json::json;
+
+    /// The encoder learns, though it does not adapt: through the embeddings that the steps stand on.
+    #[test]
+    fn the_encoder_gets_a_gradient() {
+        let spec = spec(3, 2);
+        let gradients = learner("anil", json!({}), &spec)
+            .meta_gradient(&tasks(&spec))
+            .gradients;
+        for part in ["encoder", "head"] {
+            assert!(
+                values(gradients.under(part).squared_norm())[0] > 0.0,
+                "{part}"
+            );
+        }
+    }
+
+    #[test]
+    fn it_answers_before_the_first_step_and_after_each() {
+        let spec = spec(3, 2);
+        let tasks = tasks(&spec);
+        let answers = learner("anil", json!({"test_steps": 4}), &spec).predict(&tasks);
+        assert_eq!(answers.len(), 5);
+        let fewer = learner("anil", json!({"test_steps": 2}), &spec).predict(&tasks);
+        for (fewer, more) in fewer.into_iter().zip(answers) {
+            assert_eq!(values(fewer), values(more));
+        }
+    }
+}

@@ -274,3 +274,32 @@ impl<A: Architecture, B: Primitives> Learner<B> for Cavia<A, B> {
         predictions
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy::{learner, spec, tasks, values};
+    use serde_json::json;
+
+    /// The context starts at zero: before the first step the support says nothing.
+    #[test]
+    fn without_a_step_all_tasks_share_one_network() {
+        let spec = spec(3, 2);
+        let (plain, mut changed) = (tasks(&spec), tasks(&spec));
+        changed.support.inputs = changed.support.inputs.neg();
+        let cavia = learner("cavia", json!({"context": 4, "hidden": 9}), &spec);
+        let (plain, changed) = (cavia.predict(&plain), cavia.predict(&changed));
+        assert_eq!(values(plain[0].clone()), values(changed[0].clone()));
+        assert_ne!(values(plain[2].clone()), values(changed[2].clone()));
+    }
+
+    /// Adapting leaves the shared network as it is: it has no entry for the context.
+    #[test]
+    fn the_context_is_no_meta_parameter() {
+        let cavia = learner("cavia", json!({"context": 4, "hidden": 9}), &spec(3, 2));
+        let shapes = cavia.parameters().shapes();
+        assert!(shapes.iter().all(|(name, _)| !name.contains(CONTEXT)));
+        let film = ("modulated.modulation.weight".to_owned(), vec![1, 4, 18]);
+        assert!(shapes.contains(&film), "{shapes:?}");
+    }
+}

@@ -149,3 +149,35 @@ impl<A: Architecture> Comparison for Feat<A> {
         metric::squared_distances(query, adapted).div_scalar(-self.settings.temperature)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy::{learner, refusal, spec, tasks, values};
+    use serde_json::json;
+
+    #[test]
+    fn heads_must_divide_the_width_of_the_embedding() {
+        let message = refusal("feat", json!({"heads": 2}), &spec(3, 1));
+        assert!(message.contains("`learner.heads = 2`"), "{message}");
+        assert!(message.contains("width of the embedding, 7"), "{message}");
+    }
+
+    /// The prototypes see each other: another class in the task moves the scores of this one.
+    #[test]
+    fn classes_depend_on_each_other() {
+        let spec = spec(3, 1);
+        let (plain, mut changed) = (tasks(&spec), tasks(&spec));
+        let inputs = changed.support.inputs.clone();
+        changed.support.inputs = Tensor::cat(
+            vec![inputs.clone().narrow(1, 0, 2), inputs.narrow(1, 2, 1).neg()],
+            1,
+        );
+        let first = |name: &str, tasks: &TaskBatch<_>| {
+            let scores = learner(name, json!({}), &spec).predict(tasks).remove(0);
+            values(scores.narrow(2, 0, 1))
+        };
+        assert_ne!(first("feat", &plain), first("feat", &changed));
+        assert_eq!(first("protonet", &plain), first("protonet", &changed));
+    }
+}

@@ -7,7 +7,9 @@
 pub mod anil;
 pub mod cavia;
 pub mod feat;
+pub mod imaml;
 pub mod maml;
+pub mod maml_pp;
 pub mod matching_net;
 pub mod meta_sgd;
 pub mod protonet;
@@ -15,6 +17,9 @@ pub mod relation_net;
 pub mod reptile;
 pub mod ridge;
 pub mod siamese;
+
+#[cfg(test)]
+mod toy;
 
 use meta_core::{
     Error, Result,
@@ -87,7 +92,9 @@ macro_rules! learners {
 learners! {
     anil::AnilSettings,
     cavia::CaviaSettings,
+    imaml::ImamlSettings,
     maml::MamlSettings,
+    maml_pp::MamlPpSettings,
     meta_sgd::MetaSgdSettings,
     reptile::ReptileSettings,
     feat::FeatSettings,

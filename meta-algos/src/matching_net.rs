@@ -123,3 +123,41 @@ impl<A: Architecture> Comparison for MatchingNet<A> {
         (sum.log() + highest).reshape([t, q, n])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy::{assert_close, learner, spec, tasks, values};
+    use meta_core::task::TargetBatch;
+    use serde_json::json;
+
+    /// The scores are log-probabilities, for any shot, and finite however sharp the softmax.
+    #[test]
+    fn scores_are_log_probabilities() {
+        let spec = spec(3, 4);
+        for temperature in [1.0, 1000.0] {
+            let settings = json!({"temperature": temperature});
+            let scores = learner("matching_net", settings, &spec)
+                .predict(&tasks(&spec))
+                .remove(0);
+            let sums = values(scores.clone().exp().sum_dim(2));
+            assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-5), "{sums:?}");
+            assert!(values(scores).iter().all(|score| score.is_finite()));
+        }
+    }
+
+    /// Two copies of every support item are no other information.
+    #[test]
+    fn a_support_twice_is_the_support() {
+        let spec = spec(3, 2);
+        let plain = tasks(&spec);
+        let mut twice = plain.clone();
+        let support = plain.support.inputs.clone();
+        let labels = plain.support.targets.labels();
+        twice.support.inputs = Tensor::cat(vec![support.clone(), support], 1);
+        twice.support.targets = TargetBatch::Classes(Tensor::cat(vec![labels.clone(), labels], 1));
+        let matching = learner("matching_net", json!({"temperature": 5.0}), &spec);
+        let answer = |tasks: &TaskBatch<_>| values(matching.predict(tasks).remove(0));
+        assert_close(&answer(&twice), &answer(&plain), 1e-5);
+    }
+}

@@ -148,3 +148,40 @@ impl<A: Architecture, B: Primitives> Learner<B> for MetaSgd<A, B> {
             })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy::{learner, spec, tasks, values};
+    use serde_json::json;
+
+    /// Where every rate is 0, no step moves anything.
+    #[test]
+    fn a_rate_of_zero_holds_its_parameter() {
+        let spec = spec(3, 2);
+        let tasks = tasks(&spec);
+        let mut still = learner("meta_sgd", json!({"test_steps": 3}), &spec);
+        let parameters = still.parameters();
+        let rates = parameters.under(RATES).scale(0.0).with_prefix(RATES);
+        still.set_parameters(parameters.overwrite(rates));
+        let answers: Vec<_> = still.predict(&tasks).into_iter().map(values).collect();
+        assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
+        let moving = learner("meta_sgd", json!({"test_steps": 1}), &spec).predict(&tasks);
+        assert_ne!(values(moving[0].clone()), values(moving[1].clone()));
+    }
+
+    #[test]
+    #[should_panic(expected = "`rates.head.bias`")]
+    fn parameters_without_rates_are_refused() {
+        let spec = spec(3, 1);
+        let mut meta_sgd = learner("meta_sgd", json!({}), &spec);
+        let parameters = meta_sgd.parameters();
+        let mut rates = parameters.under(RATES);
+        rates = rates.outside("head").join({
+            let mut weight = meta_core::params::Params::default();
+            weight.push("head.weight", rates.get::<3>("head.weight").unwrap());
+            weight
+        });
+        meta_sgd.set_parameters(parameters.outside(RATES).join(rates.with_prefix(RATES)));
+    }
+}

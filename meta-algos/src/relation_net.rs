@@ -163,3 +163,61 @@ impl<A: Architecture> Comparison for RelationNet<A> {
             .reshape([t])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy::{assert_close, encoder, spec, tasks, values};
+    use meta_core::backend::Cpu;
+
+    /// The first layer in two parts is the layer on the concatenated pair.
+    #[test]
+    fn the_parts_are_one_layer_on_the_concatenation() {
+        let device = Default::default();
+        let mut initializer = Initializer::seeded(Seed(3));
+        let mut draw = |i, o| Linear::<Cpu>::glorot(i, o, &mut initializer, &device);
+        let class = draw(4, 5);
+        let relation = Relation {
+            class: class.weight.clone(),
+            query: draw(4, 5),
+            hidden: draw(5, 5),
+            output: draw(5, 1),
+        };
+        let mut items = |n| {
+            Linear::<Cpu>::glorot(n, 4, &mut initializer, &device)
+                .weight
+                .val()
+        };
+        let (classes, queries) = (items(2), items(3));
+        let found = relation.forward(classes.clone(), queries.clone());
+        let whole = Tensor::cat(vec![class.weight.val(), relation.query.weight.val()], 1);
+        for (q, n) in [(0, 0), (1, 0), (2, 1)] {
+            let pair = Tensor::cat(
+                vec![
+                    classes.clone().narrow(1, n, 1),
+                    queries.clone().narrow(1, q, 1),
+                ],
+                2,
+            );
+            let first = pair.matmul(whole.clone()) + relation.query.bias.val();
+            let expected = relation
+                .output
+                .forward(relu(relation.hidden.forward(relu(first))));
+            let found = found.clone().narrow(1, q, 1).narrow(2, n, 1);
+            assert_close(&values(found), &values(expected), 1e-6);
+        }
+    }
+
+    /// A relation of one half everywhere has a squared error of one quarter.
+    #[test]
+    fn an_undecided_relation_costs_a_quarter() {
+        let spec = spec(3, 2);
+        let comparison = RelationNet {
+            settings: RelationNetSettings::default(),
+            architecture: encoder(),
+        };
+        let tasks = tasks(&spec);
+        let undecided = Tensor::<Cpu, 3>::zeros([2, 6, 3], &Default::default());
+        assert_eq!(values(comparison.losses(undecided, &tasks)), [0.25, 0.25]);
+    }
+}

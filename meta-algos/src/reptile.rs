@@ -165,3 +165,40 @@ impl<A: Architecture, B: Primitives> Learner<B> for Reptile<A, B> {
             })
     }
 }
+
+#[cfg(test)]
+mod tests {
+
+    use crate::toy::{learner, spec, support_as_queries, tasks, values};
+    use meta_core::task::TargetBatch;
+    use serde_json::json;
+
+    /// The queries of training tasks are reported and not learned from.
+    #[test]
+    fn the_queries_do_not_move_the_meta_gradient() {
+        let spec = spec(3, 2);
+        let reptile = learner("reptile", json!({}), &spec);
+        let plain = reptile.meta_gradient(&tasks(&spec));
+        let other = reptile.meta_gradient(&support_as_queries(tasks(&spec)));
+        assert_eq!(plain.gradients.to_data(), other.gradients.to_data());
+        assert_ne!(values(plain.losses), values(other.losses));
+    }
+
+    /// The first step of Adam with `β₁ = 0` has the size of the rate, whatever the gradient, so the
+    /// meta-gradient of one step is a sign.
+    #[test]
+    fn one_step_of_adam_is_a_sign() {
+        let spec = spec(3, 2);
+        let mut tasks = tasks(&spec);
+        tasks.support.inputs = tasks.support.inputs.narrow(0, 0, 1);
+        tasks.support.targets =
+            TargetBatch::Classes(tasks.support.targets.labels().narrow(0, 0, 1));
+        tasks.query.inputs = tasks.query.inputs.narrow(0, 0, 1);
+        tasks.query.targets = TargetBatch::Classes(tasks.query.targets.labels().narrow(0, 0, 1));
+        let reptile = learner("reptile", json!({"inner_steps": 1, "inner_lr": 0.5}), &spec);
+        let gradients = reptile.meta_gradient(&tasks).gradients;
+        for value in values(gradients.get::<3>("head.bias").unwrap()) {
+            assert!((value.abs() - 1.0).abs() < 1e-3, "{value}");
+        }
+    }
+}

@@ -168,3 +168,43 @@ fn with_ones<L: Primitives>(x: Tensor<L, 3>) -> Tensor<L, 3> {
     let ones = x.clone().narrow(2, 0, 1).ones_like();
     Tensor::cat(vec![x, ones], 2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy::{assert_close, learner, spec, support_as_queries, tasks, values};
+    use serde_json::json;
+
+    /// With next to no penalty, the regressor goes through its support.
+    #[test]
+    fn a_small_penalty_interpolates_the_support() {
+        let spec = spec(3, 1);
+        let tasks = support_as_queries(tasks(&spec));
+        let settings = json!({"lambda": 1e-5, "scale": 1.0});
+        let fitted = values(learner("ridge", settings, &spec).predict(&tasks).remove(0));
+        for task in fitted.chunks(9) {
+            assert_close(task, &[1., 0., 0., 0., 1., 0., 0., 0., 1.], 2e-2);
+        }
+    }
+
+    /// A large penalty leaves nothing but the offset.
+    #[test]
+    fn a_large_penalty_fits_nothing() {
+        let spec = spec(3, 1);
+        let settings = json!({"lambda": 1e8, "scale": 1.0});
+        let fitted = learner("ridge", settings, &spec)
+            .predict(&tasks(&spec))
+            .remove(0);
+        assert_close(&values(fitted), &[0.0; 36], 1e-5);
+    }
+
+    #[test]
+    fn regression_has_neither_scale_nor_offset() {
+        let spec = TaskSpec {
+            task: Task::Regression { outputs: 2 },
+            ..spec(1, 4)
+        };
+        let names = learner("ridge", json!({}), &spec).parameters().shapes();
+        assert_eq!(names.last().unwrap().0, "log_lambda");
+    }
+}

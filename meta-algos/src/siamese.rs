@@ -142,3 +142,49 @@ impl<A: Architecture> Comparison for Siamese<A> {
         (of_same + of_different).mul_scalar(0.5)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy::{
+        assert_close, encoder, learner, refusal, spec, support_as_queries, tasks, values,
+    };
+    use meta_core::{backend::Cpu, params::Params};
+    use serde_json::json;
+
+    /// An item is at distance 0 from itself: `z = b`, whatever the weights.
+    #[test]
+    fn an_item_with_itself_scores_the_bias() {
+        let spec = spec(3, 1);
+        let tasks = support_as_queries(tasks(&spec));
+        let mut siamese = learner("siamese", json!({}), &spec);
+        let mut bias = Params::default();
+        bias.push(
+            "distance.bias",
+            Tensor::<Cpu, 3>::full([1, 1, 1], 0.7, &Default::default()),
+        );
+        siamese.set_parameters(siamese.parameters().overwrite(bias));
+        let scores = values(siamese.predict(&tasks).remove(0));
+        for task in scores.chunks(9) {
+            assert_close(&[task[0], task[4], task[8]], &[0.7; 3], 1e-6);
+        }
+    }
+
+    /// `z = 0` costs `ln 2`, whatever the numbers of same and different pairs.
+    #[test]
+    fn an_undecided_pair_costs_ln_2() {
+        let spec = spec(3, 2);
+        let comparison = Siamese {
+            architecture: encoder(),
+        };
+        let undecided = Tensor::<Cpu, 3>::zeros([2, 6, 6], &Default::default());
+        let losses = values(comparison.losses(undecided, &tasks(&spec)));
+        assert_close(&losses, &[std::f32::consts::LN_2; 2], 1e-6);
+    }
+
+    #[test]
+    fn one_class_is_refused() {
+        let message = refusal("siamese", json!({}), &spec(1, 2));
+        assert!(message.contains("data.way"), "{message}");
+    }
+}

@@ -123,6 +123,18 @@ fn gradient_of(name: &str) -> GradientOf {
             json!({"inner_lr": 0.1, "inner_steps": 1, "test_steps": 1}),
             json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3}),
         ]),
+        "maml_pp" => GradientOf::Training(
+            "mean of the query losses after every step",
+            vec![
+                json!({"inner_lr": 0.1, "inner_steps": 2}),
+                json!({"inner_lr": 0.1, "inner_steps": 2, "losses": "last"}),
+            ],
+        ),
+        "imaml" => GradientOf::Neither(
+            "it is implicit, exact only where adaptation and conjugate gradient have converged; \
+             identities::imaml_is_the_closed_form_of_a_quadratic",
+            vec![json!({"inner_lr": 0.1, "inner_steps": 3, "cg_steps": 3})],
+        ),
         "cavia" => GradientOf::Queries(vec![
             json!({"inner_lr": 0.5, "inner_steps": 1, "test_steps": 1, "context": 3, "hidden": 4}),
             json!({"inner_lr": 0.5, "inner_steps": 3, "test_steps": 3, "context": 3, "hidden": 4}),

@@ -7,10 +7,16 @@ use serde_json::{Value, json};
 use crate::cli::ListKind;
 
 /// Attention that encoders are built from: name and summary.
-const ATTENTION: [(&str, &str); 1] = [(
-    "self",
-    "multi-head self-attention by scaled dot products, differentiable twice (encoder `attention`)",
-)];
+const ATTENTION: [(&str, &str); 2] = [
+    (
+        "self",
+        "multi-head self-attention by scaled dot products, differentiable twice (encoder `attention`)",
+    ),
+    (
+        "additive",
+        "scores of a small network on query and key, for self- and cross-attention (library)",
+    ),
+];
 
 /// The lists that `kind` asks for, all for none, as one object of arrays.
 pub fn lists(kind: Option<ListKind>, learners: &[LearnerEntry]) -> Value {

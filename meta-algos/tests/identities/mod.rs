@@ -15,11 +15,12 @@ use meta_core::{
         init::Initializer,
         metric,
         norm::Statistics,
+        solve::solve_positive_definite,
     },
     params::Params,
     primitives::Primitives,
     rng::Seed,
-    task::{TaskBatch, TaskSpec},
+    task::{TargetBatch, TaskBatch, TaskSpec},
 };
 use serde_json::{Value, json};
 
@@ -247,13 +248,77 @@ fn ridge_by_woodbury_is_ridge_by_the_normal_equations() {
     };
     let x = with_ones(tasks.support.inputs.clone());
     let [_, s, f] = x.dims();
-    let meta_core::task::TargetBatch::Values(y) = tasks.support.targets.clone() else {
+    let TargetBatch::Values(y) = tasks.support.targets.clone() else {
         unreachable!("regression")
     };
     let identity = Tensor::<B, 2>::eye(f, &device()).reshape([1, f, f]);
     let normal = x.clone().swap_dims(1, 2).matmul(x.clone()) + identity.mul_scalar(0.3 * s as f64);
-    let weights =
-        meta_core::nn::solve::solve_positive_definite(normal, x.swap_dims(1, 2).matmul(y));
+    let weights = solve_positive_definite(normal, x.swap_dims(1, 2).matmul(y));
     let expected = with_ones(tasks.query.inputs.clone()).matmul(weights);
     assert_close(&values(found), &values(expected), 1e-10);
+}
+
+#[test]
+fn maml_pp_with_equal_rates_and_the_last_loss_is_maml() {
+    let spec = spec(Task::Classification);
+    let tasks = tasks(&spec);
+    let settings = json!({"inner_lr": 0.2, "inner_steps": 3, "losses": "last"});
+    let maml_pp = learner("maml_pp", settings, mlp(), &spec);
+    let settings = json!({"inner_lr": 0.2, "inner_steps": 3, "test_steps": 3});
+    let maml = learner("maml", settings, mlp(), &spec);
+    assert_same_answers(maml_pp.as_ref(), maml.as_ref(), &tasks);
+    assert_same(
+        &maml_pp.meta_gradient(&tasks).gradients.outside("rates"),
+        &maml.meta_gradient(&tasks).gradients,
+        1e-12,
+    );
+}
+
+/// The squared error of a linear network is a quadratic of its weights, `½ (φ − m)ᵀ H (φ − m)` up to
+/// a constant. With `X` the support and a column of ones, `H = 2 XᵀX / (s·outputs)` for each output,
+/// and for one task `φ* = (H + λ)⁻¹ (2 XᵀY / (s·outputs) + λ θ)`, meta-gradient
+/// `(I + H/λ)⁻¹ ∇L_q(φ*)`.
+#[test]
+fn imaml_is_the_closed_form_of_a_quadratic() {
+    let spec = spec(Task::Regression { outputs: 2 });
+    let one: Vec<_> = vec![episode(&spec, 0)];
+    let tasks = TaskBatch::<B>::new(&one, &spec, &device());
+    let lambda = 0.7;
+    let settings = json!({
+        "inner_lr": 0.1, "inner_steps": 2000, "test_steps": 1, "lambda": lambda, "cg_steps": 30
+    });
+    let imaml = learner("imaml", settings, Bare, &spec);
+    let found = imaml.meta_gradient(&tasks);
+
+    let with_ones = |x: Tensor<B, 3>| {
+        let ones = x.clone().narrow(2, 0, 1).ones_like();
+        Tensor::cat(vec![x, ones], 2)
+    };
+    let values_of = |targets: &TargetBatch<B>| match targets {
+        TargetBatch::Values(values) => values.clone(),
+        TargetBatch::Classes(_) => unreachable!("regression"),
+    };
+    let joined = |params: &Params<B>| {
+        let weight = params.get::<3>("head.weight").unwrap();
+        Tensor::cat(vec![weight, params.get::<3>("head.bias").unwrap()], 1)
+    };
+    // 2 Xᵀ(·) / (items · outputs)
+    let gradient = |x: &Tensor<B, 3>, right: Tensor<B, 3>| {
+        let [_, items, _] = x.dims();
+        let factor = 2.0 / (2 * items) as f64;
+        x.clone().swap_dims(1, 2).matmul(right).mul_scalar(factor)
+    };
+    let x = with_ones(tasks.support.inputs.clone());
+    let f = x.dims()[2];
+    let held = Tensor::<B, 2>::eye(f, &device())
+        .reshape([1, f, f])
+        .mul_scalar(lambda);
+    let system = gradient(&x, x.clone()) + held;
+    let theta = joined(&imaml.parameters());
+    let right = gradient(&x, values_of(&tasks.support.targets)) + theta.mul_scalar(lambda);
+    let adapted = solve_positive_definite(system.clone(), right);
+    let queries = with_ones(tasks.query.inputs.clone());
+    let error = queries.clone().matmul(adapted) - values_of(&tasks.query.targets);
+    let expected = solve_positive_definite(system, gradient(&queries, error).mul_scalar(lambda));
+    assert_close(&values(joined(&found.gradients)), &values(expected), 1e-9);
 }

@@ -35,3 +35,32 @@ pub fn solve_positive_definite<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> 
     debug_assert_eq!(rest.dims(), [t, s, m]);
     rest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{backend::Cpu, rng::Seed};
+    use burn::tensor::TensorData;
+
+    fn random(shape: [usize; 3], purpose: &str) -> Tensor<Cpu, 3> {
+        let mut stream = Seed(9).stream("solve", 0, purpose);
+        let values: Vec<f32> = (0..shape.iter().product())
+            .map(|_| stream.normal() as f32)
+            .collect();
+        Tensor::from_data(TensorData::new(values, shape), &Default::default())
+    }
+
+    /// `A X = B`, for systems of one and of many unknowns.
+    #[test]
+    fn what_is_found_solves_the_system() {
+        for (t, s, m) in [(1, 1, 1), (3, 2, 4), (2, 25, 5)] {
+            let root = random([t, s, s], "root");
+            let identity = Tensor::<Cpu, 2>::eye(s, &Default::default()).reshape([1, s, s]);
+            let a = root.clone().matmul(root.swap_dims(1, 2)) + identity;
+            let b = random([t, s, m], "right");
+            let x = solve_positive_definite(a.clone(), b.clone());
+            let error = (a.matmul(x) - b).abs().max().into_scalar();
+            assert!(error < 1e-3, "{s} unknowns: {error}");
+        }
+    }
+}

@@ -7,11 +7,12 @@ use meta_core::{
     gradcheck::{Function, check},
     nn::{
         Pass,
-        attention::{MultiHeadSelfAttention, scaled_dot_product},
+        attention::{AdditiveScores, MultiHeadSelfAttention, mask, scaled_dot_product},
         encoder::{Architecture, Encoder, EncoderSpec},
         init::Initializer,
-        loss,
+        loss, metric,
         norm::{Norm, Statistics},
+        solve::solve_positive_definite,
     },
     params::Params,
     primitives::Primitives,
@@ -177,6 +178,48 @@ fn of_task(parameters: &Params<B>, task: usize) -> Params<B> {
     Params::from_data(data, &device())
 }
 
+/// `⟨v, A⁻¹ b⟩` with `A = R Rᵀ + I`, as a function of `R` and `b`.
+struct Solve;
+
+impl Function for Solve {
+    fn value<L: Primitives>(&self, inputs: &[Tensor<L, 1>]) -> Tensor<L, 1> {
+        let root = inputs[0].clone().reshape([2, 3, 3]);
+        let right = inputs[1].clone().reshape([2, 3, 2]);
+        let identity = Tensor::<L, 2>::eye(3, &root.device()).reshape([1, 3, 3]);
+        let a = root.clone().matmul(root.swap_dims(1, 2)) + identity;
+        let direction =
+            Tensor::<L, 1>::from_data(TensorData::new(normal(12, "v"), [12]), &a.device());
+        (solve_positive_definite(a, right).reshape([12]) * direction).sum()
+    }
+}
+
+#[test]
+fn solving_passes_central_differences_at_both_orders() {
+    let point = [normal(18, "root"), normal(12, "right")];
+    let errors = check::<B>(&Solve, &point, &device());
+    assert!(errors.within(1e-7), "{errors:?}");
+}
+
+/// Sigmoid and softplus against their definitions, far from 0 too.
+#[test]
+fn sigmoid_and_softplus_in_closed_form() {
+    let points = [-800.0f64, -3.0, 0.0, 0.5, 700.0];
+    let x = Tensor::<B, 1>::from_data(points, &device());
+    for (point, found) in points.iter().zip(values(metric::sigmoid(x.clone()))) {
+        assert!(
+            (found - 1.0 / (1.0 + (-point).exp())).abs() < 1e-15,
+            "{point}"
+        );
+    }
+    for (point, found) in points.iter().zip(values(metric::softplus(x))) {
+        let expected = point.max(0.0) + (-point.abs()).exp().ln_1p();
+        assert!(
+            (found - expected).abs() <= 1e-15 * expected.max(1.0),
+            "{point}"
+        );
+    }
+}
+
 fn norm(statistics: Statistics) -> Norm<B> {
     Norm::new(2, statistics, "norm", &device())
 }
@@ -283,6 +326,52 @@ fn self_attention_is_equivariant() {
     assert_close(permuted, y.select(1, order), 1e-13);
     let rows = values(map.sum_dim(3));
     assert!(rows.iter().all(|sum| (sum - 1.0).abs() < 1e-12));
+}
+
+/// Additive attention over keys of which the last is hidden from all queries and all are from the
+/// first, as a function of its weights, queries, keys and values.
+struct Additive;
+
+impl Function for Additive {
+    fn value<L: Primitives>(&self, inputs: &[Tensor<L, 1>]) -> Tensor<L, 1> {
+        let device = inputs[0].device();
+        let skeleton = AdditiveScores::<L>::new(2, 3, 4, &mut Initializer::zeros(), &device);
+        let mut offset = 0;
+        let mut parameters = Params::default();
+        for (name, shape) in Params::of(&skeleton).shapes() {
+            let length = shape.iter().product();
+            let slice = inputs[0].clone().narrow(0, offset, length);
+            parameters.push(name, slice.reshape([shape[0], shape[1], shape[2]]));
+            offset += length;
+        }
+        assert_eq!(offset, inputs[0].dims()[0]);
+        let scores = parameters.write_into(skeleton).forward(
+            inputs[1].clone().reshape([2, 2, 2]),
+            inputs[2].clone().reshape([2, 3, 3]),
+        );
+        let hidden = Tensor::<L, 4, burn::tensor::Bool>::from_data(
+            [[[[true, true, true], [false, false, true]]]],
+            &device,
+        );
+        let values = inputs[3].clone().reshape([2, 1, 3, 2]);
+        let read = mask::masked_softmax(scores, hidden).matmul(values);
+        let direction =
+            Tensor::<L, 1>::from_data(TensorData::new(normal(8, "direction"), [8]), &device);
+        (read.reshape([8]).tanh() * direction).sum()
+    }
+}
+
+#[test]
+fn masked_additive_attention_passes_central_differences_at_both_orders() {
+    let point = [
+        normal(28, "weights"),
+        normal(8, "queries"),
+        normal(18, "keys"),
+        normal(12, "values"),
+    ];
+    let errors = check::<B>(&Additive, &point, &device());
+    println!("masked additive attention: {errors:?}");
+    assert!(errors.within(1e-6), "{errors:?}");
 }
 
 #[test]

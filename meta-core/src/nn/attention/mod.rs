@@ -1,7 +1,10 @@
 //! Attention: score, normalise, read.
 
+mod additive;
 mod block;
+pub mod mask;
 
+pub use additive::AdditiveScores;
 pub use block::{Block, BlockSettings};
 
 use burn::{

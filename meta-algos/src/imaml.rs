@@ -1,0 +1,225 @@
+//! Implicit MAML: the meta-gradient from where adaptation ends, not from its path.
+//!
+//! Rajeswaran, Finn, Kakade and Levine, *Meta-learning with implicit gradients*, NeurIPS 2019.
+//!
+//! The parameters of a task minimise its support loss, held near the shared ones (eq. 4):
+//!
+//! ```text
+//! φ* = argmin_φ L_s(φ) + λ/2 ‖φ − θ‖²
+//! ```
+//!
+//! `φ` is reached by `K` steps of gradient descent, of which nothing is remembered. At the minimum
+//! the meta-gradient of a task is `(I + ∇²L_s(φ) / λ)⁻¹ ∇L_q(φ)` (lemma 1). The system is solved for
+//! all tasks at once by conjugate gradient (algorithm 2), whose products `∇²L_s(φ) v` are gradients
+//! of `⟨∇L_s(φ), v⟩`; each task has step sizes of its own.
+//!
+//! # Differences from the paper
+//! * Gradient descent in the inner loop; the paper's Hessian-free variant for Omniglot is left out.
+//! * `∇²L_s` is taken as it is, without the paper's optional damping, so far from a minimum a
+//!   direction of negative curvature can occur; conjugate gradient then stops for that task where it
+//!   is.
+
+use burn::tensor::Tensor;
+use burn_autodiff::Autodiff;
+use meta_core::{
+    Result,
+    adapt::Adaptable,
+    learner::{Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    nn::encoder::Architecture,
+    params::Params,
+    primitives::Primitives,
+    rng::Seed,
+    settings::{above_zero, at_least_one},
+    task::{ItemBatch, TaskBatch, TaskSpec},
+};
+use serde::{Deserialize, Serialize};
+
+/// Settings of [`ImplicitMaml`]; the defaults are the paper's for 5-way 1-shot Omniglot (appendix).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImamlSettings {
+    /// Rate of the inner gradient descent, above 0.
+    pub inner_lr: f64,
+    /// Inner steps `K` in training, at least 1; the meta-gradient supposes that they reach `φ*`.
+    pub inner_steps: usize,
+    /// Inner steps at validation and test, at least 1.
+    pub test_steps: usize,
+    /// `λ`, above 0: how strongly a task is held near the shared parameters.
+    pub lambda: f64,
+    /// Steps of conjugate gradient, at least 1.
+    pub cg_steps: usize,
+}
+
+impl Default for ImamlSettings {
+    fn default() -> Self {
+        ImamlSettings {
+            inner_lr: 0.1,
+            inner_steps: 16,
+            test_steps: 16,
+            lambda: 2.0,
+            cg_steps: 5,
+        }
+    }
+}
+
+impl LearnerSettings for ImamlSettings {
+    const INFO: LearnerInfo = LearnerInfo {
+        name: "imaml",
+        family: Family::Gradient,
+        summary: "adapts near the initialisation; its meta-gradient is implicit, not through steps",
+        paper: "Rajeswaran et al., Meta-learning with implicit gradients, NeurIPS 2019",
+        regression: true,
+        any_way: false,
+    };
+
+    fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
+        above_zero("learner.inner_lr", self.inner_lr)?;
+        at_least_one("learner.inner_steps", self.inner_steps)?;
+        at_least_one("learner.test_steps", self.test_steps)?;
+        above_zero("learner.lambda", self.lambda)?;
+        at_least_one("learner.cg_steps", self.cg_steps)?;
+        spec.require_one_way(Self::INFO.name)
+    }
+
+    fn build<A: Architecture, B: Primitives>(
+        self,
+        architecture: A,
+        spec: &TaskSpec,
+        seed: Seed,
+        device: &B::Device,
+    ) -> Result<Box<dyn Learner<B>>> {
+        self.check(&architecture, spec)?;
+        let network = Adaptable::<A, B>::new(architecture, spec.outputs(), device);
+        Ok(Box::new(ImplicitMaml {
+            parameters: network.draw(seed),
+            settings: self,
+            network,
+        }))
+    }
+}
+
+/// Implicit MAML on the backend `B`.
+pub struct ImplicitMaml<A: Architecture, B: Primitives> {
+    settings: ImamlSettings,
+    network: Adaptable<A, B>,
+    /// `θ`, each `[1, …]`.
+    parameters: Params<B>,
+}
+
+impl<A: Architecture, B: Primitives> ImplicitMaml<A, B> {
+    /// `φ ← φ − α (∇ Σ_tasks L_s(φ) + λ (φ − θ))`.
+    fn inner_step(
+        &self,
+        fast: Params<B>,
+        start: &Params<B>,
+        support: &ItemBatch<B>,
+        training: bool,
+    ) -> Params<B> {
+        let ImamlSettings {
+            inner_lr, lambda, ..
+        } = self.settings;
+        let gradients = self.network.support_gradient(&fast, support, training);
+        let away = fast.clone().trainable().plus(&start.clone().scale(-1.0));
+        let direction = gradients.plus(&away.scale(lambda));
+        fast.plus(&direction.scale(-inner_lr))
+    }
+
+    /// `v + ∇²L_s(φ) v / λ`.
+    fn product(&self, fast: &Params<B>, v: &Params<B>, support: &ItemBatch<B>) -> Params<B> {
+        let leaves = fast.clone().lift::<Autodiff<B>>();
+        let gradients = self
+            .network
+            .support_gradient(&leaves, &support.lift(), true);
+        let along = gradients.dot_tasks(&v.clone().lift_constant()).sum();
+        let curved = leaves.gradients(&along.backward());
+        v.clone().plus(&curved.scale(1.0 / self.settings.lambda))
+    }
+
+    /// `x` with `(I + ∇²L_s(φ) / λ) x = g`, by conjugate gradient from `x = 0`.
+    fn solve(&self, fast: &Params<B>, g: Params<B>, support: &ItemBatch<B>) -> Params<B> {
+        let mut x = g.clone().scale(0.0);
+        let mut residual = g;
+        let mut direction = residual.clone();
+        let mut squared = residual.dot_tasks(&residual);
+        for _ in 0..self.settings.cg_steps {
+            let product = self.product(fast, &direction, support);
+            let curvature = direction.dot_tasks(&product);
+            let step = ratio(squared.clone(), curvature);
+            x = x.plus(&direction.clone().scale_tasks(&step));
+            residual = residual.plus(&product.scale_tasks(&step.neg()));
+            let next = residual.dot_tasks(&residual);
+            let keep = ratio(next.clone(), squared);
+            direction = residual.clone().plus(&direction.scale_tasks(&keep));
+            squared = next;
+        }
+        x
+    }
+}
+
+/// `a / b` of each task where `b` is above 0, else 0: a task that is solved, or whose curvature is
+/// negative, moves no further.
+fn ratio<B: Primitives>(a: Tensor<B, 1>, b: Tensor<B, 1>) -> Tensor<B, 1> {
+    let stop = b.clone().lower_equal_elem(0.0);
+    (a / b.mask_fill(stop.clone(), 1.0)).mask_fill(stop, 0.0)
+}
+
+impl<A: Architecture, B: Primitives> Learner<B> for ImplicitMaml<A, B> {
+    fn parameters(&self) -> Params<B> {
+        self.parameters.clone()
+    }
+
+    fn set_parameters(&mut self, parameters: Params<B>) {
+        // Through a network, which checks names and shapes.
+        self.parameters = Params::of(&self.network.network(parameters));
+    }
+
+    fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
+        let start = self.parameters.clone().fan_out(tasks.tasks());
+        let fast = (0..self.settings.inner_steps).fold(start.clone(), |fast, _| {
+            self.inner_step(fast, &start, &tasks.support, true)
+        });
+        let leaves = fast.clone().lift::<Autodiff<B>>();
+        let mut result = self
+            .network
+            .query_gradient(&leaves, leaves.clone(), &tasks.lift());
+        result.gradients = self
+            .solve(&fast, result.gradients, &tasks.support)
+            .sum_tasks();
+        result
+    }
+
+    fn predict(&self, tasks: &TaskBatch<B>) -> Vec<Tensor<B, 3>> {
+        let start = self.parameters.clone().fan_out(tasks.tasks());
+        self.network
+            .predict(tasks, start.clone(), self.settings.test_steps, |_, fast| {
+                self.inner_step(fast, &start, &tasks.support, false)
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::toy::{learner, spec, tasks, values};
+    use serde_json::json;
+
+    /// A large `λ` holds every task at the shared parameters.
+    #[test]
+    fn a_large_lambda_holds_the_task_at_the_start() {
+        let spec = spec(3, 2);
+        let settings = json!({"lambda": 1e4, "inner_lr": 1e-4, "test_steps": 20});
+        let answers = learner("imaml", settings, &spec).predict(&tasks(&spec));
+        let (first, last) = (answers[0].clone(), answers[20].clone());
+        let moved = (last - first).abs().max().into_scalar();
+        assert!(moved < 1e-2, "{moved}");
+    }
+
+    /// More steps of conjugate gradient than there are unknowns to find change nothing, and nothing
+    /// that is not a number comes of it.
+    #[test]
+    fn conjugate_gradient_stops_where_it_is_done() {
+        let spec = spec(3, 2);
+        let settings = json!({"lambda": 1e6, "inner_lr": 1e-7, "cg_steps": 40});
+        let result = learner("imaml", settings, &spec).meta_gradient(&tasks(&spec));
+        assert!(values(result.gradients.squared_norm())[0].is_finite());
+    }
+}

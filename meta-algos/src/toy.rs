@@ -1,0 +1,101 @@
+//! A small classification task for the learners' own tests.
+
+use burn::tensor::Tensor;
+use meta_core::{
+    backend::Cpu,
+    data::{Episode, EpisodeShape, ItemShape, Items, Targets, Task},
+    learner::Learner,
+    nn::encoder::EncoderSpec,
+    rng::Seed,
+    task::{TaskBatch, TaskSpec},
+};
+use serde_json::{Value, json};
+
+/// Features of an item.
+const FEATURES: usize = 6;
+
+/// The tasks: `way` classes, `shot` support items and two queries of each.
+pub fn spec(way: usize, shot: usize) -> TaskSpec {
+    let shape = EpisodeShape::new(way, shot, 2);
+    TaskSpec {
+        item: ItemShape {
+            height: 1,
+            width: 1,
+            channels: FEATURES,
+        },
+        task: Task::Classification,
+        train: shape,
+        test: shape,
+    }
+}
+
+/// Two tasks of random items.
+pub fn tasks(spec: &TaskSpec) -> TaskBatch<Cpu> {
+    let shape = spec.train;
+    let items = |index: u64, purpose: &str, per_class: usize| {
+        let mut stream = Seed(4).stream("toy", index, purpose);
+        let count = shape.way.0 * per_class;
+        Items {
+            inputs: (0..count * FEATURES)
+                .map(|_| stream.normal() as f32)
+                .collect(),
+            targets: Targets::Classes((0..count).map(|item| (item / per_class) as u32).collect()),
+            ids: (0..count as u64).collect(),
+        }
+    };
+    let episodes: Vec<Episode> = (0..2)
+        .map(|index| Episode {
+            index,
+            shape,
+            support: items(index, "support", shape.shot.0),
+            query: items(index, "query", shape.query.0),
+            classes: Vec::new(),
+        })
+        .collect();
+    TaskBatch::new(&episodes, spec, &Default::default())
+}
+
+/// The same tasks with their supports as queries.
+pub fn support_as_queries(mut tasks: TaskBatch<Cpu>) -> TaskBatch<Cpu> {
+    tasks.query = tasks.support.clone();
+    tasks
+}
+
+/// An encoder of width 7.
+pub fn encoder() -> EncoderSpec {
+    EncoderSpec::new("mlp", &json!({"hidden": [8, 7]}), spec(2, 1).item).unwrap()
+}
+
+/// The learner called `name`.
+pub fn learner(name: &str, settings: Value, spec: &TaskSpec) -> Box<dyn Learner<Cpu>> {
+    crate::build(
+        name,
+        &settings,
+        encoder(),
+        spec,
+        Seed(1),
+        &Default::default(),
+    )
+    .unwrap()
+}
+
+/// Why the learner called `name` is refused.
+pub fn refusal(name: &str, settings: Value, spec: &TaskSpec) -> String {
+    crate::check(name, &settings, &encoder(), spec)
+        .unwrap_err()
+        .to_string()
+}
+
+/// Numbers of a tensor.
+pub fn values<const D: usize>(tensor: Tensor<Cpu, D>) -> Vec<f32> {
+    tensor.into_data().to_vec().unwrap()
+}
+
+/// Asserts that two lists of numbers agree to `tolerance`.
+#[track_caller]
+pub fn assert_close(found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len());
+    for (f, e) in found.iter().zip(expected) {
+        assert!((f - e).abs() <= tolerance, "{f} is not {e}");
+    }
+}

@@ -1,0 +1,92 @@
+//! Masks: which keys a query may not read.
+
+use burn::tensor::{Bool, Int, Tensor, backend::Backend};
+
+/// What a hidden score is replaced by before the maximum is taken: below any score, finite in f32.
+const HIDDEN: f64 = -1e30;
+
+/// Softmax over the keys that are not hidden: `scores [n, heads, l, m]`, `hidden` of a shape that
+/// broadcasts to it (true: not read), result `[n, heads, l, m]`.
+///
+/// A row sums to 1, whatever the size of its scores. A row that is hidden as a whole is 0 everywhere,
+/// as are its gradients: nothing is read, and nothing is not a number.
+pub fn masked_softmax<B: Backend>(
+    scores: Tensor<B, 4>,
+    hidden: Tensor<B, 4, Bool>,
+) -> Tensor<B, 4> {
+    let hidden = hidden.expand(scores.dims());
+    let scores = scores.mask_fill(hidden.clone(), HIDDEN);
+    let highest = scores.clone().max_dim(3);
+    let weights = (scores - highest).exp().mask_fill(hidden, 0.0);
+    let sums = weights.clone().sum_dim(3);
+    let nothing = sums.clone().equal_elem(0.0);
+    weights / sums.mask_fill(nothing, 1.0)
+}
+
+/// Hides the keys after each query's own position: `[1, 1, l, l]`.
+pub fn causal<B: Backend>(length: usize, device: &B::Device) -> Tensor<B, 4, Bool> {
+    let positions = Tensor::<B, 1, Int>::arange(0..length as i64, device);
+    let queries = positions.clone().reshape([1, 1, length, 1]);
+    let keys = positions.reshape([1, 1, 1, length]);
+    let shape = [1, 1, length, length];
+    keys.expand(shape).greater(queries.expand(shape))
+}
+
+/// Hides the keys beyond the length of each sequence: `lengths [n]` in `0..=longest`, result
+/// `[n, 1, 1, longest]`.
+pub fn padding<B: Backend>(lengths: Tensor<B, 1, Int>, longest: usize) -> Tensor<B, 4, Bool> {
+    let [n] = lengths.dims();
+    let keys = Tensor::<B, 1, Int>::arange(0..longest as i64, &lengths.device());
+    let shape = [n, 1, 1, longest];
+    let lengths = lengths.reshape([n, 1, 1, 1]).expand(shape);
+    keys.reshape([1, 1, 1, longest])
+        .expand(shape)
+        .greater_equal(lengths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Cpu;
+
+    #[test]
+    fn causal_hides_what_comes_later() {
+        let hidden = causal::<Cpu>(3, &Default::default()).into_data();
+        assert_eq!(
+            hidden.iter::<bool>().collect::<Vec<_>>(),
+            [false, true, true, false, false, true, false, false, false]
+        );
+    }
+
+    #[test]
+    fn padding_hides_what_lies_beyond_the_length() {
+        let lengths = Tensor::<Cpu, 1, Int>::from_data([0, 2, 3], &Default::default());
+        let hidden = padding(lengths, 3).into_data();
+        assert_eq!(
+            hidden.iter::<bool>().collect::<Vec<_>>(),
+            [true, true, true, false, false, true, false, false, false]
+        );
+    }
+
+    /// Scores of any size; a row of which nothing may be read is 0, not `NaN`.
+    #[test]
+    fn hidden_keys_are_not_read() {
+        let scores = Tensor::<Cpu, 4>::from_data(
+            [[[[3e4, -3e4, 3e4], [-2e4, 7.0, 1e30], [1.0, 2.0, 3.0]]]],
+            &Default::default(),
+        );
+        let hidden = Tensor::<Cpu, 4, Bool>::from_data(
+            [[[
+                [false, false, false],
+                [false, false, true],
+                [true, true, true],
+            ]]],
+            &Default::default(),
+        );
+        let map = masked_softmax(scores, hidden).into_data();
+        assert_eq!(
+            map.to_vec::<f32>().unwrap(),
+            [0.5, 0.0, 0.5, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+        );
+    }
+}
