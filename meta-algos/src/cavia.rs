@@ -43,7 +43,7 @@ use meta_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Settings of [`Cavia`]; the defaults are the paper's for image classification (appendix C).
+/// Settings of [`Cavia`]; the defaults suit 5-way tasks and are not the paper's to the digit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CaviaSettings {

@@ -43,7 +43,7 @@ use meta_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Settings of FEAT; the defaults are the paper's.
+/// Settings of FEAT; the defaults suit 5-way tasks and are not the paper's to the digit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FeatSettings {

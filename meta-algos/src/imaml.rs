@@ -34,7 +34,7 @@ use meta_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Settings of [`ImplicitMaml`]; the defaults are the paper's for 5-way 1-shot Omniglot (appendix).
+/// Settings of [`ImplicitMaml`]; the defaults suit 5-way tasks and are not the paper's to the digit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImamlSettings {

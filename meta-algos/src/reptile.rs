@@ -37,7 +37,7 @@ use meta_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Settings of [`Reptile`]; the defaults are the paper's for 5-way Omniglot (table 3).
+/// Settings of [`Reptile`]; the defaults suit 5-way tasks and are not the paper's to the digit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReptileSettings {
