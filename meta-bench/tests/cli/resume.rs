@@ -20,11 +20,13 @@ const FILES: [&str; 4] = [
 pub fn wait_for_lines(bench: &Workbench, file: &str, lines: usize, child: &mut Child) {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
+        // Asked first: a child that ends between the two questions has written its lines.
+        let ended = child.try_wait().expect("the child can be asked");
         let text = fs::read(bench.path(file)).unwrap_or_default();
         if text.iter().filter(|&&byte| byte == b'\n').count() >= lines {
             return;
         }
-        if let Some(status) = child.try_wait().expect("the child can be asked") {
+        if let Some(status) = ended {
             panic!("ended with {status} before {file} had {lines} lines");
         }
         assert!(Instant::now() < deadline, "{file} never had {lines} lines");
