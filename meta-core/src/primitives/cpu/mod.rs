@@ -236,6 +236,16 @@ pub fn on_rows<T: Element<B>, B: Host, const N: usize>(
     T::tensor(values, shape)
 }
 
+/// Runs a kernel on rows `[t, r, c]` and one vector per channel, `[1|t, 1, c]`.
+pub fn on_rows_and_vector<T: Element<B>, B: Host>(
+    x: FloatTensor<B>,
+    vector: FloatTensor<B>,
+    kernel: impl FnOnce([usize; 3], &[T], &[T]) -> Vec<T>,
+) -> FloatTensor<B> {
+    let vector = B::contiguous(vector);
+    on_rows::<T, B, 1>([x], |shape, [x]| kernel(shape, x, T::slice(&vector)))
+}
+
 /// Calls a function generic over the element for the dtype of `$of`, or the portable composition.
 #[doc(hidden)]
 #[macro_export]
@@ -308,12 +318,7 @@ macro_rules! host_primitives {
                 ) -> FloatTensor<Self> {
                     by_dtype!(
                         x,
-                        |T| {
-                            let b = Self::contiguous(b);
-                            on_rows::<T, Self, 1>([x], |shape, [x]| {
-                                rows::add_rows(shape, x, <T as Element<Self>>::slice(&b))
-                            })
-                        },
+                        |T| on_rows_and_vector::<T, Self>(x, b, rows::add_rows),
                         portable::add_rows::<Self>(map, x, b)
                     )
                 }
@@ -415,12 +420,7 @@ macro_rules! host_primitives {
                 ) -> FloatTensor<Self> {
                     by_dtype!(
                         x,
-                        |T| {
-                            let b = Self::contiguous(b);
-                            on_rows::<T, Self, 1>([x], |shape, [x]| {
-                                relu::bias_relu(shape, x, <T as Element<Self>>::slice(&b))
-                            })
-                        },
+                        |T| on_rows_and_vector::<T, Self>(x, b, relu::bias_relu),
                         portable::bias_relu::<Self>(map, x, b)
                     )
                 }
