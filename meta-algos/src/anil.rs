@@ -22,8 +22,8 @@ use burn::tensor::Tensor;
 use burn_autodiff::Autodiff;
 use meta_core::{
     Result,
-    adapt::{Adaptable, Embedded},
-    learner::{Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    adapt::{Adaptable, Embedded, predictions},
+    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::{encoder::Architecture, init::Initializer, linear::Linear, loss},
     params::Params,
     primitives::Primitives,
@@ -161,23 +161,23 @@ impl<A: Architecture, B: Primitives> Learner<B> for Anil<A, B> {
         MetaGradient::of(&leaves, losses, predictions, targets, buffers)
     }
 
-    fn predict(&self, tasks: &TaskBatch<B>) -> Vec<Tensor<B, 3>> {
+    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
         let embedded = self.embed(self.parameters.clone(), tasks, false);
-        let mut head = self.parameters.under("head").fan_out(tasks.tasks());
-        let answer = |head: &Params<B>| self.head(head.clone()).forward(embedded.query.clone());
-        let mut predictions = vec![answer(&head)];
-        for _ in 0..self.settings.test_steps {
-            head = self.inner_step(head, &embedded.support);
-            predictions.push(answer(&head));
-        }
-        predictions
+        let start = self.parameters.under("head").fan_out(tasks.tasks());
+        predictions(
+            answers,
+            start,
+            self.settings.test_steps,
+            |_, head| self.inner_step(head, &embedded.support),
+            |head| self.head(head.clone()).forward(embedded.query.clone()),
+        )
     }
 }
 
 #[cfg(test)]
 mod tests {
 
-    use crate::toy::{learner, spec, tasks, values};
+    use crate::toy::{Answers, learner, spec, tasks, values};
     use serde_json::json;
 
     /// The encoder learns, though it does not adapt: through the embeddings that the steps stand on.
@@ -199,9 +199,11 @@ mod tests {
     fn it_answers_before_the_first_step_and_after_each() {
         let spec = spec(3, 2);
         let tasks = tasks(&spec);
-        let answers = learner("anil", json!({"test_steps": 4}), &spec).predict(&tasks);
+        let answers =
+            learner("anil", json!({"test_steps": 4}), &spec).predict(&tasks, Answers::EveryStep);
         assert_eq!(answers.len(), 5);
-        let fewer = learner("anil", json!({"test_steps": 2}), &spec).predict(&tasks);
+        let fewer =
+            learner("anil", json!({"test_steps": 2}), &spec).predict(&tasks, Answers::EveryStep);
         for (fewer, more) in fewer.into_iter().zip(answers) {
             assert_eq!(values(fewer), values(more));
         }

@@ -32,8 +32,8 @@ use burn::{
 use burn_autodiff::Autodiff;
 use meta_core::{
     Result,
-    adapt::Embedded,
-    learner::{Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    adapt::{Embedded, predictions},
+    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::{encoder::Architecture, init::Initializer, linear::Linear, loss},
     params::Params,
     primitives::{Primitives, add_rows, scale},
@@ -259,19 +259,17 @@ impl<A: Architecture, B: Primitives> Learner<B> for Cavia<A, B> {
         MetaGradient::of(&leaves, losses, predictions, targets, buffers)
     }
 
-    fn predict(&self, tasks: &TaskBatch<B>) -> Vec<Tensor<B, 3>> {
+    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
         let embedded = self.embed(self.parameters.clone(), tasks, false);
         let parameters = self.parameters.under("modulated");
         let modulated = self.modulated(parameters.clone());
-        let answer =
-            |context: &Params<B>| modulated.forward(embedded.query.clone(), value(context));
-        let mut context = self.start(tasks.tasks());
-        let mut predictions = vec![answer(&context)];
-        for _ in 0..self.settings.test_steps {
-            context = self.inner_step(context, &parameters, &embedded.support);
-            predictions.push(answer(&context));
-        }
-        predictions
+        predictions(
+            answers,
+            self.start(tasks.tasks()),
+            self.settings.test_steps,
+            |_, context| self.inner_step(context, &parameters, &embedded.support),
+            |context| modulated.forward(embedded.query.clone(), value(context)),
+        )
     }
 }
 
@@ -288,7 +286,10 @@ mod tests {
         let (plain, mut changed) = (tasks(&spec), tasks(&spec));
         changed.support.inputs = changed.support.inputs.neg();
         let cavia = learner("cavia", json!({"context": 4, "hidden": 9}), &spec);
-        let (plain, changed) = (cavia.predict(&plain), cavia.predict(&changed));
+        let (plain, changed) = (
+            cavia.predict(&plain, Answers::EveryStep),
+            cavia.predict(&changed, Answers::EveryStep),
+        );
         assert_eq!(values(plain[0].clone()), values(changed[0].clone()));
         assert_ne!(values(plain[2].clone()), values(changed[2].clone()));
     }

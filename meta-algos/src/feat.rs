@@ -153,7 +153,7 @@ impl<A: Architecture> Comparison for Feat<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{learner, refusal, spec, tasks, values};
+    use crate::toy::{Answers, learner, refusal, spec, tasks, values};
     use serde_json::json;
 
     #[test]
@@ -174,7 +174,9 @@ mod tests {
             1,
         );
         let first = |name: &str, tasks: &TaskBatch<_>| {
-            let scores = learner(name, json!({}), &spec).predict(tasks).remove(0);
+            let scores = learner(name, json!({}), &spec)
+                .predict(tasks, Answers::EveryStep)
+                .remove(0);
             values(scores.narrow(2, 0, 1))
         };
         assert_ne!(first("feat", &plain), first("feat", &changed));

@@ -24,8 +24,8 @@ use burn_autodiff::Autodiff;
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
-    nn::encoder::Architecture,
+    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    nn::{Mode, encoder::Architecture},
     params::Params,
     primitives::Primitives,
     rng::Seed,
@@ -113,12 +113,12 @@ impl<A: Architecture, B: Primitives> ImplicitMaml<A, B> {
         fast: Params<B>,
         start: &Params<B>,
         support: &ItemBatch<B>,
-        training: bool,
+        mode: &Mode,
     ) -> Params<B> {
         let ImamlSettings {
             inner_lr, lambda, ..
         } = self.settings;
-        let gradients = self.network.support_gradient(&fast, support, training);
+        let gradients = self.network.support_gradient(&fast, support, mode);
         let away = fast.clone().trainable().plus(&start.clone().scale(-1.0));
         let direction = gradients.plus(&away.scale(lambda));
         fast.plus(&direction.scale(-inner_lr))
@@ -127,9 +127,9 @@ impl<A: Architecture, B: Primitives> ImplicitMaml<A, B> {
     /// `v + ∇²L_s(φ) v / λ`.
     fn product(&self, fast: &Params<B>, v: &Params<B>, support: &ItemBatch<B>) -> Params<B> {
         let leaves = fast.clone().lift::<Autodiff<B>>();
-        let gradients = self
-            .network
-            .support_gradient(&leaves, &support.lift(), true);
+        let gradients =
+            self.network
+                .support_gradient(&leaves, &support.lift(), &Mode::training(None));
         let along = gradients.dot_tasks(&v.clone().lift_constant()).sum();
         let curved = leaves.gradients(&along.backward());
         v.clone().plus(&curved.scale(1.0 / self.settings.lambda))
@@ -175,8 +175,9 @@ impl<A: Architecture, B: Primitives> Learner<B> for ImplicitMaml<A, B> {
 
     fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
         let start = self.parameters.clone().fan_out(tasks.tasks());
-        let fast = (0..self.settings.inner_steps).fold(start.clone(), |fast, _| {
-            self.inner_step(fast, &start, &tasks.support, true)
+        let fast = (0..self.settings.inner_steps).fold(start.clone(), |fast, step| {
+            let mode = Mode::learning(tasks, "support", step);
+            self.inner_step(fast, &start, &tasks.support, &mode)
         });
         let leaves = fast.clone().lift::<Autodiff<B>>();
         let mut result = self
@@ -188,18 +189,21 @@ impl<A: Architecture, B: Primitives> Learner<B> for ImplicitMaml<A, B> {
         result
     }
 
-    fn predict(&self, tasks: &TaskBatch<B>) -> Vec<Tensor<B, 3>> {
+    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
         let start = self.parameters.clone().fan_out(tasks.tasks());
-        self.network
-            .predict(tasks, start.clone(), self.settings.test_steps, |_, fast| {
-                self.inner_step(fast, &start, &tasks.support, false)
-            })
+        self.network.predict(
+            tasks,
+            answers,
+            start.clone(),
+            self.settings.test_steps,
+            |_, fast| self.inner_step(fast, &start, &tasks.support, &Mode::default()),
+        )
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::toy::{learner, spec, tasks, values};
+    use crate::toy::{Answers, learner, spec, tasks, values};
     use serde_json::json;
 
     /// A large `λ` holds every task at the shared parameters.
@@ -207,7 +211,7 @@ mod tests {
     fn a_large_lambda_holds_the_task_at_the_start() {
         let spec = spec(3, 2);
         let settings = json!({"lambda": 1e4, "inner_lr": 1e-4, "test_steps": 20});
-        let answers = learner("imaml", settings, &spec).predict(&tasks(&spec));
+        let answers = learner("imaml", settings, &spec).predict(&tasks(&spec), Answers::EveryStep);
         let (first, last) = (answers[0].clone(), answers[20].clone());
         let moved = (last - first).abs().max().into_scalar();
         assert!(moved < 1e-2, "{moved}");

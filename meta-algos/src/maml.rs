@@ -20,29 +20,20 @@
 //!   that is `encoder.norm = "episode"`, and other statistics can be chosen.
 
 use burn::tensor::Tensor;
-use burn_autodiff::Autodiff;
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::encoder::Architecture,
+    optim::OptimizerKind,
     params::Params,
     primitives::Primitives,
     rng::Seed,
     settings::{above_zero, at_least_one},
-    task::{ItemBatch, TaskBatch, TaskSpec},
+    task::{TaskBatch, TaskSpec},
+    unroll::{self, InnerOptimizer, InnerStep, Order, Unrolled},
 };
 use serde::{Deserialize, Serialize};
-
-/// Order of the meta-gradient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Order {
-    /// Through the inner steps: exact.
-    Second,
-    /// Past the inner steps: FOMAML.
-    First,
-}
 
 /// Settings of [`Maml`]; the defaults are the paper's for 5-way Omniglot (appendix A.1).
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,8 +45,15 @@ pub struct MamlSettings {
     pub inner_steps: usize,
     /// Inner steps at validation and test, at least 1.
     pub test_steps: usize,
-    /// Order of the meta-gradient: `second` (exact) or `first`.
+    /// Order of the meta-gradient: `second` (exact) or `first` (FOMAML).
     pub order: Order,
+    /// Rule of the inner steps: `sgd`, `adam` or `adamw`; differentiated like everything else.
+    pub inner_optimizer: OptimizerKind,
+    /// Momentum of an inner `sgd`, in [0, 1).
+    pub inner_momentum: f64,
+    /// Whether the graph of only one inner step is held at a time: less memory, more time, the same
+    /// gradient.
+    pub checkpoint_inner_steps: bool,
 }
 
 impl Default for MamlSettings {
@@ -65,6 +63,9 @@ impl Default for MamlSettings {
             inner_steps: 1,
             test_steps: 3,
             order: Order::Second,
+            inner_optimizer: OptimizerKind::Sgd,
+            inner_momentum: 0.0,
+            checkpoint_inner_steps: false,
         }
     }
 }
@@ -83,6 +84,8 @@ impl LearnerSettings for MamlSettings {
         above_zero("learner.inner_lr", self.inner_lr)?;
         at_least_one("learner.inner_steps", self.inner_steps)?;
         at_least_one("learner.test_steps", self.test_steps)?;
+        let momentum = self.inner_momentum;
+        InnerOptimizer::check_momentum("learner.inner_momentum", self.inner_optimizer, momentum)?;
         spec.require_one_way(Self::INFO.name)
     }
 
@@ -128,21 +131,40 @@ impl<A: Architecture, B: Primitives> Maml<A, B> {
             network,
         }
     }
+}
 
-    /// One inner step, `θ ← θ − α ∇ Σ_tasks L_s(θ)`: exact fine-tuning on a plain backend, and
-    /// differentiable in `θ` on an autodiff level.
-    fn inner_step<L: Primitives<Device = B::Device>>(
+impl<A: Architecture, B: Primitives> Unrolled<A, B> for Maml<A, B> {
+    fn network(&self) -> &Adaptable<A, B> {
+        &self.network
+    }
+
+    fn steps(&self) -> usize {
+        self.settings.inner_steps
+    }
+
+    fn order(&self, _progress: f64) -> Order {
+        self.settings.order
+    }
+
+    fn checkpoint_inner_steps(&self) -> bool {
+        self.settings.checkpoint_inner_steps
+    }
+
+    /// `θ ← θ − α ∇ Σ_tasks L_s(θ)`, or the step of the inner optimiser along that gradient.
+    fn step<L: Primitives<Device = B::Device>>(
         &self,
-        parameters: Params<L>,
-        support: &ItemBatch<L>,
-        training: bool,
+        at: &InnerStep<L>,
+        state: Params<L>,
+        shared: &Params<L>,
     ) -> Params<L> {
-        let gradients = self
-            .network
-            .support_gradient(&parameters, support, training);
-        parameters.zip(&gradients, |theta, gradient| {
-            L::descend(theta, gradient, self.settings.inner_lr)
-        })
+        let settings = &self.settings;
+        let optimizer = InnerOptimizer::new(
+            settings.inner_optimizer,
+            settings.inner_lr,
+            settings.inner_momentum,
+        );
+        let gradients = at.gradient(&self.network, &self.weights(&state, shared, at.index));
+        optimizer.step(at.index, state, &gradients)
     }
 }
 
@@ -157,36 +179,11 @@ impl<A: Architecture, B: Primitives> Learner<B> for Maml<A, B> {
     }
 
     fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
-        let lifted = tasks.lift::<Autodiff<B>>();
-        match self.settings.order {
-            Order::Second => {
-                let leaves = self.parameters.clone().lift::<Autodiff<B>>();
-                let fast = (0..self.settings.inner_steps)
-                    .fold(leaves.clone().fan_out(tasks.tasks()), |fast, _| {
-                        self.inner_step(fast, &lifted.support, true)
-                    });
-                self.network.query_gradient(&leaves, fast, &lifted)
-            }
-            Order::First => {
-                let fast = (0..self.settings.inner_steps)
-                    .fold(self.parameters.clone().fan_out(tasks.tasks()), |fast, _| {
-                        self.inner_step(fast, &tasks.support, true)
-                    });
-                let leaves = fast.lift::<Autodiff<B>>();
-                let mut result = self
-                    .network
-                    .query_gradient(&leaves, leaves.clone(), &lifted);
-                result.gradients = result.gradients.sum_tasks();
-                result
-            }
-        }
+        unroll::meta_gradient(self, &self.parameters, tasks)
     }
 
-    fn predict(&self, tasks: &TaskBatch<B>) -> Vec<Tensor<B, 3>> {
-        let start = self.parameters.clone().fan_out(tasks.tasks());
-        self.network
-            .predict(tasks, start, self.settings.test_steps, |_, fast| {
-                self.inner_step(fast, &tasks.support, false)
-            })
+    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
+        let steps = self.settings.test_steps;
+        unroll::predict(self, &self.parameters, tasks, steps, answers)
     }
 }

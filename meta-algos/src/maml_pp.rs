@@ -23,17 +23,17 @@
 //! * The cosine schedule of the outer rate is the manifest's (`train.schedule`).
 
 use burn::tensor::Tensor;
-use burn_autodiff::Autodiff;
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
-    nn::{Pass, encoder::Architecture, loss},
+    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    nn::encoder::Architecture,
     params::Params,
     primitives::Primitives,
     rng::Seed,
     settings::{above_zero, at_least_one},
-    task::{ItemBatch, TaskBatch, TaskSpec},
+    task::{TaskBatch, TaskSpec},
+    unroll::{self, InnerStep, Unrolled},
 };
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,9 @@ pub struct MamlPpSettings {
     pub inner_steps: usize,
     /// After which steps the query loss counts: `every` (multi-step loss) or `last`.
     pub losses: StepLosses,
+    /// Whether the graph of only one inner step is held at a time: less memory, more time, the same
+    /// gradient.
+    pub checkpoint_inner_steps: bool,
 }
 
 impl Default for MamlPpSettings {
@@ -68,6 +71,7 @@ impl Default for MamlPpSettings {
             inner_lr: 0.1,
             inner_steps: 5,
             losses: StepLosses::Every,
+            checkpoint_inner_steps: false,
         }
     }
 }
@@ -118,20 +122,46 @@ pub struct MamlPlusPlus<A: Architecture, B: Primitives> {
     parameters: Params<B>,
 }
 
-impl<A: Architecture, B: Primitives> MamlPlusPlus<A, B> {
-    /// Inner step `step`, `θ_l ← θ_l − α_l ∇_l Σ_tasks L_s(θ)`; `all` holds the rates.
-    fn inner_step<L: Primitives<Device = B::Device>>(
+impl<A: Architecture, B: Primitives> Unrolled<A, B> for MamlPlusPlus<A, B> {
+    fn network(&self) -> &Adaptable<A, B> {
+        &self.network
+    }
+
+    fn steps(&self) -> usize {
+        self.settings.inner_steps
+    }
+
+    fn checkpoint_inner_steps(&self) -> bool {
+        self.settings.checkpoint_inner_steps
+    }
+
+    fn loss_weights(&self, _progress: f64) -> Vec<f64> {
+        let steps = self.steps();
+        match self.settings.losses {
+            StepLosses::Every => vec![1.0 / steps as f64; steps],
+            StepLosses::Last => (1..=steps).map(|step| f64::from(step == steps)).collect(),
+        }
+    }
+
+    fn start<L: Primitives<Device = B::Device>>(
         &self,
-        theta: Params<L>,
-        all: &Params<L>,
-        step: usize,
-        support: &ItemBatch<L>,
-        training: bool,
+        shared: &Params<L>,
+        tasks: usize,
     ) -> Params<L> {
-        let rates = all.under(RATES).under(&step.to_string());
-        let gradients = self.network.support_gradient(&theta, support, training);
+        shared.outside(RATES).fan_out(tasks)
+    }
+
+    /// `θ_l ← θ_l − α_l ∇_l Σ_tasks L_s(θ)`, with the rates of this step.
+    fn step<L: Primitives<Device = B::Device>>(
+        &self,
+        at: &InnerStep<L>,
+        state: Params<L>,
+        shared: &Params<L>,
+    ) -> Params<L> {
+        let gradients = at.gradient(&self.network, &state);
+        let rates = shared.under(RATES).under(&at.index.to_string());
         let steps = gradients.zip(&rates, |gradient, rate| L::float_mul(gradient, rate));
-        theta.zip(&steps, |theta, step| L::float_sub(theta, step))
+        state.zip(&steps, |theta, step| L::float_sub(theta, step))
     }
 }
 
@@ -148,41 +178,12 @@ impl<A: Architecture, B: Primitives> Learner<B> for MamlPlusPlus<A, B> {
     }
 
     fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
-        let steps = self.settings.inner_steps;
-        let lifted = tasks.lift::<Autodiff<B>>();
-        let targets = &lifted.query.targets;
-        let leaves = self.parameters.clone().lift::<Autodiff<B>>();
-        let mut fast = leaves.outside(RATES).fan_out(tasks.tasks());
-        let mut losses: Option<Tensor<Autodiff<B>, 1>> = None;
-        for step in 0..steps {
-            fast = self.inner_step(fast, &leaves, step, &lifted.support, true);
-            if self.settings.losses == StepLosses::Every && step + 1 < steps {
-                let pass = Pass::training();
-                let (predictions, _) = self.network.answer(fast.clone(), &lifted, pass);
-                let after_step = loss::loss(predictions, targets);
-                losses = Some(match losses {
-                    Some(sum) => sum + after_step,
-                    None => after_step,
-                });
-            }
-        }
-        let (predictions, pass) = self.network.answer(fast, &lifted, Pass::training());
-        let last = loss::loss(predictions.clone(), targets);
-        let losses = match losses {
-            Some(sum) => (sum + last).div_scalar(steps as f64),
-            None => last,
-        };
-        let buffers = pass.statistics.take().with_prefix("encoder");
-        MetaGradient::of(&leaves, losses, predictions, targets, buffers)
+        unroll::meta_gradient(self, &self.parameters, tasks)
     }
 
-    fn predict(&self, tasks: &TaskBatch<B>) -> Vec<Tensor<B, 3>> {
-        let start = self.parameters.outside(RATES).fan_out(tasks.tasks());
-        let all = &self.parameters;
-        self.network
-            .predict(tasks, start, self.settings.inner_steps, |step, fast| {
-                self.inner_step(fast, all, step, &tasks.support, false)
-            })
+    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
+        let steps = self.settings.inner_steps;
+        unroll::predict(self, &self.parameters, tasks, steps, answers)
     }
 }
 

@@ -127,7 +127,7 @@ impl<A: Architecture> Comparison for MatchingNet<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{assert_close, learner, spec, tasks, values};
+    use crate::toy::{Answers, assert_close, learner, spec, tasks, values};
     use meta_core::task::TargetBatch;
     use serde_json::json;
 
@@ -138,7 +138,7 @@ mod tests {
         for temperature in [1.0, 1000.0] {
             let settings = json!({"temperature": temperature});
             let scores = learner("matching_net", settings, &spec)
-                .predict(&tasks(&spec))
+                .predict(&tasks(&spec), Answers::EveryStep)
                 .remove(0);
             let sums = values(scores.clone().exp().sum_dim(2));
             assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-5), "{sums:?}");
@@ -157,7 +157,8 @@ mod tests {
         twice.support.inputs = Tensor::cat(vec![support.clone(), support], 1);
         twice.support.targets = TargetBatch::Classes(Tensor::cat(vec![labels.clone(), labels], 1));
         let matching = learner("matching_net", json!({"temperature": 5.0}), &spec);
-        let answer = |tasks: &TaskBatch<_>| values(matching.predict(tasks).remove(0));
+        let answer =
+            |tasks: &TaskBatch<_>| values(matching.predict(tasks, Answers::EveryStep).remove(0));
         assert_close(&answer(&twice), &answer(&plain), 1e-5);
     }
 }

@@ -17,17 +17,17 @@
 //! * The paper takes one inner step; `inner_steps` allows more, with the same rates at each.
 
 use burn::tensor::Tensor;
-use burn_autodiff::Autodiff;
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::encoder::Architecture,
     params::Params,
     primitives::Primitives,
     rng::Seed,
     settings::{above_zero, at_least_one},
-    task::{ItemBatch, TaskBatch, TaskSpec},
+    task::{TaskBatch, TaskSpec},
+    unroll::{self, InnerStep, Unrolled},
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,9 @@ pub struct MetaSgdSettings {
     pub inner_steps: usize,
     /// Inner steps at validation and test, at least 1.
     pub test_steps: usize,
+    /// Whether the graph of only one inner step is held at a time: less memory, more time, the same
+    /// gradient.
+    pub checkpoint_inner_steps: bool,
 }
 
 impl Default for MetaSgdSettings {
@@ -52,6 +55,7 @@ impl Default for MetaSgdSettings {
             inner_lr: 0.1,
             inner_steps: 1,
             test_steps: 1,
+            checkpoint_inner_steps: false,
         }
     }
 }
@@ -100,19 +104,38 @@ pub struct MetaSgd<A: Architecture, B: Primitives> {
     parameters: Params<B>,
 }
 
-impl<A: Architecture, B: Primitives> MetaSgd<A, B> {
-    /// One inner step, `θ ← θ − α ∘ ∇ Σ_tasks L_s(θ)`, differentiable in `θ` and `α` on an autodiff
-    /// level.
-    fn inner_step<L: Primitives<Device = B::Device>>(
+impl<A: Architecture, B: Primitives> Unrolled<A, B> for MetaSgd<A, B> {
+    fn network(&self) -> &Adaptable<A, B> {
+        &self.network
+    }
+
+    fn steps(&self) -> usize {
+        self.settings.inner_steps
+    }
+
+    fn checkpoint_inner_steps(&self) -> bool {
+        self.settings.checkpoint_inner_steps
+    }
+
+    fn start<L: Primitives<Device = B::Device>>(
         &self,
-        theta: Params<L>,
-        rates: &Params<L>,
-        support: &ItemBatch<L>,
-        training: bool,
+        shared: &Params<L>,
+        tasks: usize,
     ) -> Params<L> {
-        let gradients = self.network.support_gradient(&theta, support, training);
-        let steps = gradients.zip(rates, |gradient, rate| L::float_mul(gradient, rate));
-        theta.zip(&steps, |theta, step| L::float_sub(theta, step))
+        shared.outside(RATES).fan_out(tasks)
+    }
+
+    /// `θ ← θ − α ∘ ∇ Σ_tasks L_s(θ)`.
+    fn step<L: Primitives<Device = B::Device>>(
+        &self,
+        at: &InnerStep<L>,
+        state: Params<L>,
+        shared: &Params<L>,
+    ) -> Params<L> {
+        let gradients = at.gradient(&self.network, &state);
+        let rates = shared.under(RATES);
+        let steps = gradients.zip(&rates, |gradient, rate| L::float_mul(gradient, rate));
+        state.zip(&steps, |theta, step| L::float_sub(theta, step))
     }
 }
 
@@ -129,23 +152,12 @@ impl<A: Architecture, B: Primitives> Learner<B> for MetaSgd<A, B> {
     }
 
     fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
-        let lifted = tasks.lift::<Autodiff<B>>();
-        let leaves = self.parameters.clone().lift::<Autodiff<B>>();
-        let rates = leaves.under(RATES);
-        let start = leaves.outside(RATES).fan_out(tasks.tasks());
-        let fast = (0..self.settings.inner_steps).fold(start, |fast, _| {
-            self.inner_step(fast, &rates, &lifted.support, true)
-        });
-        self.network.query_gradient(&leaves, fast, &lifted)
+        unroll::meta_gradient(self, &self.parameters, tasks)
     }
 
-    fn predict(&self, tasks: &TaskBatch<B>) -> Vec<Tensor<B, 3>> {
-        let rates = self.parameters.under(RATES);
-        let start = self.parameters.outside(RATES).fan_out(tasks.tasks());
-        self.network
-            .predict(tasks, start, self.settings.test_steps, |_, fast| {
-                self.inner_step(fast, &rates, &tasks.support, false)
-            })
+    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
+        let steps = self.settings.test_steps;
+        unroll::predict(self, &self.parameters, tasks, steps, answers)
     }
 }
 
@@ -164,9 +176,14 @@ mod tests {
         let parameters = still.parameters();
         let rates = parameters.under(RATES).scale(0.0).with_prefix(RATES);
         still.set_parameters(parameters.overwrite(rates));
-        let answers: Vec<_> = still.predict(&tasks).into_iter().map(values).collect();
+        let answers: Vec<_> = still
+            .predict(&tasks, Answers::EveryStep)
+            .into_iter()
+            .map(values)
+            .collect();
         assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
-        let moving = learner("meta_sgd", json!({"test_steps": 1}), &spec).predict(&tasks);
+        let moving = learner("meta_sgd", json!({"test_steps": 1}), &spec)
+            .predict(&tasks, Answers::EveryStep);
         assert_ne!(values(moving[0].clone()), values(moving[1].clone()));
     }
 

@@ -26,8 +26,8 @@ use burn::tensor::Tensor;
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
-    nn::{Pass, encoder::Architecture, loss},
+    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    nn::{Mode, Pass, encoder::Architecture, loss},
     optim::{self, OptimizerKind, OptimizerSettings, OptimizerState},
     params::Params,
     primitives::Primitives,
@@ -111,14 +111,14 @@ impl<A: Architecture, B: Primitives> Reptile<A, B> {
         fast: Params<B>,
         state: OptimizerState<B>,
         support: &ItemBatch<B>,
-        training: bool,
+        mode: &Mode,
     ) -> (Params<B>, OptimizerState<B>) {
         let optimizer = OptimizerSettings {
             optimizer: self.settings.inner_optimizer,
             beta1: 0.0,
             ..OptimizerSettings::default()
         };
-        let gradients = self.network.support_gradient(&fast, support, training);
+        let gradients = self.network.support_gradient(&fast, support, mode);
         optim::step(&optimizer, self.settings.inner_lr, fast, &gradients, state)
     }
 }
@@ -137,13 +137,17 @@ impl<A: Architecture, B: Primitives> Learner<B> for Reptile<A, B> {
         let start = self.parameters.clone().fan_out(tasks.tasks());
         let (fast, _) = (0..self.settings.inner_steps).fold(
             (start.clone(), OptimizerState::new()),
-            |(fast, state), _| self.inner_step(fast, state, &tasks.support, true),
+            |(fast, state), step| {
+                let mode = Mode::learning(tasks, "support", step);
+                self.inner_step(fast, state, &tasks.support, &mode)
+            },
         );
         let moved = start
             .trainable()
             .zip(&fast, |theta, fast| B::float_sub(theta, fast))
             .sum_tasks();
-        let (predictions, pass) = self.network.answer(fast, tasks, Pass::training());
+        let mode = Mode::learning(tasks, "query", 0);
+        let (predictions, pass) = self.network.answer(fast, tasks, Pass::new(mode));
         let targets = &tasks.query.targets;
         MetaGradient {
             gradients: moved.scale(1.0 / (tasks.tasks() as f64 * self.settings.inner_lr)),
@@ -153,16 +157,21 @@ impl<A: Architecture, B: Primitives> Learner<B> for Reptile<A, B> {
         }
     }
 
-    fn predict(&self, tasks: &TaskBatch<B>) -> Vec<Tensor<B, 3>> {
+    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
         let start = self.parameters.clone().fan_out(tasks.tasks());
         let mut state = OptimizerState::new();
-        self.network
-            .predict(tasks, start, self.settings.test_steps, |_, fast| {
+        self.network.predict(
+            tasks,
+            answers,
+            start,
+            self.settings.test_steps,
+            |_, fast| {
                 let before = std::mem::take(&mut state);
-                let (fast, after) = self.inner_step(fast, before, &tasks.support, false);
+                let (fast, after) = self.inner_step(fast, before, &tasks.support, &Mode::default());
                 state = after;
                 fast
-            })
+            },
+        )
     }
 }
 

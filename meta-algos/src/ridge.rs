@@ -172,7 +172,7 @@ fn with_ones<L: Primitives>(x: Tensor<L, 3>) -> Tensor<L, 3> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{assert_close, learner, spec, support_as_queries, tasks, values};
+    use crate::toy::{Answers, assert_close, learner, spec, support_as_queries, tasks, values};
     use serde_json::json;
 
     /// With next to no penalty, the regressor goes through its support.
@@ -181,7 +181,11 @@ mod tests {
         let spec = spec(3, 1);
         let tasks = support_as_queries(tasks(&spec));
         let settings = json!({"lambda": 1e-5, "scale": 1.0});
-        let fitted = values(learner("ridge", settings, &spec).predict(&tasks).remove(0));
+        let fitted = values(
+            learner("ridge", settings, &spec)
+                .predict(&tasks, Answers::EveryStep)
+                .remove(0),
+        );
         for task in fitted.chunks(9) {
             assert_close(task, &[1., 0., 0., 0., 1., 0., 0., 0., 1.], 2e-2);
         }
@@ -193,7 +197,7 @@ mod tests {
         let spec = spec(3, 1);
         let settings = json!({"lambda": 1e8, "scale": 1.0});
         let fitted = learner("ridge", settings, &spec)
-            .predict(&tasks(&spec))
+            .predict(&tasks(&spec), Answers::EveryStep)
             .remove(0);
         assert_close(&values(fitted), &[0.0; 36], 1e-5);
     }

@@ -147,7 +147,7 @@ impl<A: Architecture> Comparison for Siamese<A> {
 mod tests {
     use super::*;
     use crate::toy::{
-        assert_close, encoder, learner, refusal, spec, support_as_queries, tasks, values,
+        Answers, assert_close, encoder, learner, refusal, spec, support_as_queries, tasks, values,
     };
     use meta_core::{backend::Cpu, params::Params};
     use serde_json::json;
@@ -164,7 +164,7 @@ mod tests {
             Tensor::<Cpu, 3>::full([1, 1, 1], 0.7, &Default::default()),
         );
         siamese.set_parameters(siamese.parameters().overwrite(bias));
-        let scores = values(siamese.predict(&tasks).remove(0));
+        let scores = values(siamese.predict(&tasks, Answers::EveryStep).remove(0));
         for task in scores.chunks(9) {
             assert_close(&[task[0], task[4], task[8]], &[0.7; 3], 1e-6);
         }

@@ -1,6 +1,7 @@
 //! A small classification task for the learners' own tests.
 
 use burn::tensor::Tensor;
+pub use meta_core::learner::Answers;
 use meta_core::{
     backend::Cpu,
     data::{Episode, EpisodeShape, ItemShape, Items, Targets, Task},

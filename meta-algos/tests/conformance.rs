@@ -6,7 +6,7 @@ use meta_algos::{LearnerEntry, learners};
 use meta_core::{
     backend::Cpu,
     data::{Episode, EpisodeShape, ItemShape, Items, Targets, Task},
-    learner::Learner,
+    learner::{Answers, Learner},
     nn::encoder::EncoderSpec,
     optim::{self, OptimizerSettings, OptimizerState},
     params::Params,
@@ -107,7 +107,10 @@ fn values<const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
 }
 
 fn answer(learner: &dyn Learner<B>, tasks: &TaskBatch<B>) -> Tensor<B, 3> {
-    learner.predict(tasks).pop().expect("an answer")
+    learner
+        .predict(tasks, Answers::EveryStep)
+        .pop()
+        .expect("an answer")
 }
 
 fn accuracy(learner: &dyn Learner<B>, tasks: &TaskBatch<B>) -> f32 {

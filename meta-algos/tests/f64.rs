@@ -9,7 +9,7 @@ use meta_core::{
     backend::Cpu,
     data::{Episode, EpisodeShape, ItemShape, Items, Targets, Task},
     gradcheck::nearest_difference,
-    learner::{Learner, MetaGradient},
+    learner::{Answers, Learner, MetaGradient},
     nn::{encoder::EncoderSpec, loss},
     params::Params,
     rng::Seed,
@@ -119,7 +119,13 @@ impl GradientOf {
 
 fn gradient_of(name: &str) -> GradientOf {
     match name {
-        "maml" | "anil" | "meta_sgd" => GradientOf::Queries(vec![
+        "maml" => GradientOf::Queries(vec![
+            json!({"inner_lr": 0.1, "inner_steps": 1, "test_steps": 1}),
+            json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3}),
+            json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3, "inner_momentum": 0.8}),
+            json!({"inner_lr": 0.01, "inner_steps": 2, "test_steps": 2, "inner_optimizer": "adam"}),
+        ]),
+        "anil" | "meta_sgd" => GradientOf::Queries(vec![
             json!({"inner_lr": 0.1, "inner_steps": 1, "test_steps": 1}),
             json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3}),
         ]),
@@ -160,7 +166,10 @@ type Objective = fn(&dyn Learner<B>, &TaskBatch<B>) -> f64;
 
 /// Mean over tasks of the query loss after adaptation.
 fn query_loss(learner: &dyn Learner<B>, tasks: &TaskBatch<B>) -> f64 {
-    let predictions = learner.predict(tasks).pop().expect("an answer");
+    let predictions = learner
+        .predict(tasks, Answers::EveryStep)
+        .pop()
+        .expect("an answer");
     number(loss::loss(predictions, &tasks.query.targets).mean())
 }
 

@@ -67,12 +67,10 @@ class Predict(Maml):
                 self.network, self.parameters, x, y, settings["inner_lr"],
                 settings["test_steps"], False,
             )
-            with_steps = []
-            for fast in steps:
-                with torch.no_grad():
-                    with_steps.append(self.network(fast, self.query[0][task]))
-            answers.append(torch.stack(with_steps))
-        return torch.stack(answers, 1)
+            *_, fast = steps
+            with torch.no_grad():
+                answers.append(self.network(fast, self.query[0][task]))
+        return torch.stack(answers)
 
 
 class ProtoNet(Maml):

@@ -5,9 +5,9 @@ use burn::tensor::Tensor;
 use burn_autodiff::Autodiff;
 
 use crate::{
-    learner::MetaGradient,
+    learner::{Answers, MetaGradient},
     nn::{
-        Pass,
+        Mode, Pass,
         encoder::{Architecture, Encoder},
         init::Initializer,
         loss,
@@ -71,14 +71,11 @@ impl<A: Architecture, B: Primitives> Adaptable<A, B> {
         &self,
         parameters: &Params<L>,
         support: &ItemBatch<L>,
-        training: bool,
+        mode: &Mode,
     ) -> Params<L> {
         let fast = parameters.clone().lift::<Autodiff<L>>();
         let support = support.lift();
-        let pass = Pass {
-            training,
-            ..Pass::training()
-        };
+        let pass = Pass::new(mode.clone());
         let predictions = self.network(fast.clone()).forward(support.inputs, &pass);
         // The sum over tasks keeps their gradients apart: each has its own copy of the parameters.
         let loss = loss::loss(predictions, &support.targets).sum();
@@ -107,30 +104,46 @@ impl<A: Architecture, B: Primitives> Adaptable<A, B> {
         fast: Params<Autodiff<B>>,
         tasks: &TaskBatch<Autodiff<B>>,
     ) -> MetaGradient<B> {
-        let (predictions, pass) = self.answer(fast, tasks, Pass::training());
+        let pass = Pass::new(Mode::learning(tasks, "query", 0));
+        let (predictions, pass) = self.answer(fast, tasks, pass);
         let losses = loss::loss(predictions.clone(), &tasks.query.targets);
         let buffers = pass.statistics.take().with_prefix("encoder");
         MetaGradient::of(leaves, losses, predictions, &tasks.query.targets, buffers)
     }
 
-    /// Predictions at `start` and after each of `steps` calls of `step`, on the plain backend.
+    /// Predictions for the queries after `steps` calls of `step` from `start` on, on the plain
+    /// backend.
     pub fn predict(
         &self,
         tasks: &TaskBatch<B>,
+        answers: Answers,
         start: Params<B>,
         steps: usize,
-        mut step: impl FnMut(usize, Params<B>) -> Params<B>,
+        step: impl FnMut(usize, Params<B>) -> Params<B>,
     ) -> Vec<Tensor<B, 3>> {
-        let answer =
-            |parameters: &Params<B>| self.answer(parameters.clone(), tasks, Pass::evaluation()).0;
-        let mut fast = start;
-        let mut predictions = vec![answer(&fast)];
-        for index in 0..steps {
-            fast = step(index, fast);
-            predictions.push(answer(&fast));
-        }
-        predictions
+        predictions(answers, start, steps, step, |parameters: &Params<B>| {
+            self.answer(parameters.clone(), tasks, Pass::evaluation()).0
+        })
     }
+}
+
+/// The answers of a learner whose `state` changes in `steps` calls of `step`, as they are asked for.
+pub fn predictions<S, T>(
+    answers: Answers,
+    mut state: S,
+    steps: usize,
+    mut step: impl FnMut(usize, S) -> S,
+    answer: impl Fn(&S) -> T,
+) -> Vec<T> {
+    let mut given = Vec::new();
+    for index in 0..steps {
+        if answers == Answers::EveryStep {
+            given.push(answer(&state));
+        }
+        state = step(index, state);
+    }
+    given.push(answer(&state));
+    given
 }
 
 /// The items of a meta-batch as an encoder that is not adapted sees them.
@@ -152,20 +165,21 @@ impl<L: Primitives> Embedded<L> {
         tasks: &TaskBatch<L>,
         training: bool,
     ) -> Self {
-        let pass = || Pass {
-            training,
-            ..Pass::training()
+        let pass = |purpose| match training {
+            true => Pass::new(Mode::learning(tasks, purpose, 0)),
+            false => Pass::evaluation(),
         };
         let (inputs, queries) = (tasks.support.inputs.clone(), tasks.query.inputs.clone());
         let (support, query, pass) = if statistics == Statistics::Support {
             let ([_, s], [_, q]) = (tasks.support.dims(), tasks.query.dims());
-            let pass = pass().with_reference(s);
+            let pass = pass("task").with_reference(s);
             let all = encoder.forward(Tensor::cat(vec![inputs, queries], 1), &pass);
             (all.clone().narrow(1, 0, s), all.narrow(1, s, q), pass)
         } else {
-            let pass_of_queries = pass();
+            let pass_of_queries = pass("query");
             let query = encoder.forward(queries, &pass_of_queries);
-            (encoder.forward(inputs, &pass()), query, pass_of_queries)
+            let support = encoder.forward(inputs, &pass("support"));
+            (support, query, pass_of_queries)
         };
         Embedded {
             support: ItemBatch {

@@ -8,8 +8,8 @@ use burn::{module::Module, tensor::Tensor};
 use burn_autodiff::Autodiff;
 
 use crate::{
-    learner::{Learner, MetaGradient},
-    nn::{Pass, encoder::Encoder, init::Initializer, loss},
+    learner::{Answers, Learner, MetaGradient},
+    nn::{Mode, Pass, encoder::Encoder, init::Initializer, loss},
     params::Params,
     primitives::Primitives,
     rng::Seed,
@@ -91,7 +91,8 @@ impl<C: Comparison, B: Primitives> Learner<B> for MetricLearner<C, B> {
     fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
         let leaves = self.parameters.clone().lift::<Autodiff<B>>();
         let lifted = tasks.lift::<Autodiff<B>>();
-        let pass = Pass::training().with_reference(lifted.support.dims()[1]);
+        let mode = Mode::learning(tasks, "task", 0);
+        let pass = Pass::new(mode).with_reference(lifted.support.dims()[1]);
         let compared = self
             .comparison
             .compare(&self.model(leaves.clone()), &lifted, &pass);
@@ -105,7 +106,7 @@ impl<C: Comparison, B: Primitives> Learner<B> for MetricLearner<C, B> {
         MetaGradient::of(&leaves, losses, scores, &lifted.query.targets, buffers)
     }
 
-    fn predict(&self, tasks: &TaskBatch<B>) -> Vec<Tensor<B, 3>> {
+    fn predict(&self, tasks: &TaskBatch<B>, _answers: Answers) -> Vec<Tensor<B, 3>> {
         let pass = Pass::evaluation().with_reference(tasks.support.dims()[1]);
         let model = self.model(self.parameters.clone());
         let compared = self.comparison.compare(&model, tasks, &pass);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result,
     data::{Episode, EpisodeShape, Prefetch, Source, Split, Targets, Task, episode_set_hash},
-    learner::Learner,
+    learner::{Answers, Learner},
     primitives::Primitives,
     rng::Seed,
     stats::{Interval, mean},
@@ -85,8 +85,8 @@ impl FrozenEpisodes {
 pub struct Evaluation {
     /// What the scores are.
     pub metric: Metric,
-    /// Score of each episode after each adaptation step, `[step][episode]`; the last step is the
-    /// learner's answer.
+    /// Score of each episode after each adaptation step, `[step][episode]`, as far as they were asked
+    /// for; the last is that of the learner's answer.
     pub scores: Vec<Vec<f64>>,
     /// Query loss of each episode after the last step: cross-entropy in nats, or mean squared error.
     pub losses: Vec<f64>,
@@ -114,8 +114,8 @@ impl Evaluation {
     }
 }
 
-/// Evaluates `learner` on `set`, `chunk` tasks at a time (0: all at once); `progress` is told how
-/// many episodes are done.
+/// Evaluates `learner` on `set`, `chunk` tasks at a time (0: all at once): the scores of its answer,
+/// or those after every step of its adaptation as well. `progress` is told how many episodes are done.
 ///
 /// The chunk bounds memory. It changes no episode and, but for rounding, no score.
 ///
@@ -125,6 +125,7 @@ pub fn evaluate<B: Primitives>(
     learner: &dyn Learner<B>,
     spec: &TaskSpec,
     set: &FrozenEpisodes,
+    answers: Answers,
     chunk: usize,
     device: &B::Device,
     mut progress: impl FnMut(usize),
@@ -144,7 +145,7 @@ pub fn evaluate<B: Primitives>(
     while losses.len() < set.count {
         let mut batch = episodes.next()?;
         batch.truncate(set.count - losses.len());
-        let steps = learner.predict(&TaskBatch::new(&batch, spec, device));
+        let steps = learner.predict(&TaskBatch::new(&batch, spec, device), answers);
         scores.resize(steps.len(), Vec::new());
         let last = steps.len() - 1;
         for (step, predictions) in steps.into_iter().enumerate() {

@@ -94,6 +94,15 @@ impl<B: Primitives> MetaGradient<B> {
     }
 }
 
+/// Which predictions are wanted of a learner that adapts by steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// Before the first step and after every one.
+    EveryStep,
+    /// After the last step alone: the learner's answer.
+    Last,
+}
+
 /// A learner and its meta-parameters on one backend.
 ///
 /// `B` is a plain backend; a learner that differentiates goes up the levels itself. Adaptation
@@ -114,9 +123,9 @@ pub trait Learner<B: Primitives>: Send {
 
     /// Predictions for the queries, `[t, q, outputs]` each: class scores (logits) or regression values.
     ///
-    /// A learner that adapts by steps returns its predictions before the first step and after each;
-    /// any other returns one. The last one is the learner's answer.
-    fn predict(&self, tasks: &TaskBatch<B>) -> Vec<Tensor<B, 3>>;
+    /// A learner that adapts by steps returns the predictions that `answers` names, any other returns
+    /// one. The last one is the learner's answer.
+    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>>;
 }
 
 /// Settings of a learner: how it is described, checked and built.

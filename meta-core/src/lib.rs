@@ -9,7 +9,7 @@
 //! | host and device | [`data`] · [`backend`] |
 //! | differentiation | [`params`], [`primitives`], [`gradcheck`] |
 //! | networks | [`nn`] |
-//! | tasks and learners | [`task`], [`learner`], [`adapt`], [`compare`] |
+//! | tasks and learners | [`task`], [`learner`], [`adapt`], [`compare`], [`unroll`] |
 //! | loops | [`train`], [`eval`], [`checkpoint`] |
 
 mod error;
@@ -31,5 +31,6 @@ pub mod settings;
 pub mod stats;
 pub mod task;
 pub mod train;
+pub mod unroll;
 
 pub use error::{Error, Result};

@@ -6,7 +6,11 @@
 use burn::tensor::{backend::Backend, ops::FloatTensor};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, params::Params};
+use crate::{
+    Result,
+    params::Params,
+    settings::{above_zero, at_least_zero, in_unit},
+};
 
 /// Which update rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +27,7 @@ pub enum OptimizerKind {
 /// Settings of an optimiser; the learning rate is given at each step, by a schedule.
 ///
 /// * `adam`: `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`,
-///   `θ ← θ − η · m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ)) + ε)`
+///   `θ ← θ − η · m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ) + ε_root) + ε)`
 /// * `sgd`: `m ← μm + g`, `θ ← θ − η m`
 ///
 /// Weight decay `λ` adds `λθ` to `g` (`adam`, `sgd`) or subtracts `ηλθ` from `θ` (`adamw`).
@@ -40,6 +44,9 @@ pub struct OptimizerSettings {
     pub beta2: f64,
     /// `ε` of `adam` and `adamw`, above 0.
     pub epsilon: f64,
+    /// `ε_root` of `adam` and `adamw`, at least 0; an optimiser that is differentiated needs it above
+    /// 0, as the root has no derivative at 0.
+    pub epsilon_root: f64,
     /// `λ`, at least 0.
     pub weight_decay: f64,
 }
@@ -52,6 +59,7 @@ impl Default for OptimizerSettings {
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
+            epsilon_root: 0.0,
             weight_decay: 0.0,
         }
     }
@@ -63,35 +71,17 @@ impl OptimizerSettings {
     /// # Errors
     /// [`Error::Setting`] naming the key under `section`.
     pub fn check(&self, section: &str) -> Result<()> {
-        let unit = [
+        let key = |name: &str| format!("{section}.{name}");
+        for (name, value) in [
             ("momentum", self.momentum),
             ("beta1", self.beta1),
             ("beta2", self.beta2),
-        ];
-        for (key, value) in unit {
-            if !(0.0..1.0).contains(&value) {
-                return Err(Error::setting(
-                    format!("{section}.{key}"),
-                    value,
-                    "must be in [0, 1)",
-                ));
-            }
+        ] {
+            in_unit(&key(name), value)?;
         }
-        if !(self.epsilon > 0.0 && self.epsilon.is_finite()) {
-            return Err(Error::setting(
-                format!("{section}.epsilon"),
-                self.epsilon,
-                "must be above 0",
-            ));
-        }
-        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
-            return Err(Error::setting(
-                format!("{section}.weight_decay"),
-                self.weight_decay,
-                "must be at least 0",
-            ));
-        }
-        Ok(())
+        above_zero(&key("epsilon"), self.epsilon)?;
+        at_least_zero(&key("epsilon_root"), self.epsilon_root)?;
+        at_least_zero(&key("weight_decay"), self.weight_decay)
     }
 }
 
@@ -183,7 +173,11 @@ pub fn step<B: Backend>(
             let first_correction = 1.0 / (1.0 - settings.beta1.powi(exponent));
             let second_correction = 1.0 / (1.0 - settings.beta2.powi(exponent));
             let direction = first.clone().zip(&second, |m, v| {
-                let root = B::float_sqrt(mul(v, second_correction));
+                let corrected = mul(v, second_correction);
+                let root = B::float_sqrt(match settings.epsilon_root {
+                    0.0 => corrected,
+                    epsilon => B::float_add_scalar(corrected, epsilon.into()),
+                });
                 B::float_div(
                     mul(m, first_correction),
                     B::float_add_scalar(root, settings.epsilon.into()),

@@ -86,6 +86,28 @@ pub fn above_zero(key: &str, value: f64) -> Result<()> {
     }
 }
 
+/// Checks that a number is at least 0 and finite.
+///
+/// # Errors
+/// [`Error::Setting`] naming `key`.
+pub fn at_least_zero(key: &str, value: f64) -> Result<()> {
+    match value >= 0.0 && value.is_finite() {
+        true => Ok(()),
+        false => Err(Error::setting(key, value, "must be at least 0")),
+    }
+}
+
+/// Checks that a number is in [0, 1).
+///
+/// # Errors
+/// [`Error::Setting`] naming `key`.
+pub fn in_unit(key: &str, value: f64) -> Result<()> {
+    match (0.0..1.0).contains(&value) {
+        true => Ok(()),
+        false => Err(Error::setting(key, value, "must be in [0, 1)")),
+    }
+}
+
 /// Checks that a count is at least 1.
 ///
 /// # Errors

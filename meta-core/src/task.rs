@@ -1,10 +1,13 @@
 //! The one bridge from host episodes to tensors: a meta-batch of tasks on the task axis.
 
+use std::sync::Arc;
+
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use crate::{
     Error, Result,
     data::{Episode, EpisodeShape, ItemShape, Items, Targets, Task},
+    rng::Seed,
 };
 
 /// What a learner and its network must know of the tasks they will see.
@@ -161,6 +164,16 @@ impl<B: Backend> ItemBatch<B> {
     }
 }
 
+/// Where in training a meta-batch is learned from. By default at the beginning, and without noise.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Moment {
+    /// Fraction of the iterations that are done, in [0, 1).
+    pub progress: f64,
+    /// Seed of what is drawn inside forward passes (dropout, sampled attention); nothing is where
+    /// absent.
+    pub noise: Option<Seed>,
+}
+
 /// A meta-batch: `t` tasks of one shape, supports and queries.
 ///
 /// Support items are ordered by class, then by shot: item `class · k + shot`; queries likewise.
@@ -172,6 +185,10 @@ pub struct TaskBatch<B: Backend> {
     pub support: ItemBatch<B>,
     /// Query items, `b = q`.
     pub query: ItemBatch<B>,
+    /// Where in training they are learned from.
+    pub moment: Moment,
+    /// Number of each task's episode in its split.
+    pub episodes: Arc<[u64]>,
 }
 
 impl<B: Backend> TaskBatch<B> {
@@ -192,7 +209,14 @@ impl<B: Backend> TaskBatch<B> {
             shape,
             support: ItemBatch::new(&supports, features, spec.task, device),
             query: ItemBatch::new(&queries, features, spec.task, device),
+            moment: Moment::default(),
+            episodes: episodes.iter().map(|episode| episode.index).collect(),
         }
+    }
+
+    /// The same tasks, learned from at this moment.
+    pub fn at(self, moment: Moment) -> Self {
+        TaskBatch { moment, ..self }
     }
 
     /// Number of tasks `t`.
@@ -209,6 +233,8 @@ impl<B: Backend> TaskBatch<B> {
             shape: self.shape,
             support: self.support.lift(),
             query: self.query.lift(),
+            moment: self.moment,
+            episodes: self.episodes.clone(),
         }
     }
 }

@@ -22,13 +22,13 @@ use crate::{
     checkpoint::{Checkpoint, prefixed},
     data::{Episode, Prefetch, Source, Split},
     eval::{FrozenEpisodes, Metric, evaluate},
-    learner::{Learner, MetaGradient},
+    learner::{Answers, Learner, MetaGradient},
     optim::{self, OptimizerSettings, OptimizerState},
     params::Params,
     primitives::Primitives,
     rng::Seed,
     stats::Interval,
-    task::{TaskBatch, TaskSpec},
+    task::{Moment, TaskBatch, TaskSpec},
 };
 
 /// Meta-batches that are prepared ahead of the computation.
@@ -609,8 +609,12 @@ impl<B: Primitives> Trainer<B> {
         iteration: u64,
         episodes: &[Episode],
     ) -> Step<B> {
+        let moment = Moment {
+            progress: (iteration - 1) as f64 / self.settings.iterations as f64,
+            noise: Some(self.seed),
+        };
         let chunk = self.settings.task_chunk;
-        let gradient = meta_gradient(learner, &self.spec, episodes, chunk, &self.device);
+        let gradient = meta_gradient(learner, &self.spec, episodes, moment, chunk, &self.device);
         let health = Tensor::cat(
             vec![
                 gradient.losses.clone().mean(),
@@ -679,6 +683,7 @@ impl<B: Primitives> Trainer<B> {
             learner,
             &self.spec,
             &set,
+            Answers::Last,
             self.validation_chunk,
             &self.device,
             |_| {},
@@ -712,7 +717,7 @@ impl<B: Primitives> Trainer<B> {
     }
 }
 
-/// The meta-gradient of the tasks of `episodes`, computed for `chunk` tasks at a time (0: all at
+/// The meta-gradient of the tasks of `episodes` at `moment`, computed for `chunk` tasks at a time (0: all at
 /// once): the mean over tasks of the gradients of all chunks.
 ///
 /// The chunk bounds memory and, but for rounding, changes nothing.
@@ -723,6 +728,7 @@ pub fn meta_gradient<B: Primitives>(
     learner: &dyn Learner<B>,
     spec: &TaskSpec,
     episodes: &[Episode],
+    moment: Moment,
     chunk: usize,
     device: &B::Device,
 ) -> MetaGradient<B> {
@@ -732,7 +738,7 @@ pub fn meta_gradient<B: Primitives>(
     };
     episodes
         .chunks(chunk)
-        .map(|chunk| learner.meta_gradient(&TaskBatch::new(chunk, spec, device)))
+        .map(|chunk| learner.meta_gradient(&TaskBatch::new(chunk, spec, device).at(moment)))
         .reduce(MetaGradient::merge)
         .expect("a meta-batch has at least one task")
 }
@@ -886,7 +892,7 @@ mod tests {
             }
         }
 
-        fn predict(&self, tasks: &TaskBatch<Cpu>) -> Vec<Tensor<Cpu, 3>> {
+        fn predict(&self, tasks: &TaskBatch<Cpu>, _answers: Answers) -> Vec<Tensor<Cpu, 3>> {
             let [t, q] = tasks.query.dims();
             vec![self.theta().unsqueeze::<3>().expand([t, q, 1])]
         }

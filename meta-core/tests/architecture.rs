@@ -15,13 +15,14 @@ const LAYERS: &[&[&str]] = &[
     &["backend", "gradcheck", "nn"],
     &["checkpoint", "learner"],
     &["adapt", "compare"],
+    &["unroll"],
     &["eval"],
     &["train"],
 ];
 
 /// Modules of `nn` that are layered among themselves, lowest first.
 const NETWORK_LAYERS: &[&[&str]] = &[
-    &["init", "loss", "metric", "solve"],
+    &["init", "loss", "metric", "noise", "solve"],
     &["conv", "linear", "norm"],
     &["attention"],
     &["encoder"],

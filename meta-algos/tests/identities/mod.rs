@@ -8,7 +8,7 @@ use burn::{
 };
 use meta_core::{
     data::{EpisodeShape, Task},
-    learner::{Learner, MetaGradient},
+    learner::{Answers, Learner, MetaGradient},
     nn::{
         Pass,
         encoder::{Architecture, Encoder, EncoderSpec},
@@ -103,7 +103,10 @@ fn assert_same(found: &Params<B>, expected: &Params<B>, tolerance: f64) {
 
 #[track_caller]
 fn assert_same_answers(left: &dyn Learner<B>, right: &dyn Learner<B>, tasks: &TaskBatch<B>) {
-    let (left, right) = (left.predict(tasks), right.predict(tasks));
+    let (left, right) = (
+        left.predict(tasks, Answers::EveryStep),
+        right.predict(tasks, Answers::EveryStep),
+    );
     assert_eq!(left.len(), right.len());
     for (left, right) in left.into_iter().zip(right) {
         assert_close(&values(left), &values(right), 1e-12);
@@ -132,7 +135,8 @@ fn anil_with_an_encoder_is_not_maml() {
     let tasks = tasks(&spec);
     let settings = json!({"inner_lr": 0.2, "inner_steps": 3, "test_steps": 3});
     let answer = |name| {
-        let answer = learner(name, settings.clone(), mlp(), &spec).predict(&tasks);
+        let answer =
+            learner(name, settings.clone(), mlp(), &spec).predict(&tasks, Answers::EveryStep);
         values(answer.into_iter().last().unwrap())
     };
     let largest = answer("anil")
@@ -225,7 +229,7 @@ fn one_shot_matching_is_the_cosine_nearest_neighbour() {
     for temperature in [1.0, 30.0] {
         let settings = json!({"temperature": temperature});
         let matching = learner("matching_net", settings, Bare, &spec);
-        let answer = matching.predict(&tasks).pop().unwrap();
+        let answer = matching.predict(&tasks, Answers::EveryStep).pop().unwrap();
         let winners = |scores: Tensor<B, 3>| values(scores.argmax(2).float());
         assert_eq!(winners(answer.clone()), winners(cosines.clone()));
         // Its scores are log-probabilities, here the log-softmax of the cosines.
@@ -241,7 +245,7 @@ fn ridge_by_woodbury_is_ridge_by_the_normal_equations() {
     let spec = spec(Task::Regression { outputs: 2 });
     let tasks = tasks(&spec);
     let ridge = learner("ridge", json!({"lambda": 0.3}), Bare, &spec);
-    let found = ridge.predict(&tasks).pop().unwrap();
+    let found = ridge.predict(&tasks, Answers::EveryStep).pop().unwrap();
     let with_ones = |x: Tensor<B, 3>| {
         let ones = x.clone().narrow(2, 0, 1).ones_like();
         Tensor::cat(vec![x, ones], 2)
@@ -321,4 +325,36 @@ fn imaml_is_the_closed_form_of_a_quadratic() {
     let error = queries.clone().matmul(adapted) - values_of(&tasks.query.targets);
     let expected = solve_positive_definite(system, gradient(&queries, error).mul_scalar(lambda));
     assert_close(&values(joined(&found.gradients)), &values(expected), 1e-9);
+}
+
+/// Holding the graph of one step at a time gives the gradient of holding all of them.
+#[test]
+fn checkpointing_inner_steps_changes_no_meta_gradient() {
+    let spec = spec(Task::Classification);
+    let tasks = tasks(&spec);
+    for (name, mut settings) in [
+        ("maml", json!({"inner_lr": 0.2, "inner_steps": 3})),
+        (
+            "maml",
+            json!({"inner_lr": 0.2, "inner_steps": 3, "order": "first"}),
+        ),
+        (
+            "maml",
+            json!({"inner_lr": 0.2, "inner_steps": 3, "inner_momentum": 0.9}),
+        ),
+        (
+            "maml",
+            json!({"inner_lr": 0.01, "inner_steps": 3, "inner_optimizer": "adam"}),
+        ),
+        ("meta_sgd", json!({"inner_steps": 2})),
+        ("maml_pp", json!({"inner_steps": 3})),
+        ("maml_pp", json!({"inner_steps": 3, "losses": "last"})),
+    ] {
+        let whole = learner(name, settings.clone(), mlp(), &spec).meta_gradient(&tasks);
+        settings["checkpoint_inner_steps"] = json!(true);
+        let parts = learner(name, settings.clone(), mlp(), &spec).meta_gradient(&tasks);
+        assert_same(&parts.gradients, &whole.gradients, 1e-12);
+        assert_close(&values(parts.losses), &values(whole.losses), 1e-14);
+        assert_eq!(values(parts.scores), values(whole.scores));
+    }
 }

@@ -14,7 +14,7 @@ use meta_core::{
     backend::{WithBackend, dispatch},
     checkpoint,
     eval::{Metric, evaluate},
-    learner::Learner,
+    learner::{Answers, Learner},
     primitives::Primitives,
     train::{Ending, TrainState, Trainer, parameters_like},
 };
@@ -316,6 +316,7 @@ fn test<B: Primitives>(
         learner,
         &experiment.spec,
         &episodes,
+        Answers::EveryStep,
         experiment.manifest.test.chunk,
         device,
         |done| progress.test(done),

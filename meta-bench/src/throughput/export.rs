@@ -19,11 +19,12 @@ use meta_core::{
     backend::WithBackend,
     checkpoint::{self, Checkpoint, prefixed, write_atomically},
     data::Task,
+    learner::Answers,
     nn::norm::EPSILON,
     optim::OptimizerSettings,
     params::Params,
     primitives::Primitives,
-    task::{ItemBatch, TargetBatch, TaskBatch},
+    task::{ItemBatch, Moment, TargetBatch, TaskBatch},
     train,
 };
 use serde_json::{Value, json};
@@ -98,6 +99,7 @@ impl<L: Learners> WithBackend for Export<L> {
                     learner.as_ref(),
                     &prepared.spec,
                     &episodes,
+                    Moment::default(),
                     chunk,
                     &device,
                 );
@@ -106,9 +108,9 @@ impl<L: Learners> WithBackend for Export<L> {
                 tensors
             }
             Kind::Predict => {
-                let steps = learner.predict(&tasks).into_iter().enumerate();
-                steps
-                    .map(|(step, values)| (format!("predictions/{step}"), values.into_data()))
+                let answers = learner.predict(&tasks, Answers::Last).into_iter();
+                answers
+                    .map(|values| ("predictions".to_owned(), values.into_data()))
                     .collect()
             }
         };

@@ -6,11 +6,11 @@ use burn::tensor::{DType, Tensor};
 use meta_core::{
     backend::WithBackend,
     data::Episode,
-    learner::Learner,
+    learner::{Answers, Learner},
     optim::{self, OptimizerSettings, OptimizerState},
     params::Params,
     primitives::{Primitives, linear},
-    task::TaskBatch,
+    task::{Moment, TaskBatch},
     train,
 };
 use serde::{Deserialize, Serialize};
@@ -168,7 +168,9 @@ fn meta_iteration<B: Primitives>(
     state: OptimizerState<B>,
     device: &B::Device,
 ) -> OptimizerState<B> {
-    let result = train::meta_gradient(&*learner, &prepared.spec, episodes, chunk, device);
+    let spec = &prepared.spec;
+    let moment = Moment::default();
+    let result = train::meta_gradient(&*learner, spec, episodes, moment, chunk, device);
     let (parameters, state) = optim::step(
         &OptimizerSettings::default(),
         OUTER_LR,
@@ -190,7 +192,7 @@ fn predict<B: Primitives>(
     device: &B::Device,
 ) {
     let tasks = TaskBatch::new(episodes, &prepared.spec, device);
-    for predictions in learner.predict(&tasks) {
+    for predictions in learner.predict(&tasks, Answers::Last) {
         std::hint::black_box(predictions.into_data());
     }
 }

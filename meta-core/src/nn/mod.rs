@@ -12,45 +12,50 @@ pub mod linear;
 pub mod loss;
 pub mod metric;
 pub mod network;
+pub mod noise;
 pub mod norm;
 pub mod solve;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
-use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, backend::Backend};
 
 use crate::params::Params;
+pub use noise::{Mode, Noise};
 
-/// Whether a forward pass is part of learning or of evaluation, and what statistics it may use.
+/// One forward pass: whether it is part of learning, what is drawn at random in it, and what
+/// statistics it may use.
 ///
-/// Only normalisation (and, later, dropout) looks at it.
+/// Normalisation and whatever draws (dropout, sampled attention) look at it.
 #[derive(Default)]
 pub struct Pass<B: Backend> {
-    /// Training: statistics come from the items; evaluation: running statistics where a layer keeps
-    /// them.
-    pub training: bool,
+    /// Training or evaluation: where statistics come from, and what is drawn.
+    pub mode: Mode,
     /// Items of each task, counted from the first, that statistics are taken from; all where absent.
     pub reference_items: Option<usize>,
     /// New running statistics, left here by layers that keep them.
     pub statistics: RefCell<Params<B>>,
+    /// Draws made so far.
+    draws: Cell<u64>,
 }
 
 impl<B: Backend> Pass<B> {
-    /// A pass of training.
-    pub fn training() -> Self {
+    /// A pass in `mode`.
+    pub fn new(mode: Mode) -> Self {
         Pass {
-            training: true,
-            reference_items: None,
-            statistics: RefCell::default(),
+            mode,
+            ..Pass::default()
         }
+    }
+
+    /// A pass of training in which nothing is drawn.
+    pub fn training() -> Self {
+        Pass::new(Mode::training(None))
     }
 
     /// A pass of evaluation.
     pub fn evaluation() -> Self {
-        Pass {
-            training: false,
-            ..Pass::training()
-        }
+        Pass::new(Mode::default())
     }
 
     /// The same pass with statistics taken from the first `items` items of each task.
@@ -59,5 +64,13 @@ impl<B: Backend> Pass<B> {
             reference_items: Some(items),
             ..self
         }
+    }
+
+    /// Uniform numbers on (0, 1), `per_task` for each task: `[t, per_task]`; none in a pass without
+    /// noise. Every call draws others.
+    pub fn uniform(&self, per_task: usize, device: &B::Device) -> Option<Tensor<B, 2>> {
+        let noise = self.mode.noise.as_ref()?;
+        let draw = self.draws.replace(self.draws.get() + 1);
+        Some(noise.uniform(draw, per_task, device))
     }
 }

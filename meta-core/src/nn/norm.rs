@@ -128,7 +128,7 @@ impl<B: Primitives> Norm<B> {
         match self.statistics {
             Statistics::Episode => true,
             Statistics::Support => pass.reference_items.is_none_or(|n| n >= items),
-            Statistics::Running => pass.training,
+            Statistics::Running => pass.mode.training,
             Statistics::Layer | Statistics::None => false,
         }
     }

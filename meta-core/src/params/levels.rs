@@ -50,6 +50,22 @@ impl<B: Backend> Params<B> {
     }
 }
 
+impl<B: Backend> Params<B> {
+    /// The same values, cut off from the graph of their level; on a plain backend nothing changes.
+    pub fn detach(self) -> Self {
+        Params {
+            entries: self
+                .entries
+                .into_iter()
+                .map(|entry| Entry {
+                    tensor: B::float_detach(entry.tensor),
+                    name: entry.name,
+                })
+                .collect(),
+        }
+    }
+}
+
 impl<A: AutodiffBackend> Params<A> {
     /// The values on the level below, still on that level's graph (`AutodiffModule::valid` would cut
     /// it).

@@ -16,6 +16,7 @@ fn settings(optimizer: OptimizerKind) -> OptimizerSettings {
         beta1: 0.8,
         beta2: 0.95,
         epsilon: 1e-8,
+        epsilon_root: 0.0,
         weight_decay: 0.05,
     }
 }

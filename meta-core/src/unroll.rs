@@ -1,0 +1,411 @@
+//! Gradient learners whose meta-gradient goes through the steps of adaptation.
+//!
+//! A learner says how it starts and how it takes one step, on any level ([`Unrolled`]); this module
+//! differentiates the query loss through all of them: at second order (exactly) or at first order
+//! (past the inner gradients), with a loss after the last step or after several, and with or without
+//! checkpointing of the steps.
+//!
+//! With state `sⁱ` (weights, and what an inner optimiser remembers) and meta-parameters `ω`:
+//!
+//! ```text
+//! s⁰ = start(ω),   sⁱ⁺¹ = step(i, sⁱ, ω)
+//! meta-gradient = ∇_ω mean over tasks of Σᵢ vᵢ L_q(weights(sⁱ)),   i = 1 … K
+//! ```
+//!
+//! # Memory
+//! By default the graph of all `K` steps is held until the backward pass. With checkpointing only the
+//! states are: the steps are taken once without a graph, then from the last to the first, each is
+//! taken again and the cotangent `∂L/∂sⁱ⁺¹` is pulled back through it alone (Griewank and Walther,
+//! *Evaluating derivatives*, 2008, chapter 12). The result is the same but for rounding; the price is
+//! one more pass through the inner loop.
+
+use burn::tensor::Tensor;
+use burn_autodiff::Autodiff;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Result,
+    adapt::Adaptable,
+    learner::{Answers, MetaGradient},
+    nn::{Mode, Pass, encoder::Architecture, loss},
+    optim::{self, OptimizerKind, OptimizerSettings, OptimizerState},
+    params::Params,
+    primitives::Primitives,
+    settings::in_unit,
+    task::{ItemBatch, TaskBatch},
+};
+
+/// Order of the meta-gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Through the inner gradients: exact.
+    Second,
+    /// Past the inner gradients, which count as constants.
+    First,
+}
+
+/// What a step of adaptation sees besides the state.
+pub struct InnerStep<'a, L: Primitives> {
+    /// Number of the step, from 0.
+    pub index: usize,
+    /// The support of every task.
+    pub support: &'a ItemBatch<L>,
+    /// The mode of its forward pass.
+    pub mode: Mode,
+    /// Whether the inner gradient is differentiated.
+    pub order: Order,
+}
+
+impl<L: Primitives> InnerStep<'_, L> {
+    /// `∇ Σ_tasks L_s(θ)` on the support, a constant at first order.
+    pub fn gradient<A: Architecture, B: Primitives>(
+        &self,
+        network: &Adaptable<A, B>,
+        theta: &Params<L>,
+    ) -> Params<L>
+    where
+        L: Primitives<Device = B::Device>,
+    {
+        match self.order {
+            Order::Second => network.support_gradient(theta, self.support, &self.mode),
+            Order::First => {
+                network.support_gradient(&theta.clone().detach(), self.support, &self.mode)
+            }
+        }
+    }
+}
+
+/// A learner that adapts by differentiable steps.
+pub trait Unrolled<A: Architecture, B: Primitives> {
+    /// The network that adapts.
+    fn network(&self) -> &Adaptable<A, B>;
+
+    /// Inner steps `K` in training.
+    fn steps(&self) -> usize;
+
+    /// Order of the meta-gradient when this fraction of training is done.
+    fn order(&self, _progress: f64) -> Order {
+        Order::Second
+    }
+
+    /// Whether the graph of only one step is held at a time.
+    fn checkpoint_inner_steps(&self) -> bool;
+
+    /// `vᵢ` of the query loss after each step when this fraction of training is done.
+    fn loss_weights(&self, _progress: f64) -> Vec<f64> {
+        let mut weights = vec![0.0; self.steps()];
+        weights[self.steps() - 1] = 1.0;
+        weights
+    }
+
+    /// `start(ω)`, each entry `[t, …]`.
+    fn start<L: Primitives<Device = B::Device>>(
+        &self,
+        shared: &Params<L>,
+        tasks: usize,
+    ) -> Params<L> {
+        shared.clone().fan_out(tasks)
+    }
+
+    /// `step(i, s, ω)`.
+    fn step<L: Primitives<Device = B::Device>>(
+        &self,
+        at: &InnerStep<L>,
+        state: Params<L>,
+        shared: &Params<L>,
+    ) -> Params<L>;
+
+    /// The weights with which queries are answered after `steps` steps.
+    fn weights<L: Primitives<Device = B::Device>>(
+        &self,
+        state: &Params<L>,
+        _shared: &Params<L>,
+        _steps: usize,
+    ) -> Params<L> {
+        state.outside(MOMENTS)
+    }
+}
+
+/// What the queries of the tasks say of weights.
+struct QueryLoss<L: Primitives> {
+    /// `[t]`.
+    losses: Tensor<L, 1>,
+    /// `[t, q, outputs]`.
+    predictions: Tensor<L, 3>,
+    buffers: Params<L>,
+}
+
+fn query_loss<A: Architecture, B: Primitives, L: Primitives<Device = B::Device>>(
+    learner: &impl Unrolled<A, B>,
+    state: &Params<L>,
+    shared: &Params<L>,
+    steps: usize,
+    tasks: &TaskBatch<L>,
+) -> QueryLoss<L> {
+    let pass = Pass::new(Mode::learning(tasks, "query", steps));
+    let weights = learner.weights(state, shared, steps);
+    let (predictions, pass) = learner.network().answer(weights, tasks, pass);
+    QueryLoss {
+        losses: loss::loss(predictions.clone(), &tasks.query.targets),
+        predictions,
+        buffers: pass.statistics.take().with_prefix("encoder"),
+    }
+}
+
+/// Step `index` of training.
+fn train_step<A: Architecture, B: Primitives, L: Primitives<Device = B::Device>>(
+    learner: &impl Unrolled<A, B>,
+    index: usize,
+    state: Params<L>,
+    shared: &Params<L>,
+    tasks: &TaskBatch<L>,
+) -> Params<L> {
+    let at = InnerStep {
+        index,
+        support: &tasks.support,
+        mode: Mode::learning(tasks, "support", index),
+        order: learner.order(tasks.moment.progress),
+    };
+    learner.step(&at, state, shared)
+}
+
+/// The meta-gradient of `tasks` with respect to the meta-parameters `shared`.
+pub fn meta_gradient<A: Architecture, B: Primitives>(
+    learner: &impl Unrolled<A, B>,
+    shared: &Params<B>,
+    tasks: &TaskBatch<B>,
+) -> MetaGradient<B> {
+    match learner.checkpoint_inner_steps() {
+        true => checkpointed(learner, shared, tasks),
+        false => unrolled(learner, shared, tasks),
+    }
+}
+
+fn unrolled<A: Architecture, B: Primitives>(
+    learner: &impl Unrolled<A, B>,
+    shared: &Params<B>,
+    tasks: &TaskBatch<B>,
+) -> MetaGradient<B> {
+    let lifted = tasks.lift::<Autodiff<B>>();
+    let leaves = shared.clone().lift::<Autodiff<B>>();
+    let mut state = learner.start(&leaves, tasks.tasks());
+    let mut total: Option<Tensor<Autodiff<B>, 1>> = None;
+    let mut last = None;
+    for (index, weight) in loss_weights(learner, tasks).into_iter().enumerate() {
+        state = train_step(learner, index, state, &leaves, &lifted);
+        if weight == 0.0 {
+            continue;
+        }
+        let query = query_loss(learner, &state, &leaves, index + 1, &lifted);
+        let losses = match weight {
+            1.0 => query.losses.clone(),
+            weight => query.losses.clone().mul_scalar(weight),
+        };
+        total = Some(match total {
+            Some(total) => total + losses,
+            None => losses,
+        });
+        last = Some(query);
+    }
+    let (losses, last) = total.zip(last).expect("the last step has a loss");
+    let targets = &lifted.query.targets;
+    MetaGradient::of(&leaves, losses, last.predictions, targets, last.buffers)
+}
+
+fn checkpointed<A: Architecture, B: Primitives>(
+    learner: &impl Unrolled<A, B>,
+    shared: &Params<B>,
+    tasks: &TaskBatch<B>,
+) -> MetaGradient<B> {
+    let count = tasks.tasks();
+    let weights = loss_weights(learner, tasks);
+    let mut states = vec![learner.start(shared, count)];
+    for index in 0..weights.len() {
+        let state = states[index].clone();
+        states.push(train_step(learner, index, state, shared, tasks));
+    }
+    let lifted = tasks.lift::<Autodiff<B>>();
+    let mut gradients: Option<Params<B>> = None;
+    let mut add = |more: Params<B>| {
+        gradients = Some(match gradients.take() {
+            Some(sum) => sum.plus(&more),
+            None => more,
+        });
+    };
+    let mut result: Option<MetaGradient<B>> = None;
+    // ∂ mean losses / ∂ sⁱ.
+    let mut cotangent: Option<Params<B>> = None;
+    for (index, weight) in weights.into_iter().enumerate().rev() {
+        let after = states.pop().expect("a state after every step");
+        if weight != 0.0 {
+            let leaves = shared.clone().lift::<Autodiff<B>>();
+            let state = after.lift::<Autodiff<B>>();
+            let query = query_loss(learner, &state, &leaves, index + 1, &lifted);
+            let losses = query.losses.mul_scalar(weight);
+            let backward = losses.clone().mean().backward();
+            let of_state = state.gradients(&backward);
+            add(leaves.gradients(&backward));
+            cotangent = Some(match cotangent {
+                Some(later) => later.plus(&of_state),
+                None => of_state,
+            });
+            result = Some(match result {
+                Some(later) => MetaGradient {
+                    losses: later.losses + losses.inner(),
+                    ..later
+                },
+                None => MetaGradient {
+                    gradients: Params::default(),
+                    buffers: query.buffers.lower(),
+                    scores: loss::score(query.predictions, &lifted.query.targets).inner(),
+                    losses: losses.inner(),
+                },
+            });
+        }
+        let Some(later) = cotangent.take() else {
+            continue;
+        };
+        let leaves = shared.clone().lift::<Autodiff<B>>();
+        let state = states[index].clone().lift::<Autodiff<B>>();
+        let after = train_step(learner, index, state.clone(), &leaves, &lifted);
+        let (of_state, of_shared) = pull_back(after, later, &state, &leaves);
+        add(of_shared);
+        cotangent = Some(of_state);
+    }
+    let leaves = shared.clone().lift::<Autodiff<B>>();
+    let start = learner.start(&leaves, count);
+    if let Some(later) = cotangent {
+        add(pull_back(start, later, &leaves, &leaves).1);
+    }
+    MetaGradient {
+        gradients: gradients.expect("the last step has a loss"),
+        ..result.expect("the last step has a loss")
+    }
+}
+
+/// `⟨cotangent, ∂result⟩` with respect to the entries of `state` and of `shared`.
+fn pull_back<B: Primitives>(
+    result: Params<Autodiff<B>>,
+    cotangent: Params<B>,
+    state: &Params<Autodiff<B>>,
+    shared: &Params<Autodiff<B>>,
+) -> (Params<B>, Params<B>) {
+    let along = result.dot_tasks(&cotangent.lift_constant()).sum();
+    let backward = along.backward();
+    (state.gradients(&backward), shared.gradients(&backward))
+}
+
+fn loss_weights<A: Architecture, B: Primitives>(
+    learner: &impl Unrolled<A, B>,
+    tasks: &TaskBatch<B>,
+) -> Vec<f64> {
+    let weights = learner.loss_weights(tasks.moment.progress);
+    assert_eq!(weights.len(), learner.steps(), "a weight for every step");
+    weights
+}
+
+/// Predictions for the queries by `steps` steps, on the plain backend.
+pub fn predict<A: Architecture, B: Primitives>(
+    learner: &impl Unrolled<A, B>,
+    shared: &Params<B>,
+    tasks: &TaskBatch<B>,
+    steps: usize,
+    answers: Answers,
+) -> Vec<Tensor<B, 3>> {
+    // The number of steps done goes with the state: weights may depend on it.
+    let start = (0, learner.start(shared, tasks.tasks()));
+    crate::adapt::predictions(
+        answers,
+        start,
+        steps,
+        |index, (done, state)| {
+            let at = InnerStep {
+                index,
+                support: &tasks.support,
+                mode: Mode::default(),
+                order: Order::First,
+            };
+            (done + 1, learner.step(&at, state, shared))
+        },
+        |(done, state)| {
+            let weights = learner.weights(state, shared, *done);
+            let pass = Pass::evaluation();
+            learner.network().answer(weights, tasks, pass).0
+        },
+    )
+}
+
+/// Path of what an inner optimiser remembers, in the state of an adaptation.
+const MOMENTS: &str = "moments";
+
+/// The update rule of an inner loop, differentiable in weights, gradients and moments.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InnerOptimizer {
+    /// Rule and constants.
+    pub settings: OptimizerSettings,
+    /// Learning rate `α`.
+    pub lr: f64,
+}
+
+impl InnerOptimizer {
+    /// `ε_root` of an inner Adam: `√(v + ε_root)` has a finite derivative where a gradient is 0.
+    pub const EPSILON_ROOT: f64 = 1e-8;
+
+    /// The rule `kind` with rate `lr`; `momentum` is that of `sgd`.
+    pub fn new(kind: OptimizerKind, lr: f64, momentum: f64) -> Self {
+        InnerOptimizer {
+            settings: OptimizerSettings {
+                optimizer: kind,
+                momentum,
+                epsilon_root: Self::EPSILON_ROOT,
+                ..OptimizerSettings::default()
+            },
+            lr,
+        }
+    }
+
+    /// Checks the momentum, given under `key`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Setting`] naming `key`.
+    pub fn check_momentum(key: &str, kind: OptimizerKind, momentum: f64) -> Result<()> {
+        in_unit(key, momentum)?;
+        match kind != OptimizerKind::Sgd && momentum != 0.0 {
+            true => Err(crate::Error::setting(
+                key,
+                momentum,
+                "only `sgd` has a momentum; must be 0 for other inner optimisers",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// The state after step `index` along `gradients`, from weights and moments `state`.
+    pub fn step<L: Primitives>(
+        &self,
+        index: usize,
+        state: Params<L>,
+        gradients: &Params<L>,
+    ) -> Params<L> {
+        let plain = self.settings.optimizer == OptimizerKind::Sgd && self.settings.momentum == 0.0;
+        if plain {
+            return state.zip(gradients, |theta, g| L::descend(theta, g, self.lr));
+        }
+        let remembered = state.under(MOMENTS);
+        let moments = (0..)
+            .map(|number: usize| remembered.under(&number.to_string()))
+            .take_while(|moment| !moment.is_empty())
+            .collect();
+        let before = OptimizerState {
+            step: index as u64,
+            moments,
+        };
+        let weights = state.outside(MOMENTS);
+        let (weights, after) = optim::step(&self.settings, self.lr, weights, gradients, before);
+        let moments = after.moments.into_iter().enumerate();
+        moments.fold(weights, |state, (number, moment)| {
+            state.join(moment.with_prefix(&format!("{MOMENTS}.{number}")))
+        })
+    }
+}
