@@ -13,7 +13,7 @@
 use meta_core::{
     backend::WithBackend,
     data::ItemShape,
-    nn::encoder::{Architecture, EncoderSpec},
+    nn::encoder::{Architecture, EncoderSpec, LstmSettings, Steps},
     optim::OptimizerKind,
     primitives::Primitives,
 };
@@ -118,25 +118,80 @@ fn forecast(experiment: &Experiment, parameters: usize) -> Forecast {
 
 /// Numbers that one item leaves in a forward pass.
 fn activations(architecture: &EncoderSpec) -> usize {
+    let plane = |item: &ItemShape, block: usize| (item.height >> block) * (item.width >> block);
+    // Convolution, normalisation and ReLU at each block's resolution.
+    let conv4 = |item: &ItemShape, channels: usize, blocks: usize| {
+        let planes: usize = (0..blocks).map(|block| plane(item, block)).sum();
+        item.features() + 3 * channels * planes
+    };
+    // Two normalisations, three projections, read, output, and the feed-forward layer; the map of
+    // every head.
+    let block = |queries: usize, keys: usize, width: usize, hidden: usize, heads: usize| {
+        (5 * queries + 3 * keys) * width + 2 * queries * hidden + heads * queries * keys
+    };
+    // Gates and their shares, the proposal, the state and what is shown of it.
+    let lstm = |item: &ItemShape, settings: &LstmSettings| {
+        item.features() + 14 * settings.layers * Steps::of(*item).length * settings.hidden
+    };
     match architecture {
         EncoderSpec::Mlp(item, settings) => {
             // Linear and ReLU of every layer.
             item.features() + 2 * settings.hidden.iter().sum::<usize>()
         }
-        EncoderSpec::Conv4(item, settings) => {
-            // Convolution, normalisation and ReLU at the block's resolution.
-            let plane = |block: usize| (item.height >> block) * (item.width >> block);
-            let planes: usize = (0..settings.blocks).map(plane).sum();
-            item.features() + 3 * settings.channels * planes
+        EncoderSpec::Conv4(item, settings) => conv4(item, settings.channels, settings.blocks),
+        EncoderSpec::Conv4Attention(item, settings) => {
+            let (positions, channels) = (plane(item, settings.after), settings.channels);
+            let projections = 4 * positions * (channels / settings.reduction);
+            let map = settings.heads * positions * positions;
+            conv4(item, channels, settings.blocks) + projections + map + 2 * positions * channels
+        }
+        EncoderSpec::Resnet12(item, settings) => {
+            // Four convolutions with their normalisations, three ReLUs, the sum.
+            let stages = settings.widths.iter().enumerate();
+            let stages = stages.map(|(stage, width)| 12 * width * plane(item, stage));
+            item.features() + stages.sum::<usize>()
         }
         EncoderSpec::Attention(item, settings) => {
             let tokens = tokens(*item, settings.patch);
-            // Two normalisations, three projections, read, output, and the feed-forward layer; the
-            // map of every head.
-            let block = tokens * (8 * settings.width + 2 * settings.hidden)
-                + settings.heads * tokens * tokens;
+            let block = block(
+                tokens,
+                tokens,
+                settings.width,
+                settings.hidden,
+                settings.heads,
+            );
             item.features() + settings.layers * block + architecture.width()
         }
+        EncoderSpec::Transformer(item, settings) => {
+            let steps = Steps::of(*item).length;
+            let block = block(
+                steps,
+                steps,
+                settings.width,
+                settings.hidden,
+                settings.heads,
+            );
+            item.features() + settings.layers * block + architecture.width()
+        }
+        EncoderSpec::SetTransformer(item, settings) => {
+            let (n, m) = (Steps::of(*item).length, settings.inducing);
+            let of = |queries, keys| {
+                block(
+                    queries,
+                    keys,
+                    settings.width,
+                    settings.hidden,
+                    settings.heads,
+                )
+            };
+            let layer = match m {
+                0 => of(n, n),
+                _ => of(m, n) + of(n, m),
+            };
+            item.features() + settings.layers * layer + of(1, n)
+        }
+        EncoderSpec::Lstm(item, settings) => lstm(item, settings),
+        EncoderSpec::Bilstm(item, settings) => 2 * lstm(item, &settings.0),
     }
 }
 
