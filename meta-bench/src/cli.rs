@@ -37,6 +37,8 @@ pub enum Command {
     /// Measure one workload in this process, for `meta bench`.
     #[command(hide = true)]
     BenchOne(BenchOneArgs),
+    /// Hold gradients against central differences in f64, at first and second order.
+    Gradcheck(GradcheckArgs),
     /// Write the parts of the documentation that come from the code.
     #[command(hide = true)]
     Docs(DocsArgs),
@@ -224,6 +226,23 @@ pub struct BenchOneArgs {
     /// How much is measured.
     #[command(flatten)]
     pub effort: Effort,
+}
+
+/// Arguments of `meta gradcheck`.
+#[derive(Debug, Args)]
+pub struct GradcheckArgs {
+    /// What to check: `op`, `layer`, `encoder`, `learner`, or the name of one of them.
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Check everything.
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+    /// Print the rows as one JSON array on stdout.
+    #[arg(long)]
+    pub json: bool,
+    /// No progress on stderr.
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 /// Arguments of `meta docs`.

@@ -7,6 +7,7 @@ mod cli;
 pub mod experiment;
 pub mod failure;
 mod forecast;
+mod gradcheck;
 pub mod learners;
 mod list;
 pub mod manifest;
@@ -37,7 +38,7 @@ pub fn main() -> ExitCode {
 
 /// The binary with the learners of `L`.
 ///
-/// Exit codes: 0 when done, 2 for anything that the user can put right, 130 when interrupted.
+/// Exit codes: 0 when done, 1 when a check or a run of several failed, 2 for anything that the user can put right, 130 when interrupted.
 pub fn main_with<L: Learners>() -> ExitCode {
     let cli = Cli::parse();
     match start_log(&cli.log).and_then(|()| execute::<L>(cli.command)) {
@@ -76,6 +77,7 @@ fn execute<L: Learners>(command: Command) -> Result<()> {
         ),
         Command::Bench(args) => throughput::bench::<L>(&args),
         Command::BenchOne(args) => throughput::bench_one::<L>(&args),
+        Command::Gradcheck(args) => gradcheck::gradcheck::<L>(&args),
         Command::Docs(args) => match args.what {
             DocsKind::Manifest { root } => {
                 print(&reference::manifest_reference(&root, &L::entries())?)
