@@ -57,6 +57,10 @@ impl Architecture for Bare {
         spec(Task::Classification).item.features()
     }
 
+    fn activations(&self) -> usize {
+        0
+    }
+
     fn statistics(&self) -> Statistics {
         Statistics::None
     }

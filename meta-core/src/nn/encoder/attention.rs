@@ -122,6 +122,14 @@ impl AttentionSettings {
         self.width
     }
 
+    /// Two normalisations, three projections, read, output and the feed-forward layer of every token;
+    /// the map of every head.
+    pub(super) fn activations(&self, item: ItemShape) -> usize {
+        let tokens = Tokens::of(item, self.patch).count();
+        let block = tokens * (8 * self.width + 2 * self.hidden) + self.heads * tokens * tokens;
+        item.features() + self.layers * block + self.width
+    }
+
     pub(super) fn statistics(&self) -> Statistics {
         Statistics::Layer
     }
