@@ -23,7 +23,7 @@ use burn_autodiff::Autodiff;
 use meta_core::{
     Result,
     adapt::{Adaptable, Embedded, predictions},
-    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::{encoder::Architecture, init::Initializer, linear::Linear, loss},
     params::Params,
     primitives::Primitives,
@@ -32,6 +32,7 @@ use meta_core::{
     task::{ItemBatch, TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Settings of [`Anil`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -70,6 +71,13 @@ impl LearnerSettings for AnilSettings {
         at_least_one("learner.inner_steps", self.inner_steps)?;
         at_least_one("learner.test_steps", self.test_steps)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Queries(vec![
+            json!({"inner_lr": 0.1, "inner_steps": 1, "test_steps": 1}),
+            json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3}),
+        ])
     }
 
     fn build<A: Architecture, B: Primitives>(

@@ -33,7 +33,7 @@ use burn_autodiff::Autodiff;
 use meta_core::{
     Result,
     adapt::{Embedded, predictions},
-    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::{encoder::Architecture, init::Initializer, linear::Linear, loss},
     params::Params,
     primitives::{Primitives, add_rows, scale},
@@ -42,6 +42,7 @@ use meta_core::{
     task::{ItemBatch, TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Settings of [`Cavia`]; the defaults suit 5-way tasks and are not the paper's to the digit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,6 +89,13 @@ impl LearnerSettings for CaviaSettings {
         at_least_one("learner.context", self.context)?;
         at_least_one("learner.hidden", self.hidden)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Queries(vec![
+            json!({"inner_lr": 0.5, "inner_steps": 1, "test_steps": 1, "context": 3, "hidden": 4}),
+            json!({"inner_lr": 0.5, "inner_steps": 3, "test_steps": 3, "context": 3, "hidden": 4}),
+        ])
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -277,7 +285,6 @@ impl<A: Architecture, B: Primitives> Learner<B> for Cavia<A, B> {
 mod tests {
     use super::*;
     use crate::toy::{learner, spec, tasks, values};
-    use serde_json::json;
 
     /// The context starts at zero: before the first step the support says nothing.
     #[test]

@@ -24,7 +24,7 @@ use burn_autodiff::Autodiff;
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::{Mode, encoder::Architecture},
     params::Params,
     primitives::Primitives,
@@ -33,6 +33,7 @@ use meta_core::{
     task::{ItemBatch, TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Settings of [`ImplicitMaml`]; the defaults suit 5-way tasks and are not the paper's to the digit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,6 +80,14 @@ impl LearnerSettings for ImamlSettings {
         above_zero("learner.lambda", self.lambda)?;
         at_least_one("learner.cg_steps", self.cg_steps)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Neither(
+            "implicit: exact where adaptation and conjugate gradient have converged \
+             (identities::imaml_is_the_closed_form_of_a_quadratic)",
+            vec![json!({"inner_lr": 0.1, "inner_steps": 3, "cg_steps": 3})],
+        )
     }
 
     fn build<A: Architecture, B: Primitives>(

@@ -26,7 +26,7 @@ use burn::tensor::Tensor;
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::encoder::Architecture,
     params::Params,
     primitives::Primitives,
@@ -36,6 +36,7 @@ use meta_core::{
     unroll::{self, InnerStep, Unrolled},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Prefix of the paths of the rates; the step follows, counted from 0.
 const RATES: &str = "rates";
@@ -90,6 +91,16 @@ impl LearnerSettings for MamlPpSettings {
         above_zero("learner.inner_lr", self.inner_lr)?;
         at_least_one("learner.inner_steps", self.inner_steps)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Training(
+            "mean of the query losses after every step",
+            vec![
+                json!({"inner_lr": 0.1, "inner_steps": 2}),
+                json!({"inner_lr": 0.1, "inner_steps": 2, "losses": "last"}),
+            ],
+        )
     }
 
     fn build<A: Architecture, B: Primitives>(

@@ -23,7 +23,7 @@ use burn::tensor::{Tensor, activation::log_softmax};
 use meta_core::{
     Result,
     compare::{Comparison, MetricLearner, embed_together},
-    learner::{Family, Learner, LearnerInfo, LearnerSettings},
+    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{Pass, encoder::Architecture, init::Initializer, metric},
     primitives::Primitives,
     rng::Seed,
@@ -31,6 +31,7 @@ use meta_core::{
     task::{TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Settings of matching networks; the defaults are the paper's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,6 +60,10 @@ impl LearnerSettings for MatchingNetSettings {
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
         spec.require_classification(Self::INFO.name, "it reads labels")?;
         above_zero("learner.temperature", self.temperature)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Queries(vec![json!({}), json!({"temperature": 8.0})])
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -129,7 +134,6 @@ mod tests {
     use super::*;
     use crate::toy::{Answers, assert_close, learner, spec, tasks, values};
     use meta_core::task::TargetBatch;
-    use serde_json::json;
 
     /// The scores are log-probabilities, for any shot, and finite however sharp the softmax.
     #[test]

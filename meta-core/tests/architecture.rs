@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["checkpoint", "learner"],
     &["adapt", "compare"],
     &["unroll"],
-    &["eval"],
+    &["eval", "meta_gradcheck"],
     &["train"],
 ];
 

@@ -29,6 +29,16 @@ pub struct BlockSettings {
     pub hidden: usize,
 }
 
+impl BlockSettings {
+    /// Numbers that the forward pass of one item leaves for the backward pass, where `queries` tokens
+    /// read `keys`: two normalisations, three projections, read, output and the feed-forward layer;
+    /// the map of every head.
+    pub fn activations(self, queries: usize, keys: usize) -> usize {
+        let of_tokens = (5 * queries + 3 * keys) * self.width + 2 * queries * self.hidden;
+        of_tokens + self.heads * queries * keys
+    }
+}
+
 /// `y = x + attention(norm(x))`, then `y + W₂ relu(W₁ norm(y))`: a block with the normalisation
 /// before each part (Xiong et al., ICML 2020), layer normalisation per token.
 ///

@@ -116,6 +116,19 @@ impl AttentionSettings {
         self.width
     }
 
+    fn block(&self) -> BlockSettings {
+        BlockSettings {
+            width: self.width,
+            heads: self.heads,
+            hidden: self.hidden,
+        }
+    }
+
+    pub(super) fn activations(&self, item: ItemShape) -> usize {
+        let tokens = Tokens::of(item, self.patch).count();
+        item.features() + self.layers * self.block().activations(tokens, tokens) + self.width
+    }
+
     pub(super) fn statistics(&self) -> Statistics {
         Statistics::Layer
     }
@@ -142,16 +155,11 @@ impl<B: Backend> AttentionEncoder<B> {
         device: &B::Device,
     ) -> Self {
         let tokens = Tokens::of(item, settings.patch);
-        let block = BlockSettings {
-            width: settings.width,
-            heads: settings.heads,
-            hidden: settings.hidden,
-        };
         AttentionEncoder {
             embedding: Linear::glorot(tokens.features(), settings.width, initializer, device),
             positions: initializer.normal([1, 1, tokens.count() * settings.width], 0.02, device),
             blocks: (0..settings.layers)
-                .map(|_| Block::new(block, initializer, device))
+                .map(|_| Block::new(settings.block(), initializer, device))
                 .collect(),
             norm: Norm::new(settings.width, Statistics::Layer, "", device),
             tokens,

@@ -40,6 +40,10 @@ impl BilstmSettings {
         2 * self.0.hidden
     }
 
+    pub(super) fn activations(&self, item: ItemShape) -> usize {
+        2 * self.0.activations(item)
+    }
+
     pub(super) fn statistics(&self) -> Statistics {
         self.0.statistics()
     }

@@ -58,6 +58,13 @@ impl Conv4Settings {
         (item.height >> self.blocks) * (item.width >> self.blocks) * self.channels
     }
 
+    /// The convolution at the block's resolution, its winners and their ReLU at a quarter of it.
+    pub(super) fn activations(&self, item: ItemShape) -> usize {
+        let plane = |block: usize| (item.height >> block) * (item.width >> block);
+        let planes: usize = (0..self.blocks).map(plane).sum();
+        item.features() + self.channels * (planes + planes / 2)
+    }
+
     pub(super) fn statistics(&self) -> Statistics {
         self.norm
     }

@@ -116,6 +116,14 @@ impl Conv4AttentionSettings {
         self.conv4().width(item)
     }
 
+    /// Those of Conv-4; projections, maps, read and sum of the attention.
+    pub(super) fn activations(&self, item: ItemShape) -> usize {
+        let positions = (item.height >> self.after) * (item.width >> self.after);
+        let projections = 4 * positions * (self.channels / self.reduction);
+        let maps = self.heads * positions * positions;
+        self.conv4().activations(item) + projections + maps + 2 * positions * self.channels
+    }
+
     pub(super) fn statistics(&self) -> Statistics {
         self.norm
     }

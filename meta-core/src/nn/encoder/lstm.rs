@@ -70,6 +70,11 @@ impl LstmSettings {
         self.hidden
     }
 
+    /// Gates and their shares, the proposal, the state and what is shown of it, at every step.
+    pub(super) fn activations(&self, item: ItemShape) -> usize {
+        item.features() + 14 * self.layers * Steps::of(item).length * self.hidden
+    }
+
     pub(super) fn statistics(&self) -> Statistics {
         Statistics::None
     }

@@ -63,6 +63,10 @@ pub trait Architecture: Clone + Send + Sync + 'static {
 
     /// What the normalisations of the network average over.
     fn statistics(&self) -> Statistics;
+
+    /// Numbers that the forward pass of one item leaves for the backward pass, about: memory is
+    /// planned with it.
+    fn activations(&self) -> usize;
 }
 
 /// What an encoder's file says of itself.
@@ -163,6 +167,12 @@ macro_rules! encoders {
             fn statistics(&self) -> Statistics {
                 match self {
                     $(EncoderSpec::$variant(_, settings) => settings.statistics()),+
+                }
+            }
+
+            fn activations(&self) -> usize {
+                match self {
+                    $(EncoderSpec::$variant(item, settings) => settings.activations(*item)),+
                 }
             }
         }

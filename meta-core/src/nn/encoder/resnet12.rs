@@ -84,6 +84,14 @@ impl Resnet12Settings {
         positions * self.widths[stages - 1]
     }
 
+    /// Four convolutions with their normalisations, three rectifiers and the sum of each stage.
+    pub(super) fn activations(&self, item: ItemShape) -> usize {
+        let plane = |stage: usize| (item.height >> stage) * (item.width >> stage);
+        let stages = self.widths.iter().enumerate();
+        let stages = stages.map(|(stage, width)| 12 * width * plane(stage));
+        item.features() + stages.sum::<usize>()
+    }
+
     pub(super) fn statistics(&self) -> Statistics {
         self.norm
     }

@@ -83,6 +83,23 @@ impl SetTransformerSettings {
         self.width
     }
 
+    fn block(&self) -> BlockSettings {
+        BlockSettings {
+            width: self.width,
+            heads: self.heads,
+            hidden: self.hidden,
+        }
+    }
+
+    pub(super) fn activations(&self, item: ItemShape) -> usize {
+        let (elements, block) = (Steps::of(item).length, self.block());
+        let layer = match self.inducing {
+            0 => block.activations(elements, elements),
+            points => block.activations(points, elements) + block.activations(elements, points),
+        };
+        item.features() + self.layers * layer + block.activations(1, elements)
+    }
+
     pub(super) fn statistics(&self) -> Statistics {
         Statistics::Layer
     }
@@ -140,14 +157,8 @@ impl<B: Backend> SetTransformer<B> {
         let elements = Steps::of(item);
         let (d, m) = (settings.width, settings.inducing);
         let features = elements.features + usize::from(settings.index);
-        let block = |initializer: &mut Initializer| {
-            let sizes = BlockSettings {
-                width: d,
-                heads: settings.heads,
-                hidden: settings.hidden,
-            };
-            Block::new(sizes, initializer, device)
-        };
+        let block =
+            |initializer: &mut Initializer| Block::new(settings.block(), initializer, device);
         SetTransformer {
             embedding: Linear::glorot(features, d, initializer, device),
             layers: (0..settings.layers)

@@ -13,7 +13,7 @@ use crate::{
     nn::{
         Pass,
         attention::{
-            Block, MultiHeadSettings, check_heads, mask,
+            Block, BlockSettings, MultiHeadSettings, check_heads, mask,
             position::{Positions, place, sinusoidal},
             stack,
         },
@@ -90,6 +90,16 @@ impl TransformerSettings {
 
     pub(super) fn width(&self, _item: ItemShape) -> usize {
         self.width
+    }
+
+    pub(super) fn activations(&self, item: ItemShape) -> usize {
+        let steps = Steps::of(item).length;
+        let block = BlockSettings {
+            width: self.width,
+            heads: self.heads,
+            hidden: self.hidden,
+        };
+        item.features() + self.layers * block.activations(steps, steps) + self.width
     }
 
     pub(super) fn statistics(&self) -> Statistics {
