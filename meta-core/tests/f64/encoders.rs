@@ -158,6 +158,37 @@ fn augmented_conv4_starts_as_conv4() {
     assert!(difference > 1e-3, "{difference}");
 }
 
+/// Moving averages are reported under the paths of the buffers that keep them: under any other name
+/// they would be lost.
+#[test]
+fn running_statistics_have_the_paths_of_their_layers() {
+    for (name, settings) in [
+        ("mlp", json!({"norm": "running"})),
+        (
+            "conv4",
+            json!({"channels": 2, "blocks": 2, "norm": "running"}),
+        ),
+        (
+            "conv4_attention",
+            json!({"channels": 8, "blocks": 2, "after": 1, "norm": "running"}),
+        ),
+        ("resnet12", json!({"widths": [2, 3]})),
+    ] {
+        let network = model(&spec(name, settings, [8, 8, 1]));
+        let pass = Pass::training();
+        network.forward(random([1, 3, 64], "x"), &pass);
+        let sorted = |parameters: &Params<B>| {
+            let names = parameters.names().filter(|name| name.contains("running_"));
+            let mut names: Vec<String> = names.map(str::to_owned).collect();
+            names.sort();
+            names
+        };
+        let kept = sorted(&Params::of(&network));
+        assert!(!kept.is_empty());
+        assert_eq!(sorted(&pass.statistics.take()), kept, "{name}");
+    }
+}
+
 /// What reads from the first step on embeds as the forward half of what reads from both ends.
 #[test]
 fn a_bidirectional_lstm_contains_the_plain_one() {
