@@ -22,9 +22,9 @@ const LAYERS: &[&[&str]] = &[
 
 /// Modules of `nn` that are layered among themselves, lowest first.
 const NETWORK_LAYERS: &[&[&str]] = &[
-    &["init", "loss", "metric", "noise", "solve"],
+    &["dropout", "init", "loss", "metric", "noise", "solve"],
     &["conv", "linear", "norm"],
-    &["attention"],
+    &["attention", "recurrent"],
     &["encoder"],
     &["network"],
 ];

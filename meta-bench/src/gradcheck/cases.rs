@@ -5,7 +5,7 @@ use meta_core::{
     data::ItemShape,
     gradcheck::{Family, Function},
     nn::{
-        Pass,
+        Mode, Noise, Pass,
         attention::{AdditiveScores, Block, BlockSettings, MultiHeadSelfAttention, mask},
         encoder::{Architecture, Encoder, EncoderSpec, encoders as known_encoders},
         init::Initializer,
@@ -264,8 +264,15 @@ const IMAGE: ItemShape = ItemShape {
     channels: 1,
 };
 
-/// Every encoder, with settings that make it small.
+/// Every encoder, with settings that make it small; what is dropped is drawn, and so checked, too.
 pub fn small_encoders() -> Vec<(&'static str, Value)> {
+    let transformer = |positions: &str, causal: bool| {
+        json!({
+            "width": 4, "heads": 2, "layers": 1, "hidden": 5, "dropout": 0.3,
+            "positions": positions, "causal": causal,
+        })
+    };
+    let set_transformer = |inducing: usize| json!({"width": 4, "heads": 2, "layers": 1, "hidden": 5, "inducing": inducing});
     vec![
         ("mlp", json!({"hidden": [5, 4]})),
         ("conv4", json!({"channels": 3, "blocks": 2})),
@@ -277,6 +284,25 @@ pub fn small_encoders() -> Vec<(&'static str, Value)> {
             "attention",
             json!({"patch": 2, "width": 4, "heads": 2, "layers": 1, "hidden": 5}),
         ),
+        (
+            "conv4_attention",
+            json!({"channels": 4, "blocks": 2, "after": 1, "heads": 2, "reduction": 2}),
+        ),
+        (
+            "resnet12",
+            json!({"widths": [2, 2], "dropout": 0.3, "dropblock": 2}),
+        ),
+        (
+            "resnet12",
+            json!({"widths": [2], "norm": "episode", "average": true, "dropblock": 2}),
+        ),
+        ("transformer", transformer("sinusoidal", false)),
+        ("transformer", transformer("learned", false)),
+        ("transformer", transformer("rotary", true)),
+        ("set_transformer", set_transformer(0)),
+        ("set_transformer", set_transformer(2)),
+        ("lstm", json!({"hidden": 3, "layers": 2, "dropout": 0.3})),
+        ("bilstm", json!({"hidden": 2, "layers": 2, "dropout": 0.3})),
     ]
 }
 
@@ -295,7 +321,9 @@ impl Family for OfEncoder {
         inputs: &[Tensor<L, 1>],
     ) -> Tensor<L, 1> {
         let x = at(&inputs[0], [2, 3, IMAGE.features()]);
-        flat(module.forward(x, &Pass::training().with_reference(2)))
+        let noise = Noise::new(Seed(4), [0, 1].into(), "check", 0);
+        let pass = Pass::new(Mode::training(Some(noise))).with_reference(2);
+        flat(module.forward(x, &pass))
     }
 }
 

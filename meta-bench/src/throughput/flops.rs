@@ -64,6 +64,7 @@ impl Forward {
                     d,
                 )
             }
+            other => unreachable!("no workload has the encoder {other:?}"),
         };
         rest += products(&[width, head_outputs]);
         Forward { first, rest }

@@ -6,6 +6,7 @@
 
 pub mod attention;
 pub mod conv;
+pub mod dropout;
 pub mod encoder;
 pub mod init;
 pub mod linear;
@@ -14,6 +15,7 @@ pub mod metric;
 pub mod network;
 pub mod noise;
 pub mod norm;
+pub mod recurrent;
 pub mod solve;
 
 use std::cell::{Cell, RefCell};

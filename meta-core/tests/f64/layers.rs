@@ -6,7 +6,7 @@ use meta_core::{
     data::ItemShape,
     gradcheck::{Function, check},
     nn::{
-        Pass,
+        Mode, Noise, Pass,
         attention::{AdditiveScores, MultiHeadSelfAttention, mask, scaled_dot_product},
         encoder::{Architecture, Encoder, EncoderSpec},
         init::Initializer,
@@ -21,7 +21,10 @@ use meta_core::{
 };
 use serde_json::json;
 
-use crate::support::{B, assert_close, device, normal, random, relative_error, values};
+use crate::support::{
+    B, assert_close, device, normal, observed, point_near, random, relative_error, values,
+    with_parameters,
+};
 
 const IMAGE: ItemShape = ItemShape {
     height: 6,
@@ -32,6 +35,19 @@ const IMAGE: ItemShape = ItemShape {
 fn specs() -> Vec<(&'static str, EncoderSpec)> {
     let of = |name: &str, settings| EncoderSpec::new(name, &settings, IMAGE).unwrap();
     let conv = |norm: &str| of("conv4", json!({"channels": 3, "blocks": 2, "norm": norm}));
+    let transformer = |positions: &str, causal: bool| {
+        let sizes = json!({
+            "width": 4, "heads": 2, "layers": 1, "hidden": 5, "dropout": 0.3,
+            "positions": positions, "causal": causal,
+        });
+        of("transformer", sizes)
+    };
+    let set_transformer = |inducing: usize, index: bool| {
+        let sizes = json!({
+            "width": 4, "heads": 2, "layers": 1, "hidden": 5, "inducing": inducing, "index": index,
+        });
+        of("set_transformer", sizes)
+    };
     vec![
         ("mlp", of("mlp", json!({"hidden": [4, 3]}))),
         (
@@ -50,6 +66,40 @@ fn specs() -> Vec<(&'static str, EncoderSpec)> {
                 json!({"patch": 3, "width": 4, "heads": 2, "layers": 2, "hidden": 5}),
             ),
         ),
+        (
+            "conv4_attention",
+            of(
+                "conv4_attention",
+                json!({"channels": 4, "blocks": 2, "after": 1, "heads": 2, "reduction": 2}),
+            ),
+        ),
+        (
+            "resnet12, running",
+            of(
+                "resnet12",
+                json!({"widths": [2, 2], "dropout": 0.3, "dropblock": 2}),
+            ),
+        ),
+        (
+            "resnet12, episode, average",
+            of(
+                "resnet12",
+                json!({"widths": [2], "norm": "episode", "average": true, "dropblock": 2}),
+            ),
+        ),
+        ("transformer, sinusoidal", transformer("sinusoidal", false)),
+        ("transformer, learned", transformer("learned", false)),
+        ("transformer, rotary, causal", transformer("rotary", true)),
+        ("set_transformer", set_transformer(0, true)),
+        ("set_transformer, induced", set_transformer(2, false)),
+        (
+            "lstm, two layers",
+            of("lstm", json!({"hidden": 3, "layers": 2, "dropout": 0.3})),
+        ),
+        (
+            "bilstm, two layers",
+            of("bilstm", json!({"hidden": 2, "layers": 2, "dropout": 0.3})),
+        ),
     ]
 }
 
@@ -60,6 +110,12 @@ fn model<L: Primitives>(
     spec.init::<L>(&mut Initializer::seeded(Seed(3)), device)
 }
 
+/// A pass of training that draws, for these episodes.
+fn noisy<L: Primitives>(episodes: std::ops::Range<u64>) -> Pass<L> {
+    let noise = Noise::new(Seed(4), episodes.collect(), "test", 0);
+    Pass::new(Mode::training(Some(noise)))
+}
+
 /// An encoder as a function of all its parameters, in one vector.
 struct OfParameters<'a>(&'a EncoderSpec);
 
@@ -67,55 +123,21 @@ impl Function for OfParameters<'_> {
     fn value<L: Primitives>(&self, inputs: &[Tensor<L, 1>]) -> Tensor<L, 1> {
         let flat = &inputs[0];
         let device = flat.device();
-        let skeleton = model::<L>(self.0, &device);
-        let mut offset = 0;
-        let mut parameters = Params::default();
-        for (name, shape) in Params::of(&skeleton).shapes() {
-            let length = shape.iter().product();
-            if name.contains("running_") {
-                let constant = if name.ends_with("variance") { 1.5 } else { 0.1 };
-                parameters.push(
-                    name,
-                    Tensor::<L, 3>::full([shape[0], shape[1], shape[2]], constant, &device),
-                );
-                continue;
-            }
-            let slice = flat.clone().narrow(0, offset, length);
-            offset += length;
-            match shape[..] {
-                [a, b, c] => parameters.push(name, slice.reshape([a, b, c])),
-                [a, b, c, d] => parameters.push(name, slice.reshape([a, b, c, d])),
-                _ => unreachable!(),
-            }
-        }
-        assert_eq!(offset, flat.dims()[0]);
+        let network = with_parameters(model::<L>(self.0, &device), flat);
         let x = Tensor::<L, 3>::from_data(
             TensorData::new(normal(2 * 3 * 36, "items"), [2, 3, 36]),
             &device,
         );
-        let network = parameters.write_into(skeleton);
-        let embedded = network.forward(x, &Pass::training().with_reference(2));
-        let length = embedded.shape().num_elements();
-        let direction = Tensor::<L, 1>::from_data(
-            TensorData::new(normal(length, "direction"), [length]),
-            &device,
-        );
-        (embedded.reshape([length]).tanh() * direction).sum()
+        observed(network.forward(x, &noisy(0..2).with_reference(2)))
     }
 }
 
 #[test]
 fn encoders_pass_central_differences_at_both_orders() {
     for (name, spec) in specs() {
-        let start: Vec<f64> = Params::of(&model::<B>(&spec, &device()))
-            .trainable()
-            .to_data()
-            .into_iter()
-            .flat_map(|(_, data)| data.iter::<f64>().collect::<Vec<_>>())
-            .zip(normal(10_000, "offset"))
-            .map(|(value, noise)| value + 0.1 * noise)
-            .collect();
+        let start = point_near(&model::<B>(&spec, &device()));
         let errors = check::<B>(&OfParameters(&spec), &[start], &device());
+        println!("{name}: {errors:?}");
         assert!(errors.within(1e-6), "{name}: {errors:?}");
     }
 }
@@ -139,20 +161,22 @@ fn batched_equals_looped() {
         });
         use burn::tensor::ops::FloatTensorOps;
         for training in [true, false] {
-            let pass = || match training {
-                true => Pass::training().with_reference(2),
-                false => Pass::evaluation().with_reference(2),
-            };
-            let run = |parameters: Params<B>, x: Tensor<B, 3>| {
+            let run = |parameters: Params<B>, x: Tensor<B, 3>, episodes| {
+                let pass = match training {
+                    true => noisy(episodes),
+                    false => Pass::evaluation(),
+                };
                 parameters
                     .write_into(model::<B>(&spec, &device()))
-                    .forward(x, &pass())
+                    .forward(x, &pass.with_reference(2))
             };
             for parameters in [shared.clone(), per_task.clone()] {
-                let batched = run(parameters.clone(), x.clone());
+                let batched = run(parameters.clone(), x.clone(), 0..tasks as u64);
+                assert_eq!(batched.dims(), [tasks, 4, spec.width()], "{name}");
                 for task in 0..tasks {
                     let own = of_task(&parameters, task);
-                    let alone = run(own, x.clone().narrow(0, task, 1));
+                    let episode = task as u64;
+                    let alone = run(own, x.clone().narrow(0, task, 1), episode..episode + 1);
                     assert_close(batched.clone().narrow(0, task, 1), alone, 1e-12);
                 }
             }
@@ -336,16 +360,7 @@ impl Function for Additive {
     fn value<L: Primitives>(&self, inputs: &[Tensor<L, 1>]) -> Tensor<L, 1> {
         let device = inputs[0].device();
         let skeleton = AdditiveScores::<L>::new(2, 3, 4, &mut Initializer::zeros(), &device);
-        let mut offset = 0;
-        let mut parameters = Params::default();
-        for (name, shape) in Params::of(&skeleton).shapes() {
-            let length = shape.iter().product();
-            let slice = inputs[0].clone().narrow(0, offset, length);
-            parameters.push(name, slice.reshape([shape[0], shape[1], shape[2]]));
-            offset += length;
-        }
-        assert_eq!(offset, inputs[0].dims()[0]);
-        let scores = parameters.write_into(skeleton).forward(
+        let scores = with_parameters(skeleton, &inputs[0]).forward(
             inputs[1].clone().reshape([2, 2, 2]),
             inputs[2].clone().reshape([2, 3, 3]),
         );
@@ -354,10 +369,7 @@ impl Function for Additive {
             &device,
         );
         let values = inputs[3].clone().reshape([2, 1, 3, 2]);
-        let read = mask::masked_softmax(scores, hidden).matmul(values);
-        let direction =
-            Tensor::<L, 1>::from_data(TensorData::new(normal(8, "direction"), [8]), &device);
-        (read.reshape([8]).tanh() * direction).sum()
+        observed(mask::masked_softmax(scores, hidden).matmul(values))
     }
 }
 

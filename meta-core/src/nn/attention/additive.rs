@@ -5,9 +5,17 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 
+use super::AttentionInfo;
 use crate::{
     nn::{init::Initializer, linear::Linear},
     primitives::{Primitives, linear},
+};
+
+pub(super) const ADDITIVE: AttentionInfo = AttentionInfo {
+    name: "additive",
+    family: "score",
+    summary: "a small network on query and key, which may differ in width",
+    paper: "Bahdanau et al., Neural machine translation by jointly learning to align and translate, ICLR 2015, appendix A.1.2",
 };
 
 /// `score(q, k) = vᵀ tanh(q W + k U + b)` (Bahdanau, Cho and Bengio, *Neural machine translation by
