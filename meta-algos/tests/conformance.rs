@@ -324,6 +324,8 @@ fn bad_settings_are_refused_by_name() {
         for (key, default) in entry.default_settings.as_object().unwrap() {
             let mut bad = vec![json!({"table": 1})];
             match default {
+                // A default of 0 is in range, and the lowest of it.
+                Value::Number(number) if number.as_f64() == Some(0.0) => bad.push(json!(-1)),
                 Value::Number(_) => bad.extend([json!(-1), json!(0)]),
                 Value::String(_) => bad.push(json!("no such choice")),
                 _ => {}

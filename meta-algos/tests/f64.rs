@@ -13,7 +13,7 @@ use meta_core::{
     nn::{encoder::EncoderSpec, loss},
     params::Params,
     rng::Seed,
-    task::{TaskBatch, TaskSpec},
+    task::{Moment, TaskBatch, TaskSpec},
 };
 use serde_json::{Value, json};
 
@@ -130,10 +130,11 @@ fn gradient_of(name: &str) -> GradientOf {
             json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3}),
         ]),
         "maml_pp" => GradientOf::Training(
-            "mean of the query losses after every step",
+            "weighted query losses after every step",
             vec![
                 json!({"inner_lr": 0.1, "inner_steps": 2}),
                 json!({"inner_lr": 0.1, "inner_steps": 2, "losses": "last"}),
+                json!({"inner_lr": 0.1, "inner_steps": 2, "per_step_norm": false}),
             ],
         ),
         "imaml" => GradientOf::Neither(
@@ -212,13 +213,28 @@ fn error_of(
     task: Task,
     objective: Objective,
 ) -> f64 {
+    error_at(0.0, name, settings, encoder, task, objective)
+}
+
+/// As [`error_of`], when the fraction `progress` of training is done.
+fn error_at(
+    progress: f64,
+    name: &str,
+    settings: &Value,
+    encoder: &(&str, Value),
+    task: Task,
+    objective: Objective,
+) -> f64 {
     let device = device();
     let spec = spec(task);
     let architecture = EncoderSpec::new(encoder.0, &encoder.1, spec.item).unwrap();
     let mut learner =
         meta_algos::build::<_, B>(name, settings, architecture, &spec, Seed(2), &device).unwrap();
     let episodes: Vec<Episode> = (0..2).map(|index| episode(&spec, index)).collect();
-    let tasks = TaskBatch::<B>::new(&episodes, &spec, &device);
+    let tasks = TaskBatch::<B>::new(&episodes, &spec, &device).at(Moment {
+        progress,
+        ..Moment::default()
+    });
 
     // Off the symmetric start (zero biases, unit scales), where errors could hide.
     let mut start = host(&learner.parameters());
@@ -281,6 +297,23 @@ fn meta_gradients_equal_central_differences() {
             }
         }
     }
+}
+
+/// MAML++ anneals: its meta-gradient is exact while the losses move and when they have, and another
+/// direction while inner gradients count as constants.
+#[test]
+fn maml_pp_is_exact_at_every_stage_of_second_order() {
+    let settings = json!({
+        "inner_lr": 0.1, "inner_steps": 3, "anneal_fraction": 0.5, "first_order_fraction": 0.2
+    });
+    let error = |progress| {
+        let (encoder, task) = (&encoders()[1], Task::Classification);
+        error_at(progress, "maml_pp", &settings, encoder, task, own_loss)
+    };
+    for progress in [0.2, 0.45, 0.5] {
+        assert!(error(progress) < 1e-6, "{progress}: {:e}", error(progress));
+    }
+    assert!(error(0.1) > 1e-3, "{:e}", error(0.1));
 }
 
 /// First order is another direction: were the exact one to fall back on it, this would notice.

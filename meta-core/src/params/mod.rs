@@ -275,6 +275,14 @@ impl<B: Backend> Params<B> {
         }
     }
 
+    /// The entries whose path `keep` accepts.
+    pub fn filter(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let entries = self.entries.iter();
+        Params {
+            entries: entries.filter(|entry| keep(&entry.name)).cloned().collect(),
+        }
+    }
+
     /// Replaces the entries that `other` has, by name; the rest stays.
     pub fn overwrite(mut self, other: Self) -> Self {
         for replacement in other.entries {
