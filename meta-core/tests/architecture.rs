@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
 const NETWORK_LAYERS: &[&[&str]] = &[
     &["init", "loss", "metric", "noise", "solve"],
     &["conv", "linear", "norm"],
-    &["attention"],
+    &["attention", "recurrent"],
     &["encoder"],
     &["network"],
 ];

@@ -87,6 +87,7 @@ pub fn constant<B: Backend, const D: usize>(
     parameter(Tensor::full(shape, value, device))
 }
 
-fn parameter<B: Backend, const D: usize>(value: Tensor<B, D>) -> Param<Tensor<B, D>> {
+/// A parameter with this value.
+pub fn parameter<B: Backend, const D: usize>(value: Tensor<B, D>) -> Param<Tensor<B, D>> {
     Param::initialized(burn::module::ParamId::new(), value)
 }

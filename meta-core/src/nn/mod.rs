@@ -14,6 +14,7 @@ pub mod metric;
 pub mod network;
 pub mod noise;
 pub mod norm;
+pub mod recurrent;
 pub mod solve;
 
 use std::cell::{Cell, RefCell};

@@ -21,7 +21,10 @@ use meta_core::{
 };
 use serde_json::json;
 
-use crate::support::{B, assert_close, device, normal, random, relative_error, values};
+use crate::support::{
+    B, assert_close, device, normal, observed, point_near, random, relative_error, values,
+    with_parameters,
+};
 
 const IMAGE: ItemShape = ItemShape {
     height: 6,
@@ -67,54 +70,19 @@ impl Function for OfParameters<'_> {
     fn value<L: Primitives>(&self, inputs: &[Tensor<L, 1>]) -> Tensor<L, 1> {
         let flat = &inputs[0];
         let device = flat.device();
-        let skeleton = model::<L>(self.0, &device);
-        let mut offset = 0;
-        let mut parameters = Params::default();
-        for (name, shape) in Params::of(&skeleton).shapes() {
-            let length = shape.iter().product();
-            if name.contains("running_") {
-                let constant = if name.ends_with("variance") { 1.5 } else { 0.1 };
-                parameters.push(
-                    name,
-                    Tensor::<L, 3>::full([shape[0], shape[1], shape[2]], constant, &device),
-                );
-                continue;
-            }
-            let slice = flat.clone().narrow(0, offset, length);
-            offset += length;
-            match shape[..] {
-                [a, b, c] => parameters.push(name, slice.reshape([a, b, c])),
-                [a, b, c, d] => parameters.push(name, slice.reshape([a, b, c, d])),
-                _ => unreachable!(),
-            }
-        }
-        assert_eq!(offset, flat.dims()[0]);
+        let network = with_parameters(model::<L>(self.0, &device), flat);
         let x = Tensor::<L, 3>::from_data(
             TensorData::new(normal(2 * 3 * 36, "items"), [2, 3, 36]),
             &device,
         );
-        let network = parameters.write_into(skeleton);
-        let embedded = network.forward(x, &Pass::training().with_reference(2));
-        let length = embedded.shape().num_elements();
-        let direction = Tensor::<L, 1>::from_data(
-            TensorData::new(normal(length, "direction"), [length]),
-            &device,
-        );
-        (embedded.reshape([length]).tanh() * direction).sum()
+        observed(network.forward(x, &Pass::training().with_reference(2)))
     }
 }
 
 #[test]
 fn encoders_pass_central_differences_at_both_orders() {
     for (name, spec) in specs() {
-        let start: Vec<f64> = Params::of(&model::<B>(&spec, &device()))
-            .trainable()
-            .to_data()
-            .into_iter()
-            .flat_map(|(_, data)| data.iter::<f64>().collect::<Vec<_>>())
-            .zip(normal(10_000, "offset"))
-            .map(|(value, noise)| value + 0.1 * noise)
-            .collect();
+        let start = point_near(&model::<B>(&spec, &device()));
         let errors = check::<B>(&OfParameters(&spec), &[start], &device());
         assert!(errors.within(1e-6), "{name}: {errors:?}");
     }
@@ -336,16 +304,7 @@ impl Function for Additive {
     fn value<L: Primitives>(&self, inputs: &[Tensor<L, 1>]) -> Tensor<L, 1> {
         let device = inputs[0].device();
         let skeleton = AdditiveScores::<L>::new(2, 3, 4, &mut Initializer::zeros(), &device);
-        let mut offset = 0;
-        let mut parameters = Params::default();
-        for (name, shape) in Params::of(&skeleton).shapes() {
-            let length = shape.iter().product();
-            let slice = inputs[0].clone().narrow(0, offset, length);
-            parameters.push(name, slice.reshape([shape[0], shape[1], shape[2]]));
-            offset += length;
-        }
-        assert_eq!(offset, inputs[0].dims()[0]);
-        let scores = parameters.write_into(skeleton).forward(
+        let scores = with_parameters(skeleton, &inputs[0]).forward(
             inputs[1].clone().reshape([2, 2, 2]),
             inputs[2].clone().reshape([2, 3, 3]),
         );
@@ -354,10 +313,7 @@ impl Function for Additive {
             &device,
         );
         let values = inputs[3].clone().reshape([2, 1, 3, 2]);
-        let read = mask::masked_softmax(scores, hidden).matmul(values);
-        let direction =
-            Tensor::<L, 1>::from_data(TensorData::new(normal(8, "direction"), [8]), &device);
-        (read.reshape([8]).tanh() * direction).sum()
+        observed(mask::masked_softmax(scores, hidden).matmul(values))
     }
 }
 

@@ -5,4 +5,5 @@ mod layers;
 mod levels;
 mod optimizers;
 mod primitives;
+mod recurrent;
 mod support;

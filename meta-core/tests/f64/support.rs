@@ -2,8 +2,11 @@
 
 use std::sync::Once;
 
-use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
-use meta_core::{backend::Cpu, rng::Seed};
+use burn::{
+    module::Module,
+    tensor::{DType, Tensor, TensorData, backend::Backend},
+};
+use meta_core::{backend::Cpu, params::Params, rng::Seed};
 
 /// A CPU backend whose default float type is f64 in this process.
 pub type B = Cpu;
@@ -62,4 +65,72 @@ pub fn assert_close<const D: usize>(found: Tensor<B, D>, expected: Tensor<B, D>,
         error <= tolerance,
         "relative error {error:e} > {tolerance:e}"
     );
+}
+
+/// `skeleton` with its trainable parameters taken from `flat`, one after the other, and constants for
+/// its running statistics.
+pub fn with_parameters<L: Backend, M: Module<L>>(skeleton: M, flat: &Tensor<L, 1>) -> M {
+    let device = flat.device();
+    let mut offset = 0;
+    let mut parameters = Params::default();
+    for (name, shape) in Params::of(&skeleton).shapes() {
+        let length = shape.iter().product();
+        let value = match name.contains("running_") {
+            true if name.ends_with("variance") => Tensor::full([length], 1.5, &device),
+            true => Tensor::full([length], 0.1, &device),
+            false => {
+                offset += length;
+                flat.clone().narrow(0, offset - length, length)
+            }
+        };
+        match shape[..] {
+            [a, b, c] => parameters.push(name, value.reshape([a, b, c])),
+            [a, b, c, d] => parameters.push(name, value.reshape([a, b, c, d])),
+            _ => unreachable!("parameters of rank 3 and 4"),
+        }
+    }
+    assert_eq!(offset, flat.dims()[0], "as many values as parameters");
+    parameters.write_into(skeleton)
+}
+
+/// A point near the trainable parameters of `model`, off symmetric starts (zeros, ones), where errors
+/// could hide.
+pub fn point_near<M: Module<B>>(model: &M) -> Vec<f64> {
+    let data = Params::of(model).trainable().to_data();
+    let start: Vec<f64> = data
+        .into_iter()
+        .flat_map(|(_, data)| data.iter::<f64>().collect::<Vec<_>>())
+        .collect();
+    let noise = normal(start.len(), "offset");
+    start.iter().zip(noise).map(|(v, n)| v + 0.1 * n).collect()
+}
+
+/// A scalar that depends on every entry of `y`, in a way of its own and not linearly.
+pub fn observed<L: Backend, const D: usize>(y: Tensor<L, D>) -> Tensor<L, 1> {
+    let length = y.shape().num_elements();
+    let direction = TensorData::new(normal(length, "direction"), [length]);
+    let direction = Tensor::<L, 1>::from_data(direction, &y.device());
+    (y.reshape([length]).tanh() * direction).sum()
+}
+
+/// The numbers that a script of `tests/oracles` wrote.
+pub struct Oracle(serde_json::Value);
+
+impl Oracle {
+    /// Reads `tests/oracles/<name>.json`.
+    pub fn read(name: &str) -> Self {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracles");
+        let text = std::fs::read_to_string(format!("{folder}/{name}.json")).unwrap();
+        Oracle(serde_json::from_str(&text).unwrap())
+    }
+
+    /// The tensor called `name`.
+    pub fn get<const D: usize>(&self, name: &str) -> Tensor<B, D> {
+        let numbers = |key: &str| -> Vec<f64> {
+            let list = self.0[name][key].as_array().expect("numbers");
+            list.iter().map(|v| v.as_f64().unwrap()).collect()
+        };
+        let shape: Vec<usize> = numbers("shape").iter().map(|&n| n as usize).collect();
+        tensor(numbers("values"), shape.try_into().expect("its rank"))
+    }
 }
