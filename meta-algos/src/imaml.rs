@@ -15,7 +15,9 @@
 //!
 //! # Differences from the paper
 //! * Gradient descent in the inner loop; the paper's Hessian-free variant for Omniglot is left out.
-//! * `∇²L_s` is taken as it is, without the paper's optional damping, so far from a minimum a
+//! * Every inner step is along the whole gradient, that of the distance to `θ` too; the authors' code
+//!   takes all steps along `∇L_s` and one towards `θ` after them, and none at test.
+//! * `∇²L_s` is taken as it is, without the damping of that code, so far from a minimum a
 //!   direction of negative curvature can occur; conjugate gradient then stops for that task where it
 //!   is.
 
@@ -34,7 +36,7 @@ use meta_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Settings of [`ImplicitMaml`]; the defaults suit 5-way tasks and are not the paper's to the digit.
+/// Settings of [`ImplicitMaml`]; the defaults are those of the authors' code for 5-way 1-shot Omniglot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImamlSettings {

@@ -77,6 +77,7 @@ fn build(entry: &LearnerEntry, seed: u64) -> Box<dyn Learner<B>> {
     let settings = match entry.info.name {
         "maml" | "anil" | "meta_sgd" => json!({"inner_lr": 0.1, "inner_steps": 2}),
         "maml_pp" => json!({"inner_lr": 0.1, "inner_steps": 2}),
+        "meta_lstm" => json!({"inner_lr": 0.1, "inner_steps": 2, "hidden": 5}),
         "imaml" => json!({"inner_lr": 0.1, "inner_steps": 10, "test_steps": 10, "lambda": 0.5}),
         "cavia" => json!({"inner_lr": 1.0, "context": 20, "hidden": 32}),
         "reptile" => json!({"inner_lr": 0.1, "test_steps": 20, "inner_optimizer": "sgd"}),

@@ -2,6 +2,7 @@
 //! float type per backend.
 
 mod identities;
+mod oracles;
 
 use burn::tensor::{DType, Tensor, TensorData};
 use meta_algos::learners;
@@ -125,7 +126,12 @@ fn gradient_of(name: &str) -> GradientOf {
             json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3, "inner_momentum": 0.8}),
             json!({"inner_lr": 0.01, "inner_steps": 2, "test_steps": 2, "inner_optimizer": "adam"}),
         ]),
-        "anil" | "meta_sgd" => GradientOf::Queries(vec![
+        "anil" => GradientOf::Queries(vec![
+            json!({"inner_lr": 0.1, "inner_steps": 1, "test_steps": 1}),
+            json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3, "inner_momentum": 0.8}),
+            json!({"inner_lr": 0.01, "inner_steps": 2, "test_steps": 2, "inner_optimizer": "adam"}),
+        ]),
+        "meta_sgd" => GradientOf::Queries(vec![
             json!({"inner_lr": 0.1, "inner_steps": 1, "test_steps": 1}),
             json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3}),
         ]),
@@ -137,6 +143,9 @@ fn gradient_of(name: &str) -> GradientOf {
                 json!({"inner_lr": 0.1, "inner_steps": 2, "per_step_norm": false}),
             ],
         ),
+        "meta_lstm" => GradientOf::Queries(vec![json!({
+            "inner_lr": 0.1, "keep": 0.9, "inner_steps": 2, "hidden": 3, "order": "second"
+        })]),
         "imaml" => GradientOf::Neither(
             "it is implicit, exact only where adaptation and conjugate gradient have converged; \
              identities::imaml_is_the_closed_form_of_a_quadratic",
@@ -145,13 +154,21 @@ fn gradient_of(name: &str) -> GradientOf {
         "cavia" => GradientOf::Queries(vec![
             json!({"inner_lr": 0.5, "inner_steps": 1, "test_steps": 1, "context": 3, "hidden": 4}),
             json!({"inner_lr": 0.5, "inner_steps": 3, "test_steps": 3, "context": 3, "hidden": 4}),
+            json!({
+                "inner_lr": 0.1, "inner_steps": 2, "test_steps": 2, "context": 3, "hidden": 4,
+                "inner_momentum": 0.8
+            }),
         ]),
         "reptile" => GradientOf::Neither(
             "it points to where fine-tuning leads; identities::reptile_with_one_step_is_joint_descent",
             vec![json!({"inner_lr": 0.1, "inner_steps": 2, "inner_optimizer": "sgd"})],
         ),
         "protonet" => GradientOf::Queries(vec![json!({}), json!({"distance": "cosine"})]),
-        "matching_net" => GradientOf::Queries(vec![json!({}), json!({"temperature": 8.0})]),
+        "matching_net" => GradientOf::Queries(vec![
+            json!({}),
+            json!({"temperature": 8.0}),
+            json!({"full_context": true, "reads": 2}),
+        ]),
         "feat" => GradientOf::Queries(vec![json!({"temperature": 2.0})]),
         "ridge" => GradientOf::Queries(vec![json!({}), json!({"lambda": 0.1})]),
         "relation_net" => {

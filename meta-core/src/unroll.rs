@@ -140,7 +140,7 @@ pub trait Unrolled<A: Architecture, B: Primitives> {
         _shared: &Params<L>,
         _steps: usize,
     ) -> Params<L> {
-        state.outside(MOMENTS)
+        InnerOptimizer::weights(state)
     }
 
     /// New values of buffers from the running statistics that step `index` leads to: those of the
@@ -427,6 +427,11 @@ impl InnerOptimizer {
             )),
             false => Ok(()),
         }
+    }
+
+    /// The weights of a state, without the moments.
+    pub fn weights<L: Primitives>(state: &Params<L>) -> Params<L> {
+        state.outside(MOMENTS)
     }
 
     /// The state after step `index` along `gradients`, from weights and moments `state`.

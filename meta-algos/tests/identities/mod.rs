@@ -373,6 +373,8 @@ fn checkpointing_inner_steps_changes_no_meta_gradient() {
             json!({"inner_lr": 0.01, "inner_steps": 3, "inner_optimizer": "adam"}),
         ),
         ("meta_sgd", json!({"inner_steps": 2})),
+        ("meta_lstm", json!({"inner_steps": 3})),
+        ("meta_lstm", json!({"inner_steps": 3, "order": "second"})),
         ("maml_pp", json!({"inner_steps": 3})),
         ("maml_pp", json!({"inner_steps": 3, "losses": "last"})),
         (
