@@ -122,6 +122,45 @@ fn maml_pp_is_exact_at_every_stage_of_second_order() {
     assert!(error(0.1) > 1e-3, "{:e}", error(0.1));
 }
 
+/// Every other encoder below a learner that adapts and below one that compares.
+#[test]
+fn meta_gradients_pass_through_every_encoder() {
+    let cases = [
+        (
+            "maml",
+            json!({"inner_lr": 0.1, "inner_steps": 2, "test_steps": 2}),
+        ),
+        ("protonet", json!({})),
+    ];
+    let encoders = [
+        (
+            "conv4_attention",
+            json!({"channels": 4, "blocks": 1, "after": 1, "reduction": 2}),
+        ),
+        ("resnet12", json!({"widths": [2], "norm": "episode"})),
+        (
+            "transformer",
+            json!({"width": 4, "heads": 2, "layers": 1, "hidden": 3, "positions": "rotary"}),
+        ),
+        (
+            "set_transformer",
+            json!({"width": 4, "heads": 2, "layers": 1, "hidden": 3, "inducing": 2}),
+        ),
+        ("lstm", json!({"hidden": 3})),
+        ("bilstm", json!({"hidden": 2})),
+    ];
+    let spec = small_spec(Task::Classification);
+    for (name, settings) in &cases {
+        for encoder in &encoders {
+            let mut learner = learner(name, settings, encoder, &spec);
+            let of = GradientOf::Queries(Vec::new());
+            let error = error(learner.as_mut(), &of, &tasks(&spec, 2)).unwrap();
+            println!("{name}, {encoder:?}: {error:e}");
+            assert!(error < 1e-6, "{name}, {encoder:?}: {error:e}");
+        }
+    }
+}
+
 /// First order is another direction: were the exact one to fall back on it, this would notice.
 #[test]
 fn first_order_maml_differs_from_second() {

@@ -531,6 +531,23 @@ fn permuting_the_keys_permutes_the_map() {
     assert_close(permuted_read, read, 1e-14);
 }
 
+/// Items of a task share their weights and nothing else.
+#[test]
+fn additive_scores_keep_items_apart() {
+    let scores = AdditiveScores::<B>::new(5, 3, 4, &mut Initializer::seeded(Seed(1)), &device());
+    let (q, k) = (random([2, 6, 5], "q"), random([2, 8, 3], "k"));
+    let together = scores.forward_items(q.clone(), k.clone(), 2);
+    let alone = |item: usize| {
+        let (q, k) = (
+            q.clone().narrow(1, 3 * item, 3),
+            k.clone().narrow(1, 4 * item, 4),
+        );
+        scores.forward(q, k)
+    };
+    let expected = Tensor::cat(vec![alone(0), alone(1)], 1).reshape([4, 1, 3, 4]);
+    assert_close(together, expected, 1e-15);
+}
+
 /// A sequence of one token: every layer reads that token, whatever the query.
 #[test]
 fn one_key_returns_its_value() {

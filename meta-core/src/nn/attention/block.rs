@@ -30,13 +30,12 @@ pub struct BlockSettings {
 }
 
 impl BlockSettings {
-    /// Numbers that `queries` tokens which attend to `keys` leave for the backward pass: two
-    /// normalisations, three projections, what is read, output and feed-forward layer, and the map of
-    /// every head.
+    /// Numbers that the forward pass of one item leaves for the backward pass, where `queries` tokens
+    /// read `keys`: two normalisations, three projections, read, output and the feed-forward layer;
+    /// the map of every head.
     pub fn activations(self, queries: usize, keys: usize) -> usize {
-        (5 * queries + 3 * keys) * self.width
-            + 2 * queries * self.hidden
-            + self.heads * queries * keys
+        let of_tokens = (5 * queries + 3 * keys) * self.width + 2 * queries * self.hidden;
+        of_tokens + self.heads * queries * keys
     }
 }
 

@@ -126,8 +126,7 @@ impl AttentionSettings {
 
     pub(super) fn activations(&self, item: ItemShape) -> usize {
         let tokens = Tokens::of(item, self.patch).count();
-        let block = self.block().activations(tokens, tokens);
-        item.features() + self.layers * block + self.width
+        item.features() + self.layers * self.block().activations(tokens, tokens) + self.width
     }
 
     pub(super) fn statistics(&self) -> Statistics {

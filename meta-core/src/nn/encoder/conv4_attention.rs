@@ -116,7 +116,7 @@ impl Conv4AttentionSettings {
         self.conv4().width(item)
     }
 
-    /// Those of the blocks; projections, maps, what is read and its sum with the positions.
+    /// Those of Conv-4; projections, maps, read and sum of the attention.
     pub(super) fn activations(&self, item: ItemShape) -> usize {
         let positions = (item.height >> self.after) * (item.width >> self.after);
         let projections = 4 * positions * (self.channels / self.reduction);

@@ -84,7 +84,7 @@ impl Resnet12Settings {
         positions * self.widths[stages - 1]
     }
 
-    /// Four convolutions with their normalisations, three ReLUs and the sum of every stage.
+    /// Four convolutions with their normalisations, three rectifiers and the sum of each stage.
     pub(super) fn activations(&self, item: ItemShape) -> usize {
         let plane = |stage: usize| (item.height >> stage) * (item.width >> stage);
         let stages = self.widths.iter().enumerate();

@@ -92,13 +92,12 @@ impl SetTransformerSettings {
     }
 
     pub(super) fn activations(&self, item: ItemShape) -> usize {
-        let (steps, points) = (Steps::of(item).length, self.inducing);
-        let block = |queries, keys| self.block().activations(queries, keys);
-        let layer = match points {
-            0 => block(steps, steps),
-            _ => block(points, steps) + block(steps, points),
+        let (elements, block) = (Steps::of(item).length, self.block());
+        let layer = match self.inducing {
+            0 => block.activations(elements, elements),
+            points => block.activations(points, elements) + block.activations(elements, points),
         };
-        item.features() + self.layers * layer + block(1, steps)
+        item.features() + self.layers * layer + block.activations(1, elements)
     }
 
     pub(super) fn statistics(&self) -> Statistics {

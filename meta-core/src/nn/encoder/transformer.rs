@@ -92,18 +92,14 @@ impl TransformerSettings {
         self.width
     }
 
-    fn block(&self) -> BlockSettings {
-        BlockSettings {
+    pub(super) fn activations(&self, item: ItemShape) -> usize {
+        let steps = Steps::of(item).length;
+        let block = BlockSettings {
             width: self.width,
             heads: self.heads,
             hidden: self.hidden,
-        }
-    }
-
-    pub(super) fn activations(&self, item: ItemShape) -> usize {
-        let steps = Steps::of(item).length;
-        let block = self.block().activations(steps, steps);
-        item.features() + self.layers * block + self.width
+        };
+        item.features() + self.layers * block.activations(steps, steps) + self.width
     }
 
     pub(super) fn statistics(&self) -> Statistics {
