@@ -385,8 +385,8 @@ mod tests {
         }
     }
 
-    /// With running statistics, every step keeps its own, and answers depend on the last ones alone
-    /// where there is one step after which they are asked for.
+    /// With running statistics every step keeps its own, and what belongs to normalisations has no
+    /// rates; without statistics per step there is one set, that of the queries.
     #[test]
     fn every_step_has_its_statistics() {
         let spec = spec(3, 2);
@@ -407,11 +407,10 @@ mod tests {
             let mean = of_step.get::<3>("encoder.norms.0.running_mean");
             values(mean.expect("a mean for every step"))
         };
-        // Only the second step moves what the third one sees.
+        // Weights differ from step to step, so the items look different.
         assert_ne!(of_step("1"), of_step("2"));
         assert_ne!(of_step("0"), of_step("1"));
         assert_eq!(buffers.len(), 6);
-        // Held apart from those that adapt: no rate.
         let names = maml_pp.parameters();
         assert!(
             names
