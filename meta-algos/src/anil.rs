@@ -25,11 +25,13 @@ use meta_core::{
     adapt::{Adaptable, Embedded, predictions},
     learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::{encoder::Architecture, init::Initializer, linear::Linear, loss},
+    optim::OptimizerKind,
     params::Params,
     primitives::Primitives,
     rng::Seed,
     settings::{above_zero, at_least_one},
     task::{ItemBatch, TaskBatch, TaskSpec},
+    unroll::InnerOptimizer,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -44,6 +46,10 @@ pub struct AnilSettings {
     pub inner_steps: usize,
     /// Inner steps of the head at validation and test, at least 1.
     pub test_steps: usize,
+    /// Rule of the inner steps: `sgd`, `adam` or `adamw`; differentiated like everything else.
+    pub inner_optimizer: OptimizerKind,
+    /// Momentum of an inner `sgd`, in [0, 1).
+    pub inner_momentum: f64,
 }
 
 impl Default for AnilSettings {
@@ -52,6 +58,8 @@ impl Default for AnilSettings {
             inner_lr: 0.4,
             inner_steps: 1,
             test_steps: 3,
+            inner_optimizer: OptimizerKind::Sgd,
+            inner_momentum: 0.0,
         }
     }
 }
@@ -70,13 +78,16 @@ impl LearnerSettings for AnilSettings {
         above_zero("learner.inner_lr", self.inner_lr)?;
         at_least_one("learner.inner_steps", self.inner_steps)?;
         at_least_one("learner.test_steps", self.test_steps)?;
+        let momentum = self.inner_momentum;
+        InnerOptimizer::check_momentum("learner.inner_momentum", self.inner_optimizer, momentum)?;
         spec.require_one_way(Self::INFO.name)
     }
 
     fn gradient_of() -> GradientOf {
         GradientOf::Queries(vec![
             json!({"inner_lr": 0.1, "inner_steps": 1, "test_steps": 1}),
-            json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3}),
+            json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3, "inner_momentum": 0.8}),
+            json!({"inner_lr": 0.01, "inner_steps": 2, "test_steps": 2, "inner_optimizer": "adam"}),
         ])
     }
 
@@ -119,18 +130,27 @@ impl<A: Architecture, B: Primitives> Anil<A, B> {
         parameters.write_into(skeleton)
     }
 
-    /// `w ← w − α ∇_w Σ_tasks L_s`, on the embedded support.
+    /// `w ← w − α ∇_w Σ_tasks L_s`, on the embedded support, or the step of the inner optimiser along
+    /// that gradient.
     fn inner_step<L: Primitives<Device = B::Device>>(
         &self,
-        head: Params<L>,
+        index: usize,
+        state: Params<L>,
         support: &ItemBatch<L>,
     ) -> Params<L> {
-        let fast = head.clone().lift::<Autodiff<L>>();
+        let fast = InnerOptimizer::weights(&state).lift::<Autodiff<L>>();
         let support = support.lift();
         let predictions = self.head(fast.clone()).forward(support.inputs);
         let loss = loss::loss(predictions, &support.targets).sum();
         let gradients = fast.gradients(&loss.backward());
-        head.plus(&gradients.scale(-self.settings.inner_lr))
+        let AnilSettings {
+            inner_optimizer,
+            inner_lr,
+            inner_momentum,
+            ..
+        } = self.settings;
+        InnerOptimizer::new(inner_optimizer, inner_lr, inner_momentum)
+            .step(index, state, &gradients)
     }
 
     /// The tasks as the encoder in `parameters` sees them.
@@ -160,9 +180,11 @@ impl<A: Architecture, B: Primitives> Learner<B> for Anil<A, B> {
         let leaves = self.parameters.clone().lift::<Autodiff<B>>();
         let embedded = self.embed(leaves.clone(), &lifted, true);
         let start = leaves.under("head").fan_out(tasks.tasks());
-        let head = (0..self.settings.inner_steps)
-            .fold(start, |head, _| self.inner_step(head, &embedded.support));
-        let predictions = self.head(head).forward(embedded.query);
+        let state = (0..self.settings.inner_steps).fold(start, |state, index| {
+            self.inner_step(index, state, &embedded.support)
+        });
+        let head = self.head(InnerOptimizer::weights(&state));
+        let predictions = head.forward(embedded.query);
         let targets = &lifted.query.targets;
         let losses = loss::loss(predictions.clone(), targets);
         let buffers = embedded.pass.statistics.take().with_prefix("encoder");
@@ -176,15 +198,17 @@ impl<A: Architecture, B: Primitives> Learner<B> for Anil<A, B> {
             answers,
             start,
             self.settings.test_steps,
-            |_, head| self.inner_step(head, &embedded.support),
-            |head| self.head(head.clone()).forward(embedded.query.clone()),
+            |index, state| self.inner_step(index, state, &embedded.support),
+            |state| {
+                let head = self.head(InnerOptimizer::weights(state));
+                head.forward(embedded.query.clone())
+            },
         )
     }
 }
 
 #[cfg(test)]
 mod tests {
-
     use crate::toy::{Answers, learner, spec, tasks, values};
     use serde_json::json;
 

@@ -44,7 +44,7 @@ use meta_core::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of FEAT; the defaults suit 5-way tasks and are not the paper's to the digit.
+/// Settings of FEAT; the defaults are those of the authors' code for 5-way 1-shot tasks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FeatSettings {

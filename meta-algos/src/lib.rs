@@ -11,6 +11,7 @@ pub mod imaml;
 pub mod maml;
 pub mod maml_pp;
 pub mod matching_net;
+pub mod meta_lstm;
 pub mod meta_sgd;
 pub mod protonet;
 pub mod relation_net;
@@ -105,6 +106,7 @@ learners! {
     imaml::ImamlSettings,
     maml::MamlSettings,
     maml_pp::MamlPpSettings,
+    meta_lstm::MetaLstmSettings,
     meta_sgd::MetaSgdSettings,
     reptile::ReptileSettings,
     feat::FeatSettings,

@@ -3,32 +3,57 @@
 //! Vinyals, Blundell, Lillicrap, Kavukcuoglu and Wierstra, *Matching networks for one shot learning*,
 //! NIPS 2016.
 //!
-//! With an embedding `φ`, a query's class probabilities are the labels of the support, read by an
-//! attention over it:
+//! With an embedding `f` of queries and `g` of support items, the answer to a query is what the support
+//! says, read by an attention over it:
 //!
 //! ```text
-//! a(x, xᵢ) = softmaxᵢ(τ cos(φ(x), φ(xᵢ)))             (section 2.1.1)
+//! a(x, xᵢ) = softmaxᵢ(τ cos(f(x), g(xᵢ)))             (section 2.1.1)
 //! p(y = n | x) = Σ over the support of class n of a(x, xᵢ)     (eq. 1)
 //! ```
 //!
-//! The class scores are `log p`.
+//! The class scores are `log p`; in regression the answer is `Σᵢ a(x, xᵢ) yᵢ`.
+//!
+//! Without context, `f = g = φ`, the encoder. With full context (section 2.1.2, appendix A), a support
+//! item is embedded with the others in view, and a query with the support, which it reads `K` times:
+//!
+//! ```text
+//! g(xᵢ) = h→ᵢ + h←ᵢ + φ(xᵢ),   h→, h← a bidirectional LSTM over φ(x₁) … φ(x_s)
+//! ĥₖ, cₖ = LSTM([φ(x), rₖ₋₁], hₖ₋₁, cₖ₋₁),   hₖ = ĥₖ + φ(x)      (eq. 3 and 4)
+//! rₖ₋₁ = Σᵢ softmaxᵢ(hₖ₋₁ · g(xᵢ)) g(xᵢ)                         (eq. 5 and 6)
+//! f(x) = h_K
+//! ```
 //!
 //! # Differences from the paper
-//! * No full-context embeddings (section 2.1.2): support and queries share one encoder, and an
-//!   item's embedding does not depend on the rest of the support.
+//! * Support and queries share one encoder; so may the paper's.
 //! * The paper's softmax has no temperature (`τ = 1`, the default), with which a confident prediction
 //!   is out of reach for cosines; `temperature` can be raised.
+//! * The LSTM over the support reads it in the order of the batch, class by class; the paper's order
+//!   is random. Before the first read `h₀`, `r₀` and `c₀` are zeros.
+//! * The paper does not give `K`; and it has no regression.
 
-use burn::tensor::{Tensor, activation::log_softmax};
+use burn::{
+    module::Module,
+    tensor::{
+        Tensor,
+        activation::{log_softmax, softmax},
+        backend::Backend,
+    },
+};
 use meta_core::{
     Result,
     compare::{Comparison, MetricLearner, embed_together},
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
-    nn::{Pass, encoder::Architecture, init::Initializer, metric},
+    nn::{
+        Pass,
+        encoder::Architecture,
+        init::Initializer,
+        metric,
+        recurrent::{self, BiLstm, LstmCell, LstmState},
+    },
     primitives::Primitives,
     rng::Seed,
-    settings::above_zero,
-    task::{TaskBatch, TaskSpec},
+    settings::{above_zero, at_least_one},
+    task::{TargetBatch, TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -39,11 +64,20 @@ use serde_json::json;
 pub struct MatchingNetSettings {
     /// `τ`, which multiplies the cosines before the softmax, above 0.
     pub temperature: f64,
+    /// Whether items are embedded with the support in view (full-context embeddings).
+    pub full_context: bool,
+    /// How often a query reads the support before it is compared, `K`, at least 1; with
+    /// `full_context`.
+    pub reads: usize,
 }
 
 impl Default for MatchingNetSettings {
     fn default() -> Self {
-        MatchingNetSettings { temperature: 1.0 }
+        MatchingNetSettings {
+            temperature: 1.0,
+            full_context: false,
+            reads: 5,
+        }
     }
 }
 
@@ -51,19 +85,23 @@ impl LearnerSettings for MatchingNetSettings {
     const INFO: LearnerInfo = LearnerInfo {
         name: "matching_net",
         family: Family::Metric,
-        summary: "reads the support's labels by cosine attention of the query over the support",
+        summary: "reads the support's targets by cosine attention of the query over the support",
         paper: "Vinyals et al., Matching networks, NIPS 2016",
-        regression: false,
+        regression: true,
         any_way: true,
     };
 
-    fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
-        spec.require_classification(Self::INFO.name, "it reads labels")?;
-        above_zero("learner.temperature", self.temperature)
+    fn check<A: Architecture>(&self, _architecture: &A, _spec: &TaskSpec) -> Result<()> {
+        above_zero("learner.temperature", self.temperature)?;
+        at_least_one("learner.reads", self.reads)
     }
 
     fn gradient_of() -> GradientOf {
-        GradientOf::Queries(vec![json!({}), json!({"temperature": 8.0})])
+        GradientOf::Queries(vec![
+            json!({}),
+            json!({"temperature": 8.0}),
+            json!({"full_context": true, "reads": 2}),
+        ])
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -82,6 +120,49 @@ impl LearnerSettings for MatchingNetSettings {
     }
 }
 
+/// An encoder, and what sees the support as a whole.
+#[derive(Module, Debug)]
+pub struct MatchingModel<B: Backend, E> {
+    encoder: E,
+    context: Option<Context<B>>,
+}
+
+/// The two functions that embed items with the support in view.
+#[derive(Module, Debug)]
+struct Context<B: Backend> {
+    /// Over the support, for `g`.
+    support: BiLstm<B>,
+    /// Over the reads, for `f`: sees `[φ(x), r]`.
+    query: LstmCell<B>,
+}
+
+impl<B: Primitives> Context<B> {
+    /// `g`: `φ(xᵢ) [t, s, d]` to `[t, s, d]`.
+    fn support(&self, embedded: Tensor<B, 3>) -> Tensor<B, 3> {
+        let items = embedded.dims()[1];
+        let states = self
+            .support
+            .forward(&recurrent::split(embedded.clone(), items));
+        let seen = states.into_iter().map(|(f, b)| f.hidden + b.hidden);
+        recurrent::join(seen.collect()) + embedded
+    }
+
+    /// `f`: `φ(x) [t, q, d]` and `g(xᵢ) [t, s, d]` to `[t, q, d]`.
+    fn query(&self, embedded: Tensor<B, 3>, support: Tensor<B, 3>, reads: usize) -> Tensor<B, 3> {
+        let [t, q, d] = embedded.dims();
+        let mut state = LstmState::zeros(t, q, d, &embedded.device());
+        let mut read = state.hidden.clone();
+        for _ in 0..reads {
+            let seen = Tensor::cat(vec![embedded.clone(), read], 2);
+            state = self.query.forward(seen, state);
+            state.hidden = state.hidden + embedded.clone();
+            let scores = state.hidden.clone().matmul(support.clone().swap_dims(1, 2));
+            read = softmax(scores, 2).matmul(support.clone());
+        }
+        state.hidden
+    }
+}
+
 /// How a matching network compares.
 pub struct MatchingNet<A> {
     settings: MatchingNetSettings,
@@ -89,36 +170,53 @@ pub struct MatchingNet<A> {
 }
 
 impl<A: Architecture> Comparison for MatchingNet<A> {
-    type Model<L: Primitives> = A::Model<L>;
-
-    // The model is the encoder itself.
-    const ENCODER: Option<&str> = None;
+    type Model<L: Primitives> = MatchingModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
         &self,
         initializer: &mut Initializer,
         device: &L::Device,
-    ) -> A::Model<L> {
-        self.architecture.init(initializer, device)
+    ) -> Self::Model<L> {
+        let d = self.architecture.width();
+        let encoder = self.architecture.init(initializer, device);
+        let context = || Context {
+            support: BiLstm::new(d, d, initializer, device),
+            query: LstmCell::new(2 * d, d, initializer, device),
+        };
+        MatchingModel {
+            encoder,
+            context: self.settings.full_context.then(context),
+        }
     }
 
     /// `log a(x, xᵢ)`, `[t, q, s]`.
     fn compare<L: Primitives>(
         &self,
-        encoder: &A::Model<L>,
+        model: &Self::Model<L>,
         tasks: &TaskBatch<L>,
         pass: &Pass<L>,
     ) -> Tensor<L, 3> {
-        let (support, query) = embed_together(encoder, tasks, pass);
+        let (support, query) = embed_together(&model.encoder, tasks, pass);
+        let (support, query) = match &model.context {
+            Some(context) => {
+                let support = context.support(support);
+                let query = context.query(query, support.clone(), self.settings.reads);
+                (support, query)
+            }
+            None => (support, query),
+        };
         let cosines = metric::cosines(query, support);
         log_softmax(cosines.mul_scalar(self.settings.temperature), 2)
     }
 
-    /// `log Σ over the support of class n of a(x, xᵢ)`, `[t, q, n]`.
+    /// `log Σ over the support of class n of a(x, xᵢ)`, `[t, q, n]`; in regression `Σᵢ a(x, xᵢ) yᵢ`.
     fn scores<L: Primitives>(&self, compared: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 3> {
+        let labels = match &tasks.support.targets {
+            TargetBatch::Values(values) => return compared.exp().matmul(values.clone()),
+            TargetBatch::Classes(labels) => labels.clone(),
+        };
         let [t, q, s] = compared.dims();
         let n = tasks.shape.way.0;
-        let labels = tasks.support.targets.labels();
         let membership = metric::membership(labels, n, &compared).swap_dims(1, 2);
         // Items of other classes are put out of the sum by a logarithm far below any other.
         let elsewhere = membership.sub_scalar(1.0).mul_scalar(1e4);
@@ -133,7 +231,7 @@ impl<A: Architecture> Comparison for MatchingNet<A> {
 mod tests {
     use super::*;
     use crate::toy::{Answers, assert_close, learner, spec, tasks, values};
-    use meta_core::task::TargetBatch;
+    use meta_core::{data::Task, params::Params};
 
     /// The scores are log-probabilities, for any shot, and finite however sharp the softmax.
     #[test]
@@ -164,5 +262,58 @@ mod tests {
         let answer =
             |tasks: &TaskBatch<_>| values(matching.predict(tasks, Answers::EveryStep).remove(0));
         assert_close(&answer(&twice), &answer(&plain), 1e-5);
+    }
+    /// With full context a support item is embedded with the others in view, a query with all of them,
+    /// once more with every read.
+    #[test]
+    fn full_context_sees_the_support() {
+        let spec = spec(3, 2);
+        let tasks = tasks(&spec);
+        let answer = |settings| {
+            let learner = learner("matching_net", settings, &spec);
+            values(learner.predict(&tasks, Answers::Last).remove(0))
+        };
+        let once = answer(json!({"full_context": true, "reads": 1}));
+        assert_ne!(once, answer(json!({})));
+        assert_ne!(once, answer(json!({"full_context": true, "reads": 2})));
+    }
+
+    /// Where the LSTMs say nothing, their gates' weights being zero, the embeddings are those of the
+    /// encoder.
+    #[test]
+    fn a_silent_context_is_none() {
+        let spec = spec(3, 2);
+        let tasks = tasks(&spec);
+        let plain = learner("matching_net", json!({}), &spec);
+        let mut silent = learner("matching_net", json!({"full_context": true}), &spec);
+        let parameters = silent.parameters();
+        let context = parameters
+            .under("context")
+            .scale(0.0)
+            .with_prefix("context");
+        let encoder: Params<_> = plain.parameters();
+        silent.set_parameters(parameters.overwrite(context).overwrite(encoder));
+        let answer =
+            |learner: &dyn Learner<_>| values(learner.predict(&tasks, Answers::Last).remove(0));
+        assert_close(&answer(silent.as_ref()), &answer(plain.as_ref()), 1e-6);
+    }
+
+    /// A regression answer is a mean of the support's values, so within their range.
+    #[test]
+    fn regression_reads_values() {
+        let spec = TaskSpec {
+            task: Task::Regression { outputs: 1 },
+            ..spec(3, 2)
+        };
+        let mut tasks = tasks(&super::tests::spec(3, 2));
+        let values_of = tasks.support.targets.labels().float().unsqueeze_dim::<3>(2);
+        tasks.support.targets = TargetBatch::Values(values_of);
+        let matching = learner("matching_net", json!({"temperature": 3.0}), &spec);
+        let answers = values(matching.predict(&tasks, Answers::Last).remove(0));
+        assert_eq!(answers.len(), 12);
+        assert!(
+            answers.iter().all(|answer| (0.0..=2.0).contains(answer)),
+            "{answers:?}"
+        );
     }
 }

@@ -77,6 +77,7 @@ fn build(entry: &LearnerEntry, seed: u64) -> Box<dyn Learner<B>> {
     let settings = match entry.info.name {
         "maml" | "anil" | "meta_sgd" => json!({"inner_lr": 0.1, "inner_steps": 2}),
         "maml_pp" => json!({"inner_lr": 0.1, "inner_steps": 2}),
+        "meta_lstm" => json!({"inner_lr": 0.1, "inner_steps": 2, "hidden": 5}),
         "imaml" => json!({"inner_lr": 0.1, "inner_steps": 10, "test_steps": 10, "lambda": 0.5}),
         "cavia" => json!({"inner_lr": 1.0, "context": 20, "hidden": 32}),
         "reptile" => json!({"inner_lr": 0.1, "test_steps": 20, "inner_optimizer": "sgd"}),
@@ -324,6 +325,8 @@ fn bad_settings_are_refused_by_name() {
         for (key, default) in entry.default_settings.as_object().unwrap() {
             let mut bad = vec![json!({"table": 1})];
             match default {
+                // A default of 0 is in range, and the lowest of it.
+                Value::Number(number) if number.as_f64() == Some(0.0) => bad.push(json!(-1)),
                 Value::Number(_) => bad.extend([json!(-1), json!(0)]),
                 Value::String(_) => bad.push(json!("no such choice")),
                 _ => {}

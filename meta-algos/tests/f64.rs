@@ -2,6 +2,7 @@
 //! float type per backend.
 
 mod identities;
+mod oracles;
 
 use burn::tensor::DType;
 use meta_algos::learners;
@@ -13,7 +14,7 @@ use meta_core::{
     nn::encoder::EncoderSpec,
     params::Params,
     rng::Seed,
-    task::{TaskBatch, TaskSpec},
+    task::{Moment, TaskBatch, TaskSpec},
 };
 use serde_json::{Value, json};
 
@@ -96,6 +97,29 @@ fn meta_gradients_equal_central_differences() {
             }
         }
     }
+}
+
+/// MAML++ anneals: its meta-gradient is exact while the losses move and when they have, and another
+/// direction while inner gradients count as constants.
+#[test]
+fn maml_pp_is_exact_at_every_stage_of_second_order() {
+    let settings = json!({
+        "inner_lr": 0.1, "inner_steps": 3, "anneal_fraction": 0.5, "first_order_fraction": 0.2
+    });
+    let spec = small_spec(Task::Classification);
+    let error = |progress| {
+        let mut learner = learner("maml_pp", &settings, &encoders()[1], &spec);
+        let moment = Moment {
+            progress,
+            ..Moment::default()
+        };
+        let of = GradientOf::Training("weighted query losses", Vec::new());
+        error(learner.as_mut(), &of, &tasks(&spec, 2).at(moment)).unwrap()
+    };
+    for progress in [0.2, 0.45, 0.5] {
+        assert!(error(progress) < 1e-6, "{progress}: {:e}", error(progress));
+    }
+    assert!(error(0.1) > 1e-3, "{:e}", error(0.1));
 }
 
 /// Every other encoder below a learner that adapts and below one that compares.

@@ -20,6 +20,16 @@ use crate::{
     task::{ItemBatch, TaskBatch},
 };
 
+/// What the supports of the tasks say of parameters.
+pub struct SupportLoss<L: Primitives> {
+    /// Mean loss of each task, `[t]`.
+    pub losses: Tensor<L, 1>,
+    /// Gradient of the sum over tasks, by parameter.
+    pub gradients: Params<L>,
+    /// Running statistics that the pass leads to; empty where there are none.
+    pub buffers: Params<L>,
+}
+
 /// A network of an encoder and a linear head, on any level over the backend `B`.
 pub struct Adaptable<A: Architecture, B: Primitives> {
     architecture: A,
@@ -66,6 +76,28 @@ impl<A: Architecture, B: Primitives> Adaptable<A, B> {
         parameters.write_into(skeleton)
     }
 
+    /// `L_s(θ)` of every task with `∇ Σ_tasks L_s(θ)`, on the level of `parameters` and
+    /// differentiable there.
+    pub fn support_loss<L: Primitives<Device = B::Device>>(
+        &self,
+        parameters: &Params<L>,
+        support: &ItemBatch<L>,
+        mode: &Mode,
+    ) -> SupportLoss<L> {
+        let fast = parameters.clone().lift::<Autodiff<L>>();
+        let support = support.lift();
+        let pass = Pass::new(mode.clone());
+        let predictions = self.network(fast.clone()).forward(support.inputs, &pass);
+        let losses = loss::loss(predictions, &support.targets);
+        // The sum over tasks keeps their gradients apart: each has its own copy of the parameters.
+        let backward = losses.clone().sum().backward();
+        SupportLoss {
+            gradients: fast.gradients(&backward),
+            losses: losses.inner(),
+            buffers: pass.statistics.take().with_prefix("encoder").lower(),
+        }
+    }
+
     /// `∇ Σ_tasks L_s(θ)`, on the level of `parameters` and differentiable there.
     pub fn support_gradient<L: Primitives<Device = B::Device>>(
         &self,
@@ -73,13 +105,7 @@ impl<A: Architecture, B: Primitives> Adaptable<A, B> {
         support: &ItemBatch<L>,
         mode: &Mode,
     ) -> Params<L> {
-        let fast = parameters.clone().lift::<Autodiff<L>>();
-        let support = support.lift();
-        let pass = Pass::new(mode.clone());
-        let predictions = self.network(fast.clone()).forward(support.inputs, &pass);
-        // The sum over tasks keeps their gradients apart: each has its own copy of the parameters.
-        let loss = loss::loss(predictions, &support.targets).sum();
-        fast.gradients(&loss.backward())
+        self.support_loss(parameters, support, mode).gradients
     }
 
     /// Predictions for the queries at `parameters`, `[t, q, outputs]`, and the pass that made them.

@@ -40,21 +40,17 @@ pub struct OfFamily<'a, F>(pub &'a F);
 impl<F: Family> OfFamily<'_, F> {
     /// The trainable parameters of the module as built, one after the other.
     pub fn parameters<B: Primitives>(&self, device: &B::Device) -> Vec<f64> {
-        let parameters = Params::of(&self.0.module::<B>(device)).trainable();
-        let data = parameters.to_data().into_iter();
-        data.flat_map(|(_, data)| data.iter::<f64>().collect::<Vec<_>>())
-            .collect()
+        host(Params::of(&self.0.module::<B>(device)).flatten())
     }
 }
 
 impl<F: Family> Function for OfFamily<'_, F> {
     fn value<L: Primitives>(&self, inputs: &[Tensor<L, 1>]) -> Tensor<L, 1> {
         let (flat, inputs) = inputs.split_first().expect("the parameters come first");
-        let device = flat.device();
+        let (flat, device) = (flat.clone(), flat.device());
         let skeleton = self.0.module::<L>(&device);
         let built = Params::of(&skeleton);
-        let values = built.clone().trainable().unflatten(flat.clone());
-        let module = built.overwrite(values).write_into(skeleton);
+        let module = built.unflatten(flat.unsqueeze()).write_into(skeleton);
         let output = self.0.output(&module, inputs);
         let length = output.dims()[0];
         (output.tanh() * vector::<L>(&direction(length, 3), &device)).sum()

@@ -19,6 +19,8 @@
 //! *Evaluating derivatives*, 2008, chapter 12). The result is the same but for rounding; the price is
 //! one more pass through the inner loop.
 
+use std::cell::RefCell;
+
 use burn::tensor::Tensor;
 use burn_autodiff::Autodiff;
 use serde::{Deserialize, Serialize};
@@ -55,6 +57,8 @@ pub struct InnerStep<'a, L: Primitives> {
     pub mode: Mode,
     /// Whether the inner gradient is differentiated.
     pub order: Order,
+    /// Running statistics that the pass over the support leads to.
+    buffers: RefCell<Params<L>>,
 }
 
 impl<L: Primitives> InnerStep<'_, L> {
@@ -67,12 +71,25 @@ impl<L: Primitives> InnerStep<'_, L> {
     where
         L: Primitives<Device = B::Device>,
     {
-        match self.order {
-            Order::Second => network.support_gradient(theta, self.support, &self.mode),
-            Order::First => {
-                network.support_gradient(&theta.clone().detach(), self.support, &self.mode)
-            }
-        }
+        self.loss(network, theta).1
+    }
+
+    /// `L_s(θ)` of every task, `[t]`, and [`InnerStep::gradient`]; both are constants at first order.
+    pub fn loss<A: Architecture, B: Primitives>(
+        &self,
+        network: &Adaptable<A, B>,
+        theta: &Params<L>,
+    ) -> (Tensor<L, 1>, Params<L>)
+    where
+        L: Primitives<Device = B::Device>,
+    {
+        let theta = match self.order {
+            Order::Second => theta.clone(),
+            Order::First => theta.clone().detach(),
+        };
+        let support = network.support_loss(&theta, self.support, &self.mode);
+        self.buffers.replace(support.buffers);
+        (support.losses, support.gradients)
     }
 }
 
@@ -123,7 +140,23 @@ pub trait Unrolled<A: Architecture, B: Primitives> {
         _shared: &Params<L>,
         _steps: usize,
     ) -> Params<L> {
-        state.outside(MOMENTS)
+        InnerOptimizer::weights(state)
+    }
+
+    /// New values of buffers from the running statistics that step `index` leads to: those of the
+    /// pass over the support, and of the queries after it where they are scored.
+    ///
+    /// By default those of the queries after the last step.
+    fn buffers<L: Primitives>(
+        &self,
+        index: usize,
+        _support: Params<L>,
+        query: Option<Params<L>>,
+    ) -> Params<L> {
+        match index + 1 == self.steps() {
+            true => query.unwrap_or_default(),
+            false => Params::default(),
+        }
     }
 }
 
@@ -153,21 +186,23 @@ fn query_loss<A: Architecture, B: Primitives, L: Primitives<Device = B::Device>>
     }
 }
 
-/// Step `index` of training.
+/// Step `index` of training: the state after it, and the running statistics it leads to.
 fn train_step<A: Architecture, B: Primitives, L: Primitives<Device = B::Device>>(
     learner: &impl Unrolled<A, B>,
     index: usize,
     state: Params<L>,
     shared: &Params<L>,
     tasks: &TaskBatch<L>,
-) -> Params<L> {
+) -> (Params<L>, Params<L>) {
     let at = InnerStep {
         index,
         support: &tasks.support,
         mode: Mode::learning(tasks, "support", index),
         order: learner.order(tasks.moment.progress),
+        buffers: RefCell::default(),
     };
-    learner.step(&at, state, shared)
+    let after = learner.step(&at, state, shared);
+    (after, at.buffers.take())
 }
 
 /// The meta-gradient of `tasks` with respect to the meta-parameters `shared`.
@@ -192,9 +227,12 @@ fn unrolled<A: Architecture, B: Primitives>(
     let mut state = learner.start(&leaves, tasks.tasks());
     let mut total: Option<Tensor<Autodiff<B>, 1>> = None;
     let mut last = None;
+    let mut buffers = Params::default();
     for (index, weight) in loss_weights(learner, tasks).into_iter().enumerate() {
-        state = train_step(learner, index, state, &leaves, &lifted);
+        let (after, of_support) = train_step(learner, index, state, &leaves, &lifted);
+        state = after;
         if weight == 0.0 {
+            buffers = buffers.join(learner.buffers(index, of_support, None));
             continue;
         }
         let query = query_loss(learner, &state, &leaves, index + 1, &lifted);
@@ -206,11 +244,12 @@ fn unrolled<A: Architecture, B: Primitives>(
             Some(total) => total + losses,
             None => losses,
         });
-        last = Some(query);
+        buffers = buffers.join(learner.buffers(index, of_support, Some(query.buffers)));
+        last = Some(query.predictions);
     }
-    let (losses, last) = total.zip(last).expect("the last step has a loss");
+    let (losses, predictions) = total.zip(last).expect("the last step has a loss");
     let targets = &lifted.query.targets;
-    MetaGradient::of(&leaves, losses, last.predictions, targets, last.buffers)
+    MetaGradient::of(&leaves, losses, predictions, targets, buffers)
 }
 
 fn checkpointed<A: Architecture, B: Primitives>(
@@ -221,9 +260,11 @@ fn checkpointed<A: Architecture, B: Primitives>(
     let count = tasks.tasks();
     let weights = loss_weights(learner, tasks);
     let mut states = vec![learner.start(shared, count)];
+    let mut of_supports = Vec::new();
     for index in 0..weights.len() {
-        let state = states[index].clone();
-        states.push(train_step(learner, index, state, shared, tasks));
+        let (after, of_support) = train_step(learner, index, states[index].clone(), shared, tasks);
+        states.push(after);
+        of_supports.push(of_support);
     }
     let lifted = tasks.lift::<Autodiff<B>>();
     let mut gradients: Option<Params<B>> = None;
@@ -234,14 +275,18 @@ fn checkpointed<A: Architecture, B: Primitives>(
         });
     };
     let mut result: Option<MetaGradient<B>> = None;
+    let mut buffers = Params::default();
     // ∂ mean losses / ∂ sⁱ.
     let mut cotangent: Option<Params<B>> = None;
     for (index, weight) in weights.into_iter().enumerate().rev() {
         let after = states.pop().expect("a state after every step");
+        let of_support = of_supports.pop().expect("as many as states");
+        let mut of_query = None;
         if weight != 0.0 {
             let leaves = shared.clone().lift::<Autodiff<B>>();
             let state = after.lift::<Autodiff<B>>();
             let query = query_loss(learner, &state, &leaves, index + 1, &lifted);
+            of_query = Some(query.buffers.lower());
             let losses = query.losses.mul_scalar(weight);
             let backward = losses.clone().mean().backward();
             let of_state = state.gradients(&backward);
@@ -257,18 +302,19 @@ fn checkpointed<A: Architecture, B: Primitives>(
                 },
                 None => MetaGradient {
                     gradients: Params::default(),
-                    buffers: query.buffers.lower(),
+                    buffers: Params::default(),
                     scores: loss::score(query.predictions, &lifted.query.targets).inner(),
                     losses: losses.inner(),
                 },
             });
         }
+        buffers = learner.buffers(index, of_support, of_query).join(buffers);
         let Some(later) = cotangent.take() else {
             continue;
         };
         let leaves = shared.clone().lift::<Autodiff<B>>();
         let state = states[index].clone().lift::<Autodiff<B>>();
-        let after = train_step(learner, index, state.clone(), &leaves, &lifted);
+        let (after, _) = train_step(learner, index, state.clone(), &leaves, &lifted);
         let (of_state, of_shared) = pull_back(after, later, &state, &leaves);
         add(of_shared);
         cotangent = Some(of_state);
@@ -280,6 +326,7 @@ fn checkpointed<A: Architecture, B: Primitives>(
     }
     MetaGradient {
         gradients: gradients.expect("the last step has a loss"),
+        buffers,
         ..result.expect("the last step has a loss")
     }
 }
@@ -325,6 +372,7 @@ pub fn predict<A: Architecture, B: Primitives>(
                 support: &tasks.support,
                 mode: Mode::default(),
                 order: Order::First,
+                buffers: RefCell::default(),
             };
             (done + 1, learner.step(&at, state, shared))
         },
@@ -379,6 +427,11 @@ impl InnerOptimizer {
             )),
             false => Ok(()),
         }
+    }
+
+    /// The weights of a state, without the moments.
+    pub fn weights<L: Primitives>(state: &Params<L>) -> Params<L> {
+        state.outside(MOMENTS)
     }
 
     /// The state after step `index` along `gradients`, from weights and moments `state`.

@@ -289,6 +289,32 @@ fn maml_pp_with_equal_rates_and_the_last_loss_is_maml() {
     );
 }
 
+/// While inner gradients count as constants, MAML++ is first-order MAML in its parameters; its rates
+/// still learn, with one step as they do at second order.
+#[test]
+fn maml_pp_at_first_order_is_first_order_maml() {
+    let spec = spec(Task::Classification);
+    let tasks = tasks(&spec);
+    for steps in [1, 3] {
+        let maml_pp = |fraction: f64| {
+            let settings = json!({
+                "inner_lr": 0.2, "inner_steps": steps, "losses": "last",
+                "first_order_fraction": fraction
+            });
+            let learner = learner("maml_pp", settings, mlp(), &spec);
+            learner.meta_gradient(&tasks).gradients
+        };
+        let settings = json!({"inner_lr": 0.2, "inner_steps": steps, "order": "first"});
+        let maml = learner("maml", settings, mlp(), &spec);
+        let (first, second) = (maml_pp(0.5), maml_pp(0.0));
+        let expected = maml.meta_gradient(&tasks).gradients;
+        assert_same(&first.outside("rates"), &expected, 1e-12);
+        if steps == 1 {
+            assert_same(&first.under("rates"), &second.under("rates"), 1e-12);
+        }
+    }
+}
+
 /// The squared error of a linear network is a quadratic of its weights, `½ (φ − m)ᵀ H (φ − m)` up to
 /// a constant. With `X` the support and a column of ones, `H = 2 XᵀX / (s·outputs)` for each output,
 /// and for one task `φ* = (H + λ)⁻¹ (2 XᵀY / (s·outputs) + λ θ)`, meta-gradient
@@ -358,8 +384,14 @@ fn checkpointing_inner_steps_changes_no_meta_gradient() {
             json!({"inner_lr": 0.01, "inner_steps": 3, "inner_optimizer": "adam"}),
         ),
         ("meta_sgd", json!({"inner_steps": 2})),
+        ("meta_lstm", json!({"inner_steps": 3})),
+        ("meta_lstm", json!({"inner_steps": 3, "order": "second"})),
         ("maml_pp", json!({"inner_steps": 3})),
         ("maml_pp", json!({"inner_steps": 3, "losses": "last"})),
+        (
+            "maml_pp",
+            json!({"inner_steps": 3, "losses": "last", "first_order_fraction": 0.5}),
+        ),
     ] {
         let whole = learner(name, settings.clone(), mlp(), &spec).meta_gradient(&tasks);
         settings["checkpoint_inner_steps"] = json!(true);

@@ -44,6 +44,16 @@ impl Initializer {
         parameter(Tensor::from_data(TensorData::new(values, shape), device))
     }
 
+    /// Uniform on `±bound`.
+    pub fn uniform<B: Backend, const D: usize>(
+        &mut self,
+        shape: [usize; D],
+        bound: f64,
+        device: &B::Device,
+    ) -> Param<Tensor<B, D>> {
+        self.fill(shape, device, |stream| stream.uniform_in(-bound, bound))
+    }
+
     /// Uniform on `±√(6 / (fan_in + fan_out))` (Glorot and Bengio, AISTATS 2010, eq. 16).
     pub fn glorot<B: Backend, const D: usize>(
         &mut self,
@@ -52,8 +62,7 @@ impl Initializer {
         fan_out: usize,
         device: &B::Device,
     ) -> Param<Tensor<B, D>> {
-        let bound = (6.0 / (fan_in + fan_out) as f64).sqrt();
-        self.fill(shape, device, |stream| stream.uniform_in(-bound, bound))
+        self.uniform(shape, (6.0 / (fan_in + fan_out) as f64).sqrt(), device)
     }
 
     /// Normal with variance `2 / fan_in`, for layers before a ReLU (He et al., ICCV 2015, eq. 10).

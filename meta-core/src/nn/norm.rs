@@ -80,6 +80,17 @@ impl<B: Backend> Norm<B> {
     }
 }
 
+/// Whether the parameter or buffer at `path` belongs to a normalisation (a [`Norm`]).
+pub fn belongs_to_norm(path: &str) -> bool {
+    let field = path.rsplit('.').next();
+    field.is_some_and(|field| {
+        matches!(
+            field,
+            "gamma" | "beta" | "running_mean" | "running_variance"
+        )
+    })
+}
+
 impl<B: Primitives> Norm<B> {
     /// Normalises `x [t, r, c]`, the rows of `items` items per task one after the other.
     ///

@@ -178,27 +178,6 @@ impl<B: Backend> Params<B> {
         }
     }
 
-    /// Entries of these names and shapes, with their values from `flat`, one after the other.
-    ///
-    /// # Panics
-    /// When `flat` has another length than all entries together.
-    pub fn unflatten(self, flat: Tensor<B, 1>) -> Self {
-        let mut offset = 0;
-        let entries = self.entries.into_iter().map(|entry| {
-            let shape = entry.tensor.shape();
-            let length = shape.num_elements();
-            let part = primitive(flat.clone().narrow(0, offset, length));
-            offset += length;
-            Entry {
-                name: entry.name,
-                tensor: B::float_reshape(part, shape),
-            }
-        });
-        let entries = entries.collect();
-        assert_eq!(offset, flat.dims()[0], "unflatten: numbers left over");
-        Params { entries }
-    }
-
     /// Applies `f` to every trainable entry; buffers stay.
     pub fn map(self, mut f: impl FnMut(FloatTensor<B>) -> FloatTensor<B>) -> Self {
         Params {
@@ -293,6 +272,14 @@ impl<B: Backend> Params<B> {
                 .into_iter()
                 .filter(|entry| !entry.is_buffer())
                 .collect(),
+        }
+    }
+
+    /// The entries whose path `keep` accepts.
+    pub fn filter(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let entries = self.entries.iter();
+        Params {
+            entries: entries.filter(|entry| keep(&entry.name)).cloned().collect(),
         }
     }
 

@@ -69,13 +69,43 @@ impl<B: Backend> Params<B> {
             .entries
             .into_iter()
             .map(|entry| {
-                let t = entry.tensor.shape().to_vec()[0];
-                let rows = entry.tensor.shape().num_elements() / t;
-                let flat = B::float_reshape(entry.tensor, Shape::from([t, rows]));
+                let (t, n) = rows(&entry);
+                let flat = B::float_reshape(entry.tensor, Shape::from([t, n]));
                 tensor::<B, 2>(B::float_sum_dim(flat, 1)).reshape([t])
             })
             .reduce(|total, term| total + term)
             .expect("at least one trainable parameter")
+    }
+
+    /// All `n` trainable scalars of each task, one entry after the other: `[t, n]`.
+    ///
+    /// # Panics
+    /// When there is no trainable entry.
+    pub fn flatten(&self) -> Tensor<B, 2> {
+        let rows = self
+            .entries
+            .iter()
+            .filter(|entry| !entry.is_buffer())
+            .map(|entry| {
+                let (t, n) = rows(entry);
+                tensor(B::float_reshape(entry.tensor.clone(), Shape::from([t, n])))
+            });
+        Tensor::cat(rows.collect(), 1)
+    }
+
+    /// The same entries with these trainable scalars, `[t, n]`: the inverse of [`Params::flatten`].
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn unflatten(self, flat: Tensor<B, 2>) -> Self {
+        let mut start = 0;
+        self.map(|old| {
+            let shape = old.shape();
+            let n = shape.num_elements() / shape.to_vec()[0];
+            let part = flat.clone().narrow(1, start, n);
+            start += n;
+            B::float_reshape(primitive(part), shape)
+        })
     }
 
     /// Multiplies the trainable entries of each task by its factor, `[t]`.
@@ -87,6 +117,13 @@ impl<B: Backend> Params<B> {
             B::float_mul(entry, factors)
         })
     }
+}
+
+/// Tasks of an entry, and scalars of each.
+fn rows<B: Backend>(entry: &Entry<B>) -> (usize, usize) {
+    let shape = entry.tensor.shape();
+    let t = shape.to_vec()[0];
+    (t, shape.num_elements() / t)
 }
 
 #[cfg(test)]
@@ -124,6 +161,16 @@ mod tests {
             names(all.outside("encoder").join(all.under("encoder"))),
             ["head.bias", "weight", "running_mean"]
         );
+    }
+
+    #[test]
+    fn flat_and_back() {
+        let all = example();
+        let flat = all.flatten();
+        let values = flat.clone().into_data().to_vec::<f32>().unwrap();
+        assert_eq!(values, [1.0, 2.0, 5.0, 3.0, 4.0, 6.0]);
+        let back = all.clone().unflatten(flat.mul_scalar(2.0));
+        assert_eq!(back.to_data(), all.scale(2.0).to_data());
     }
 
     #[test]

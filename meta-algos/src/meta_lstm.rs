@@ -1,0 +1,417 @@
+//! Meta-LSTM: the optimiser is a recurrent network.
+//!
+//! Ravi and Larochelle, *Optimization as a model for few-shot learning*, ICLR 2017.
+//!
+//! The update of a memory cell is gradient descent where nothing is forgotten. So the weights of the
+//! learner are the cell state of an LSTM, whose gates are learned (section 3.1; `g` the gradient of
+//! the support loss, `L` its value):
+//!
+//! ```text
+//! θᵗ = fᵗ ∘ θᵗ⁻¹ − iᵗ ∘ gᵗ                               (eq. 2)
+//! iᵗ = σ(W_I [hᵗ, θᵗ⁻¹, iᵗ⁻¹] + b_I)
+//! fᵗ = σ(W_F [hᵗ, θᵗ⁻¹, fᵗ⁻¹] + b_F)
+//! hᵗ = LSTM([p(gᵗ), p(Lᵗ)], hᵗ⁻¹)                         (section 4.1, first layer)
+//! meta-gradient = ∇_(θ⁰, W, b) mean over tasks of L_q(θᴷ)    (section 3.2, algorithm 1)
+//! ```
+//!
+//! One optimiser serves all coordinates, each with a state of its own. `θ⁰` is learned with it.
+//! Gradients and losses are preprocessed (section 3.2, after Andrychowicz et al., 2016, appendix A):
+//! `p(x) = (log|x| / 10, sgn x)` where `|x| ≥ e⁻¹⁰`, else `(−1, e¹⁰ x)`.
+//!
+//! With `order = "first"`, the paper's assumption, gradients and losses of the learner do not depend on
+//! the optimiser: they are constants in the meta-gradient. With `order = "second"` it is exact.
+//!
+//! # Differences from the paper
+//! * The biases of the gates start where the gates have the values of the settings; a PyTorch version
+//!   of the authors' code draws `b_F` from [4, 6] and `b_I` from [−5, −4], around the defaults here.
+//!   The first layer starts with Glorot-uniform weights, there within ±0.01.
+//! * The gates see the gates before them, as in the equations; that code shows them before `σ`.
+//! * The paper takes 12 steps for one shot and 5 for five shots (from memory), the default here.
+//! * `encoder.norm` says what normalisations average over; the paper's use running statistics in
+//!   training and those of the items in a test episode.
+
+use burn::{
+    module::Module,
+    tensor::{Tensor, backend::Backend},
+};
+use meta_core::{
+    Result,
+    adapt::Adaptable,
+    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    nn::{
+        encoder::Architecture,
+        init::{Initializer, constant},
+        linear::Linear,
+        metric::sigmoid,
+        recurrent::{LstmCell, LstmState},
+    },
+    params::Params,
+    primitives::Primitives,
+    rng::Seed,
+    settings::{above_zero, at_least_one, in_unit},
+    task::{TaskBatch, TaskSpec},
+    unroll::{self, InnerStep, Order, Unrolled},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// Prefix of the paths of the optimiser's parameters.
+const OPTIMIZER: &str = "optimizer";
+
+/// Prefix of the paths of the optimiser's state, beside the weights that adapt.
+const MEMORY: &str = "memory";
+
+/// `p` of the preprocessing.
+const LOG_RANGE: f64 = 10.0;
+
+/// Largest weight of a gate at the start.
+const GATE_BOUND: f64 = 0.01;
+
+/// Settings of [`MetaLstm`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetaLstmSettings {
+    /// First value of the input gate `i`, the learning rate, in (0, 1).
+    pub inner_lr: f64,
+    /// First value of the forget gate `f`, in (0, 1): near 1, so that little is forgotten.
+    pub keep: f64,
+    /// Steps `K` of the optimiser, in training and at test, at least 1.
+    pub inner_steps: usize,
+    /// Width of the optimiser's first layer, at least 1.
+    pub hidden: usize,
+    /// Order of the meta-gradient: `first` (gradients and losses of the learner are constants, the
+    /// paper's assumption) or `second` (exact).
+    pub order: Order,
+    /// Whether the graph of only one step is held at a time: less memory, more time, the same
+    /// gradient.
+    pub checkpoint_inner_steps: bool,
+}
+
+impl Default for MetaLstmSettings {
+    fn default() -> Self {
+        MetaLstmSettings {
+            inner_lr: 0.01,
+            keep: 0.993,
+            inner_steps: 5,
+            hidden: 20,
+            order: Order::First,
+            checkpoint_inner_steps: false,
+        }
+    }
+}
+
+impl LearnerSettings for MetaLstmSettings {
+    const INFO: LearnerInfo = LearnerInfo {
+        name: "meta_lstm",
+        family: Family::Gradient,
+        summary: "learns the optimiser too: an LSTM whose cell state is the learner's weights",
+        paper: "Ravi and Larochelle, Optimization as a model for few-shot learning, ICLR 2017",
+        regression: true,
+        any_way: false,
+    };
+
+    fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
+        for (key, gate) in [
+            ("learner.inner_lr", self.inner_lr),
+            ("learner.keep", self.keep),
+        ] {
+            above_zero(key, gate)?;
+            in_unit(key, gate)?;
+        }
+        at_least_one("learner.inner_steps", self.inner_steps)?;
+        at_least_one("learner.hidden", self.hidden)?;
+        spec.require_one_way(Self::INFO.name)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Queries(vec![json!({
+            "inner_lr": 0.1, "keep": 0.9, "inner_steps": 2, "hidden": 3, "order": "second"
+        })])
+    }
+
+    fn build<A: Architecture, B: Primitives>(
+        self,
+        architecture: A,
+        spec: &TaskSpec,
+        seed: Seed,
+        device: &B::Device,
+    ) -> Result<Box<dyn Learner<B>>> {
+        self.check(&architecture, spec)?;
+        let network = Adaptable::<A, B>::new(architecture, spec.outputs(), device);
+        let mut initializer = Initializer::seeded(seed);
+        let optimizer = GateOptimizer::<B>::new(&self, &mut initializer, device);
+        Ok(Box::new(MetaLstm {
+            parameters: network
+                .draw(seed)
+                .join(Params::of(&optimizer).with_prefix(OPTIMIZER)),
+            settings: self,
+            network,
+            device: device.clone(),
+        }))
+    }
+}
+
+/// What moves every coordinate: two layers, the second with the coordinate as its cell state.
+#[derive(Module, Debug)]
+struct GateOptimizer<B: Backend> {
+    /// First layer.
+    memory: LstmCell<B>,
+    /// `W_F`, `b_F`.
+    forget: Linear<B>,
+    /// `W_I`, `b_I`.
+    input: Linear<B>,
+}
+
+/// What the optimiser knows of `n` coordinates of each task.
+struct Coordinates<B: Backend> {
+    /// `θ`, `[t, n]`.
+    theta: Tensor<B, 2>,
+    memory: LstmState<B>,
+    /// `f`, `[t, n, 1]`.
+    forget: Tensor<B, 3>,
+    /// `i`, `[t, n, 1]`.
+    input: Tensor<B, 3>,
+}
+
+impl<B: Backend> GateOptimizer<B> {
+    fn new(settings: &MetaLstmSettings, initializer: &mut Initializer, device: &B::Device) -> Self {
+        let width = settings.hidden;
+        let memory = LstmCell::new(4, width, initializer, device);
+        let mut gate = |open: f64| Linear {
+            weight: initializer.uniform([1, width + 2, 1], GATE_BOUND, device),
+            bias: constant((open / (1.0 - open)).ln(), [1, 1, 1], device),
+        };
+        GateOptimizer {
+            memory,
+            forget: gate(settings.keep),
+            input: gate(settings.inner_lr),
+        }
+    }
+}
+
+impl<B: Primitives> GateOptimizer<B> {
+    /// One step along `gradient [t, n]` of `losses [t]`.
+    fn step(
+        &self,
+        before: Coordinates<B>,
+        gradient: Tensor<B, 2>,
+        losses: Tensor<B, 1>,
+    ) -> Coordinates<B> {
+        let [t, n] = gradient.dims();
+        let column = |x: Tensor<B, 2>| x.reshape([t, n, 1]);
+        let of_loss = preprocess(losses.reshape([t, 1, 1])).expand([t, n, 2]);
+        let seen = Tensor::cat(vec![preprocess(column(gradient.clone())), of_loss], 2);
+        let memory = self.memory.forward(seen, before.memory);
+        let theta = column(before.theta.clone());
+        let gate = |layer: &Linear<B>, last: Tensor<B, 3>| {
+            let known = vec![memory.hidden.clone(), theta.clone(), last];
+            sigmoid(layer.forward(Tensor::cat(known, 2)))
+        };
+        let forget = gate(&self.forget, before.forget);
+        let input = gate(&self.input, before.input);
+        let flat = |gate: &Tensor<B, 3>| gate.clone().reshape([t, n]);
+        Coordinates {
+            theta: flat(&forget) * before.theta - flat(&input) * gradient,
+            memory,
+            forget,
+            input,
+        }
+    }
+}
+
+/// `p(x)`: `x [t, n, 1]` to `[t, n, 2]`, scale and sign of numbers of any size.
+fn preprocess<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
+    let scale = x.clone().abs().clamp_min((-LOG_RANGE).exp()).log();
+    let sign = x.mul_scalar(LOG_RANGE.exp()).clamp(-1.0, 1.0);
+    Tensor::cat(vec![scale.div_scalar(LOG_RANGE), sign], 2)
+}
+
+/// Meta-LSTM on the backend `B`.
+pub struct MetaLstm<A: Architecture, B: Primitives> {
+    settings: MetaLstmSettings,
+    network: Adaptable<A, B>,
+    device: B::Device,
+    /// `θ⁰`, then the optimiser below `optimizer`, each `[1, …]`.
+    parameters: Params<B>,
+}
+
+impl<A: Architecture, B: Primitives> MetaLstm<A, B> {
+    /// The optimiser on a level, with its parameters of `shared` in place.
+    fn optimizer<L: Primitives<Device = B::Device>>(&self, shared: &Params<L>) -> GateOptimizer<L> {
+        let skeleton = GateOptimizer::new(&self.settings, &mut Initializer::zeros(), &self.device);
+        shared.under(OPTIMIZER).write_into(skeleton)
+    }
+}
+
+/// The weights of a state, and what the optimiser remembers of them; from a state of zeros before the
+/// first step.
+fn remembered<L: Primitives>(
+    state: &Params<L>,
+    width: usize,
+    device: &L::Device,
+) -> (Params<L>, Coordinates<L>) {
+    let weights = state.outside(MEMORY);
+    let theta = weights.flatten();
+    let [t, n] = theta.dims();
+    let memory = state.under(MEMORY);
+    let entry = |name: &str, width: usize| {
+        let zeros = || Tensor::zeros([t, n, width], device);
+        memory.get::<3>(name).unwrap_or_else(zeros)
+    };
+    let coordinates = Coordinates {
+        theta,
+        memory: LstmState {
+            hidden: entry("hidden", width),
+            cell: entry("cell", width),
+        },
+        forget: entry("forget", 1),
+        input: entry("input", 1),
+    };
+    (weights, coordinates)
+}
+
+impl<A: Architecture, B: Primitives> Unrolled<A, B> for MetaLstm<A, B> {
+    fn network(&self) -> &Adaptable<A, B> {
+        &self.network
+    }
+
+    fn steps(&self) -> usize {
+        self.settings.inner_steps
+    }
+
+    fn order(&self, _progress: f64) -> Order {
+        self.settings.order
+    }
+
+    fn checkpoint_inner_steps(&self) -> bool {
+        self.settings.checkpoint_inner_steps
+    }
+
+    /// `θ⁰` of every task.
+    fn start<L: Primitives<Device = B::Device>>(
+        &self,
+        shared: &Params<L>,
+        tasks: usize,
+    ) -> Params<L> {
+        shared.outside(OPTIMIZER).fan_out(tasks)
+    }
+
+    /// `θ ← f ∘ θ − i ∘ ∇ Σ_tasks L_s(θ)`.
+    fn step<L: Primitives<Device = B::Device>>(
+        &self,
+        at: &InnerStep<L>,
+        state: Params<L>,
+        shared: &Params<L>,
+    ) -> Params<L> {
+        let (weights, before) = remembered(&state, self.settings.hidden, &self.device);
+        let (losses, gradients) = at.loss(&self.network, &weights);
+        let after = self
+            .optimizer(shared)
+            .step(before, gradients.flatten(), losses);
+        let mut memory = Params::default();
+        memory.push("hidden", after.memory.hidden);
+        memory.push("cell", after.memory.cell);
+        memory.push("forget", after.forget);
+        memory.push("input", after.input);
+        weights
+            .unflatten(after.theta)
+            .join(memory.with_prefix(MEMORY))
+    }
+
+    fn weights<L: Primitives<Device = B::Device>>(
+        &self,
+        state: &Params<L>,
+        _shared: &Params<L>,
+        _steps: usize,
+    ) -> Params<L> {
+        state.outside(MEMORY)
+    }
+}
+
+impl<A: Architecture, B: Primitives> Learner<B> for MetaLstm<A, B> {
+    fn parameters(&self) -> Params<B> {
+        self.parameters.clone()
+    }
+
+    fn set_parameters(&mut self, parameters: Params<B>) {
+        self.parameters
+            .check_like(&parameters.shapes())
+            .unwrap_or_else(|difference| panic!("{difference}"));
+        self.parameters = parameters;
+    }
+
+    fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
+        unroll::meta_gradient(self, &self.parameters, tasks)
+    }
+
+    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
+        let steps = self.settings.inner_steps;
+        unroll::predict(self, &self.parameters, tasks, steps, answers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy::{assert_close, learner, refusal, spec, tasks, values};
+    use meta_core::backend::Cpu;
+
+    /// Scale and sign, and what is too small for a logarithm in proportion.
+    #[test]
+    fn numbers_of_any_size_are_seen() {
+        let smallest = (-LOG_RANGE).exp() as f32;
+        let x = [1.0, -1.0, std::f32::consts::E, -0.5 * smallest, 0.0];
+        let seen = preprocess(Tensor::<Cpu, 1>::from(x).reshape([1, 5, 1]));
+        let expected = [0.0, 1.0, 0.0, -1.0, 0.1, 1.0, -1.0, -0.5, -1.0, 0.0];
+        assert_close(&values(seen), &expected, 1e-6);
+    }
+
+    /// With gates that see nothing it is gradient descent with weight decay: the first step is MAML's
+    /// from the start where all is kept.
+    #[test]
+    fn blind_gates_descend() {
+        let spec = spec(3, 2);
+        let tasks = tasks(&spec);
+        let settings = json!({"inner_lr": 0.3, "keep": 0.9999999, "inner_steps": 3});
+        let mut meta_lstm = learner("meta_lstm", settings, &spec);
+        let parameters = meta_lstm.parameters();
+        let gates = parameters.filter(|path| {
+            path.starts_with(OPTIMIZER) && !path.contains(MEMORY) && path.ends_with("weight")
+        });
+        assert_eq!(gates.len(), 2);
+        meta_lstm.set_parameters(parameters.overwrite(gates.scale(0.0)));
+        let maml = learner("maml", json!({"inner_lr": 0.3, "test_steps": 3}), &spec);
+        let answers = |learner: &dyn Learner<Cpu>| learner.predict(&tasks, Answers::EveryStep);
+        let pairs = answers(meta_lstm.as_ref()).into_iter();
+        for (found, expected) in pairs.zip(answers(maml.as_ref())) {
+            assert_close(&values(found), &values(expected), 1e-4);
+        }
+    }
+
+    /// The optimiser is learned, and so is where it starts; a coordinate has a memory of its own.
+    #[test]
+    fn start_and_optimizer_get_gradients() {
+        let spec = spec(3, 2);
+        let gradients = learner("meta_lstm", json!({}), &spec)
+            .meta_gradient(&tasks(&spec))
+            .gradients;
+        for part in [
+            "encoder",
+            "head",
+            "optimizer.memory",
+            "optimizer.forget",
+            "optimizer.input",
+        ] {
+            let squares = values(gradients.under(part).squared_norm())[0];
+            assert!(squares > 0.0, "{part}");
+        }
+    }
+
+    #[test]
+    fn gates_are_between_0_and_1() {
+        for key in ["inner_lr", "keep"] {
+            let message = refusal("meta_lstm", json!({key: 1.0}), &spec(3, 2));
+            assert!(message.contains(&format!("learner.{key}")), "{message}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Learners against PyTorch: `learners.py` in this folder wrote the numbers, task by task, from the
+//! equations of the papers.
+
+use burn::tensor::{Tensor, TensorData};
+use meta_core::{
+    data::{EpisodeShape, ItemShape, Task},
+    learner::Answers,
+    nn::encoder::EncoderSpec,
+    params::Params,
+    rng::Seed,
+    task::{ItemBatch, Moment, TargetBatch, TaskBatch, TaskSpec},
+};
+use serde_json::{Value, json};
+
+use super::{B, device, host};
+
+const TASKS: usize = 2;
+const FEATURES: usize = 6;
+const OUTPUTS: usize = 3;
+
+fn spec(task: Task) -> TaskSpec {
+    let shape = match task {
+        Task::Classification => EpisodeShape::new(3, 2, 2),
+        Task::Regression { .. } => EpisodeShape::new(1, 6, 6),
+    };
+    TaskSpec {
+        item: ItemShape {
+            height: 1,
+            width: 1,
+            channels: FEATURES,
+        },
+        task,
+        train: shape,
+        test: shape,
+    }
+}
+
+/// The numbers that both sides start from.
+fn sines(count: usize, start: f64, scale: f64) -> Vec<f64> {
+    let number = |index: usize| scale * (start + 0.7 * index as f64).sin();
+    (0..count).map(number).collect()
+}
+
+fn tensor<const D: usize>(values: Vec<f64>, shape: [usize; D]) -> Tensor<B, D> {
+    Tensor::from_data(TensorData::new(values, shape), &device())
+}
+
+/// A value for every scalar, by the name of its tensor and its index.
+fn parameters(like: &Params<B>) -> Params<B> {
+    let entries = like.shapes().into_iter().map(|(name, shape)| {
+        let start: usize = name.bytes().map(usize::from).sum();
+        let mut values = sines(shape.iter().product(), start as f64, 0.4);
+        if name.starts_with("rates.") {
+            values
+                .iter_mut()
+                .for_each(|value| *value = 0.1 + 0.1 * *value);
+        }
+        (name, TensorData::new(values, shape))
+    });
+    Params::from_data(entries.collect(), &device())
+}
+
+fn items(spec: &TaskSpec, start: f64) -> ItemBatch<B> {
+    let count = 6;
+    let inputs = sines(TASKS * count * FEATURES, start, 1.5);
+    let targets = match spec.task {
+        Task::Classification => {
+            let labels: Vec<i32> = (0..TASKS).flat_map(|_| [0, 0, 1, 1, 2, 2]).collect();
+            TargetBatch::Classes(Tensor::from_data(
+                TensorData::new(labels, [TASKS, count]),
+                &device(),
+            ))
+        }
+        Task::Regression { outputs } => {
+            let values = sines(TASKS * count * outputs, start + 0.3, 1.0);
+            TargetBatch::Values(tensor(values, [TASKS, count, outputs]))
+        }
+    };
+    ItemBatch {
+        inputs: tensor(inputs, [TASKS, count, FEATURES]),
+        targets,
+    }
+}
+
+fn numbers(list: &Value) -> Vec<f64> {
+    let list = list.as_array().expect("a list of numbers").iter();
+    list.map(|number| number.as_f64().expect("a number"))
+        .collect()
+}
+
+#[track_caller]
+fn assert_close(case: &str, found: &[f64], expected: &[f64]) {
+    assert_eq!(found.len(), expected.len(), "{case}");
+    let scale = expected
+        .iter()
+        .fold(1e-3f64, |max, value| max.max(value.abs()));
+    for (found, expected) in found.iter().zip(expected) {
+        // Far below any mistake in an equation; the cosines of both sides guard against a length of
+        // 0 in ways that differ by 1e-12.
+        let error = (found - expected).abs() / scale;
+        assert!(error < 1e-10, "{case}: {found}, expected {expected}");
+    }
+}
+
+#[test]
+fn learners_equal_pytorch() {
+    let text = include_str!("learners.json");
+    let oracle: serde_json::Map<String, Value> = serde_json::from_str(text).unwrap();
+    let classes = Task::Classification;
+    let values = Task::Regression { outputs: OUTPUTS };
+    let steps = |steps: usize| json!({"inner_lr": 0.1, "inner_steps": steps, "test_steps": steps});
+    let five_first = json!({"inner_lr": 0.1, "inner_steps": 5, "test_steps": 5, "order": "first"});
+    let annealed = json!({"inner_steps": 3, "losses": "annealed", "anneal_fraction": 0.5});
+    let exact = json!({"inner_steps": 3, "hidden": 3, "order": "second"});
+    let context = json!({"temperature": 4.0, "full_context": true, "reads": 3});
+    let cases = [
+        ("maml, 1 step", "maml", steps(1), classes, 0.0),
+        ("maml, 5 steps", "maml", steps(5), classes, 0.0),
+        (
+            "maml, 5 steps, first order",
+            "maml",
+            five_first,
+            classes,
+            0.0,
+        ),
+        ("maml, 5 steps, regression", "maml", steps(5), values, 0.0),
+        ("meta_sgd", "meta_sgd", steps(2), classes, 0.0),
+        ("anil", "anil", steps(3), classes, 0.0),
+        (
+            "maml_pp, every",
+            "maml_pp",
+            json!({"inner_steps": 3, "losses": "every"}),
+            classes,
+            0.0,
+        ),
+        ("maml_pp, annealed", "maml_pp", annealed, classes, 0.25),
+        (
+            "meta_lstm",
+            "meta_lstm",
+            json!({"inner_steps": 3, "hidden": 3}),
+            classes,
+            0.0,
+        ),
+        ("meta_lstm, exact", "meta_lstm", exact, classes, 0.0),
+        (
+            "matching_net",
+            "matching_net",
+            json!({"temperature": 4.0}),
+            classes,
+            0.0,
+        ),
+        (
+            "matching_net, full context",
+            "matching_net",
+            context,
+            classes,
+            0.0,
+        ),
+        (
+            "relation_net",
+            "relation_net",
+            json!({"hidden": 5}),
+            classes,
+            0.0,
+        ),
+    ];
+    assert_eq!(cases.len(), oracle.len());
+    for (case, name, settings, task, progress) in cases {
+        let spec = spec(task);
+        let encoder = EncoderSpec::new("mlp", &json!({"hidden": [5, 4]}), spec.item).unwrap();
+        let mut learner =
+            meta_algos::build::<_, B>(name, &settings, encoder, &spec, Seed(0), &device()).unwrap();
+        learner.set_parameters(parameters(&learner.parameters()));
+        let tasks = TaskBatch {
+            shape: spec.train,
+            support: items(&spec, 0.4),
+            query: items(&spec, 1.1),
+            moment: Moment {
+                progress,
+                noise: None,
+            },
+            episodes: [0, 1].into(),
+        };
+        let expected = &oracle[case];
+        let answer = learner.predict(&tasks, Answers::Last).remove(0);
+        let answer: Vec<f64> = answer.into_data().iter().collect();
+        assert_close(
+            &format!("{case}, answers"),
+            &answer,
+            &numbers(&expected["answers"]),
+        );
+        let result = learner.meta_gradient(&tasks);
+        let losses: Vec<f64> = result.losses.into_data().iter().collect();
+        assert_close(
+            &format!("{case}, losses"),
+            &losses,
+            &numbers(&expected["losses"]),
+        );
+        let gradients = host(&result.gradients);
+        assert_eq!(
+            gradients.len(),
+            expected["gradients"].as_object().unwrap().len()
+        );
+        for (entry, found) in gradients {
+            let expected = numbers(&expected["gradients"][&entry]);
+            assert_close(&format!("{case}, {entry}"), &found, &expected);
+        }
+    }
+}
