@@ -23,7 +23,7 @@ use burn_autodiff::Autodiff;
 use meta_core::{
     Result,
     adapt::{Adaptable, Embedded, predictions},
-    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::{encoder::Architecture, init::Initializer, linear::Linear, loss},
     optim::OptimizerKind,
     params::Params,
@@ -34,6 +34,7 @@ use meta_core::{
     unroll::InnerOptimizer,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Settings of [`Anil`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -80,6 +81,14 @@ impl LearnerSettings for AnilSettings {
         let momentum = self.inner_momentum;
         InnerOptimizer::check_momentum("learner.inner_momentum", self.inner_optimizer, momentum)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Queries(vec![
+            json!({"inner_lr": 0.1, "inner_steps": 1, "test_steps": 1}),
+            json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3, "inner_momentum": 0.8}),
+            json!({"inner_lr": 0.01, "inner_steps": 2, "test_steps": 2, "inner_optimizer": "adam"}),
+        ])
     }
 
     fn build<A: Architecture, B: Primitives>(

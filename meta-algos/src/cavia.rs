@@ -33,7 +33,7 @@ use burn_autodiff::Autodiff;
 use meta_core::{
     Result,
     adapt::{Embedded, predictions},
-    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::{encoder::Architecture, init::Initializer, linear::Linear, loss},
     optim::OptimizerKind,
     params::Params,
@@ -44,6 +44,7 @@ use meta_core::{
     unroll::InnerOptimizer,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Settings of [`Cavia`]; the defaults are those of the authors' code for 5-way classification, but for
 /// the width of the modulated layer, which is ours. For sine waves that code has one step and 5 context
@@ -100,6 +101,17 @@ impl LearnerSettings for CaviaSettings {
         let momentum = self.inner_momentum;
         InnerOptimizer::check_momentum("learner.inner_momentum", self.inner_optimizer, momentum)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Queries(vec![
+            json!({"inner_lr": 0.5, "inner_steps": 1, "test_steps": 1, "context": 3, "hidden": 4}),
+            json!({"inner_lr": 0.5, "inner_steps": 3, "test_steps": 3, "context": 3, "hidden": 4}),
+            json!({
+                "inner_lr": 0.1, "inner_steps": 2, "test_steps": 2, "context": 3, "hidden": 4,
+                "inner_momentum": 0.8
+            }),
+        ])
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -298,7 +310,6 @@ impl<A: Architecture, B: Primitives> Learner<B> for Cavia<A, B> {
 mod tests {
     use super::*;
     use crate::toy::{learner, spec, tasks, values};
-    use serde_json::json;
 
     /// The context starts at zero: before the first step the support says nothing.
     #[test]

@@ -27,7 +27,7 @@ use burn::{
 use meta_core::{
     Error, Result,
     compare::{Comparison, MetricLearner, embed_together},
-    learner::{Family, Learner, LearnerInfo, LearnerSettings},
+    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{
         Pass,
         attention::MultiHeadSelfAttention,
@@ -42,6 +42,7 @@ use meta_core::{
     task::{TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Settings of FEAT; the defaults are those of the authors' code for 5-way 1-shot tasks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -86,6 +87,10 @@ impl LearnerSettings for FeatSettings {
             ));
         }
         above_zero("learner.temperature", self.temperature)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Queries(vec![json!({"temperature": 2.0})])
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -154,7 +159,6 @@ impl<A: Architecture> Comparison for Feat<A> {
 mod tests {
     use super::*;
     use crate::toy::{Answers, learner, refusal, spec, tasks, values};
-    use serde_json::json;
 
     #[test]
     fn heads_must_divide_the_width_of_the_embedding() {

@@ -26,7 +26,7 @@ use burn_autodiff::Autodiff;
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::{Mode, encoder::Architecture},
     params::Params,
     primitives::Primitives,
@@ -35,6 +35,7 @@ use meta_core::{
     task::{ItemBatch, TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Settings of [`ImplicitMaml`]; the defaults are those of the authors' code for 5-way 1-shot Omniglot,
 /// without its damping.
@@ -87,6 +88,14 @@ impl LearnerSettings for ImamlSettings {
         at_least_one("learner.cg_steps", self.cg_steps)?;
         at_least_zero("learner.cg_damping", self.cg_damping)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Neither(
+            "implicit: exact where adaptation and conjugate gradient have converged \
+             (identities::imaml_is_the_closed_form_of_a_quadratic)",
+            vec![json!({"inner_lr": 0.1, "inner_steps": 3, "cg_steps": 3})],
+        )
     }
 
     fn build<A: Architecture, B: Primitives>(

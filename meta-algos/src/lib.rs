@@ -24,7 +24,7 @@ mod toy;
 
 use meta_core::{
     Error, Result,
-    learner::{Learner, LearnerInfo, LearnerSettings},
+    learner::{GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::encoder::Architecture,
     primitives::Primitives,
     rng::Seed,
@@ -39,16 +39,26 @@ pub struct LearnerEntry {
     pub info: LearnerInfo,
     /// Its default settings, as an object.
     pub default_settings: Value,
+    /// What its meta-gradient is the gradient of.
+    pub gradient_of: GradientOf,
+}
+
+impl LearnerEntry {
+    /// The entry of the learner with settings `S`.
+    pub fn of<S: LearnerSettings>() -> Self {
+        LearnerEntry {
+            info: S::INFO,
+            default_settings: S::defaults(),
+            gradient_of: S::gradient_of(),
+        }
+    }
 }
 
 macro_rules! learners {
     ($($settings:ty),+ $(,)?) => {
         /// All learners that a manifest can name.
         pub fn learners() -> Vec<LearnerEntry> {
-            vec![$(LearnerEntry {
-                info: <$settings>::INFO,
-                default_settings: <$settings as Settings>::defaults(),
-            }),+]
+            vec![$(LearnerEntry::of::<$settings>()),+]
         }
 
         /// Checks the settings (an object) of the learner called `name` against the network and the

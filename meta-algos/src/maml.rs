@@ -23,7 +23,7 @@ use burn::tensor::Tensor;
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::encoder::Architecture,
     optim::OptimizerKind,
     params::Params,
@@ -34,6 +34,7 @@ use meta_core::{
     unroll::{self, InnerOptimizer, InnerStep, Order, Unrolled},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Settings of [`Maml`]; the defaults are the paper's for 5-way Omniglot (appendix A.1).
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -87,6 +88,15 @@ impl LearnerSettings for MamlSettings {
         let momentum = self.inner_momentum;
         InnerOptimizer::check_momentum("learner.inner_momentum", self.inner_optimizer, momentum)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Queries(vec![
+            json!({"inner_lr": 0.1, "inner_steps": 1, "test_steps": 1}),
+            json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3}),
+            json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3, "inner_momentum": 0.8}),
+            json!({"inner_lr": 0.01, "inner_steps": 2, "test_steps": 2, "inner_optimizer": "adam"}),
+        ])
     }
 
     fn build<A: Architecture, B: Primitives>(

@@ -37,7 +37,7 @@ use burn::tensor::Tensor;
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::{
         encoder::Architecture,
         norm::{Statistics, belongs_to_norm},
@@ -50,6 +50,7 @@ use meta_core::{
     unroll::{self, InnerStep, Order, Unrolled},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Prefix of the paths of the rates; the step follows, counted from 0.
 const RATES: &str = "rates";
@@ -126,6 +127,17 @@ impl LearnerSettings for MamlPpSettings {
         above_zero("learner.anneal_fraction", self.anneal_fraction)?;
         in_unit("learner.first_order_fraction", self.first_order_fraction)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Training(
+            "weighted query losses after every step",
+            vec![
+                json!({"inner_lr": 0.1, "inner_steps": 2}),
+                json!({"inner_lr": 0.1, "inner_steps": 2, "losses": "last"}),
+                json!({"inner_lr": 0.1, "inner_steps": 2, "per_step_norm": false}),
+            ],
+        )
     }
 
     fn build<A: Architecture, B: Primitives>(

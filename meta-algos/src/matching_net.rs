@@ -42,7 +42,7 @@ use burn::{
 use meta_core::{
     Result,
     compare::{Comparison, MetricLearner, embed_together},
-    learner::{Family, Learner, LearnerInfo, LearnerSettings},
+    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{
         Pass,
         encoder::Architecture,
@@ -56,6 +56,7 @@ use meta_core::{
     task::{TargetBatch, TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Settings of matching networks; the defaults are the paper's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -93,6 +94,14 @@ impl LearnerSettings for MatchingNetSettings {
     fn check<A: Architecture>(&self, _architecture: &A, _spec: &TaskSpec) -> Result<()> {
         above_zero("learner.temperature", self.temperature)?;
         at_least_one("learner.reads", self.reads)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Queries(vec![
+            json!({}),
+            json!({"temperature": 8.0}),
+            json!({"full_context": true, "reads": 2}),
+        ])
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -223,7 +232,6 @@ mod tests {
     use super::*;
     use crate::toy::{Answers, assert_close, learner, spec, tasks, values};
     use meta_core::{data::Task, params::Params};
-    use serde_json::json;
 
     /// The scores are log-probabilities, for any shot, and finite however sharp the softmax.
     #[test]

@@ -37,7 +37,7 @@ use burn::{
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::{
         encoder::Architecture,
         init::{Initializer, constant},
@@ -53,6 +53,7 @@ use meta_core::{
     unroll::{self, InnerStep, Order, Unrolled},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Prefix of the paths of the optimiser's parameters.
 const OPTIMIZER: &str = "optimizer";
@@ -120,6 +121,12 @@ impl LearnerSettings for MetaLstmSettings {
         at_least_one("learner.inner_steps", self.inner_steps)?;
         at_least_one("learner.hidden", self.hidden)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Queries(vec![json!({
+            "inner_lr": 0.1, "keep": 0.9, "inner_steps": 2, "hidden": 3, "order": "second"
+        })])
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -348,7 +355,6 @@ mod tests {
     use super::*;
     use crate::toy::{assert_close, learner, refusal, spec, tasks, values};
     use meta_core::backend::Cpu;
-    use serde_json::json;
 
     /// Scale and sign, and what is too small for a logarithm in proportion.
     #[test]

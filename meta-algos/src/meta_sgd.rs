@@ -20,7 +20,7 @@ use burn::tensor::Tensor;
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::encoder::Architecture,
     params::Params,
     primitives::Primitives,
@@ -30,6 +30,7 @@ use meta_core::{
     unroll::{self, InnerStep, Unrolled},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Prefix of the paths of the rates.
 const RATES: &str = "rates";
@@ -75,6 +76,13 @@ impl LearnerSettings for MetaSgdSettings {
         at_least_one("learner.inner_steps", self.inner_steps)?;
         at_least_one("learner.test_steps", self.test_steps)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Queries(vec![
+            json!({"inner_lr": 0.1, "inner_steps": 1, "test_steps": 1}),
+            json!({"inner_lr": 0.1, "inner_steps": 3, "test_steps": 3}),
+        ])
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -165,7 +173,6 @@ impl<A: Architecture, B: Primitives> Learner<B> for MetaSgd<A, B> {
 mod tests {
     use super::*;
     use crate::toy::{learner, spec, tasks, values};
-    use serde_json::json;
 
     /// Where every rate is 0, no step moves anything.
     #[test]

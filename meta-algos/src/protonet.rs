@@ -20,7 +20,7 @@ use burn::tensor::Tensor;
 use meta_core::{
     Result,
     compare::{Comparison, MetricLearner, embed_together},
-    learner::{Family, Learner, LearnerInfo, LearnerSettings},
+    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{Pass, encoder::Architecture, init::Initializer, metric},
     primitives::Primitives,
     rng::Seed,
@@ -28,6 +28,7 @@ use meta_core::{
     task::{TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// How far a query is from a prototype.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +72,10 @@ impl LearnerSettings for ProtoNetSettings {
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
         spec.require_classification(Self::INFO.name, "prototypes are of classes")?;
         above_zero("learner.temperature", self.temperature)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Queries(vec![json!({}), json!({"distance": "cosine"})])
     }
 
     fn build<A: Architecture, B: Primitives>(

@@ -26,7 +26,7 @@ use burn::{
 use meta_core::{
     Result,
     compare::{Comparison, MetricLearner, embed_together},
-    learner::{Family, Learner, LearnerInfo, LearnerSettings},
+    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{Pass, encoder::Architecture, init::Initializer, linear::Linear, metric},
     primitives::{self, Primitives},
     rng::Seed,
@@ -34,6 +34,7 @@ use meta_core::{
     task::{TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Settings of relation networks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,6 +63,10 @@ impl LearnerSettings for RelationNetSettings {
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
         spec.require_classification(Self::INFO.name, "relations are to classes")?;
         at_least_one("learner.hidden", self.hidden)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Training("squared error of sigmoids", vec![json!({"hidden": 5})])
     }
 
     fn build<A: Architecture, B: Primitives>(

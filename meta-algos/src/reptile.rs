@@ -26,7 +26,7 @@ use burn::tensor::Tensor;
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Answers, Family, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
     nn::{Mode, Pass, encoder::Architecture, loss},
     optim::{self, OptimizerKind, OptimizerSettings, OptimizerState},
     params::Params,
@@ -36,6 +36,7 @@ use meta_core::{
     task::{ItemBatch, TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Settings of [`Reptile`]; the defaults are those of the paper's comparison on 5-way Omniglot
 /// (appendix A, from memory). The authors' repository tunes them anew for every experiment.
@@ -78,6 +79,14 @@ impl LearnerSettings for ReptileSettings {
         at_least_one("learner.inner_steps", self.inner_steps)?;
         at_least_one("learner.test_steps", self.test_steps)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Neither(
+            "points to where fine-tuning leads \
+             (identities::reptile_with_one_step_is_joint_descent)",
+            vec![json!({"inner_lr": 0.1, "inner_steps": 2, "inner_optimizer": "sgd"})],
+        )
     }
 
     fn build<A: Architecture, B: Primitives>(

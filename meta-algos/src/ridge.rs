@@ -29,7 +29,7 @@ use meta_core::{
     Result,
     compare::{Comparison, MetricLearner, embed_together},
     data::Task,
-    learner::{Family, Learner, LearnerInfo, LearnerSettings},
+    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{
         Pass,
         encoder::Architecture,
@@ -43,6 +43,7 @@ use meta_core::{
     task::{TargetBatch, TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Settings of R2-D2.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -76,6 +77,10 @@ impl LearnerSettings for RidgeSettings {
     fn check<A: Architecture>(&self, _architecture: &A, _spec: &TaskSpec) -> Result<()> {
         above_zero("learner.lambda", self.lambda)?;
         above_zero("learner.scale", self.scale)
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Queries(vec![json!({}), json!({"lambda": 0.1})])
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -173,7 +178,6 @@ fn with_ones<L: Primitives>(x: Tensor<L, 3>) -> Tensor<L, 3> {
 mod tests {
     use super::*;
     use crate::toy::{Answers, assert_close, learner, spec, support_as_queries, tasks, values};
-    use serde_json::json;
 
     /// With next to no penalty, the regressor goes through its support.
     #[test]

@@ -29,13 +29,14 @@ use burn::{
 use meta_core::{
     Error, Result,
     compare::{Comparison, MetricLearner, embed_together},
-    learner::{Family, Learner, LearnerInfo, LearnerSettings},
+    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{Pass, encoder::Architecture, init::Initializer, linear::Linear, metric},
     primitives::Primitives,
     rng::Seed,
     task::{TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Settings of siamese networks: none.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -62,6 +63,10 @@ impl LearnerSettings for SiameseSettings {
             )),
             _ => Ok(()),
         }
+    }
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Training("cross-entropy of pairs", vec![json!({})])
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -150,7 +155,6 @@ mod tests {
         Answers, assert_close, encoder, learner, refusal, spec, support_as_queries, tasks, values,
     };
     use meta_core::{backend::Cpu, params::Params};
-    use serde_json::json;
 
     /// An item is at distance 0 from itself: `z = b`, whatever the weights.
     #[test]

@@ -24,8 +24,12 @@ pub enum Command {
     Run(RunArgs),
     /// Test a run again, with other test settings if given.
     Eval(EvalArgs),
-    /// Show the resolved manifest with the origin of each value, checked, and a forecast of memory.
-    Check(ManifestArgs),
+    /// Show the resolved manifest with the origin of each value, checked, and a forecast of memory
+    /// and time.
+    Check(CheckArgs),
+    /// Take two iterations and a chunk of the test, for `meta check`.
+    #[command(hide = true)]
+    Trial(ManifestArgs),
     /// Show what a manifest can name.
     List(ListArgs),
     /// Draw items of a manifest's data source into a PNG file.
@@ -37,6 +41,8 @@ pub enum Command {
     /// Measure one workload in this process, for `meta bench`.
     #[command(hide = true)]
     BenchOne(BenchOneArgs),
+    /// Hold gradients against central differences in f64, at first and second order.
+    Gradcheck(GradcheckArgs),
     /// Write the parts of the documentation that come from the code.
     #[command(hide = true)]
     Docs(DocsArgs),
@@ -53,6 +59,17 @@ pub struct ManifestArgs {
     /// Folder that data sets lie in.
     #[arg(long, env = "META_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
+}
+
+/// Arguments of `meta check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The manifest.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+    /// Do not try two iterations: no forecast.
+    #[arg(long)]
+    pub no_trial: bool,
 }
 
 /// Arguments of `meta run`.
@@ -159,7 +176,13 @@ pub struct Effort {
     /// Tasks of a meta-batch [default: those of the workload].
     #[arg(long, value_name = "N")]
     pub tasks: Option<usize>,
-    /// Tasks of a computation graph, 0 for all.
+    /// Inner steps, in training and at test [default: those of the workload].
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// Query items of each class [default: those of the workload].
+    #[arg(long, value_name = "N")]
+    pub query: Option<usize>,
+    /// Tasks of a computation graph [default: as in a run, by the memory it may take].
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub task_chunk: usize,
     /// Samples of each process, at most.
@@ -199,6 +222,10 @@ pub struct BenchArgs {
     /// nothing unless --peers is given.
     #[arg(long, value_name = "DIR")]
     pub export: Option<PathBuf>,
+    /// Measure over the number of tasks, inner steps and query items, and draw that into this SVG
+    /// file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["peers", "export"])]
+    pub scaling: Option<PathBuf>,
     /// Measure PyTorch and JAX on the same workloads, too.
     #[arg(long)]
     pub peers: bool,
@@ -226,6 +253,23 @@ pub struct BenchOneArgs {
     pub effort: Effort,
 }
 
+/// Arguments of `meta gradcheck`.
+#[derive(Debug, Args)]
+pub struct GradcheckArgs {
+    /// What to check: `op`, `layer`, `encoder`, `learner`, or the name of one of them.
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Check everything.
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+    /// Print the rows as one JSON array on stdout.
+    #[arg(long)]
+    pub json: bool,
+    /// No progress on stderr.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
 /// Arguments of `meta docs`.
 #[derive(Debug, Args)]
 pub struct DocsArgs {
@@ -250,5 +294,8 @@ pub enum DocsKind {
         /// Run folders.
         #[arg(required = true)]
         runs: Vec<PathBuf>,
+        /// Folder that data sets lie in [default: that of each run].
+        #[arg(long, env = "META_DATA", value_name = "DIR")]
+        data: Option<PathBuf>,
     },
 }

@@ -9,14 +9,18 @@ use meta_core::{
     Error, backend,
     data::{Source, Split, find_source},
     eval::FrozenEpisodes,
+    learner::Learner,
     nn::encoder::EncoderSpec,
+    primitives::Primitives,
     rng::Seed,
     task::TaskSpec,
+    train::TrainSettings,
 };
 use serde_json::{Value, json};
 
 use crate::{
     failure::{Failure, Result},
+    forecast,
     learners::Learners,
     manifest::Manifest,
 };
@@ -69,6 +73,38 @@ impl Experiment {
             architecture,
             spec,
         })
+    }
+
+    /// The learner, with parameters drawn from the seed.
+    ///
+    /// # Errors
+    /// As in [`Experiment::prepare`].
+    pub fn learner<L: Learners, B: Primitives>(
+        &self,
+        device: &B::Device,
+    ) -> Result<Box<dyn Learner<B>>> {
+        let learner = &self.manifest.learner;
+        L::build::<B>(
+            &learner.name,
+            &learner.settings,
+            self.architecture.clone(),
+            &self.spec,
+            self.seed(),
+            device,
+        )
+        .map_err(|error| self.manifest.locate(error))
+    }
+
+    /// The settings of the outer loop, with the tasks of a computation graph chosen where the
+    /// manifest leaves that open; `parameters` are the learner's.
+    pub fn train_settings(&self, parameters: usize) -> TrainSettings {
+        forecast::train_settings(
+            &self.manifest.train,
+            &self.architecture,
+            &self.spec,
+            &self.manifest.learner.settings,
+            parameters,
+        )
     }
 
     /// The identity of the run.

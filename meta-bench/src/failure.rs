@@ -45,16 +45,20 @@ pub enum Failure {
         /// The checkpoint.
         checkpoint: PathBuf,
     },
+    /// What was checked is wrong.
+    #[error("{0}")]
+    Wrong(String),
     /// The user interrupted the command; what is done is saved.
     #[error("{0}")]
     Interrupted(String),
 }
 
 impl Failure {
-    /// 130 for an interruption, 2 for everything else.
+    /// 130 for an interruption, 1 for a check that failed, 2 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Interrupted(_) => 130,
+            Failure::Wrong(_) => 1,
             _ => 2,
         }
     }

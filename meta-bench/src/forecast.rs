@@ -1,154 +1,278 @@
-//! How many parameters a run trains and how much memory it will take, before it starts.
+//! Memory and time of a run: how many tasks a computation graph holds, and what `meta check` says.
 //!
-//! Parameters are counted. Memory is an estimate, meant to be right within a factor of two:
+//! Two questions, two answers:
 //!
-//! * parameters, gradient, the optimiser's moments and the best parameters: 4 bytes a number each;
-//! * activations: the numbers that one item leaves in a forward pass (see `activations`), times the
-//!   items of a computation graph, times the passes that the graph keeps. A learner without inner
-//!   steps keeps one pass and its adjoint over support and query; one with `K` inner steps keeps,
-//!   for each of them, the support's pass, its adjoint and the adjoints of both, and a copy of the
-//!   parameters for each task;
-//! * episodes: those of the meta-batches that are prepared ahead.
+//! * How many tasks share a graph where `train.task_chunk = 0`? As many as an *estimate* puts into
+//!   `train.chunk_memory`. The estimate is a formula of the settings, since the answer decides how
+//!   sums are rounded: the same manifest must give the same chunks on every machine.
+//! * How much memory and time will the run take? That is *measured*, by a trial: a process of its own
+//!   takes two iterations and a chunk of the test, and says its peak and its pace.
+
+use std::{process::Command, time::Instant};
 
 use meta_core::{
-    backend::WithBackend,
-    data::ItemShape,
+    backend::{WithBackend, dispatch},
+    eval::{FrozenEpisodes, evaluate},
+    learner::Answers,
     nn::encoder::{Architecture, EncoderSpec},
-    optim::OptimizerKind,
     primitives::Primitives,
+    task::TaskSpec,
+    train::{TrainSettings, TrainState, Trainer},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::{experiment::Experiment, failure::Result, learners::Learners};
+use crate::{
+    cli::ManifestArgs,
+    experiment::Experiment,
+    failure::{Failure, Result},
+    learners::Learners,
+    manifest::Manifest,
+};
 
 /// Bytes of a number.
 const NUMBER: usize = 4;
 
-/// A forecast.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Forecast {
+/// What a forward pass and its adjoint keep, in units of the forward pass's results. Fitted to peaks
+/// of second-order MAML on Conv-4: see `docs/performance.md`.
+const KEPT: f64 = 1.3;
+
+/// Bytes that one task adds to a computation graph, by a formula: for each item of the support and
+/// each inner step, and for each query, the results of a forward pass and its adjoint; for each inner
+/// step a copy of the parameters and of their gradient.
+pub fn task_bytes(
+    architecture: &EncoderSpec,
+    spec: &TaskSpec,
+    parameters: usize,
+    inner_steps: usize,
+    checkpointed: bool,
+) -> usize {
+    let (support, query) = (spec.train.support_items(), spec.train.query_items());
+    // The graph of one step is held at a time, or that of all; the states of all.
+    let held = if checkpointed { 1 } else { inner_steps.max(1) };
+    let items = (held * support + query) as f64;
+    let activations = KEPT * items * architecture.activations() as f64;
+    let copies = match inner_steps {
+        0 => 0,
+        steps => held + steps + 2,
+    };
+    NUMBER * (activations as usize + copies * parameters)
+}
+
+/// Tasks of a computation graph: those that fit into `memory` bytes at `task` bytes each, at least
+/// one, spread evenly over the chunks of a meta-batch.
+pub fn chunk(meta_batch: usize, memory: usize, task: usize) -> usize {
+    let most = (memory / task.max(1)).clamp(1, meta_batch.max(1));
+    let chunks = meta_batch.div_ceil(most).max(1);
+    meta_batch.div_ceil(chunks).max(1)
+}
+
+/// The settings of the outer loop with its number of tasks in a graph, which `task_chunk = 0` leaves
+/// to the memory that a graph may take.
+pub fn train_settings(
+    settings: &TrainSettings,
+    architecture: &EncoderSpec,
+    spec: &TaskSpec,
+    learner: &Value,
+    parameters: usize,
+) -> TrainSettings {
+    let mut settings = settings.clone();
+    if settings.task_chunk == 0 && settings.chunk_memory > 0 {
+        let steps = learner["inner_steps"].as_u64().unwrap_or(0) as usize;
+        let checkpointed = learner["checkpoint_inner_steps"] == true;
+        let task = task_bytes(architecture, spec, parameters, steps, checkpointed);
+        let memory = settings.chunk_memory.saturating_mul(1_000_000);
+        settings.task_chunk = chunk(settings.meta_batch, memory, task);
+    }
+    settings
+}
+
+/// What a trial found.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
     /// Trainable numbers.
     pub parameters: usize,
-    /// Bytes of parameters, gradient, moments and best parameters.
-    pub state_bytes: usize,
-    /// Bytes of activations and adjoints in one computation graph.
-    pub graph_bytes: usize,
-    /// Bytes of episodes prepared ahead.
-    pub episode_bytes: usize,
+    /// Tasks of a computation graph.
+    pub task_chunk: usize,
+    /// Peak resident memory of two iterations and a chunk of the test; none where the system does
+    /// not tell it.
+    pub peak_bytes: Option<u64>,
+    /// Seconds of an iteration.
+    pub iteration_seconds: f64,
+    /// Seconds of the whole training at that pace, without validations.
+    pub train_seconds: f64,
+    /// Seconds of the whole test at the pace of its chunk.
+    pub test_seconds: f64,
 }
 
-impl Forecast {
-    /// All bytes.
-    pub fn total_bytes(&self) -> usize {
-        self.state_bytes + self.graph_bytes + self.episode_bytes
-    }
-
+impl Trial {
     /// Comment lines for humans.
     pub fn lines(&self) -> String {
+        let memory = self
+            .peak_bytes
+            .map_or("unknown here".to_owned(), bytes_text);
         format!(
             "# parameters       {}\n\
-             # memory, about    {} (state {}, graph {}, episodes {})\n",
+             # tasks in a graph {}\n\
+             # memory, peak     {memory} (host memory of a trial of two iterations)\n\
+             # time, about      {} of training without validations, {} of testing\n",
             self.parameters,
-            bytes_text(self.total_bytes()),
-            bytes_text(self.state_bytes),
-            bytes_text(self.graph_bytes),
-            bytes_text(self.episode_bytes),
+            self.task_chunk,
+            seconds_text(self.train_seconds),
+            seconds_text(self.test_seconds),
         )
     }
 }
 
-/// Forecasts `experiment` by building its learner.
-pub struct ForecastOf<'a, L> {
-    /// What is forecast.
-    pub experiment: &'a Experiment,
-    /// Who builds the learner.
-    pub learners: std::marker::PhantomData<L>,
+/// Runs a trial of a manifest in a process of its own.
+///
+/// # Errors
+/// What the trial says; that it was killed, as it is where memory does not suffice.
+pub fn trial_of(args: &ManifestArgs) -> Result<Trial> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::Usage(format!("this program cannot be found: {error}")))?;
+    let mut command = Command::new(program);
+    command
+        .arg("trial")
+        .arg(&args.manifest)
+        .args(&args.overrides);
+    if let Some(data) = &args.data {
+        command.arg("--data").arg(data);
+    }
+    let output = command
+        .output()
+        .map_err(|error| Failure::Usage(format!("a trial of the run cannot start: {error}")))?;
+    if output.status.success()
+        && let Ok(trial) = serde_json::from_slice(&output.stdout)
+    {
+        return Ok(trial);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.trim().trim_start_matches("error: ");
+    Err(Failure::Usage(match said.is_empty() {
+        true => format!(
+            "a trial of two iterations ended with {}: there may be too little memory (lower \
+             train.task_chunk or train.chunk_memory)",
+            output.status
+        ),
+        false => format!("a trial of two iterations failed: {said}"),
+    }))
 }
 
-impl<L: Learners> WithBackend for ForecastOf<'_, L> {
-    type Output = Result<Forecast>;
+/// The trial itself, in this process: prints what it found as JSON.
+///
+/// # Errors
+/// Whatever is wrong with the manifest or its data, or stops training.
+pub fn trial<L: Learners>(args: &ManifestArgs) -> Result<()> {
+    let manifest = Manifest::resolve(&args.manifest, &args.overrides, &L::entries())?;
+    crate::experiment::start_threads(manifest.run.threads)?;
+    let experiment = Experiment::prepare::<L>(manifest, args.data.as_deref())?;
+    let found = dispatch(
+        &experiment.manifest.run.backend,
+        TrialOn::<L> {
+            experiment: &experiment,
+            learners: std::marker::PhantomData,
+        },
+    )??;
+    crate::print(&format!(
+        "{}\n",
+        serde_json::to_string(&found).expect("numbers serialise")
+    ))
+}
+
+struct TrialOn<'a, L> {
+    experiment: &'a Experiment,
+    learners: std::marker::PhantomData<L>,
+}
+
+impl<L: Learners> WithBackend for TrialOn<'_, L> {
+    type Output = Result<Trial>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
-        let learner = &self.experiment.manifest.learner;
-        let built = L::build::<B>(
-            &learner.name,
-            &learner.settings,
-            self.experiment.architecture.clone(),
-            &self.experiment.spec,
-            self.experiment.seed(),
+        let experiment = self.experiment;
+        let mut learner = experiment.learner::<L, B>(&device)?;
+        let parameters = learner.parameters().num_elements();
+        let planned = experiment.train_settings(parameters);
+        let iterations = planned.iterations;
+        let settings = TrainSettings {
+            iterations: 2.min(iterations),
+            warmup: 0,
+            validate_every: 0,
+            patience: 0,
+            ..planned
+        };
+        let task_chunk = settings.task_chunk;
+        let trainer = Trainer {
+            source: experiment.source.clone(),
+            spec: experiment.spec,
+            settings,
+            seed: experiment.seed(),
+            validation_seed: experiment.frozen_seed(),
+            validation_chunk: experiment.manifest.test.chunk,
+            device: device.clone(),
+        };
+        // The first iteration also starts threads and fills caches: the second is timed.
+        let mut pace = Pace::default();
+        trainer.run(learner.as_mut(), TrainState::new(), &mut pace)?;
+        let iteration_seconds = pace.seconds();
+        let test = experiment.test_episodes();
+        let count = match experiment.manifest.test.chunk {
+            0 => test.count,
+            chunk => chunk.min(test.count),
+        };
+        let share = test.count as f64 / count as f64;
+        let started = Instant::now();
+        evaluate(
+            learner.as_ref(),
+            &experiment.spec,
+            &FrozenEpisodes { count, ..test },
+            Answers::EveryStep,
+            count,
             &device,
-        )
-        .map_err(|error| self.experiment.manifest.locate(error))?;
-        Ok(forecast(self.experiment, built.parameters().num_elements()))
+            |_| {},
+        )?;
+        Ok(Trial {
+            parameters,
+            task_chunk,
+            peak_bytes: peak_bytes(),
+            iteration_seconds,
+            train_seconds: iteration_seconds * iterations as f64,
+            test_seconds: started.elapsed().as_secs_f64() * share,
+        })
     }
 }
 
-fn forecast(experiment: &Experiment, parameters: usize) -> Forecast {
-    let manifest = &experiment.manifest;
-    let train = &manifest.train;
-    let shape = experiment.spec.train;
-    let tasks = match train.task_chunk {
-        0 => train.meta_batch,
-        chunk => chunk.min(train.meta_batch),
-    };
-    let moments = match train.optimizer.optimizer {
-        OptimizerKind::Adam | OptimizerKind::AdamW => 2,
-        OptimizerKind::Sgd => usize::from(train.optimizer.momentum > 0.0),
-    };
-    let inner_steps = manifest
-        .value("learner.inner_steps")
-        .and_then(serde_json::Value::as_u64)
-        .and_then(|steps| usize::try_from(steps).ok())
-        .unwrap_or(0);
-    let per_item = activations(&experiment.architecture);
-    let (support, query) = (shape.support_items(), shape.query_items());
-    let per_task = match inner_steps {
-        0 => 2 * (support + query) * per_item,
-        steps => (4 * steps * support + 2 * query) * per_item + (3 * steps + 2) * parameters,
-    };
-    let items = (support + query) * experiment.spec.item.features();
-    Forecast {
-        parameters,
-        state_bytes: NUMBER * parameters * (3 + moments),
-        graph_bytes: NUMBER * tasks * per_task,
-        // Two batches ready, one being made, one in use.
-        episode_bytes: NUMBER * 4 * train.meta_batch * items,
+/// When iterations ended.
+#[derive(Default)]
+struct Pace(Vec<Instant>);
+
+impl Pace {
+    /// Between the last two.
+    fn seconds(&self) -> f64 {
+        let ends = self
+            .0
+            .windows(2)
+            .map(|pair| (pair[1] - pair[0]).as_secs_f64());
+        ends.last().unwrap_or(0.0)
     }
 }
 
-/// Numbers that one item leaves in a forward pass.
-fn activations(architecture: &EncoderSpec) -> usize {
-    match architecture {
-        EncoderSpec::Mlp(item, settings) => {
-            // Linear and ReLU of every layer.
-            item.features() + 2 * settings.hidden.iter().sum::<usize>()
-        }
-        EncoderSpec::Conv4(item, settings) => {
-            // Convolution, normalisation and ReLU at the block's resolution.
-            let plane = |block: usize| (item.height >> block) * (item.width >> block);
-            let planes: usize = (0..settings.blocks).map(plane).sum();
-            item.features() + 3 * settings.channels * planes
-        }
-        EncoderSpec::Attention(item, settings) => {
-            let tokens = tokens(*item, settings.patch);
-            // Two normalisations, three projections, read, output, and the feed-forward layer; the
-            // map of every head.
-            let block = tokens * (8 * settings.width + 2 * settings.hidden)
-                + settings.heads * tokens * tokens;
-            item.features() + settings.layers * block + architecture.width()
-        }
+impl<B: Primitives> meta_core::train::Observer<B> for Pace {
+    fn tick(&mut self, _iteration: u64) {
+        self.0.push(Instant::now());
     }
 }
 
-fn tokens(item: ItemShape, patch: usize) -> usize {
-    match (item.height, item.width) {
-        (1, 1) => item.channels,
-        (height, width) => (height / patch.max(1)) * (width / patch.max(1)),
-    }
+/// Peak resident memory of this process, where the system tells it.
+pub fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(1024 * kibibytes)
 }
 
 /// Bytes for humans.
-fn bytes_text(bytes: usize) -> String {
+fn bytes_text(bytes: u64) -> String {
     let bytes = bytes as f64;
     match bytes {
         _ if bytes >= 1e9 => format!("{:.1} GB", bytes / 1e9),
@@ -157,26 +281,35 @@ fn bytes_text(bytes: usize) -> String {
     }
 }
 
+/// Seconds for humans.
+fn seconds_text(seconds: f64) -> String {
+    match seconds {
+        _ if seconds >= 5400.0 => format!("{:.1} h", seconds / 3600.0),
+        _ if seconds >= 90.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.0} s", seconds.ceil()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// By hand: 28×28, 64 channels, four blocks of 784 + 196 + 49 + 9 positions.
     #[test]
-    fn activations_of_conv4_match_a_count_by_hand() {
-        let item = ItemShape {
-            height: 28,
-            width: 28,
-            channels: 1,
-        };
-        let conv4 = EncoderSpec::new("conv4", &serde_json::json!({}), item).unwrap();
-        assert_eq!(activations(&conv4), 784 + 3 * 64 * (784 + 196 + 49 + 9));
+    fn a_meta_batch_is_spread_evenly_over_its_chunks() {
+        assert_eq!(chunk(8, 100, 10), 8);
+        assert_eq!(chunk(8, 50, 10), 4);
+        assert_eq!(chunk(9, 40, 10), 3);
+        assert_eq!(chunk(8, 5, 10), 1);
+        assert_eq!(chunk(1, 0, 10), 1);
     }
 
     #[test]
-    fn bytes_read_well() {
+    fn bytes_and_seconds_read_well() {
         assert_eq!(bytes_text(900), "1 kB");
         assert_eq!(bytes_text(12_400_000), "12 MB");
         assert_eq!(bytes_text(2_340_000_000), "2.3 GB");
+        assert_eq!(seconds_text(12.3), "13 s");
+        assert_eq!(seconds_text(600.0), "10 min");
+        assert_eq!(seconds_text(7200.0), "2.0 h");
     }
 }

@@ -6,10 +6,13 @@
 mod cli;
 pub mod experiment;
 pub mod failure;
+mod floor;
 mod forecast;
+mod gradcheck;
 pub mod learners;
 mod list;
 pub mod manifest;
+mod picture;
 mod plot;
 mod progress;
 mod reference;
@@ -18,12 +21,12 @@ mod results;
 mod runner;
 mod throughput;
 
-use std::{io::Write, marker::PhantomData, path::Path, process::ExitCode};
+use std::{io::Write, path::Path, process::ExitCode};
 
 use clap::Parser;
-use meta_core::{Error, backend::dispatch, data::Split, rng::Seed};
+use meta_core::{Error, data::Split, rng::Seed};
 
-use cli::{Cli, Command, ContactSheetArgs, DocsKind, ListArgs, ManifestArgs};
+use cli::{CheckArgs, Cli, Command, ContactSheetArgs, DocsKind, ListArgs, ManifestArgs};
 use experiment::{Experiment, start_threads};
 use failure::{Failure, Result};
 pub use learners::{BuiltIn, Learners};
@@ -37,7 +40,7 @@ pub fn main() -> ExitCode {
 
 /// The binary with the learners of `L`.
 ///
-/// Exit codes: 0 when done, 2 for anything that the user can put right, 130 when interrupted.
+/// Exit codes: 0 when done, 1 when a check or a run of several failed, 2 for anything that the user can put right, 130 when interrupted.
 pub fn main_with<L: Learners>() -> ExitCode {
     let cli = Cli::parse();
     match start_log(&cli.log).and_then(|()| execute::<L>(cli.command)) {
@@ -67,6 +70,7 @@ fn execute<L: Learners>(command: Command) -> Result<()> {
         Command::Run(args) => show(&runner::run::<L>(&args)?, args.json, args.quiet),
         Command::Eval(args) => show(&runner::eval::<L>(&args)?, args.json, args.quiet),
         Command::Check(args) => check::<L>(&args),
+        Command::Trial(args) => forecast::trial::<L>(&args),
         Command::List(args) => list::<L>(&args),
         Command::ContactSheet(args) => contact_sheet::<L>(&args),
         Command::Plot(args) => plot::plot_run(
@@ -76,12 +80,15 @@ fn execute<L: Learners>(command: Command) -> Result<()> {
         ),
         Command::Bench(args) => throughput::bench::<L>(&args),
         Command::BenchOne(args) => throughput::bench_one::<L>(&args),
+        Command::Gradcheck(args) => gradcheck::gradcheck::<L>(&args),
         Command::Docs(args) => match args.what {
             DocsKind::Manifest { root } => {
                 print(&reference::manifest_reference(&root, &L::entries())?)
             }
             DocsKind::Learners => print(&list::learner_table(&L::entries())),
-            DocsKind::Results { runs } => print(&results::results(&runs)?),
+            DocsKind::Results { runs, data } => {
+                print(&results::results::<L>(&runs, data.as_deref())?)
+            }
         },
     }
 }
@@ -114,20 +121,16 @@ fn prepare<L: Learners>(args: &ManifestArgs) -> Result<Experiment> {
     Experiment::prepare::<L>(manifest, args.data.as_deref())
 }
 
-fn check<L: Learners>(args: &ManifestArgs) -> Result<()> {
-    let experiment = prepare::<L>(args)?;
-    let forecast = dispatch(
-        &experiment.manifest.run.backend,
-        forecast::ForecastOf::<L> {
-            experiment: &experiment,
-            learners: PhantomData,
-        },
-    )??;
+fn check<L: Learners>(args: &CheckArgs) -> Result<()> {
+    let experiment = prepare::<L>(&args.manifest)?;
+    let forecast = match args.no_trial {
+        true => String::new(),
+        false => forecast::trial_of(&args.manifest)?.lines(),
+    };
     print(&format!(
-        "{}\n# run folder       {}\n{}",
+        "{}\n# run folder       {}\n{forecast}",
         experiment.manifest.to_toml(),
         experiment.default_folder().display(),
-        forecast.lines()
     ))
 }
 

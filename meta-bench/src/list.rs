@@ -1,22 +1,14 @@
 //! `meta list`: what a manifest can name.
 
 use meta_algos::LearnerEntry;
-use meta_core::{backend::backends, data::sources, nn::encoder::encoders};
+use meta_core::{
+    backend::backends,
+    data::sources,
+    nn::{attention::attentions, encoder::encoders},
+};
 use serde_json::{Value, json};
 
 use crate::cli::ListKind;
-
-/// Attention that encoders are built from: name and summary.
-const ATTENTION: [(&str, &str); 2] = [
-    (
-        "self",
-        "multi-head self-attention by scaled dot products, differentiable twice (encoder `attention`)",
-    ),
-    (
-        "additive",
-        "scores of a small network on query and key, for self- and cross-attention (library)",
-    ),
-];
 
 /// The lists that `kind` asks for, all for none, as one object of arrays.
 pub fn lists(kind: Option<ListKind>, learners: &[LearnerEntry]) -> Value {
@@ -46,10 +38,7 @@ pub fn lists(kind: Option<ListKind>, learners: &[LearnerEntry]) -> Value {
             .collect();
     }
     if wanted(ListKind::Attention) {
-        lists["attention"] = ATTENTION
-            .iter()
-            .map(|(name, summary)| json!({ "name": name, "summary": summary }))
-            .collect();
+        lists["attention"] = attentions().iter().map(|info| json!(info)).collect();
     }
     if wanted(ListKind::Data) {
         lists["data"] = sources()
@@ -87,19 +76,22 @@ pub fn table(lists: &Value) -> String {
             out.push('\n');
         }
         out.push_str(&format!("{kind}\n"));
-        for row in rows.as_array().into_iter().flatten() {
+        let rows = || rows.as_array().into_iter().flatten();
+        let names = rows().filter_map(|row| row["name"].as_str().map(str::len));
+        let width = names.fold(12, usize::max);
+        for row in rows() {
             let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
             let note = match row["compiled"].as_bool() {
                 Some(false) => format!(" (not in this build; feature `{}`)", text("feature")),
                 _ => String::new(),
             };
             out.push_str(&format!(
-                "  {:<12} {}{note}\n",
+                "  {:<width$} {}{note}\n",
                 text("name"),
                 text("summary")
             ));
             if !text("paper").is_empty() {
-                out.push_str(&format!("  {:<12} {}\n", "", text("paper")));
+                out.push_str(&format!("  {:<width$} {}\n", "", text("paper")));
             }
         }
     }

@@ -12,16 +12,14 @@ use serde_json::Value;
 
 use crate::{
     failure::{Failure, Result},
+    picture::{Drawn, FONT, LINES},
     report::TestResult,
     runner::folder::METRICS,
 };
 
-/// Okabe and Ito's blue, orange and green: told apart by colour-blind readers.
-const BLUE_LINE: RGBColor = RGBColor(0, 114, 178);
-const ORANGE_LINE: RGBColor = RGBColor(230, 159, 0);
-const GREEN_LINE: RGBColor = RGBColor(0, 158, 115);
-
-const FONT: &str = "sans-serif";
+const BLUE_LINE: RGBColor = LINES[0];
+const ORANGE_LINE: RGBColor = LINES[1];
+const GREEN_LINE: RGBColor = LINES[2];
 
 /// A score at a place on the horizontal axis, with half of its interval's width.
 #[derive(Clone, Copy)]
@@ -121,8 +119,6 @@ struct Picture {
     steps: Vec<Point>,
     test: (f64, f64),
 }
-
-type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 
 impl Picture {
     /// Decimals of a score: hundredths of per cent, thousandths of squared error.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     experiment::Experiment,
+    forecast::peak_bytes,
     progress::{duration_text, score_text},
 };
 
@@ -95,6 +96,9 @@ pub struct TestResult {
     pub train_seconds: f64,
     /// Seconds of the test.
     pub test_seconds: f64,
+    /// Peak resident memory of the process that ended the run, where the system tells it.
+    #[serde(default)]
+    pub peak_bytes: Option<u64>,
 }
 
 /// What a result knows of the training before the test.
@@ -167,6 +171,7 @@ impl TestResult {
             best_value: trained.best_value,
             train_seconds: trained.train_seconds,
             test_seconds,
+            peak_bytes: peak_bytes(),
         }
     }
 

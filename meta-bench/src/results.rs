@@ -1,21 +1,29 @@
 //! `docs/results.md`: finished runs as a table, measured beside published.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use meta_core::eval::Metric;
+use meta_core::{
+    eval::Metric,
+    stats::{mean, paired_t, standard_deviation},
+    train::TrainSettings,
+};
 use serde_json::Value;
 
 use crate::{
-    failure::Result,
+    experiment::Experiment,
+    failure::{Failure, Result},
+    floor,
+    learners::Learners,
+    manifest::Manifest,
     progress::duration_text,
     report::TestResult,
     runner::{
-        folder::{RECORD, read_json},
+        folder::{MANIFEST, RECORD, SCORES, read_json},
         read_result,
     },
 };
 
-/// A published figure: learner, data source, way, shot, per cent, where.
+/// A published figure, in per cent, and how it was trained.
 struct Published {
     learner: &'static str,
     source: &'static str,
@@ -23,51 +31,121 @@ struct Published {
     shot: usize,
     percent: f64,
     paper: &'static str,
+    protocol: &'static str,
 }
 
-const PUBLISHED: [Published; 3] = [
-    Published {
-        learner: "maml",
-        source: "omniglot",
-        way: 5,
-        shot: 1,
-        percent: 98.7,
-        paper: "Finn et al. 2017, table 1",
-    },
-    Published {
-        learner: "protonet",
-        source: "omniglot",
-        way: 5,
-        shot: 1,
-        percent: 98.8,
-        paper: "Snell et al. 2017, table 1",
-    },
-    Published {
-        learner: "protonet",
-        source: "omniglot",
-        way: 20,
-        shot: 1,
-        percent: 96.0,
-        paper: "Snell et al. 2017, table 1",
-    },
+/// Omniglot, 5-way 1-shot unless it says 20-way.
+const PUBLISHED: [Published; 10] = [
+    omniglot(
+        "maml",
+        5,
+        98.7,
+        "Finn et al. 2017, table 1",
+        "60 000 iterations of 32 tasks; as many queries as shots at test",
+    ),
+    omniglot(
+        "maml_pp",
+        5,
+        99.47,
+        "Antoniou et al. 2019, table 1",
+        "150 epochs of 500 iterations, an ensemble of the best five",
+    ),
+    omniglot(
+        "meta_sgd",
+        5,
+        99.53,
+        "Li et al. 2017, table 2",
+        "60 000 iterations",
+    ),
+    omniglot(
+        "reptile",
+        5,
+        97.68,
+        "Nichol et al. 2018, table 2, transductive",
+        "100 000 iterations",
+    ),
+    omniglot(
+        "imaml",
+        5,
+        99.16,
+        "Rajeswaran et al. 2019, table 2, gradient descent",
+        "20 000 iterations of 32 tasks",
+    ),
+    omniglot(
+        "matching_net",
+        5,
+        98.1,
+        "Vinyals et al. 2016, table 1",
+        "not said",
+    ),
+    omniglot(
+        "siamese",
+        5,
+        96.7,
+        "Koch et al. 2015, as in Vinyals et al. 2016, table 1",
+        "not said",
+    ),
+    omniglot(
+        "relation_net",
+        5,
+        99.6,
+        "Sung et al. 2018, table 1",
+        "up to 1 000 000 episodes",
+    ),
+    omniglot(
+        "protonet",
+        5,
+        98.8,
+        "Snell et al. 2017, table 1",
+        "60-way episodes until the validation loss stops falling",
+    ),
+    omniglot(
+        "protonet",
+        20,
+        96.0,
+        "Snell et al. 2017, table 1",
+        "60-way episodes until the validation loss stops falling",
+    ),
 ];
 
-fn published(result: &TestResult) -> String {
-    PUBLISHED
+const fn omniglot(
+    learner: &'static str,
+    way: usize,
+    percent: f64,
+    paper: &'static str,
+    protocol: &'static str,
+) -> Published {
+    Published {
+        learner,
+        source: "omniglot",
+        way,
+        shot: 1,
+        percent,
+        paper,
+        protocol,
+    }
+}
+
+/// Points below a published figure from which the table says what differs.
+const CLOSE: f64 = 1.5;
+
+fn published(result: &TestResult, train: &TrainSettings) -> String {
+    let key = (result.source.as_str(), result.way, result.shot);
+    let row = PUBLISHED
         .iter()
-        .find(|row| {
-            (row.learner, row.source, row.way, row.shot)
-                == (
-                    result.learner.as_str(),
-                    result.source.as_str(),
-                    result.way,
-                    result.shot,
-                )
-        })
-        .map_or_else(
-            || "–".to_owned(),
-            |row| format!("{:.1} ({})", row.percent, row.paper),
-        )
+        .find(|row| row.learner == result.learner && (row.source, row.way, row.shot) == key);
+    let Some(row) = row else {
+        return "–".to_owned();
+    };
+    let below = row.percent - 100.0 * result.mean;
+    let why = match below > CLOSE {
+        true => format!(
+            "; {below:.1} points below after {} iterations of {}, published: {}",
+            result.iterations, train.meta_batch, row.protocol
+        ),
+        false => String::new(),
+    };
+    format!("{} ({}){why}", row.percent, row.paper)
 }
 
 /// Model name of the processor, where the system tells it.
@@ -81,16 +159,32 @@ fn processor() -> String {
         )
 }
 
-/// The page for the finished runs in `folders`, in their order.
+/// The page for the finished runs in `folders`, in their order; `data` is where data sets lie, where
+/// that is not as recorded.
 ///
 /// # Errors
-/// When one of them is not a finished run.
-pub fn results(folders: &[PathBuf]) -> Result<String> {
+/// When one of them is not a finished run, or its data is not there.
+pub fn results<L: Learners>(folders: &[PathBuf], data: Option<&Path>) -> Result<String> {
     let mut table = String::new();
     let mut protocols = String::new();
     for folder in folders {
         let result = read_result(folder)?;
         let record = read_json(&folder.join(RECORD))?;
+        let experiment = recorded::<L>(folder, &record, data)?;
+        let floor = floor::scores(&experiment.spec, &experiment.test_episodes())?;
+        let scores = read_json(&folder.join(SCORES))?;
+        let scores: Vec<f64> = scores["scores"]
+            .as_array()
+            .and_then(|steps| serde_json::from_value(steps.last()?.clone()).ok())
+            .unwrap_or_default();
+        if scores.len() != floor.len() {
+            return Err(Failure::Usage(format!(
+                "{}: expected the scores of {} episodes, found {}",
+                folder.join(SCORES).display(),
+                floor.len(),
+                scores.len()
+            )));
+        }
         let text = |value: &Value| match value {
             Value::Null => "–".to_owned(),
             Value::String(text) => text.clone(),
@@ -100,14 +194,24 @@ pub fn results(folders: &[PathBuf]) -> Result<String> {
             Metric::Accuracy => (100.0, "%", 2),
             Metric::MeanSquaredError => (1.0, "MSE", 4),
         };
+        let better = match result.metric {
+            Metric::Accuracy => paired_t(&scores, &floor),
+            Metric::MeanSquaredError => paired_t(&floor, &scores),
+        };
+        let gaps: Vec<f64> = scores.iter().zip(&floor).map(|(s, f)| s - f).collect();
+        let standard_error = standard_deviation(&gaps) / (gaps.len() as f64).sqrt();
         table.push_str(&format!(
-            "| `{}` | {:.decimals$} ± {:.decimals$} {unit} | {} | {} | {} | {} | {} |\n",
+            "| `{}` | {:.decimals$} ± {:.decimals$} {unit} | {:.decimals$} | {:.0} | {} | {} | {} × \
+             {} | {} | {} |\n",
             result.name,
             factor * result.mean,
             factor * result.ci95,
-            published(&result),
+            factor * mean(&floor),
+            better.difference.mean / standard_error,
+            published(&result, &experiment.manifest.train),
             result.episodes,
             result.iterations,
+            experiment.manifest.train.meta_batch,
             duration_text(result.train_seconds),
             text(&record["commit"]).chars().take(10).collect::<String>(),
         ));
@@ -115,7 +219,7 @@ pub fn results(folders: &[PathBuf]) -> Result<String> {
         protocols.push_str(&format!(
             "- `{}`: {} with {} on {}, {} threads of {} ({}), {}; trained on {}; tested on {}; \
              normalisation `{}`{}; rotations `{}`; split `{}`; steps at test {}; parameters by \
-             validation {}; seed {}; test episodes `{}`.\n",
+             validation {}; seed {}; test episodes `{}`; floor: {}.\n",
             result.name,
             result.learner,
             result.encoder,
@@ -137,6 +241,7 @@ pub fn results(folders: &[PathBuf]) -> Result<String> {
             text(&protocol["checkpoint_choice"]),
             result.seed,
             result.episode_set.chars().take(12).collect::<String>(),
+            floor::name(result.metric == Metric::MeanSquaredError),
         ));
         for step in &result.by_step {
             if step.step <= 1 || step.step + 1 == result.by_step.len() {
@@ -153,11 +258,21 @@ pub fn results(folders: &[PathBuf]) -> Result<String> {
         "# Results\n\n\
          Written by `meta docs results RUN_DIR… > docs/results.md` from finished runs of the shipped \
          manifests. Intervals are 95 %, over test episodes, one seed; they do not hold what another \
-         seed would change. Training times are of a machine that other work shared.\n\n\
-         | manifest | test score | published | episodes | iterations | training | commit |\n\
-         |---|---|---|---|---|---|---|\n{table}\n\
+         seed would change. The floor is the score of a rule that learns nothing across tasks, on the \
+         same episodes; beside it, by how many standard errors of the paired difference the learner \
+         is better.\n\n\
+         | manifest | test score | floor | standard errors above | published | episodes | iterations \
+         × tasks | training | commit |\n|---|---|---|---|---|---|---|---|---|\n{table}\n\
          ## Protocol\n\n{protocols}\n\
          The published figures are of other protocols: see the first lines of each manifest for what \
          differs (iterations, classes, rotations, normalisation).\n"
     ))
+}
+
+/// The experiment of a finished run, on the data it had.
+fn recorded<L: Learners>(folder: &Path, record: &Value, data: Option<&Path>) -> Result<Experiment> {
+    let manifest = Manifest::resolve(&folder.join(MANIFEST), &[], &L::entries())?;
+    let own = record["data"]["folder"].as_str().map(PathBuf::from);
+    let data = data.map(Path::to_owned).or(own);
+    Experiment::prepare::<L>(manifest, data.as_deref())
 }

@@ -3,15 +3,58 @@
 //! The oracle for every operation, layer and learner of the toolkit, and for those that users bring.
 //! Run it in f64: in f32 the differences are too coarse to tell a wrong gradient from a right one.
 
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::{
+    module::Module,
+    tensor::{Tensor, TensorData, backend::Backend},
+};
 use burn_autodiff::Autodiff;
 
-use crate::primitives::Primitives;
+use crate::{params::Params, primitives::Primitives};
 
 /// A scalar function of some vectors, written once for every autodiff level.
 pub trait Function {
     /// The value, `[1]`, at `inputs`, one vector each.
     fn value<L: Primitives>(&self, inputs: &[Tensor<L, 1>]) -> Tensor<L, 1>;
+}
+
+/// A layer or network and what it computes, written once for every autodiff level.
+pub trait Family {
+    /// The module.
+    type Module<L: Primitives>: Module<L>;
+
+    /// The module, with any parameters.
+    fn module<L: Primitives>(&self, device: &L::Device) -> Self::Module<L>;
+
+    /// Its output for `inputs`, one vector each, as one vector.
+    fn output<L: Primitives>(
+        &self,
+        module: &Self::Module<L>,
+        inputs: &[Tensor<L, 1>],
+    ) -> Tensor<L, 1>;
+}
+
+/// `⟨v, tanh(output)⟩`, `v` fixed, as a function of all trainable parameters of a [`Family`], one
+/// vector, and of its inputs.
+pub struct OfFamily<'a, F>(pub &'a F);
+
+impl<F: Family> OfFamily<'_, F> {
+    /// The trainable parameters of the module as built, one after the other.
+    pub fn parameters<B: Primitives>(&self, device: &B::Device) -> Vec<f64> {
+        host(Params::of(&self.0.module::<B>(device)).flatten())
+    }
+}
+
+impl<F: Family> Function for OfFamily<'_, F> {
+    fn value<L: Primitives>(&self, inputs: &[Tensor<L, 1>]) -> Tensor<L, 1> {
+        let (flat, inputs) = inputs.split_first().expect("the parameters come first");
+        let (flat, device) = (flat.clone(), flat.device());
+        let skeleton = self.0.module::<L>(&device);
+        let built = Params::of(&skeleton);
+        let module = built.unflatten(flat.unsqueeze()).write_into(skeleton);
+        let output = self.0.output(&module, inputs);
+        let length = output.dims()[0];
+        (output.tanh() * vector::<L>(&direction(length, 3), &device)).sum()
+    }
 }
 
 /// Largest relative errors that [`check`] found.
@@ -36,6 +79,13 @@ fn vector<L: Backend>(values: &[f64], device: &L::Device) -> Tensor<L, 1> {
 
 fn host<L: Backend, const D: usize>(tensor: Tensor<L, D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
+}
+
+/// Numbers of about unit size without structure, for points that are checked: others for every
+/// `offset`.
+pub fn scatter(length: usize, offset: usize) -> Vec<f64> {
+    let direction = direction(length, 31 * offset);
+    direction.into_iter().map(|d| 3.0 * d).collect()
 }
 
 /// A fixed direction without structure: the fractional parts of multiples of the golden ratio.

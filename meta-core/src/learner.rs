@@ -11,6 +11,7 @@
 use burn::tensor::Tensor;
 use burn_autodiff::Autodiff;
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{
     Result,
@@ -128,6 +129,29 @@ pub trait Learner<B: Primitives>: Send {
     fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>>;
 }
 
+/// What the meta-gradient of a learner is the gradient of, and with which settings (objects) that is
+/// checked against central differences.
+#[derive(Clone, Debug)]
+pub enum GradientOf {
+    /// Of the query loss of its predictions.
+    Queries(Vec<Value>),
+    /// Of a training loss of its own, which it reports; the text says which.
+    Training(&'static str, Vec<Value>),
+    /// Of no loss, or only in a limit: the text says why, and which test holds it instead.
+    Neither(&'static str, Vec<Value>),
+}
+
+impl GradientOf {
+    /// The settings.
+    pub fn settings(&self) -> &[Value] {
+        match self {
+            GradientOf::Queries(all)
+            | GradientOf::Training(_, all)
+            | GradientOf::Neither(_, all) => all,
+        }
+    }
+}
+
 /// Settings of a learner: how it is described, checked and built.
 pub trait LearnerSettings: Default + Serialize + DeserializeOwned + Clone + Send + 'static {
     /// What the learner is.
@@ -138,6 +162,12 @@ pub trait LearnerSettings: Default + Serialize + DeserializeOwned + Clone + Send
     /// # Errors
     /// [`crate::Error::Setting`] naming the key under `learner.`, its value and what was expected.
     fn check<A: Architecture>(&self, architecture: &A, spec: &TaskSpec) -> Result<()>;
+
+    /// What its meta-gradient is the gradient of: how `meta gradcheck` and the tests check it. Small
+    /// settings keep that fast.
+    fn gradient_of() -> GradientOf {
+        GradientOf::Queries(vec![Value::Object(Default::default())])
+    }
 
     /// Builds the learner with parameters drawn from `seed`.
     ///

@@ -10,7 +10,7 @@
 //! | differentiation | [`params`], [`primitives`], [`gradcheck`] |
 //! | networks | [`nn`] |
 //! | tasks and learners | [`task`], [`learner`], [`adapt`], [`compare`], [`unroll`] |
-//! | loops | [`train`], [`eval`], [`checkpoint`] |
+//! | loops | [`train`], [`eval`], [`checkpoint`], [`meta_gradcheck`] |
 
 mod error;
 
@@ -22,6 +22,7 @@ pub mod data;
 pub mod eval;
 pub mod gradcheck;
 pub mod learner;
+pub mod meta_gradcheck;
 pub mod nn;
 pub mod optim;
 pub mod params;

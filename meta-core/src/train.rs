@@ -68,8 +68,12 @@ pub struct TrainSettings {
     /// Tasks in a meta-batch.
     pub meta_batch: usize,
     /// Tasks in one computation graph; the gradients of a meta-batch's chunks are averaged with
-    /// their sizes as weights. 0: the whole meta-batch. Bounds memory; changes only rounding.
+    /// their sizes as weights. Bounds memory; changes only rounding. 0: as many as `chunk_memory`
+    /// allows.
     pub task_chunk: usize,
+    /// Memory that one computation graph may take, in MB, by an estimate from the settings alone; at
+    /// least one task is taken. 0: no bound, the whole meta-batch.
+    pub chunk_memory: usize,
     /// Learning rate of the outer optimiser.
     pub lr: f64,
     /// Schedule of the learning rate: `constant`, `cosine` or `step`.
@@ -109,6 +113,7 @@ impl Default for TrainSettings {
             iterations: 2000,
             meta_batch: 4,
             task_chunk: 0,
+            chunk_memory: 256,
             lr: 1e-3,
             schedule: Schedule::Constant,
             lr_final: 0.0,

@@ -16,13 +16,13 @@ const LAYERS: &[&[&str]] = &[
     &["checkpoint", "learner"],
     &["adapt", "compare"],
     &["unroll"],
-    &["eval"],
+    &["eval", "meta_gradcheck"],
     &["train"],
 ];
 
 /// Modules of `nn` that are layered among themselves, lowest first.
 const NETWORK_LAYERS: &[&[&str]] = &[
-    &["init", "loss", "metric", "noise", "solve"],
+    &["dropout", "init", "loss", "metric", "noise", "solve"],
     &["conv", "linear", "norm"],
     &["attention", "recurrent"],
     &["encoder"],

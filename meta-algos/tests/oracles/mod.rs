@@ -201,7 +201,7 @@ fn learners_equal_pytorch() {
             gradients.len(),
             expected["gradients"].as_object().unwrap().len()
         );
-        for (entry, _, found) in gradients {
+        for (entry, found) in gradients {
             let expected = numbers(&expected["gradients"][&entry]);
             assert_close(&format!("{case}, {entry}"), &found, &expected);
         }

@@ -149,7 +149,7 @@ impl<L: Learners> WithBackend for Session<L> {
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
         let experiment = &self.experiment;
         let manifest = &experiment.manifest;
-        let mut learner = build::<L, B>(experiment, &device)?;
+        let mut learner = experiment.learner::<L, B>(&device)?;
         let parameters = learner.parameters();
         let folder = match self.locked {
             Some(folder) => folder,
@@ -220,7 +220,7 @@ impl<L: Learners> WithBackend for Session<L> {
         let trainer = Trainer {
             source: experiment.source.clone(),
             spec: experiment.spec,
-            settings: manifest.train.clone(),
+            settings: experiment.train_settings(learner.parameters().num_elements()),
             seed: experiment.seed(),
             validation_seed: experiment.frozen_seed(),
             validation_chunk: manifest.test.chunk,
@@ -283,22 +283,6 @@ impl<L: Learners> WithBackend for Session<L> {
     }
 }
 
-fn build<L: Learners, B: Primitives>(
-    experiment: &Experiment,
-    device: &B::Device,
-) -> Result<Box<dyn Learner<B>>> {
-    let learner = &experiment.manifest.learner;
-    L::build::<B>(
-        &learner.name,
-        &learner.settings,
-        experiment.architecture.clone(),
-        &experiment.spec,
-        experiment.seed(),
-        device,
-    )
-    .map_err(|error| experiment.manifest.locate(error))
-}
-
 /// Tests `learner`: the result, and the scores of every episode.
 fn test<B: Primitives>(
     experiment: &Experiment,
@@ -358,6 +342,7 @@ fn record<B: Primitives>(
         "threads": rayon::current_num_threads(),
         "system": format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         "parameters": parameters.num_elements(),
+        "task_chunk": experiment.train_settings(parameters.num_elements()).task_chunk,
         "versions": { "meta": env!("CARGO_PKG_VERSION"), "burn": BURN_VERSION },
         "commit": option_env!("META_COMMIT"),
         "protocol": experiment.protocol(),
@@ -463,7 +448,7 @@ impl<L: Learners> WithBackend for Evaluator<L> {
             )));
         }
         let mut best = checkpoint::read(&path)?;
-        let mut learner = build::<L, B>(&self.experiment, &device)?;
+        let mut learner = self.experiment.learner::<L, B>(&device)?;
         let parameters = parameters_like(
             &path,
             best.take("parameters"),

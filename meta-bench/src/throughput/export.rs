@@ -94,7 +94,7 @@ impl<L: Learners> WithBackend for Export<L> {
         let tasks = TaskBatch::<B>::new(&episodes, &prepared.spec, &device);
         let first_step = match self.workload.kind {
             Kind::Train => {
-                let chunk = self.effort.task_chunk;
+                let chunk = prepared.task_chunk(self.effort, learner.parameters().num_elements());
                 let result = train::meta_gradient(
                     learner.as_ref(),
                     &prepared.spec,
@@ -174,7 +174,7 @@ fn episode_tensors<B: Primitives>(tasks: TaskBatch<B>) -> Vec<(String, TensorDat
 
 fn describe(prepared: &Prepared, files: Value) -> Value {
     let workload = prepared.workload;
-    let shape = workload.shape();
+    let shape = prepared.shape;
     let task = match prepared.spec.task {
         Task::Classification => "classification",
         Task::Regression { .. } => "regression",

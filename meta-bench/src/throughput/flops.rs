@@ -64,6 +64,7 @@ impl Forward {
                     d,
                 )
             }
+            other => unreachable!("no workload has the encoder {other:?}"),
         };
         rest += products(&[width, head_outputs]);
         Forward { first, rest }
@@ -87,7 +88,7 @@ impl Forward {
 
 /// Useful operations of one sample.
 pub fn per_sample(prepared: &Prepared) -> f64 {
-    let shape = prepared.workload.shape();
+    let shape = prepared.shape;
     let (support, query) = (shape.support_items() as f64, shape.query_items() as f64);
     let setting = |key: &str| prepared.settings[key].as_u64().map(|value| value as f64);
     let has_head = setting("inner_steps").is_some();
@@ -102,7 +103,7 @@ pub fn per_sample(prepared: &Prepared) -> f64 {
         (Kind::Train, None) => (support + query) * item.gradient(),
         (Kind::Predict, _) => {
             let steps = setting("test_steps").unwrap_or(0.0);
-            steps * support * item.gradient() + (steps + 1.0) * query * item.forward()
+            steps * support * item.gradient() + query * item.forward()
         }
     };
     prepared.tasks as f64 * task

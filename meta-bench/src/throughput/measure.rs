@@ -22,6 +22,7 @@ use super::{
 use crate::{
     cli::Effort,
     failure::{Failure, Result},
+    forecast::peak_bytes,
     learners::Learners,
 };
 
@@ -99,7 +100,7 @@ impl<L: Learners> WithBackend for Measure<'_, L> {
         let samples_ms = match self.workload.kind {
             Kind::Train => {
                 let mut state = OptimizerState::new();
-                let chunk = self.effort.task_chunk;
+                let chunk = prepared.task_chunk(self.effort, parameters.num_elements());
                 samples(self.effort, || {
                     let optimizer = std::mem::take(&mut state);
                     state = meta_iteration(
@@ -262,14 +263,6 @@ fn honoured(asked: &str, reported: &str, dtypes: &[DType]) -> Result<()> {
     }
 }
 
-/// Peak resident memory of this process, where the system tells it.
-fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(1024 * kibibytes)
-}
-
 /// Measures the peak of matrix products: the best of several shapes and repetitions.
 pub struct MeasureGemm;
 
@@ -302,6 +295,8 @@ fn product_gflops<B: Primitives>(
     let flop = 2.0 * tasks as f64 * (size as f64).powi(3);
     let effort = Effort {
         tasks: None,
+        steps: None,
+        query: None,
         task_chunk: 0,
         samples: 20,
         seconds: 0.3,

@@ -8,6 +8,7 @@ mod flops;
 mod measure;
 mod peers;
 mod report;
+mod scaling;
 mod workloads;
 
 use std::process::{Command, Stdio};
@@ -47,6 +48,9 @@ pub fn bench<L: Learners>(args: &BenchArgs) -> Result<()> {
     }
     if let Some(folder) = &args.export {
         return export::<L>(folder, &workloads, effort);
+    }
+    if let Some(picture) = &args.scaling {
+        return scaling::scaling(args, &workloads, &backends[0], picture);
     }
     let mut report = Report::new(effort);
     for round in 0..args.rounds.unwrap_or(1) {
@@ -100,6 +104,8 @@ fn checked(args: &BenchArgs) -> Result<Effort> {
         _ => Ok(()),
     };
     positive("--tasks", effort.tasks)?;
+    positive("--steps", effort.steps)?;
+    positive("--query", effort.query)?;
     positive("--samples", Some(effort.samples))?;
     positive("--rounds", args.rounds)?;
     for (option, value) in [
@@ -175,7 +181,13 @@ fn arguments(effort: Effort) -> Vec<String> {
         ("--threads", effort.threads.to_string()),
         ("--seed", effort.seed.to_string()),
     ];
-    options.extend(effort.tasks.map(|tasks| ("--tasks", tasks.to_string())));
+    for (option, value) in [
+        ("--tasks", effort.tasks),
+        ("--steps", effort.steps),
+        ("--query", effort.query),
+    ] {
+        options.extend(value.map(|value| (option, value.to_string())));
+    }
     options
         .into_iter()
         .flat_map(|(option, value)| [option.to_owned(), value])

@@ -8,10 +8,11 @@ use meta_core::{
     nn::encoder::EncoderSpec,
     rng::Seed,
     task::TaskSpec,
+    train::TrainSettings,
 };
 use serde_json::{Value, json};
 
-use crate::{cli::Effort, failure::Result, learners::Learners};
+use crate::{cli::Effort, failure::Result, forecast::train_settings, learners::Learners};
 
 /// What one sample of a workload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +153,7 @@ static WORKLOADS: [Workload; 9] = [
     },
     Workload {
         name: "adapt",
-        summary: "evaluation of omniglot-maml-5: predict before and after each of 5 inner steps",
+        summary: "evaluation of omniglot-maml-5: 5 inner steps, then predict",
         kind: Kind::Predict,
         source: "glyphs",
         encoder: "conv4",
@@ -199,6 +200,8 @@ pub struct Prepared {
     pub settings: Value,
     /// Tasks of a meta-batch.
     pub tasks: usize,
+    /// Way, shot and query.
+    pub shape: EpisodeShape,
     /// Seed of the initial parameters and of the episodes.
     pub seed: Seed,
     /// The network.
@@ -211,10 +214,9 @@ pub struct Prepared {
 }
 
 impl Workload {
-    /// The shape of an episode.
-    pub fn shape(&self) -> EpisodeShape {
-        let [way, shot, query] = self.episode;
-        EpisodeShape::new(way, shot, query)
+    /// Whether its learner takes inner steps.
+    pub fn has_steps(&self) -> bool {
+        (self.settings)()["inner_steps"].is_u64()
     }
 
     /// Builds the source and the network.
@@ -223,11 +225,13 @@ impl Workload {
     /// When the learners of this binary do not have the workload's.
     pub fn prepare<L: Learners>(&'static self, effort: Effort) -> Result<Prepared> {
         let source = (find_source(self.source)?.build)(&json!({}), None)?;
+        let [way, shot, query] = self.episode;
+        let shape = EpisodeShape::new(way, shot, effort.query.unwrap_or(query));
         let spec = TaskSpec {
             item: source.item_shape(),
             task: source.task(),
-            train: self.shape(),
-            test: self.shape(),
+            train: shape,
+            test: shape,
         };
         let encoder_settings = meta_core::nn::encoder::encoders()
             .iter()
@@ -245,10 +249,18 @@ impl Workload {
         for (key, value) in (self.settings)().as_object().into_iter().flatten() {
             settings[key] = value.clone();
         }
+        if let Some(steps) = effort.steps {
+            for key in ["inner_steps", "test_steps"] {
+                if settings[key].is_u64() {
+                    settings[key] = json!(steps);
+                }
+            }
+        }
         Ok(Prepared {
             workload: self,
             settings,
             tasks: effort.tasks.unwrap_or(self.tasks),
+            shape,
             seed: Seed(effort.seed),
             architecture: EncoderSpec::new(self.encoder, &encoder_settings, spec.item)?,
             encoder_settings,
@@ -259,6 +271,17 @@ impl Workload {
 }
 
 impl Prepared {
+    /// Tasks of a computation graph: those asked for, or as many as in a run with default settings.
+    pub fn task_chunk(&self, effort: Effort, parameters: usize) -> usize {
+        let settings = TrainSettings {
+            meta_batch: self.tasks,
+            task_chunk: effort.task_chunk,
+            ..TrainSettings::default()
+        };
+        let (architecture, spec) = (&self.architecture, &self.spec);
+        train_settings(&settings, architecture, spec, &self.settings, parameters).task_chunk
+    }
+
     /// The episodes of one meta-batch.
     ///
     /// # Errors
@@ -268,7 +291,7 @@ impl Prepared {
             Kind::Train => Split::Train,
             Kind::Predict => Split::Test,
         };
-        let shape = self.workload.shape();
+        let shape = self.shape;
         (0..self.tasks as u64)
             .map(|index| Ok(self.source.episode(self.seed, split, shape, index)?))
             .collect()

@@ -12,6 +12,7 @@ fn an_unknown_workload_peer_or_backend() {
     insta::assert_snapshot!(bench.run("bench --peers --only torch-lop").mistake(), @"error: unknown peer `torch-lop` (did you mean `torch-loop`?); known: torch-loop, torch-func, torch-compile, jax");
     insta::assert_snapshot!(bench.run("bench --backends flax").mistake(), @"error: unknown backend `flax` (did you mean `flex`?); known: flex, ndarray, wgpu, cuda");
     insta::assert_snapshot!(bench.run("bench --tasks 0").mistake(), @"error: `--tasks 0`: must be at least 1");
+    insta::assert_snapshot!(bench.run("bench --steps 0").mistake(), @"error: `--steps 0`: must be at least 1");
     insta::assert_snapshot!(bench.run("bench --seconds 0").mistake(), @"error: `--seconds 0`: must be above 0");
 }
 
@@ -123,5 +124,31 @@ fn an_export_holds_what_its_description_says() {
         } else {
             assert_eq!(steps.len(), 6, "before the first step and after each");
         }
+    }
+}
+
+#[test]
+fn scaling_draws_a_panel_for_each_axis() {
+    let bench = Workbench::new("");
+    let ran = bench
+        .run("bench sinusoid-1 --scaling out.svg --samples 3 --seconds 0.1 --rounds 1 --backends flex --json out.json")
+        .ok();
+    for axis in ["tasks", "inner steps", "query items per class"] {
+        assert!(
+            ran.stdout.contains(&format!("| {axis} |")),
+            "{}",
+            ran.stdout
+        );
+    }
+    let svg = String::from_utf8(bench.bytes("out.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("inner steps"));
+    let report: Value = serde_json::from_slice(&bench.bytes("out.json")).unwrap();
+    let curves = report["curves"].as_array().unwrap();
+    assert_eq!(curves.len(), 3);
+    for curve in curves {
+        assert!(
+            curve["line"][1].as_f64().unwrap() > 0.0,
+            "more costs more: {curve}"
+        );
     }
 }

@@ -126,6 +126,9 @@ fn check_shows_every_origin_and_makes_no_folder() {
         "# command line",
         "# default",
         "# parameters       321",
+        "# tasks in a graph 4",
+        "# memory, peak",
+        "# time, about",
     ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
@@ -138,6 +141,34 @@ fn check_shows_every_origin_and_makes_no_folder() {
         line.expect("the folder").to_owned()
     };
     assert_eq!(folder(&shown), folder(&again));
+    let without = bench.run("check m.toml --no-trial").ok().stdout;
+    assert!(!without.contains("# memory"), "{without}");
+}
+
+/// The peak of the trial is that of the run, within a quarter.
+#[test]
+fn a_forecast_of_memory_is_the_peak_of_the_run() {
+    if cfg!(not(target_os = "linux")) {
+        return;
+    }
+    let bench = Workbench::new(GLYPHS);
+    let sizes = "data.image_size=28 encoder.channels=32 encoder.blocks=4 learner.name=maml \
+                 learner.inner_steps=3 train.iterations=6";
+    let shown = bench.run(&format!("check m.toml {sizes}")).ok().stdout;
+    let line = shown
+        .lines()
+        .find(|line| line.starts_with("# memory"))
+        .expect("a forecast");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[4], "MB", "{line}");
+    let forecast: f64 = words[3].parse().expect("a number");
+    bench.run(&format!("run m.toml {sizes} --dir here")).ok();
+    let result: Value = serde_json::from_slice(&bench.bytes("here/result.json")).unwrap();
+    let peak = result["peak_bytes"].as_f64().expect("a peak") / 1e6;
+    assert!(
+        (forecast / peak - 1.0).abs() < 0.25,
+        "forecast {forecast} MB, peak {peak} MB"
+    );
 }
 
 #[test]
@@ -180,7 +211,8 @@ fn the_shipped_manifests_resolve() {
         let path = entry.unwrap().path();
         let omniglot = path.to_string_lossy().contains("omniglot");
         let mut command = bench.command("check");
-        let ran = crate::workbench::Ran::from(command.arg(&path).output().unwrap());
+        let ran =
+            crate::workbench::Ran::from(command.arg(&path).arg("--no-trial").output().unwrap());
         match omniglot {
             // All its settings are known; only the data is not here.
             true => {

@@ -6,6 +6,7 @@
 
 pub mod attention;
 pub mod conv;
+pub mod dropout;
 pub mod encoder;
 pub mod init;
 pub mod linear;

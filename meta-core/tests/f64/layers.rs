@@ -6,7 +6,7 @@ use meta_core::{
     data::ItemShape,
     gradcheck::{Function, check},
     nn::{
-        Pass,
+        Mode, Noise, Pass,
         attention::{AdditiveScores, MultiHeadSelfAttention, mask, scaled_dot_product},
         encoder::{Architecture, Encoder, EncoderSpec},
         init::Initializer,
@@ -35,6 +35,19 @@ const IMAGE: ItemShape = ItemShape {
 fn specs() -> Vec<(&'static str, EncoderSpec)> {
     let of = |name: &str, settings| EncoderSpec::new(name, &settings, IMAGE).unwrap();
     let conv = |norm: &str| of("conv4", json!({"channels": 3, "blocks": 2, "norm": norm}));
+    let transformer = |positions: &str, causal: bool| {
+        let sizes = json!({
+            "width": 4, "heads": 2, "layers": 1, "hidden": 5, "dropout": 0.3,
+            "positions": positions, "causal": causal,
+        });
+        of("transformer", sizes)
+    };
+    let set_transformer = |inducing: usize, index: bool| {
+        let sizes = json!({
+            "width": 4, "heads": 2, "layers": 1, "hidden": 5, "inducing": inducing, "index": index,
+        });
+        of("set_transformer", sizes)
+    };
     vec![
         ("mlp", of("mlp", json!({"hidden": [4, 3]}))),
         (
@@ -53,6 +66,40 @@ fn specs() -> Vec<(&'static str, EncoderSpec)> {
                 json!({"patch": 3, "width": 4, "heads": 2, "layers": 2, "hidden": 5}),
             ),
         ),
+        (
+            "conv4_attention",
+            of(
+                "conv4_attention",
+                json!({"channels": 4, "blocks": 2, "after": 1, "heads": 2, "reduction": 2}),
+            ),
+        ),
+        (
+            "resnet12, running",
+            of(
+                "resnet12",
+                json!({"widths": [2, 2], "dropout": 0.3, "dropblock": 2}),
+            ),
+        ),
+        (
+            "resnet12, episode, average",
+            of(
+                "resnet12",
+                json!({"widths": [2], "norm": "episode", "average": true, "dropblock": 2}),
+            ),
+        ),
+        ("transformer, sinusoidal", transformer("sinusoidal", false)),
+        ("transformer, learned", transformer("learned", false)),
+        ("transformer, rotary, causal", transformer("rotary", true)),
+        ("set_transformer", set_transformer(0, true)),
+        ("set_transformer, induced", set_transformer(2, false)),
+        (
+            "lstm, two layers",
+            of("lstm", json!({"hidden": 3, "layers": 2, "dropout": 0.3})),
+        ),
+        (
+            "bilstm, two layers",
+            of("bilstm", json!({"hidden": 2, "layers": 2, "dropout": 0.3})),
+        ),
     ]
 }
 
@@ -61,6 +108,12 @@ fn model<L: Primitives>(
     device: &L::Device,
 ) -> <EncoderSpec as Architecture>::Model<L> {
     spec.init::<L>(&mut Initializer::seeded(Seed(3)), device)
+}
+
+/// A pass of training that draws, for these episodes.
+fn noisy<L: Primitives>(episodes: std::ops::Range<u64>) -> Pass<L> {
+    let noise = Noise::new(Seed(4), episodes.collect(), "test", 0);
+    Pass::new(Mode::training(Some(noise)))
 }
 
 /// An encoder as a function of all its parameters, in one vector.
@@ -75,7 +128,7 @@ impl Function for OfParameters<'_> {
             TensorData::new(normal(2 * 3 * 36, "items"), [2, 3, 36]),
             &device,
         );
-        observed(network.forward(x, &Pass::training().with_reference(2)))
+        observed(network.forward(x, &noisy(0..2).with_reference(2)))
     }
 }
 
@@ -84,6 +137,7 @@ fn encoders_pass_central_differences_at_both_orders() {
     for (name, spec) in specs() {
         let start = point_near(&model::<B>(&spec, &device()));
         let errors = check::<B>(&OfParameters(&spec), &[start], &device());
+        println!("{name}: {errors:?}");
         assert!(errors.within(1e-6), "{name}: {errors:?}");
     }
 }
@@ -107,20 +161,22 @@ fn batched_equals_looped() {
         });
         use burn::tensor::ops::FloatTensorOps;
         for training in [true, false] {
-            let pass = || match training {
-                true => Pass::training().with_reference(2),
-                false => Pass::evaluation().with_reference(2),
-            };
-            let run = |parameters: Params<B>, x: Tensor<B, 3>| {
+            let run = |parameters: Params<B>, x: Tensor<B, 3>, episodes| {
+                let pass = match training {
+                    true => noisy(episodes),
+                    false => Pass::evaluation(),
+                };
                 parameters
                     .write_into(model::<B>(&spec, &device()))
-                    .forward(x, &pass())
+                    .forward(x, &pass.with_reference(2))
             };
             for parameters in [shared.clone(), per_task.clone()] {
-                let batched = run(parameters.clone(), x.clone());
+                let batched = run(parameters.clone(), x.clone(), 0..tasks as u64);
+                assert_eq!(batched.dims(), [tasks, 4, spec.width()], "{name}");
                 for task in 0..tasks {
                     let own = of_task(&parameters, task);
-                    let alone = run(own, x.clone().narrow(0, task, 1));
+                    let episode = task as u64;
+                    let alone = run(own, x.clone().narrow(0, task, 1), episode..episode + 1);
                     assert_close(batched.clone().narrow(0, task, 1), alone, 1e-12);
                 }
             }

@@ -1,6 +1,8 @@
 //! Everything that is checked in f64: one binary, since a process has one default float type per
 //! backend.
 
+mod attention;
+mod encoders;
 mod layers;
 mod levels;
 mod optimizers;

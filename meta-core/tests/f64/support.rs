@@ -67,30 +67,11 @@ pub fn assert_close<const D: usize>(found: Tensor<B, D>, expected: Tensor<B, D>,
     );
 }
 
-/// `skeleton` with its trainable parameters taken from `flat`, one after the other, and constants for
-/// its running statistics.
+/// `skeleton` with its trainable parameters taken from `flat`, one after the other.
 pub fn with_parameters<L: Backend, M: Module<L>>(skeleton: M, flat: &Tensor<L, 1>) -> M {
-    let device = flat.device();
-    let mut offset = 0;
-    let mut parameters = Params::default();
-    for (name, shape) in Params::of(&skeleton).shapes() {
-        let length = shape.iter().product();
-        let value = match name.contains("running_") {
-            true if name.ends_with("variance") => Tensor::full([length], 1.5, &device),
-            true => Tensor::full([length], 0.1, &device),
-            false => {
-                offset += length;
-                flat.clone().narrow(0, offset - length, length)
-            }
-        };
-        match shape[..] {
-            [a, b, c] => parameters.push(name, value.reshape([a, b, c])),
-            [a, b, c, d] => parameters.push(name, value.reshape([a, b, c, d])),
-            _ => unreachable!("parameters of rank 3 and 4"),
-        }
-    }
-    assert_eq!(offset, flat.dims()[0], "as many values as parameters");
-    parameters.write_into(skeleton)
+    let built = Params::of(&skeleton);
+    let values = built.clone().trainable().unflatten(flat.clone().unsqueeze());
+    built.overwrite(values).write_into(skeleton)
 }
 
 /// A point near the trainable parameters of `model`, off symmetric starts (zeros, ones), where errors

@@ -5,9 +5,17 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 
+use super::AttentionInfo;
 use crate::{
     nn::{init::Initializer, linear::Linear},
     primitives::{Primitives, linear},
+};
+
+pub(super) const ADDITIVE: AttentionInfo = AttentionInfo {
+    name: "additive",
+    family: "score",
+    summary: "a small network on query and key, which may differ in width",
+    paper: "Bahdanau et al., Neural machine translation by jointly learning to align and translate, ICLR 2015, appendix A.1.2",
 };
 
 /// `score(q, k) = vᵀ tanh(q W + k U + b)` (Bahdanau, Cho and Bengio, *Neural machine translation by
@@ -45,12 +53,27 @@ impl<B: Backend> AdditiveScores<B> {
 impl<B: Primitives> AdditiveScores<B> {
     /// Queries `[t, l, d]` and keys `[t, m, e]` to scores `[t, 1, l, m]`, of one head.
     pub fn forward(&self, queries: Tensor<B, 3>, keys: Tensor<B, 3>) -> Tensor<B, 4> {
-        let ([t, l, _], [_, m, _]) = (queries.dims(), keys.dims());
+        self.forward_items(queries, keys, 1)
+    }
+
+    /// Queries `[t, b·l, d]` and keys `[t, b·m, e]` of `b = items` items to scores `[t·b, 1, l, m]`, of
+    /// one head.
+    ///
+    /// # Panics
+    /// When the shapes do not fit.
+    pub fn forward_items(
+        &self,
+        queries: Tensor<B, 3>,
+        keys: Tensor<B, 3>,
+        items: usize,
+    ) -> Tensor<B, 4> {
+        let ([t, rows, _], [_, key_rows, _]) = (queries.dims(), keys.dims());
+        let (n, l, m) = (t * items, rows / items, key_rows / items);
         let queries = self.query.forward(queries);
         let keys = linear(keys, self.key.val());
         let h = queries.dims()[2];
-        let pairs = queries.reshape([t, l, 1, h]) + keys.reshape([t, 1, m, h]);
-        let hidden = pairs.tanh().reshape([t, l * m, h]);
-        linear(hidden, self.score.val()).reshape([t, 1, l, m])
+        let pairs = queries.reshape([n, l, 1, h]) + keys.reshape([n, 1, m, h]);
+        let hidden = pairs.tanh().reshape([t, items * l * m, h]);
+        linear(hidden, self.score.val()).reshape([n, 1, l, m])
     }
 }

@@ -3,7 +3,7 @@
 use burn::tensor::{Bool, Int, Tensor, backend::Backend};
 
 /// What a hidden score is replaced by before the maximum is taken: below any score, finite in f32.
-const HIDDEN: f64 = -1e30;
+pub(super) const HIDDEN: f64 = -1e30;
 
 /// Softmax over the keys that are not hidden: `scores [n, heads, l, m]`, `hidden` of a shape that
 /// broadcasts to it (true: not read), result `[n, heads, l, m]`.

@@ -1,19 +1,71 @@
-//! Attention: score, normalise, read.
+//! Attention: score → mask → normalise → read.
+//!
+//! Each step is a part of its own, and parts combine freely:
+//!
+//! | step | parts |
+//! |---|---|
+//! | score `[n, heads, l, m]` of `l` queries and `m` keys | [`dot_product_scores`], [`AdditiveScores`] |
+//! | mask: which keys a query may not read | [`mask::causal`], [`mask::padding`] |
+//! | normalise the scores to a map of the same shape | [`soft`], [`straight_through`], [`gumbel_softmax`], [`gumbel_straight_through`], [`sample`] |
+//! | read `map · values` | a matrix product; [`dropout`](crate::nn::dropout::dropout) before it |
+//!
+//! [`scaled_dot_product`] is the common combination. The layers made of them
+//! ([`MultiHeadAttention`], [`AttentionPool`], [`Hierarchical`], [`CrossModal`], [`Block`]) return
+//! their maps beside what they read. [`attentions`] lists them all.
 
 mod additive;
 mod block;
+mod hierarchical;
 pub mod mask;
+mod multi_head;
+mod multimodal;
+mod normalise;
+pub mod position;
+mod score;
+mod score_function;
 
 pub use additive::AdditiveScores;
-pub use block::{Block, BlockSettings};
+pub use block::{Block, BlockSettings, stack};
+pub use hierarchical::{AttentionPool, Hierarchical, HierarchicalMaps, HierarchicalMasks};
+pub use multi_head::{MultiHeadAttention, MultiHeadSelfAttention, MultiHeadSettings, check_heads};
+pub use multimodal::{CrossModal, GatedFusion};
+pub use normalise::{gumbel_softmax, gumbel_straight_through, soft, straight_through};
+pub use score::dot_product_scores;
+pub use score_function::{Sample, leave_one_out, sample};
 
-use burn::{
-    module::Module,
-    tensor::{Tensor, activation::softmax, backend::Backend},
-};
+use burn::tensor::{Tensor, backend::Backend};
+use serde::Serialize;
 
-use super::{init::Initializer, linear::Linear};
-use crate::primitives::Primitives;
+/// What the file of an attention mechanism says of it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct AttentionInfo {
+    /// Its name.
+    pub name: &'static str,
+    /// Which step or kind it is: `score`, `map`, `layer`, `position`.
+    pub family: &'static str,
+    /// One line on what it does.
+    pub summary: &'static str,
+    /// Its source.
+    pub paper: &'static str,
+}
+
+/// All attention mechanisms, in the order of the steps.
+pub fn attentions() -> &'static [AttentionInfo] {
+    &[
+        additive::ADDITIVE,
+        score::SCALED_DOT_PRODUCT,
+        normalise::SOFT,
+        normalise::STRAIGHT_THROUGH,
+        normalise::GUMBEL_SOFTMAX,
+        score_function::SCORE_FUNCTION,
+        multi_head::MULTI_HEAD,
+        hierarchical::HIERARCHICAL,
+        multimodal::CROSS_MODAL,
+        position::SINUSOIDAL,
+        position::LEARNED,
+        position::ROTARY,
+    ]
+}
 
 /// `A = softmax(q kᵀ / √d)` and `A v`: scaled dot-product attention (Vaswani et al., NIPS 2017,
 /// eq. 1).
@@ -25,77 +77,6 @@ pub fn scaled_dot_product<B: Backend>(
     k: Tensor<B, 4>,
     v: Tensor<B, 4>,
 ) -> (Tensor<B, 4>, Tensor<B, 4>) {
-    let d = q.dims()[3];
-    assert_eq!(d, k.dims()[3], "q {:?}, k {:?}", q.dims(), k.dims());
-    let scores = q
-        .matmul(k.swap_dims(2, 3))
-        .mul_scalar(1.0 / (d as f64).sqrt());
-    let map = softmax(scores, 3);
+    let map = soft(dot_product_scores(q, k), None);
     (map.clone().matmul(v), map)
-}
-
-/// Multi-head self-attention (Vaswani et al., NIPS 2017, section 3.2.2), with weights shared or per
-/// task.
-///
-/// `head_i = attention(x W_i^Q, x W_i^K, x W_i^V)`, result `concat(head_i) W^O`. Unlike Burn's
-/// `nn::MultiHeadAttention` it is differentiable twice, refuses heads that do not divide the width,
-/// and its linear layers have a task axis.
-#[derive(Module, Debug)]
-pub struct MultiHeadSelfAttention<B: Backend> {
-    query: Linear<B>,
-    key: Linear<B>,
-    value: Linear<B>,
-    output: Linear<B>,
-    #[module(skip)]
-    heads: usize,
-}
-
-impl<B: Backend> MultiHeadSelfAttention<B> {
-    /// Glorot-uniform projections, `width → width` each.
-    ///
-    /// # Panics
-    /// When `heads` does not divide `width`.
-    pub fn new(
-        width: usize,
-        heads: usize,
-        initializer: &mut Initializer,
-        device: &B::Device,
-    ) -> Self {
-        assert!(
-            heads >= 1 && width.is_multiple_of(heads),
-            "{heads} heads do not divide a width of {width}"
-        );
-        let mut projection = || Linear::glorot(width, width, initializer, device);
-        MultiHeadSelfAttention {
-            query: projection(),
-            key: projection(),
-            value: projection(),
-            output: projection(),
-            heads,
-        }
-    }
-}
-
-impl<B: Primitives> MultiHeadSelfAttention<B> {
-    /// Attends within sequences of `length` tokens: `x [t, b·l, d]` to the same shape, and the map
-    /// `[t·b, heads, l, l]`.
-    ///
-    /// # Panics
-    /// When `length` does not divide the tokens.
-    pub fn forward(&self, x: Tensor<B, 3>, length: usize) -> (Tensor<B, 3>, Tensor<B, 4>) {
-        let [t, tokens, d] = x.dims();
-        assert_eq!(tokens % length, 0, "{tokens} tokens, sequences of {length}");
-        let sequences = t * tokens / length;
-        let split = |y: Tensor<B, 3>| {
-            y.reshape([sequences, length, self.heads, d / self.heads])
-                .swap_dims(1, 2)
-        };
-        let (read, map) = scaled_dot_product(
-            split(self.query.forward(x.clone())),
-            split(self.key.forward(x.clone())),
-            split(self.value.forward(x)),
-        );
-        let joined = read.swap_dims(1, 2).reshape([t, tokens, d]);
-        (self.output.forward(joined), map)
-    }
 }

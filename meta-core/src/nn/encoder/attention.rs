@@ -12,12 +12,12 @@ use crate::{
     data::ItemShape,
     nn::{
         Pass,
-        attention::{Block, BlockSettings},
+        attention::{Block, BlockSettings, check_heads, position::place, stack},
         init::Initializer,
         linear::Linear,
         norm::{Norm, Statistics},
     },
-    primitives::{Primitives, add_rows},
+    primitives::Primitives,
 };
 
 /// Settings of [`AttentionEncoder`].
@@ -99,13 +99,7 @@ impl AttentionSettings {
         ] {
             at_least_one(key, value)?;
         }
-        if !self.width.is_multiple_of(self.heads) {
-            return Err(Error::setting(
-                "encoder.heads",
-                self.heads,
-                format!("must divide encoder.width = {}", self.width),
-            ));
-        }
+        check_heads("encoder.heads", self.heads, "encoder.width", self.width)?;
         let vector = (item.height, item.width) == (1, 1);
         let fits = item.height.is_multiple_of(self.patch) && item.width.is_multiple_of(self.patch);
         if !vector && !fits {
@@ -120,6 +114,19 @@ impl AttentionSettings {
 
     pub(super) fn width(&self, _item: ItemShape) -> usize {
         self.width
+    }
+
+    fn block(&self) -> BlockSettings {
+        BlockSettings {
+            width: self.width,
+            heads: self.heads,
+            hidden: self.hidden,
+        }
+    }
+
+    pub(super) fn activations(&self, item: ItemShape) -> usize {
+        let tokens = Tokens::of(item, self.patch).count();
+        item.features() + self.layers * self.block().activations(tokens, tokens) + self.width
     }
 
     pub(super) fn statistics(&self) -> Statistics {
@@ -148,16 +155,11 @@ impl<B: Backend> AttentionEncoder<B> {
         device: &B::Device,
     ) -> Self {
         let tokens = Tokens::of(item, settings.patch);
-        let block = BlockSettings {
-            width: settings.width,
-            heads: settings.heads,
-            hidden: settings.hidden,
-        };
         AttentionEncoder {
             embedding: Linear::glorot(tokens.features(), settings.width, initializer, device),
             positions: initializer.normal([1, 1, tokens.count() * settings.width], 0.02, device),
             blocks: (0..settings.layers)
-                .map(|_| Block::new(block, initializer, device))
+                .map(|_| Block::new(settings.block(), initializer, device))
                 .collect(),
             norm: Norm::new(settings.width, Statistics::Layer, "", device),
             tokens,
@@ -186,14 +188,8 @@ impl<B: Primitives> AttentionEncoder<B> {
             .reshape([t, b * length, self.tokens.features()]);
         let embedded = self.embedding.forward(patches);
         let d = embedded.dims()[2];
-        let placed = add_rows(embedded.reshape([t, b, length * d]), self.positions.val());
-        let mut hidden = placed.reshape([t, b * length, d]);
-        let mut maps = Vec::with_capacity(self.blocks.len());
-        for block in &self.blocks {
-            let (next, map) = block.forward(hidden, length, pass);
-            hidden = next;
-            maps.push(map);
-        }
+        let placed = place(embedded, self.positions.val());
+        let (hidden, maps) = stack(&self.blocks, placed, length, None, pass);
         let hidden = self.norm.forward(hidden, b * length, pass);
         let mean = hidden.reshape([t * b, length, d]).mean_dim(1);
         (mean.reshape([t, b, d]), maps)

@@ -1,14 +1,16 @@
 //! The four-block convolutional encoder of the few-shot literature.
 
+use std::ops::RangeBounds;
+
 use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Encoder, at_least_one};
+use super::{Encoder, at_least_one, check_halvings};
 use crate::{
-    Error, Result,
+    Result,
     data::ItemShape,
     nn::{
         Pass,
@@ -49,24 +51,18 @@ impl Conv4Settings {
     pub(super) fn check(&self, item: ItemShape) -> Result<()> {
         at_least_one("channels", self.channels)?;
         at_least_one("blocks", self.blocks)?;
-        if u32::try_from(self.blocks).is_ok_and(|blocks| {
-            let shrink = 1usize.checked_shl(blocks).unwrap_or(usize::MAX);
-            item.height / shrink >= 1 && item.width / shrink >= 1
-        }) {
-            return Ok(());
-        }
-        Err(Error::setting(
-            "encoder.blocks",
-            self.blocks,
-            format!(
-                "each block halves the image, and {}×{} is too small",
-                item.height, item.width
-            ),
-        ))
+        check_halvings("blocks", self.blocks, item)
     }
 
     pub(super) fn width(&self, item: ItemShape) -> usize {
         (item.height >> self.blocks) * (item.width >> self.blocks) * self.channels
+    }
+
+    /// The convolution at the block's resolution, its winners and their ReLU at a quarter of it.
+    pub(super) fn activations(&self, item: ItemShape) -> usize {
+        let plane = |block: usize| (item.height >> block) * (item.width >> block);
+        let planes: usize = (0..self.blocks).map(plane).sum();
+        item.features() + self.channels * (planes + planes / 2)
     }
 
     pub(super) fn statistics(&self) -> Statistics {
@@ -96,6 +92,17 @@ impl<B: Backend> Conv4<B> {
         initializer: &mut Initializer,
         device: &B::Device,
     ) -> Self {
+        Conv4::at("", item, settings, initializer, device)
+    }
+
+    /// The network at this path of another one (`conv4.`).
+    pub(super) fn at(
+        path: &str,
+        item: ItemShape,
+        settings: &Conv4Settings,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Self {
         let channels = settings.channels;
         let block = |index: usize| Block {
             conv: Conv2d::he(
@@ -109,7 +116,7 @@ impl<B: Backend> Conv4<B> {
             norm: Norm::new(
                 channels,
                 settings.norm,
-                &format!("blocks.{index}.norm"),
+                &format!("{path}blocks.{index}.norm"),
                 device,
             ),
         };
@@ -120,16 +127,36 @@ impl<B: Backend> Conv4<B> {
     }
 }
 
+impl<B: Primitives> Conv4<B> {
+    /// Items `[t, b, f]` as images `[t, b, h, w, c]`.
+    pub(super) fn images(&self, x: Tensor<B, 3>) -> Tensor<B, 5> {
+        let [t, b, _] = x.dims();
+        x.reshape([t, b, self.item.height, self.item.width, self.item.channels])
+    }
+
+    /// What some of the blocks make of the feature map of those before them, `[t, b, h, w, c]`.
+    pub(super) fn pass_blocks(
+        &self,
+        blocks: impl RangeBounds<usize>,
+        map: Tensor<B, 5>,
+        pass: &Pass<B>,
+    ) -> Tensor<B, 5> {
+        let bounds = (blocks.start_bound().cloned(), blocks.end_bound().cloned());
+        self.blocks[bounds].iter().fold(map, |map, block| {
+            let convolved = block.conv.forward(map);
+            block.norm.forward_pool_relu(convolved, 2, pass)
+        })
+    }
+}
+
+/// A feature map `[t, b, h, w, c]` as an embedding, `[t, b, h·w·c]`.
+pub(super) fn flattened<B: Backend>(map: Tensor<B, 5>) -> Tensor<B, 3> {
+    let [t, b, h, w, c] = map.dims();
+    map.reshape([t, b, h * w * c])
+}
+
 impl<B: Primitives> Encoder<B> for Conv4<B> {
     fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
-        let [t, b, _] = x.dims();
-        let mut map = x.reshape([t, b, self.item.height, self.item.width, self.item.channels]);
-        for block in &self.blocks {
-            map = block
-                .norm
-                .forward_pool_relu(block.conv.forward(map), 2, pass);
-        }
-        let [_, _, h, w, c] = map.dims();
-        map.reshape([t, b, h * w * c])
+        flattened(self.pass_blocks(.., self.images(x), pass))
     }
 }

@@ -59,6 +59,11 @@ impl MlpSettings {
         *self.hidden.last().expect("checked: at least one layer")
     }
 
+    /// Linear and ReLU of every layer.
+    pub(super) fn activations(&self, item: ItemShape) -> usize {
+        item.features() + 2 * self.hidden.iter().sum::<usize>()
+    }
+
     pub(super) fn statistics(&self) -> Statistics {
         self.norm
     }

@@ -7,12 +7,26 @@
 #![allow(clippy::large_enum_variant)]
 
 mod attention;
+mod bilstm;
 mod conv4;
+mod conv4_attention;
+mod lstm;
 mod mlp;
+mod resnet12;
+mod sequence;
+mod set_transformer;
+mod transformer;
 
 pub use attention::{AttentionEncoder, AttentionSettings};
+pub use bilstm::{BilstmEncoder, BilstmSettings};
 pub use conv4::{Conv4, Conv4Settings};
+pub use conv4_attention::{Conv4Attention, Conv4AttentionSettings};
+pub use lstm::{LstmEncoder, LstmSettings};
 pub use mlp::{Mlp, MlpSettings};
+pub use resnet12::{ResNet12, Resnet12Settings};
+pub use sequence::Steps;
+pub use set_transformer::{SetTransformer, SetTransformerSettings};
+pub use transformer::{Transformer, TransformerSettings};
 
 use burn::{
     module::{Module, ModuleDisplay},
@@ -49,6 +63,10 @@ pub trait Architecture: Clone + Send + Sync + 'static {
 
     /// What the normalisations of the network average over.
     fn statistics(&self) -> Statistics;
+
+    /// Numbers that the forward pass of one item leaves for the backward pass, about: memory is
+    /// planned with it.
+    fn activations(&self) -> usize;
 }
 
 /// What an encoder's file says of itself.
@@ -151,6 +169,12 @@ macro_rules! encoders {
                     $(EncoderSpec::$variant(_, settings) => settings.statistics()),+
                 }
             }
+
+            fn activations(&self) -> usize {
+                match self {
+                    $(EncoderSpec::$variant(item, settings) => settings.activations(*item)),+
+                }
+            }
         }
     };
 }
@@ -158,7 +182,13 @@ macro_rules! encoders {
 encoders! {
     "mlp" => Mlp(MlpSettings, Mlp),
     "conv4" => Conv4(Conv4Settings, Conv4),
+    "conv4_attention" => Conv4Attention(Conv4AttentionSettings, Conv4Attention),
+    "resnet12" => Resnet12(Resnet12Settings, ResNet12),
     "attention" => Attention(AttentionSettings, AttentionEncoder),
+    "transformer" => Transformer(TransformerSettings, Transformer),
+    "set_transformer" => SetTransformer(SetTransformerSettings, SetTransformer),
+    "lstm" => Lstm(LstmSettings, LstmEncoder),
+    "bilstm" => Bilstm(BilstmSettings, BilstmEncoder),
 }
 
 fn at_least_one(key: &str, value: usize) -> Result<()> {
@@ -169,5 +199,22 @@ fn at_least_one(key: &str, value: usize) -> Result<()> {
             "must be at least 1",
         )),
         _ => Ok(()),
+    }
+}
+
+/// Checks that an image has at least one position left when it is halved `times` times.
+fn check_halvings(key: &str, times: usize, item: ItemShape) -> Result<()> {
+    let times_bits = u32::try_from(times).unwrap_or(u32::MAX);
+    let shrink = 1usize.checked_shl(times_bits).unwrap_or(usize::MAX);
+    match item.height / shrink >= 1 && item.width / shrink >= 1 {
+        true => Ok(()),
+        false => Err(Error::setting(
+            format!("encoder.{key}"),
+            times,
+            format!(
+                "each block halves the image, and {}×{} is too small",
+                item.height, item.width
+            ),
+        )),
     }
 }

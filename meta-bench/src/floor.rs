@@ -1,0 +1,135 @@
+//! What a test score has to beat: rules that learn nothing across tasks, on the same frozen episodes.
+
+use meta_core::{
+    data::{Episode, Items, Source, Split, Targets},
+    eval::FrozenEpisodes,
+    rng::Seed,
+    task::TaskSpec,
+};
+
+use crate::failure::Result;
+
+/// Training episodes from which the prior mean of a regression is taken.
+const PRIOR_EPISODES: u64 = 200;
+
+/// Name of the rule for this kind of task.
+pub fn name(regression: bool) -> &'static str {
+    match regression {
+        false => "nearest class mean of the raw inputs",
+        true => "mean target of the training tasks",
+    }
+}
+
+/// The score of the rule on each episode of `set`.
+///
+/// Classification: a query gets the class whose support items have the nearest mean, by Euclidean
+/// distance of the raw inputs; accuracy. Regression: every query gets the mean target of training
+/// tasks; mean squared error.
+///
+/// # Errors
+/// When an episode cannot be drawn.
+pub fn scores(spec: &TaskSpec, set: &FrozenEpisodes) -> Result<Vec<f64>> {
+    let prior = prior_mean(set.source.as_ref(), spec, set.seed)?;
+    (0..set.count as u64)
+        .map(|index| {
+            let episode = set.source.episode(set.seed, set.split, set.shape, index)?;
+            Ok(match &episode.query.targets {
+                Targets::Classes(classes) => nearest_mean(&episode, classes),
+                Targets::Values(values) => {
+                    let errors = values.iter().zip(prior.iter().cycle());
+                    let squares = errors.map(|(value, mean)| (f64::from(*value) - mean).powi(2));
+                    squares.sum::<f64>() / values.len() as f64
+                }
+            })
+        })
+        .collect()
+}
+
+/// Mean of every output over the queries of training tasks; empty for classification.
+fn prior_mean(source: &dyn Source, spec: &TaskSpec, seed: Seed) -> Result<Vec<f64>> {
+    let meta_core::data::Task::Regression { outputs } = spec.task else {
+        return Ok(Vec::new());
+    };
+    let (mut sums, mut count) = (vec![0.0; outputs], 0usize);
+    for index in 0..PRIOR_EPISODES {
+        let episode = source.episode(seed, Split::Train, spec.train, index)?;
+        if let Targets::Values(values) = &episode.query.targets {
+            for item in values.chunks(outputs) {
+                sums.iter_mut()
+                    .zip(item)
+                    .for_each(|(sum, value)| *sum += f64::from(*value));
+                count += 1;
+            }
+        }
+    }
+    Ok(sums
+        .into_iter()
+        .map(|sum| sum / count.max(1) as f64)
+        .collect())
+}
+
+/// Share of the queries whose nearest class mean is that of their class (ties: the lowest class).
+fn nearest_mean(episode: &Episode, classes: &[u32]) -> f64 {
+    let features = episode.support.inputs.len() / episode.support.len();
+    let way = episode.shape.way.0;
+    let means = class_means(&episode.support, way, features);
+    let queries = episode.query.inputs.chunks(features);
+    let right = queries.zip(classes).filter(|(query, class)| {
+        let distance = |mean: &Vec<f64>| -> f64 {
+            let differences = mean.iter().zip(*query).map(|(m, x)| m - f64::from(*x));
+            differences.map(|d| d * d).sum()
+        };
+        let nearest =
+            (0..way).reduce(
+                |best, next| match distance(&means[next]) < distance(&means[best]) {
+                    true => next,
+                    false => best,
+                },
+            );
+        nearest == Some(**class as usize)
+    });
+    right.count() as f64 / classes.len() as f64
+}
+
+fn class_means(support: &Items, way: usize, features: usize) -> Vec<Vec<f64>> {
+    let mut means = vec![vec![0.0; features]; way];
+    let mut counts = vec![0.0; way];
+    if let Targets::Classes(classes) = &support.targets {
+        for (item, &class) in support.inputs.chunks(features).zip(classes) {
+            counts[class as usize] += 1.0;
+            let mean = &mut means[class as usize];
+            mean.iter_mut()
+                .zip(item)
+                .for_each(|(m, x)| *m += f64::from(*x));
+        }
+    }
+    for (mean, count) in means.iter_mut().zip(counts) {
+        mean.iter_mut().for_each(|m| *m /= count);
+    }
+    means
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use meta_core::data::EpisodeShape;
+
+    /// Classes at 0 and 10 on a line: 4 belongs to the first, 9 and 12 to the second, 6 is taken for
+    /// the second.
+    #[test]
+    fn the_nearest_mean_by_hand() {
+        let items = |inputs: &[f32], classes: &[u32]| Items {
+            inputs: inputs.to_vec(),
+            targets: Targets::Classes(classes.to_vec()),
+            ids: (0..classes.len() as u64).collect(),
+        };
+        let episode = Episode {
+            index: 0,
+            shape: EpisodeShape::new(2, 2, 2),
+            support: items(&[-1.0, 1.0, 9.0, 11.0], &[0, 0, 1, 1]),
+            query: items(&[4.0, 6.0, 9.0, 12.0], &[0, 0, 1, 1]),
+            classes: Vec::new(),
+        };
+        assert_eq!(nearest_mean(&episode, &[0, 0, 1, 1]), 0.75);
+    }
+}

@@ -1,0 +1,425 @@
+//! Operations, layers and encoders, each at a small size.
+
+use burn::tensor::{Bool, Int, Tensor, TensorPrimitive};
+use meta_core::{
+    data::ItemShape,
+    gradcheck::{Family, Function},
+    nn::{
+        Mode, Noise, Pass,
+        attention::{
+            AdditiveScores, Block, BlockSettings, CrossModal, Hierarchical, HierarchicalMasks,
+            MultiHeadAttention, MultiHeadSelfAttention, MultiHeadSettings, gumbel_softmax, mask,
+        },
+        encoder::{Architecture, Encoder, EncoderSpec, encoders as known_encoders},
+        init::Initializer,
+        linear::Linear,
+        loss, metric,
+        norm::{Norm, Statistics},
+        recurrent::{BiLstm, join, split},
+        solve::solve_positive_definite,
+    },
+    primitives::{
+        Primitives, add_rows, bias_relu, broadcast_rows, conv2d, linear, max_pool2d, scale,
+        standardize, standardize_pool2d, sum_rows,
+    },
+    rng::Seed,
+};
+use serde_json::{Value, json};
+
+use super::Checks;
+use crate::failure::Result;
+
+/// A weighted sum of the tanh of everything in `y`: a scalar that has all derivatives.
+fn scalar<L: Primitives, const D: usize>(y: Tensor<L, D>) -> Tensor<L, 1> {
+    let y = flat(y).tanh();
+    let weights = meta_core::gradcheck::scatter(y.dims()[0], 5);
+    let weights = Tensor::<L, 1>::from_data(weights.as_slice(), &y.device());
+    (y * weights).sum()
+}
+
+fn flat<L: Primitives, const D: usize>(y: Tensor<L, D>) -> Tensor<L, 1> {
+    let length = y.shape().num_elements();
+    y.reshape([length])
+}
+
+/// Checks `scalar(body)` as a function of `inputs`.
+macro_rules! op {
+    ($checks:expr, $name:literal, $case:literal, $lengths:expr, |$v:ident| $body:expr) => {{
+        struct Op;
+        impl Function for Op {
+            fn value<L: Primitives>(&self, $v: &[Tensor<L, 1>]) -> Tensor<L, 1> {
+                scalar($body)
+            }
+        }
+        $checks.op($name, $case, &Op, &$lengths);
+    }};
+}
+
+/// Numbers as a tensor of this shape.
+fn at<L: Primitives, const D: usize>(v: &Tensor<L, 1>, shape: [usize; D]) -> Tensor<L, D> {
+    v.clone().reshape(shape)
+}
+
+pub fn operations(checks: &mut Checks) {
+    op!(checks, "linear", "shared weights", [12, 6], |v| linear(
+        at(&v[0], [2, 3, 2]),
+        at(&v[1], [1, 2, 3])
+    ));
+    op!(checks, "linear", "a weight per task", [12, 12], |v| linear(
+        at(&v[0], [2, 3, 2]),
+        at(&v[1], [2, 2, 3])
+    ));
+    op!(checks, "conv2d", "3×3, shared weights", [48, 36], |v| {
+        let (x, w) = (at(&v[0], [2, 1, 4, 3, 2]), at(&v[1], [1, 9, 2, 2]));
+        conv2d(x, w, 1, 1)
+    });
+    op!(
+        checks,
+        "conv2d",
+        "3×3, stride 2, a weight per task",
+        [48, 72],
+        |v| {
+            let (x, w) = (at(&v[0], [2, 1, 4, 3, 2]), at(&v[1], [2, 9, 2, 2]));
+            conv2d(x, w, 2, 1)
+        }
+    );
+    op!(checks, "scale", "shared", [12, 2], |v| scale(
+        at(&v[0], [2, 3, 2]),
+        at(&v[1], [1, 1, 2])
+    ));
+    op!(checks, "scale", "per task", [12, 4], |v| scale(
+        at(&v[0], [2, 3, 2]),
+        at(&v[1], [2, 1, 2])
+    ));
+    op!(checks, "broadcast_rows", "", [3], |v| broadcast_rows(
+        at(&v[0], [1, 1, 3]),
+        2,
+        4
+    ));
+    op!(checks, "sum_rows", "", [24], |v| sum_rows(at(
+        &v[0],
+        [2, 4, 3]
+    )));
+    op!(checks, "add_rows", "", [24, 6], |v| add_rows(
+        at(&v[0], [2, 4, 3]),
+        at(&v[1], [2, 1, 3])
+    ));
+    op!(checks, "bias_relu", "", [24, 6], |v| bias_relu(
+        at(&v[0], [2, 4, 3]),
+        at(&v[1], [2, 1, 3])
+    ));
+    op!(checks, "max_pool2d", "2×2 on 5×4", [40], |v| max_pool2d(
+        at(&v[0], [1, 5, 4, 2]),
+        2
+    ));
+    op!(checks, "standardize", "", [30], |v| standardize(
+        at(&v[0], [2, 5, 3]),
+        1e-2
+    ));
+    op!(checks, "standardize_pool2d", "2×2 on 4×5", [80, 2], |v| {
+        let (x, gamma) = (at(&v[0], [2, 1, 4, 5, 2]), at(&v[1], [1, 1, 2]));
+        standardize_pool2d(x, gamma, 2, 1e-2)
+    });
+    op!(checks, "descend", "", [4, 4], |v| {
+        let [theta, g] = [0, 1].map(|i| v[i].clone().into_primitive().tensor());
+        Tensor::<L, 1>::from_primitive(TensorPrimitive::Float(L::descend(theta, g, 0.3)))
+    });
+    op!(
+        checks,
+        "solve_positive_definite",
+        "two 3×3 systems",
+        [18, 12],
+        |v| {
+            let root = at(&v[0], [2, 3, 3]);
+            let identity = Tensor::<L, 2>::eye(3, &root.device()).reshape([1, 3, 3]);
+            let a = root.clone().matmul(root.swap_dims(1, 2)) + identity;
+            solve_positive_definite(a, at(&v[1], [2, 3, 2]))
+        }
+    );
+    op!(checks, "cross_entropy", "", [18], |v| {
+        let device = v[0].device();
+        let labels = Tensor::<L, 2, Int>::from_data([[0, 1, 2], [2, 2, 0]], &device);
+        loss::cross_entropy(at(&v[0], [2, 3, 3]), labels)
+    });
+    op!(checks, "squared_error", "", [12, 12], |v| {
+        loss::squared_error(at(&v[0], [2, 3, 2]), at(&v[1], [2, 3, 2]))
+    });
+    op!(checks, "squared_distances", "", [12, 8], |v| {
+        metric::squared_distances(at(&v[0], [2, 3, 2]), at(&v[1], [2, 2, 2]))
+    });
+    op!(checks, "cosines", "", [12, 8], |v| metric::cosines(
+        at(&v[0], [2, 3, 2]),
+        at(&v[1], [2, 2, 2])
+    ));
+    op!(checks, "gumbel_softmax", "two tasks", [12], |v| {
+        let scores = at(&v[0], [2, 1, 2, 3]);
+        gumbel_softmax(scores, None, 0.7, 2, &noisy())
+    });
+    op!(checks, "sigmoid", "", [6], |v| metric::sigmoid(
+        v[0].clone()
+    ));
+    op!(checks, "softplus", "", [6], |v| metric::softplus(
+        v[0].clone()
+    ));
+}
+
+/// Checks a module in its parameters and inputs.
+macro_rules! layer {
+    ($checks:expr, $name:literal, $case:literal, $lengths:expr, $module:ty,
+     |$initializer:ident, $device:ident| $new:expr, |$layer:ident, $v:ident| $forward:expr) => {{
+        struct Layer;
+        impl Family for Layer {
+            type Module<L: Primitives> = $module;
+
+            fn module<L: Primitives>(&self, $device: &L::Device) -> Self::Module<L> {
+                let $initializer = &mut Initializer::seeded(Seed(3));
+                $new
+            }
+
+            fn output<L: Primitives>(
+                &self,
+                $layer: &Self::Module<L>,
+                $v: &[Tensor<L, 1>],
+            ) -> Tensor<L, 1> {
+                flat($forward)
+            }
+        }
+        $checks.family("layer", $name, $case, &Layer, &$lengths);
+    }};
+}
+
+pub fn layers(checks: &mut Checks) {
+    layer!(
+        checks,
+        "Linear",
+        "",
+        [12],
+        Linear<L>,
+        |init, device| Linear::glorot(2, 3, init, device),
+        |layer, v| layer.forward(at(&v[0], [2, 3, 2]))
+    );
+    macro_rules! norm {
+        ($case:literal, $statistics:expr) => {
+            layer!(
+                checks,
+                "Norm",
+                $case,
+                [36],
+                Norm<L>,
+                |_init, device| Norm::new(3, $statistics, "", device),
+                |layer, v| layer.forward(
+                    at(&v[0], [2, 6, 3]),
+                    3,
+                    &Pass::training().with_reference(2)
+                )
+            );
+        };
+    }
+    norm!("episode", Statistics::Episode);
+    norm!("support", Statistics::Support);
+    norm!("running", Statistics::Running);
+    norm!("layer", Statistics::Layer);
+    layer!(
+        checks,
+        "MultiHeadSelfAttention",
+        "2 heads",
+        [48],
+        MultiHeadSelfAttention<L>,
+        |init, device| MultiHeadSelfAttention::new(4, 2, init, device),
+        |layer, v| layer.forward(at(&v[0], [2, 6, 4]), 3).0
+    );
+    layer!(
+        checks,
+        "MultiHeadAttention",
+        "queries to a memory; uneven widths, rotary, dropout",
+        [40, 36],
+        MultiHeadAttention<L>,
+        |init, device| {
+            let settings = MultiHeadSettings {
+                memory: 3,
+                key_width: 4,
+                value_width: 6,
+                dropout: 0.3,
+                rotary: true,
+                ..MultiHeadSettings::of_width(5, 2)
+            };
+            MultiHeadAttention::with(settings, init, device).expect("heads of two and three")
+        },
+        |layer, v| {
+            let (queries, memory) = (at(&v[0], [2, 4, 5]), at(&v[1], [2, 6, 3]));
+            layer.attend(queries, memory, 2, None, &noisy()).0
+        }
+    );
+    layer!(
+        checks,
+        "Hierarchical",
+        "two sequences of three",
+        [24],
+        Hierarchical<L>,
+        |init, device| Hierarchical::new(2, 3, init, device),
+        |layer, v| layer
+            .forward(at(&v[0], [2, 6, 2]), 2, 3, &HierarchicalMasks::default())
+            .0
+    );
+    layer!(
+        checks,
+        "CrossModal",
+        "2 heads, gated",
+        [32, 36],
+        CrossModal<L>,
+        |init, device| {
+            let settings = MultiHeadSettings {
+                memory: 3,
+                ..MultiHeadSettings::of_width(4, 2)
+            };
+            CrossModal::new(settings, init, device).expect("heads of two")
+        },
+        |layer, v| {
+            let (asking, read) = (at(&v[0], [2, 4, 4]), at(&v[1], [2, 6, 3]));
+            layer.forward(asking, read, 2, None, &noisy()).0
+        }
+    );
+    layer!(
+        checks,
+        "BiLstm",
+        "three steps",
+        [36],
+        BiLstm<L>,
+        |init, device| BiLstm::new(3, 2, init, device),
+        |layer, v| {
+            let states = layer.forward(&split(at(&v[0], [2, 6, 3]), 3)).into_iter();
+            let shown = states.map(|(f, b)| Tensor::cat(vec![f.hidden, b.hidden], 2));
+            join(shown.collect())
+        }
+    );
+    layer!(
+        checks,
+        "Block",
+        "2 heads",
+        [48],
+        Block<L>,
+        |init, device| {
+            Block::new(
+                BlockSettings {
+                    width: 4,
+                    heads: 2,
+                    hidden: 5,
+                },
+                init,
+                device,
+            )
+        },
+        |layer, v| layer.forward(at(&v[0], [2, 6, 4]), 3, &Pass::training()).0
+    );
+    layer!(
+        checks,
+        "AdditiveScores",
+        "masked, read",
+        [8, 18, 12],
+        AdditiveScores<L>,
+        |init, device| AdditiveScores::new(2, 3, 4, init, device),
+        |layer, v| {
+            let scores = layer.forward(at(&v[0], [2, 2, 2]), at(&v[1], [2, 3, 3]));
+            let hidden = Tensor::<L, 4, Bool>::from_data(
+                [[[[true, true, true], [false, false, true]]]],
+                &v[0].device(),
+            );
+            mask::masked_softmax(scores, hidden).matmul(at(&v[2], [2, 1, 3, 2]))
+        }
+    );
+}
+
+/// A pass of training over two tasks in which dropout draws, the same numbers every time.
+fn noisy<L: Primitives>() -> Pass<L> {
+    Pass::new(Mode::training(Some(Noise::new(
+        Seed(4),
+        [0, 1].into(),
+        "check",
+        0,
+    ))))
+}
+
+/// Images of the encoders.
+const IMAGE: ItemShape = ItemShape {
+    height: 4,
+    width: 4,
+    channels: 1,
+};
+
+/// Every encoder, with settings that make it small.
+pub fn small_encoders() -> Vec<(&'static str, Value)> {
+    vec![
+        ("mlp", json!({"hidden": [5, 4]})),
+        ("conv4", json!({"channels": 3, "blocks": 2})),
+        (
+            "conv4",
+            json!({"channels": 3, "blocks": 2, "norm": "support"}),
+        ),
+        (
+            "attention",
+            json!({"patch": 2, "width": 4, "heads": 2, "layers": 1, "hidden": 5}),
+        ),
+        (
+            "conv4_attention",
+            json!({"channels": 4, "blocks": 2, "after": 1, "heads": 2, "reduction": 2}),
+        ),
+        (
+            "resnet12",
+            json!({"widths": [2, 2], "dropout": 0.3, "dropblock": 2}),
+        ),
+        (
+            "transformer",
+            json!({
+                "width": 4, "heads": 2, "layers": 1, "hidden": 5, "dropout": 0.3,
+                "positions": "rotary", "causal": true,
+            }),
+        ),
+        (
+            "set_transformer",
+            json!({"width": 4, "heads": 2, "layers": 1, "hidden": 5, "inducing": 2}),
+        ),
+        ("lstm", json!({"hidden": 3, "layers": 2, "dropout": 0.3})),
+        ("bilstm", json!({"hidden": 2})),
+    ]
+}
+
+struct OfEncoder(EncoderSpec);
+
+impl Family for OfEncoder {
+    type Module<L: Primitives> = <EncoderSpec as Architecture>::Model<L>;
+
+    fn module<L: Primitives>(&self, device: &L::Device) -> Self::Module<L> {
+        self.0.init(&mut Initializer::seeded(Seed(3)), device)
+    }
+
+    fn output<L: Primitives>(
+        &self,
+        module: &Self::Module<L>,
+        inputs: &[Tensor<L, 1>],
+    ) -> Tensor<L, 1> {
+        let x = at(&inputs[0], [2, 3, IMAGE.features()]);
+        flat(module.forward(x, &noisy().with_reference(2)))
+    }
+}
+
+/// # Errors
+/// When the small settings of an encoder cannot be used.
+///
+/// # Panics
+/// When an encoder has no small settings.
+pub fn encoders(checks: &mut Checks) -> Result<()> {
+    let small = small_encoders();
+    for info in known_encoders() {
+        let own: Vec<_> = small
+            .iter()
+            .filter(|(name, _)| *name == info.name)
+            .collect();
+        assert!(!own.is_empty(), "small settings for `{}`", info.name);
+        for (name, settings) in own {
+            let family = OfEncoder(EncoderSpec::new(name, settings, IMAGE)?);
+            let case = settings.to_string();
+            checks.family("encoder", name, &case, &family, &[6 * IMAGE.features()]);
+        }
+    }
+    Ok(())
+}

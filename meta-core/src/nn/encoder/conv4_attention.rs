@@ -1,0 +1,190 @@
+//! Conv-4 whose feature map attends to itself.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Tensor, backend::Backend},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Encoder, at_least_one,
+    conv4::{Conv4, Conv4Settings, flattened},
+};
+use crate::{
+    Error, Result,
+    data::ItemShape,
+    nn::{
+        Pass,
+        attention::{MultiHeadAttention, MultiHeadSettings},
+        init::{Initializer, constant},
+        norm::Statistics,
+    },
+    primitives::{Primitives, scale},
+};
+
+/// Settings of [`Conv4Attention`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Conv4AttentionSettings {
+    /// Channels of every block, at least 1.
+    pub channels: usize,
+    /// Number of blocks, at least 1; each halves height and width.
+    pub blocks: usize,
+    /// What each block is normalised over: `episode`, `support`, `running`, `none`, `layer`.
+    pub norm: Statistics,
+    /// After how many blocks the positions of the map attend to each other, in 1..=blocks; at least
+    /// two positions must be left there.
+    pub after: usize,
+    /// Attention heads; must divide the channels over `reduction`.
+    pub heads: usize,
+    /// How much narrower than the map its queries, keys and values are: must divide the channels.
+    pub reduction: usize,
+}
+
+impl Default for Conv4AttentionSettings {
+    fn default() -> Self {
+        let Conv4Settings {
+            channels,
+            blocks,
+            norm,
+        } = Conv4Settings::default();
+        Conv4AttentionSettings {
+            channels,
+            blocks,
+            norm,
+            after: 3,
+            heads: 1,
+            reduction: 8,
+        }
+    }
+}
+
+impl Conv4AttentionSettings {
+    pub(super) const SUMMARY: &str =
+        "Conv-4 in which the positions of the feature map attend to each other after a block";
+    pub(super) const PAPER: &str = "Zhang et al., Self-attention generative adversarial networks, ICML 2019, section 3; Conv-4 as Vinyals et al., NIPS 2016";
+
+    fn conv4(&self) -> Conv4Settings {
+        Conv4Settings {
+            channels: self.channels,
+            blocks: self.blocks,
+            norm: self.norm,
+        }
+    }
+
+    fn attention(&self) -> MultiHeadSettings {
+        let narrow = self.channels / self.reduction;
+        MultiHeadSettings {
+            key_width: narrow,
+            value_width: narrow,
+            ..MultiHeadSettings::of_width(self.channels, self.heads)
+        }
+    }
+
+    pub(super) fn check(&self, item: ItemShape) -> Result<()> {
+        self.conv4().check(item)?;
+        if !(1..=self.blocks).contains(&self.after) {
+            return Err(Error::setting(
+                "encoder.after",
+                self.after,
+                format!("must be in 1..={}, the number of blocks", self.blocks),
+            ));
+        }
+        let [height, width] = [item.height, item.width].map(|side| side >> self.after);
+        if height * width < 2 {
+            return Err(Error::setting(
+                "encoder.after",
+                self.after,
+                format!(
+                    "leaves one position of {}×{}, and nothing to attend to",
+                    item.height, item.width
+                ),
+            ));
+        }
+        at_least_one("reduction", self.reduction)?;
+        if !self.channels.is_multiple_of(self.reduction) {
+            return Err(Error::setting(
+                "encoder.reduction",
+                self.reduction,
+                format!("must divide encoder.channels = {}", self.channels),
+            ));
+        }
+        self.attention().check("encoder")
+    }
+
+    pub(super) fn width(&self, item: ItemShape) -> usize {
+        self.conv4().width(item)
+    }
+
+    /// Those of Conv-4; projections, maps, read and sum of the attention.
+    pub(super) fn activations(&self, item: ItemShape) -> usize {
+        let positions = (item.height >> self.after) * (item.width >> self.after);
+        let projections = 4 * positions * (self.channels / self.reduction);
+        let maps = self.heads * positions * positions;
+        self.conv4().activations(item) + projections + maps + 2 * positions * self.channels
+    }
+
+    pub(super) fn statistics(&self) -> Statistics {
+        self.norm
+    }
+}
+
+/// `x + γ attention(x)` over the positions of a feature map of Conv-4 (Zhang et al., ICML 2019,
+/// eq. 3), `γ` a learned number that starts at 0: the network starts as Conv-4.
+///
+/// # Differences from the paper
+/// Scores are divided by the root of their width, projections have biases, and there may be several
+/// heads.
+#[derive(Module, Debug)]
+pub struct Conv4Attention<B: Backend> {
+    conv4: Conv4<B>,
+    attention: MultiHeadAttention<B>,
+    /// `γ`, `[1|t, 1, 1]`.
+    gamma: Param<Tensor<B, 3>>,
+    #[module(skip)]
+    after: usize,
+}
+
+impl<B: Backend> Conv4Attention<B> {
+    pub(super) fn new(
+        item: ItemShape,
+        settings: &Conv4AttentionSettings,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Self {
+        Conv4Attention {
+            conv4: Conv4::at("conv4.", item, &settings.conv4(), initializer, device),
+            attention: MultiHeadAttention::with(settings.attention(), initializer, device)
+                .expect("checked with the settings"),
+            gamma: constant(0.0, [1, 1, 1], device),
+            after: settings.after,
+        }
+    }
+}
+
+impl<B: Primitives> Conv4Attention<B> {
+    /// The embeddings `[t, b, d]` and the map of the attention, `[t·b, heads, h·w, h·w]`.
+    pub fn forward_with_map(
+        &self,
+        x: Tensor<B, 3>,
+        pass: &Pass<B>,
+    ) -> (Tensor<B, 3>, Tensor<B, 4>) {
+        let below = self.conv4.images(x);
+        let below = self.conv4.pass_blocks(..self.after, below, pass);
+        let [t, b, h, w, c] = below.dims();
+        let tokens = below.reshape([t, b * h * w, c]);
+        let (read, map) = self.attention.forward(tokens.clone(), h * w);
+        let gamma = self.gamma.val();
+        let gamma_tasks = gamma.dims()[0];
+        let attended = tokens + scale(read, gamma.expand([gamma_tasks, 1, c]));
+        let attended = attended.reshape([t, b, h, w, c]);
+        let above = self.conv4.pass_blocks(self.after.., attended, pass);
+        (flattened(above), map)
+    }
+}
+
+impl<B: Primitives> Encoder<B> for Conv4Attention<B> {
+    fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
+        self.forward_with_map(x, pass).0
+    }
+}

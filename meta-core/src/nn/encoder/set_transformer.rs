@@ -1,0 +1,236 @@
+//! A transformer over the elements of a set.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Tensor, TensorData, backend::Backend},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Encoder, Steps, at_least_one};
+use crate::{
+    Error, Result,
+    data::ItemShape,
+    nn::{
+        Pass,
+        attention::{Block, BlockSettings, check_heads},
+        init::Initializer,
+        linear::Linear,
+        norm::{Norm, Statistics},
+    },
+    primitives::{Primitives, broadcast_rows},
+};
+
+/// Settings of [`SetTransformer`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SetTransformerSettings {
+    /// Width of an element and of the embedding, at least 1. The elements of an item are its rows.
+    pub width: usize,
+    /// Attention heads; must divide the width.
+    pub heads: usize,
+    /// Blocks before the set is pooled, at least 1.
+    pub layers: usize,
+    /// Width of the hidden feed-forward layer, at least 1.
+    pub hidden: usize,
+    /// Inducing points, through which the elements of a set attend to each other; 0 for none: each
+    /// element then attends to every other.
+    pub inducing: usize,
+    /// Whether an element carries its place in the item, from −1 to 1, as one more feature: for items
+    /// whose rows have an order, such as images, and for vectors, whose features are then the
+    /// elements. Without it, the order of the rows does not matter.
+    pub index: bool,
+}
+
+impl Default for SetTransformerSettings {
+    fn default() -> Self {
+        SetTransformerSettings {
+            width: 128,
+            heads: 4,
+            layers: 2,
+            hidden: 128,
+            inducing: 16,
+            index: false,
+        }
+    }
+}
+
+impl SetTransformerSettings {
+    pub(super) const SUMMARY: &str =
+        "rows attend to each other as a set, through inducing points, and are pooled by attention";
+    pub(super) const PAPER: &str = "Lee et al., Set transformer: A framework for attention-based permutation-invariant neural networks, ICML 2019, section 3";
+
+    pub(super) fn check(&self, item: ItemShape) -> Result<()> {
+        for (key, value) in [
+            ("width", self.width),
+            ("layers", self.layers),
+            ("hidden", self.hidden),
+        ] {
+            at_least_one(key, value)?;
+        }
+        check_heads("encoder.heads", self.heads, "encoder.width", self.width)?;
+        Steps::check("set_transformer", item)?;
+        if !self.index && (item.height, item.width) == (1, 1) {
+            return Err(Error::setting(
+                "encoder.index",
+                self.index,
+                "the features of a vector are told apart by their place alone: must be true",
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn width(&self, _item: ItemShape) -> usize {
+        self.width
+    }
+
+    fn block(&self) -> BlockSettings {
+        BlockSettings {
+            width: self.width,
+            heads: self.heads,
+            hidden: self.hidden,
+        }
+    }
+
+    pub(super) fn activations(&self, item: ItemShape) -> usize {
+        let (elements, block) = (Steps::of(item).length, self.block());
+        let layer = match self.inducing {
+            0 => block.activations(elements, elements),
+            points => block.activations(points, elements) + block.activations(elements, points),
+        };
+        item.features() + self.layers * layer + block.activations(1, elements)
+    }
+
+    pub(super) fn statistics(&self) -> Statistics {
+        Statistics::Layer
+    }
+}
+
+/// Lets the elements of a set attend to each other, directly (SAB) or through inducing points (ISAB).
+#[derive(Module, Debug)]
+struct SetLayer<B: Backend> {
+    /// The inducing points, `[1|t, 1, m·d]`, and the block in which they read the set.
+    inducing: Option<Inducing<B>>,
+    block: Block<B>,
+}
+
+#[derive(Module, Debug)]
+struct Inducing<B: Backend> {
+    points: Param<Tensor<B, 3>>,
+    block: Block<B>,
+}
+
+/// The set transformer (Lee et al., ICML 2019): self-attention blocks, optionally through inducing
+/// points (eq. 9 and 10), and pooling by attention of one learned seed (eq. 11).
+///
+/// ```text
+/// SAB(X) = MAB(X, X),    ISAB(X) = MAB(X, MAB(I, X)),    PMA(X) = MAB(S, X)
+/// ```
+///
+/// `MAB` is a [`Block`]; without `index`, the embedding does not depend on the order of the elements.
+///
+/// # Differences from the paper
+/// * Normalisation comes before each part of a block instead of after it; the published code has none
+///   by default.
+/// * No feed-forward layer before the pooling, as in the published code; one seed, so that no block
+///   follows it.
+#[derive(Module, Debug)]
+pub struct SetTransformer<B: Backend> {
+    embedding: Linear<B>,
+    layers: Vec<SetLayer<B>>,
+    /// The seed `S`, `[1|t, 1, d]`.
+    seed: Param<Tensor<B, 3>>,
+    pool: Block<B>,
+    norm: Norm<B>,
+    #[module(skip)]
+    elements: Steps,
+    #[module(skip)]
+    index: bool,
+}
+
+impl<B: Backend> SetTransformer<B> {
+    pub(super) fn new(
+        item: ItemShape,
+        settings: &SetTransformerSettings,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Self {
+        let elements = Steps::of(item);
+        let (d, m) = (settings.width, settings.inducing);
+        let features = elements.features + usize::from(settings.index);
+        let block =
+            |initializer: &mut Initializer| Block::new(settings.block(), initializer, device);
+        SetTransformer {
+            embedding: Linear::glorot(features, d, initializer, device),
+            layers: (0..settings.layers)
+                .map(|_| SetLayer {
+                    inducing: (m > 0).then(|| Inducing {
+                        points: initializer.glorot([1, 1, m * d], m, d, device),
+                        block: block(initializer),
+                    }),
+                    block: block(initializer),
+                })
+                .collect(),
+            seed: initializer.glorot([1, 1, d], 1, d, device),
+            pool: block(initializer),
+            norm: Norm::new(d, Statistics::Layer, "", device),
+            elements,
+            index: settings.index,
+        }
+    }
+}
+
+impl<B: Primitives> SetTransformer<B> {
+    /// The embeddings `[t, b, d]` and the map of each block in order: with inducing points
+    /// `[t·b, heads, m, l]` and `[t·b, heads, l, m]` of each layer, else `[t·b, heads, l, l]`; last that
+    /// of the pooling, `[t·b, heads, 1, l]`.
+    pub fn forward_with_maps(
+        &self,
+        x: Tensor<B, 3>,
+        pass: &Pass<B>,
+    ) -> (Tensor<B, 3>, Vec<Tensor<B, 4>>) {
+        let [t, b, _] = x.dims();
+        let length = self.elements.length;
+        let rows = self.elements.rows(x);
+        let rows = match self.index {
+            true => with_index(rows, length),
+            false => rows,
+        };
+        let mut elements = self.embedding.forward(rows);
+        let mut maps = Vec::new();
+        let d = elements.dims()[2];
+        for SetLayer { inducing, block } in &self.layers {
+            let (seen, map) = match inducing {
+                None => block.forward(elements, length, pass),
+                Some(inducing) => {
+                    let points = broadcast_rows(inducing.points.val(), t, b);
+                    let m = points.dims()[2] / d;
+                    let points = points.reshape([t, b * m, d]);
+                    let (summary, map) = inducing.block.attend(points, elements.clone(), b, pass);
+                    maps.push(map);
+                    block.attend(elements, summary, b, pass)
+                }
+            };
+            elements = seen;
+            maps.push(map);
+        }
+        let seeds = broadcast_rows(self.seed.val(), t, b);
+        let (pooled, map) = self.pool.attend(seeds, elements, b, pass);
+        maps.push(map);
+        (self.norm.forward(pooled, b, pass), maps)
+    }
+}
+
+/// Rows `[t, b·l, f]` with their place among `length` as one more feature, from −1 to 1.
+fn with_index<B: Backend>(rows: Tensor<B, 3>, length: usize) -> Tensor<B, 3> {
+    let [t, count, _] = rows.dims();
+    let place = |row: usize| 2.0 * (row % length) as f64 / (length - 1) as f64 - 1.0;
+    let places = TensorData::new((0..count).map(place).collect(), [1, count, 1]);
+    let places = Tensor::<B, 3>::from_data(places, &rows.device()).cast(rows.dtype());
+    Tensor::cat(vec![rows, places.expand([t, count, 1])], 2)
+}
+
+impl<B: Primitives> Encoder<B> for SetTransformer<B> {
+    fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
+        self.forward_with_maps(x, pass).0
+    }
+}
