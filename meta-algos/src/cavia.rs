@@ -326,6 +326,21 @@ mod tests {
         assert_ne!(values(plain[2].clone()), values(changed[2].clone()));
     }
 
+    /// A momentum has nothing to carry on at the first step, and something at the second.
+    #[test]
+    fn momentum_starts_with_the_second_step() {
+        let spec = spec(3, 2);
+        let tasks = tasks(&spec);
+        let answers = |momentum: f64| {
+            let settings = json!({"context": 4, "hidden": 9, "inner_momentum": momentum});
+            let answers = learner("cavia", settings, &spec).predict(&tasks, Answers::EveryStep);
+            answers.into_iter().map(values).collect::<Vec<_>>()
+        };
+        let (without, with) = (answers(0.0), answers(0.9));
+        assert_eq!(without[1], with[1]);
+        assert_ne!(without[2], with[2]);
+    }
+
     /// Adapting leaves the shared network as it is: it has no entry for the context.
     #[test]
     fn the_context_is_no_meta_parameter() {

@@ -128,15 +128,20 @@ fn assert_same_answers(left: &dyn Learner<B>, right: &dyn Learner<B>, tasks: &Ta
 fn anil_with_every_layer_in_the_head_is_maml() {
     let spec = spec(Task::Classification);
     let tasks = tasks(&spec);
-    let settings = json!({"inner_lr": 0.2, "inner_steps": 3, "test_steps": 3});
-    let anil = learner("anil", settings.clone(), Bare, &spec);
-    let maml = learner("maml", settings, Bare, &spec);
-    assert_same_answers(anil.as_ref(), maml.as_ref(), &tasks);
-    assert_same(
-        &anil.meta_gradient(&tasks).gradients,
-        &maml.meta_gradient(&tasks).gradients,
-        1e-12,
-    );
+    for settings in [
+        json!({"inner_lr": 0.2, "inner_steps": 3, "test_steps": 3}),
+        json!({"inner_lr": 0.2, "inner_steps": 3, "test_steps": 3, "inner_momentum": 0.9}),
+        json!({"inner_lr": 0.02, "inner_steps": 3, "test_steps": 3, "inner_optimizer": "adam"}),
+    ] {
+        let anil = learner("anil", settings.clone(), Bare, &spec);
+        let maml = learner("maml", settings, Bare, &spec);
+        assert_same_answers(anil.as_ref(), maml.as_ref(), &tasks);
+        assert_same(
+            &anil.meta_gradient(&tasks).gradients,
+            &maml.meta_gradient(&tasks).gradients,
+            1e-12,
+        );
+    }
 }
 
 /// And with a layer below the head it is not.
