@@ -249,11 +249,11 @@ struct Pace(Vec<Instant>);
 impl Pace {
     /// Between the last two.
     fn seconds(&self) -> f64 {
-        let ends = self
+        let mut ends = self
             .0
             .windows(2)
             .map(|pair| (pair[1] - pair[0]).as_secs_f64());
-        ends.last().unwrap_or(0.0)
+        ends.next_back().unwrap_or(0.0)
     }
 }
 

@@ -201,8 +201,8 @@ fn describe(prepared: &Prepared, files: Value) -> Value {
             "norm_epsilon": EPSILON,
         },
         "outer": { "lr": OUTER_LR, "settings": OptimizerSettings::default() },
-        // What `predict` returns: the predictions before the first step and after each.
-        "answers": "every_step",
+        // What `predict` returns: the predictions after the last step.
+        "answers": "last",
         "agreement": {
             "relative": AGREEMENT,
             "relative_f32": AGREEMENT_F32,
@@ -218,7 +218,7 @@ fn describe(prepared: &Prepared, files: Value) -> Value {
             "embedding": "the last feature map, flattened with channels last",
             "losses": "query loss of each task [tasks]; the outer loss is their mean",
             "gradient/NAME": "of the outer loss, laid out as the parameter NAME",
-            "predictions/STEP": "[tasks, query items, outputs]",
+            "predictions": "[tasks, query items, outputs]",
         },
         "files": files,
     })

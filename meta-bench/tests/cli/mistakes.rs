@@ -21,7 +21,7 @@ fn refused(bench: &Workbench, arguments: &str) -> String {
 #[test]
 fn an_unknown_key() {
     let bench = Workbench::new("seed = 1\n[learner]\nname = \"maml\"\niner_lr = 0.1\n");
-    insta::assert_snapshot!(refused(&bench, ""), @"error: m.toml:4: unknown key `learner.iner_lr` (did you mean `inner_lr`?); known: name, inner_lr, inner_steps, order, test_steps");
+    insta::assert_snapshot!(refused(&bench, ""), @"error: m.toml:4: unknown key `learner.iner_lr` (did you mean `inner_lr`?); known: name, checkpoint_inner_steps, inner_lr, inner_momentum, inner_optimizer, inner_steps, order, test_steps");
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn more_items_than_a_class_has() {
 fn an_unknown_backend_learner_encoder_or_source() {
     let bench = Workbench::new(GLYPHS);
     insta::assert_snapshot!(refused(&bench, "backend=flax"), @"error: command line: unknown backend `flax` (did you mean `flex`?); known: flex, ndarray, wgpu, cuda");
-    insta::assert_snapshot!(refused(&bench, "learner.name=mamal"), @"error: command line: unknown learner `mamal` (did you mean `maml`?); known: anil, cavia, imaml, maml, maml_pp, meta_sgd, reptile, feat, matching_net, protonet, relation_net, ridge, siamese");
+    insta::assert_snapshot!(refused(&bench, "learner.name=mamal"), @"error: command line: unknown learner `mamal` (did you mean `maml`?); known: anil, cavia, imaml, maml, maml_pp, meta_lstm, meta_sgd, reptile, feat, matching_net, protonet, relation_net, ridge, siamese");
     insta::assert_snapshot!(refused(&bench, "encoder.name=conv5"), @"error: command line: unknown encoder `conv5` (did you mean `conv4`?); known: mlp, conv4, conv4_attention, resnet12, attention, transformer, set_transformer, lstm, bilstm");
     insta::assert_snapshot!(refused(&bench, "data.source=glyfs"), @"error: command line: unknown data source `glyfs` (did you mean `glyphs`?); known: glyphs, sinusoid, omniglot, folder");
 }

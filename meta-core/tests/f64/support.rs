@@ -70,7 +70,10 @@ pub fn assert_close<const D: usize>(found: Tensor<B, D>, expected: Tensor<B, D>,
 /// `skeleton` with its trainable parameters taken from `flat`, one after the other.
 pub fn with_parameters<L: Backend, M: Module<L>>(skeleton: M, flat: &Tensor<L, 1>) -> M {
     let built = Params::of(&skeleton);
-    let values = built.clone().trainable().unflatten(flat.clone().unsqueeze());
+    let values = built
+        .clone()
+        .trainable()
+        .unflatten(flat.clone().unsqueeze());
     built.overwrite(values).write_into(skeleton)
 }
 
