@@ -9,11 +9,11 @@ pub use block::{Block, BlockSettings};
 
 use burn::{
     module::Module,
-    tensor::{Tensor, activation::softmax, backend::Backend},
+    tensor::{Bool, Tensor, activation::softmax, backend::Backend},
 };
 
 use super::{init::Initializer, linear::Linear};
-use crate::primitives::Primitives;
+use crate::primitives::{Primitives, attention_read, attention_scores, scaled_softmax};
 
 /// `A = softmax(q kᵀ / √d)` and `A v`: scaled dot-product attention (Vaswani et al., NIPS 2017,
 /// eq. 1).
@@ -32,6 +32,32 @@ pub fn scaled_dot_product<B: Backend>(
         .mul_scalar(1.0 / (d as f64).sqrt());
     let map = softmax(scores, 3);
     (map.clone().matmul(v), map)
+}
+
+/// Scaled dot-product attention of every head, heads side by side in the features of a token: `q [t,
+/// b·l, heads·d]`, `k` and `v` `[t, b·m, heads·d]` for `b` sequences of `[l, m]` queries and keys per
+/// task, to the read `[t, b·l, heads·d]` and the map `[t·b, heads, l, m]`.
+///
+/// `hidden` broadcasts to the map (true: not read; see [`mask`]).
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn multi_head_attention<B: Primitives>(
+    q: Tensor<B, 3>,
+    k: Tensor<B, 3>,
+    v: Tensor<B, 3>,
+    heads: usize,
+    lengths: [usize; 2],
+    hidden: Option<Tensor<B, 4, Bool>>,
+) -> (Tensor<B, 3>, Tensor<B, 4>) {
+    let factor = (heads as f64 / q.dims()[2] as f64).sqrt();
+    let scores = attention_scores(q, k, heads, lengths);
+    let scores = match hidden {
+        Some(hidden) => mask::hide(scores, hidden),
+        None => scores,
+    };
+    let map = scaled_softmax(scores, factor);
+    (attention_read(map.clone(), v), map)
 }
 
 /// Multi-head self-attention (Vaswani et al., NIPS 2017, section 3.2.2), with weights shared or per
@@ -83,19 +109,16 @@ impl<B: Primitives> MultiHeadSelfAttention<B> {
     /// # Panics
     /// When `length` does not divide the tokens.
     pub fn forward(&self, x: Tensor<B, 3>, length: usize) -> (Tensor<B, 3>, Tensor<B, 4>) {
-        let [t, tokens, d] = x.dims();
+        let tokens = x.dims()[1];
         assert_eq!(tokens % length, 0, "{tokens} tokens, sequences of {length}");
-        let sequences = t * tokens / length;
-        let split = |y: Tensor<B, 3>| {
-            y.reshape([sequences, length, self.heads, d / self.heads])
-                .swap_dims(1, 2)
-        };
-        let (read, map) = scaled_dot_product(
-            split(self.query.forward(x.clone())),
-            split(self.key.forward(x.clone())),
-            split(self.value.forward(x)),
+        let (read, map) = multi_head_attention(
+            self.query.forward(x.clone()),
+            self.key.forward(x.clone()),
+            self.value.forward(x),
+            self.heads,
+            [length, length],
+            None,
         );
-        let joined = read.swap_dims(1, 2).reshape([t, tokens, d]);
-        (self.output.forward(joined), map)
+        (self.output.forward(read), map)
     }
 }

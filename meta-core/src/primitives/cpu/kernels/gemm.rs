@@ -1,9 +1,11 @@
-//! The one door to the `gemm` crate: a safe matrix product over slices.
+//! A safe matrix product over slices: tiles in registers where they suffice, else the `gemm` crate,
+//! to which this is the one door.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::memory::Fresh;
-use super::{Real, wide};
+use super::{Real, tile, wide};
 
 /// A matrix inside a slice: element (i, j) is `data[i·row + j·column]`.
 ///
@@ -47,6 +49,19 @@ impl<'a, T> Matrix<'a, T> {
         }
     }
 
+    /// The matrix from this row on.
+    pub fn from_row(self, row: usize) -> Self {
+        Self {
+            data: self.data.get(row * self.row..).unwrap_or(&[]),
+            ..self
+        }
+    }
+
+    /// The matrix from this column on.
+    pub fn from_column(self, column: usize) -> Self {
+        self.transposed().from_row(column).transposed()
+    }
+
     fn holds(&self, rows: usize, columns: usize) -> bool {
         if rows == 0 || columns == 0 {
             return true;
@@ -73,7 +88,7 @@ pub fn product<'c, T: Real>(
 ) -> &'c mut [T] {
     let count = m.checked_mul(n).expect("C fits memory");
     // SAFETY: `put_raw` lends `count = m·n` elements, and `call` writes them all without reading.
-    unsafe { c.put_raw(count, |c| call([m, k, n], c, false, a, b)) }
+    unsafe { c.put_raw(count, |c| call([m, k, n], c, n, false, a, b)) }
 }
 
 /// `C[m, n] = A[m, k]·B[k, n]`, or `C + A·B` when `add`, with `C` row-major and contiguous.
@@ -94,24 +109,56 @@ pub fn product_into<T: Real>(
         c.len()
     );
     // SAFETY: `c` has `m·n` elements, all initialised, and is exclusively borrowed.
-    unsafe { call([m, k, n], c.as_mut_ptr(), add, a, b) }
+    unsafe { call([m, k, n], c.as_mut_ptr(), n, add, a, b) }
+}
+
+/// `C[m, n] = A[m, k]·B[k, n]` with the rows of `C` `pitch` elements apart; what lies between them
+/// stays as it is.
+///
+/// # Panics
+/// If an operand does not hold a matrix of its size.
+#[allow(unsafe_code)]
+pub fn product_in_rows<T: Real>(
+    [m, k, n]: [usize; 3],
+    c: &mut [T],
+    pitch: usize,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+) {
+    assert!(
+        n <= pitch && Matrix::rows(c, pitch).holds(m, n),
+        "C does not hold {m}×{n} elements"
+    );
+    // SAFETY: `c` holds `m` rows of `n` elements, `pitch` apart, all initialised, and is exclusively
+    // borrowed.
+    unsafe { call([m, k, n], c.as_mut_ptr(), pitch, false, a, b) }
 }
 
 /// The call itself, behind the assertions that prove it.
 ///
 /// # Safety
-/// `c` must point to `m·n` elements that nothing else accesses; they must be initialised when
-/// `add`. When not, they are only written.
+/// `c` must point to `m` rows of `n` elements, `pitch ≥ n` apart, that nothing else accesses; they
+/// must be initialised when `add`. When not, they are only written.
 #[allow(unsafe_code)]
 unsafe fn call<T: Real>(
     [m, k, n]: [usize; 3],
     c: *mut T,
+    pitch: usize,
     add: bool,
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
 ) {
     assert!(a.holds(m, k), "A does not hold {m}×{k} elements");
     assert!(b.holds(k, n), "B does not hold {k}×{n} elements");
+    // SAFETY: the caller vouches for `c`; memory that may be uninitialised holds any element.
+    let in_registers = unsafe {
+        let len = if m * n > 0 { (m - 1) * pitch + n } else { 0 };
+        let c = std::slice::from_raw_parts_mut(c.cast::<MaybeUninit<T>>(), len);
+        tile::product([m, k, n], c, pitch, add, a, b)
+    };
+    if in_registers {
+        return;
+    }
     // SAFETY: `T` is `f32` or `f64` (`Real` is sealed), the types `gemm` accepts. The assertions
     // keep every element that the sizes and strides can reach inside its slice, and the caller
     // vouches for `c`. Strides that reach an element of a slice fit `isize`; one that is never
@@ -124,7 +171,7 @@ unsafe fn call<T: Real>(
             k,
             c,
             1,
-            stride(m, n),
+            stride(m, pitch),
             add,
             a.data.as_ptr(),
             stride(k, a.column),
@@ -145,14 +192,15 @@ unsafe fn call<T: Real>(
 /// The columns `columns` of `from [rows, width]`, as rows of a new matrix
 /// `[columns.len(), rows]`.
 pub fn transpose<T: Real>(from: &[T], width: usize, columns: Range<usize>, to: &mut Fresh<'_, T>) {
-    transpose_tiles(from, width, columns, to.zeros());
+    transpose_into(from, width, columns, to.zeros());
 }
 
 /// Side of a tile that is turned in registers.
 const TILE: usize = 8;
 
 wide! {
-    fn transpose_tiles[T: Real](from: &[T], width: usize, columns: Range<usize>, to: &mut [T]) {
+    /// [`transpose`] into memory that exists.
+    pub fn transpose_into[T: Real](from: &[T], width: usize, columns: Range<usize>, to: &mut [T]) {
         let rows = from.len() / width;
         let (whole_rows, whole_columns) = (rows / TILE * TILE, columns.len() / TILE * TILE);
         for top in (0..whole_rows).step_by(TILE) {
