@@ -297,7 +297,14 @@ pub fn linear_add<B: Primitives>(
     activation: Activation,
 ) -> Tensor<B, 3> {
     let form = linear_form(&x, &w);
-    affine(form, [x.dims()[0], x.dims()[1], w.dims()[2]], activation, x, w, b)
+    affine(
+        form,
+        [x.dims()[0], x.dims()[1], w.dims()[2]],
+        activation,
+        x,
+        w,
+        b,
+    )
 }
 
 /// [`Primitives::affine`] of a form whose output is `[t, r, c]`.

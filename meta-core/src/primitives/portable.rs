@@ -45,11 +45,7 @@ pub fn contract<B: Primitives>(
             }
             Role::Weight => {
                 let map: Tensor<B, 4> = tensor(right);
-                let read = (map.swap_dims(2, 3)).matmul(of_heads(
-                    form,
-                    form.queries,
-                    tensor(left),
-                ));
+                let read = (map.swap_dims(2, 3)).matmul(of_heads(form, form.queries, tensor(left)));
                 primitive(of_tokens(form, form.keys, read))
             }
         },
@@ -641,8 +637,8 @@ pub fn layer_standardize_curvature<B: Primitives>(
     let (g_projected, a) = layer_project(&x_hat, tensor(g));
     let (u_projected, b) = layer_project(&x_hat, tensor(u));
     let remainder = (inverse_deviation.clone() * inverse_deviation.clone()).mul_scalar(epsilon);
-    let s = (g_projected.clone() * u_projected.clone()).mean_dim(2)
-        + a.clone() * b.clone() * remainder;
+    let s =
+        (g_projected.clone() * u_projected.clone()).mean_dim(2) + a.clone() * b.clone() * remainder;
     let sum = x_hat * s + g_projected * b + u_projected * a;
     primitive((sum * (inverse_deviation.clone() * inverse_deviation)).neg())
 }

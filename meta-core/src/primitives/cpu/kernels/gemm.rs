@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::memory::Fresh;
-use super::{Real, tile, wide};
+use super::{Real, tile};
 
 /// A matrix inside a slice: element (i, j) is `data[i·row + j·column]`.
 ///
@@ -195,36 +195,84 @@ pub fn transpose<T: Real>(from: &[T], width: usize, columns: Range<usize>, to: &
     transpose_into(from, width, columns, to.zeros());
 }
 
+/// [`transpose`] into memory that exists.
+#[allow(unsafe_code)]
+pub fn transpose_into<T: Real>(from: &[T], width: usize, columns: Range<usize>, to: &mut [T]) {
+    let rows = from.len() / width;
+    assert!(
+        columns.end <= width && to.len() == columns.len() * rows,
+        "{} elements for columns {columns:?} of {rows}×{width}",
+        to.len()
+    );
+    let mut whole = [0, 0];
+    #[cfg(target_arch = "x86_64")]
+    if size_of::<T>() == size_of::<f32>() && std::arch::is_x86_feature_detected!("avx") {
+        whole = [rows / TILE * TILE, columns.len() / TILE * TILE];
+        // SAFETY: `Real` is sealed, and its only type of this size is `f32`: same memory, same
+        // borrows. The processor has AVX.
+        unsafe {
+            let from = std::slice::from_raw_parts(from.as_ptr().cast::<f32>(), from.len());
+            let to = std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<f32>(), to.len());
+            turn_tiles(from, width, columns.start, whole, to, rows);
+        }
+    }
+    let [whole_rows, whole_columns] = whole;
+    for (j, to) in to.chunks_exact_mut(rows.max(1)).enumerate() {
+        // What the tiles left over: the last columns in full, the last rows of the others.
+        let first = if j < whole_columns { whole_rows } else { 0 };
+        let at = columns.start + j;
+        for (i, to) in to.iter_mut().enumerate().skip(first) {
+            *to = from[i * width + at];
+        }
+    }
+}
+
 /// Side of a tile that is turned in registers.
 const TILE: usize = 8;
 
-wide! {
-    /// [`transpose`] into memory that exists.
-    pub fn transpose_into[T: Real](from: &[T], width: usize, columns: Range<usize>, to: &mut [T]) {
-        let rows = from.len() / width;
-        let (whole_rows, whole_columns) = (rows / TILE * TILE, columns.len() / TILE * TILE);
-        for top in (0..whole_rows).step_by(TILE) {
-            for left in (0..whole_columns).step_by(TILE) {
-                let mut tile = [[T::ZERO; TILE]; TILE];
-                for (i, line) in tile.iter_mut().enumerate() {
-                    let at = (top + i) * width + columns.start + left;
-                    line.copy_from_slice(&from[at..at + TILE]);
-                }
-                for j in 0..TILE {
-                    let mut line = [T::ZERO; TILE];
-                    for (value, row) in line.iter_mut().zip(&tile) {
-                        *value = row[j];
-                    }
-                    to[(left + j) * rows + top..][..TILE].copy_from_slice(&line);
-                }
+/// Turns the first `rows × columns` elements from column `first` on, both multiples of [`TILE`], into
+/// rows of `to` that are `pitch` long.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+#[allow(unsafe_code)]
+fn turn_tiles(
+    from: &[f32],
+    width: usize,
+    first: usize,
+    [rows, columns]: [usize; 2],
+    to: &mut [f32],
+    pitch: usize,
+) {
+    use std::arch::x86_64::*;
+    for top in (0..rows).step_by(TILE) {
+        for left in (0..columns).step_by(TILE) {
+            let mut tile = [_mm256_setzero_ps(); TILE];
+            for (i, line) in tile.iter_mut().enumerate() {
+                let line_of = &from[(top + i) * width + first + left..][..TILE];
+                // SAFETY: the slice has the eight elements that are read.
+                *line = unsafe { _mm256_loadu_ps(line_of.as_ptr()) };
             }
-        }
-        for (j, to) in to.chunks_exact_mut(rows).enumerate() {
-            // What the tiles left over: the last columns in full, the last rows of the others.
-            let first = if j < whole_columns { whole_rows } else { 0 };
-            let at = columns.start + j;
-            for (i, to) in to.iter_mut().enumerate().skip(first) {
-                *to = from[i * width + at];
+            let [a, b, c, d, e, f, g, h] = tile;
+            // Pairs, fours, and halves change places.
+            let pairs = [(a, b), (c, d), (e, f), (g, h)]
+                .map(|(x, y)| [_mm256_unpacklo_ps(x, y), _mm256_unpackhi_ps(x, y)]);
+            let fours = [(pairs[0], pairs[1]), (pairs[2], pairs[3])].map(|(x, y)| {
+                [
+                    _mm256_shuffle_ps::<0x44>(x[0], y[0]),
+                    _mm256_shuffle_ps::<0xEE>(x[0], y[0]),
+                    _mm256_shuffle_ps::<0x44>(x[1], y[1]),
+                    _mm256_shuffle_ps::<0xEE>(x[1], y[1]),
+                ]
+            });
+            for j in 0..TILE {
+                let (x, y) = (fours[0][j % 4], fours[1][j % 4]);
+                let line = match j / 4 {
+                    0 => _mm256_permute2f128_ps::<0x20>(x, y),
+                    _ => _mm256_permute2f128_ps::<0x31>(x, y),
+                };
+                let line_to = &mut to[(left + j) * pitch + top..][..TILE];
+                // SAFETY: the slice has the eight elements that are written.
+                unsafe { _mm256_storeu_ps(line_to.as_mut_ptr(), line) };
             }
         }
     }
@@ -292,6 +340,25 @@ mod tests {
     fn product_equals_the_triple_loop() {
         check::<f32>();
         check::<f64>();
+    }
+
+    fn check_transpose<T: Real>() {
+        for (rows, width, columns) in [(1, 1, 0..1), (8, 8, 0..8), (17, 40, 3..40), (40, 9, 0..9)] {
+            let from: Vec<T> = noise(1, rows * width);
+            let mut to = vec![T::ZERO; rows * columns.len()];
+            transpose_into(&from, width, columns.clone(), &mut to);
+            for (j, column) in columns.enumerate() {
+                for i in 0..rows {
+                    assert!(to[j * rows + i] == from[i * width + column]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn transposing_moves_every_element() {
+        check_transpose::<f32>();
+        check_transpose::<f64>();
     }
 
     #[test]

@@ -27,12 +27,7 @@ pub fn layer_standardize<T: Real>(shape: [usize; 3], x: &[T], eps: f64) -> Vec<T
 ///
 /// # Panics
 /// If a slice does not have the length its shape says.
-pub fn layer_standardize_adjoint<T: Real>(
-    shape: [usize; 3],
-    x: &[T],
-    g: &[T],
-    eps: f64,
-) -> Vec<T> {
+pub fn layer_standardize_adjoint<T: Real>(shape: [usize; 3], x: &[T], g: &[T], eps: f64) -> Vec<T> {
     let pairs = [(0, 0), (0, 1)];
     combine(shape, [x, g], pairs, &|covariances| {
         adjoint_factors(covariances, eps)
@@ -77,7 +72,13 @@ fn combine<T: Real, const N: usize, const P: usize>(
         |piece| piece.len() * c,
         6 * N * tasks * rows * c,
         |piece, y| {
-            combine_rows(c, arrays.map(|array| piece.of(array, 0, c)), pairs, factors, y);
+            combine_rows(
+                c,
+                arrays.map(|array| piece.of(array, 0, c)),
+                pairs,
+                factors,
+                y,
+            );
         },
     )
 }
@@ -123,8 +124,16 @@ mod tests {
 
     /// A row is a task of one channel of the normalisation over rows.
     fn check<T: Real>() {
-        for [tasks, rows, c] in [[1, 1, 1], [1, 3, 5], [4, 7, 8], [2, 300, 64], [3, 2, 65], [2, 0, 3]] {
-            let (shape, over_rows, len) = ([tasks, rows, c], [tasks * rows, c, 1], tasks * rows * c);
+        for [tasks, rows, c] in [
+            [1, 1, 1],
+            [1, 3, 5],
+            [4, 7, 8],
+            [2, 300, 64],
+            [3, 2, 65],
+            [2, 0, 3],
+        ] {
+            let (shape, over_rows, len) =
+                ([tasks, rows, c], [tasks * rows, c, 1], tasks * rows * c);
             let x: Vec<T> = noise(1, len);
             let x: Vec<T> = x.iter().map(|v| T::from_f64(v.to_f64() + 0.5)).collect();
             let g: Vec<T> = noise(2, len);
@@ -133,7 +142,10 @@ mod tests {
             let (x64, g64, u64) = (wide(&x), wide(&g), wide(&u));
             let eps = 1e-2;
             for (found, expected) in [
-                (layer_standardize(shape, &x, eps), standardize(over_rows, &x64, eps)),
+                (
+                    layer_standardize(shape, &x, eps),
+                    standardize(over_rows, &x64, eps),
+                ),
                 (
                     layer_standardize_adjoint(shape, &x, &g, eps),
                     standardize_adjoint(over_rows, &x64, &g64, eps),

@@ -316,7 +316,11 @@ mod tests {
                 let b: Vec<T> = noise(4, bias_tasks * g.outputs);
                 for rectified in [false, true] {
                     let affine = naive(&g, &x, &w).into_iter().enumerate().map(|(i, y)| {
-                        let task = if bias_tasks == 1 { 0 } else { i / (g.items * g.outputs) };
+                        let task = if bias_tasks == 1 {
+                            0
+                        } else {
+                            i / (g.items * g.outputs)
+                        };
                         let y = y + b[task * g.outputs + i % g.outputs].to_f64();
                         if rectified { y.max(0.0) } else { y }
                     });

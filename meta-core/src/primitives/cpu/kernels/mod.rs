@@ -142,7 +142,13 @@ fn exp_f32(x: f32) -> f32 {
     let r = (inside - n * LN_2[0]) - n * LN_2[1];
     // Cephes, expf: e^r − 1 − r over r², |r| ≤ ln 2 / 2.
     let mut tail = 1.987_569_1e-4f32;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+    for coefficient in [
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        0.5,
+    ] {
         tail = tail * r + coefficient;
     }
     let fraction = tail * r * r + r + 1.0;

@@ -79,7 +79,9 @@ pub fn pairs<T: Real>(form: &PairsForm, x: &[T], y: &[T]) -> Vec<T> {
 /// # Panics
 /// If a slice does not have the length its shape says.
 pub fn pairs_input<T: Real>(form: &PairsForm, a: &[T], y: &[T]) -> Vec<T> {
-    read(form, form.queries, form.keys, a, y, |a, keys| Matrix::rows(a, keys))
+    read(form, form.queries, form.keys, a, y, |a, keys| {
+        Matrix::rows(a, keys)
+    })
 }
 
 /// `y_jc = Σ_i a_ij x_ic` in every sequence and head: the adjoint of [`pairs`] in `y`.
@@ -89,7 +91,9 @@ pub fn pairs_input<T: Real>(form: &PairsForm, a: &[T], y: &[T]) -> Vec<T> {
 /// # Panics
 /// If a slice does not have the length its shape says.
 pub fn pairs_weight<T: Real>(form: &PairsForm, a: &[T], x: &[T]) -> Vec<T> {
-    read(form, form.keys, form.queries, a, x, |a, keys| Matrix::columns(a, keys))
+    read(form, form.keys, form.queries, a, x, |a, keys| {
+        Matrix::columns(a, keys)
+    })
 }
 
 /// `[readers, from]` times `[from, d]`, with `map` giving the first from a head's slice of `a` and its
@@ -103,7 +107,10 @@ fn read<T: Real>(
     map: impl for<'a> Fn(&'a [T], usize) -> Matrix<'a, T> + Sync,
 ) -> Vec<T> {
     let (features, d) = (form.heads * form.width, form.width);
-    let (scores, len) = (form.queries * form.keys, form.heads * form.queries * form.keys);
+    let (scores, len) = (
+        form.queries * form.keys,
+        form.heads * form.queries * form.keys,
+    );
     check_len("a", a.len(), form.sequences * len);
     check_len("the values", values.len(), form.sequences * from * features);
     build_zeroed(
@@ -124,7 +131,13 @@ fn read<T: Real>(
                         column: 1,
                     };
                     let sizes = [readers, from, d];
-                    product_in_rows(sizes, &mut read[head * d..], features, map(a, form.keys), values);
+                    product_in_rows(
+                        sizes,
+                        &mut read[head * d..],
+                        features,
+                        map(a, form.keys),
+                        values,
+                    );
                 }
             }
         },

@@ -3,7 +3,8 @@
 //!
 //! `x [t, r, c]` are the rows of every task; a channel vector is `[1, c]`, shared by all tasks, or
 //! `[t, c]`. Sums add at most `TREE` rows in the element type and everything above that in
-//! double precision, so a sum of a million `f32` rows is as accurate as a sum of eight.
+//! double precision, so a sum of a million `f32` rows is as accurate as a sum of eight; only sums of
+//! no more than `FEW_ROWS` rows stay in the element type, in groups of `TREE`.
 
 use std::ops::{Add, Mul, Sub};
 
@@ -42,13 +43,7 @@ pub fn scale<T: Real>(shape: [usize; 3], x: &[T], a: &[T]) -> Vec<T> {
 ///
 /// # Panics
 /// If a slice does not have the length its shape says.
-pub fn scale_add<T: Real>(
-    shape: [usize; 3],
-    x: &[T],
-    a: &[T],
-    b: &[T],
-    rectified: bool,
-) -> Vec<T> {
+pub fn scale_add<T: Real>(shape: [usize; 3], x: &[T], a: &[T], b: &[T], rectified: bool) -> Vec<T> {
     check_len("x", x.len(), shape.iter().product());
     let c = shape[2];
     let vectors = vector_tasks(shape, a).max(vector_tasks(shape, b));

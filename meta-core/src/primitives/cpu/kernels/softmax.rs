@@ -26,7 +26,9 @@ pub fn softmax<T: Real>(width: usize, x: &[T], factor: f64) -> Vec<T> {
 /// If the rows do not fill the slices, or these differ in length.
 pub fn softmax_adjoint<T: Real>(width: usize, p: &[T], g: &[T], factor: f64) -> Vec<T> {
     let factor = T::from_f64(factor);
-    on_rows(width, [p, g], |[p, g], y| adjoint_rows(width, p, g, factor, y))
+    on_rows(width, [p, g], |[p, g], y| {
+        adjoint_rows(width, p, g, factor, y)
+    })
 }
 
 /// `f (u ⊙ g − u ⟨p, g⟩ − g ⟨p, u⟩)` of every row.
@@ -35,13 +37,7 @@ pub fn softmax_adjoint<T: Real>(width: usize, p: &[T], g: &[T], factor: f64) -> 
 ///
 /// # Panics
 /// If the rows do not fill the slices, or these differ in length.
-pub fn softmax_curvature<T: Real>(
-    width: usize,
-    p: &[T],
-    g: &[T],
-    u: &[T],
-    factor: f64,
-) -> Vec<T> {
+pub fn softmax_curvature<T: Real>(width: usize, p: &[T], g: &[T], u: &[T], factor: f64) -> Vec<T> {
     let factor = T::from_f64(factor);
     on_rows(width, [p, g, u], |[p, g, u], y| {
         curvature_rows(width, p, g, u, factor, y);
@@ -177,7 +173,10 @@ mod tests {
             let mut expected = [vec![], vec![], vec![]];
             for row in 0..rows {
                 let of = |v: &[T]| -> Vec<f64> {
-                    v[row * width..][..width].iter().map(|v| v.to_f64()).collect()
+                    v[row * width..][..width]
+                        .iter()
+                        .map(|v| v.to_f64())
+                        .collect()
                 };
                 let (x, g, u) = (of(&x), of(&g), of(&u));
                 let highest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);

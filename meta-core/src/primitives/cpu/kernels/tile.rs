@@ -336,8 +336,10 @@ mod tests {
                             }
                             // SAFETY: every element was written, or the next line shows that one
                             // was not.
-                            let c: Vec<T> =
-                                c.iter().map(|value| unsafe { value.assume_init() }).collect();
+                            let c: Vec<T> = c
+                                .iter()
+                                .map(|value| unsafe { value.assume_init() })
+                                .collect();
                             assert_close(&c, &expected, tolerance::<T>(), "tile");
                         }
                     }
