@@ -6,7 +6,7 @@ use burn::{
 };
 
 use super::init::{Initializer, constant};
-use crate::primitives::{Primitives, add_rows, bias_relu, linear};
+use crate::primitives::{Activation, Primitives, linear_add};
 
 /// `y = x W + b`.
 ///
@@ -50,11 +50,15 @@ impl<B: Backend> Linear<B> {
 impl<B: Primitives> Linear<B> {
     /// `x [t, b, i]` to `[t, b, o]`.
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        add_rows(linear(x, self.weight.val()), self.bias.val())
+        self.forward_with(x, Activation::Identity)
     }
 
-    /// `max(x W + b, 0)`, the bias and the ReLU in one pass.
+    /// `max(x W + b, 0)`, product, bias and ReLU at once.
     pub fn forward_relu(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        bias_relu(linear(x, self.weight.val()), self.bias.val())
+        self.forward_with(x, Activation::Relu)
+    }
+
+    fn forward_with(&self, x: Tensor<B, 3>, activation: Activation) -> Tensor<B, 3> {
+        linear_add(x, self.weight.val(), self.bias.val(), activation)
     }
 }

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Pass, init::constant};
 use crate::primitives::{
-    Primitives, add_rows, bias_relu, max_pool2d, scale, standardize, standardize_pool2d, sum_rows,
+    Activation, Primitives, add_rows, bias_relu, layer_standardize, max_pool2d, scale, scale_add,
+    standardize, standardize_pool2d, sum_rows,
 };
 
 /// What a normalisation averages over.
@@ -97,7 +98,7 @@ impl<B: Primitives> Norm<B> {
     /// # Panics
     /// When `items` does not divide the rows.
     pub fn forward(&self, x: Tensor<B, 3>, items: usize, pass: &Pass<B>) -> Tensor<B, 3> {
-        add_rows(self.scaled(x, items, pass), self.beta.val())
+        self.affine(self.normalised(x, items, pass), Activation::Identity)
     }
 
     /// `max(y, 0)` of the result `y` of [`Norm::forward`].
@@ -105,7 +106,17 @@ impl<B: Primitives> Norm<B> {
     /// # Panics
     /// When `items` does not divide the rows.
     pub fn forward_relu(&self, x: Tensor<B, 3>, items: usize, pass: &Pass<B>) -> Tensor<B, 3> {
-        bias_relu(self.scaled(x, items, pass), self.beta.val())
+        self.affine(self.normalised(x, items, pass), Activation::Relu)
+    }
+
+    /// `φ(γ x̂ + β)`.
+    fn affine(&self, normalised: Tensor<B, 3>, activation: Activation) -> Tensor<B, 3> {
+        let beta = self.beta.val();
+        match (&self.gamma, activation) {
+            (Some(gamma), _) => scale_add(normalised, gamma.val(), beta, activation),
+            (None, Activation::Identity) => add_rows(normalised, beta),
+            (None, Activation::Relu) => bias_relu(normalised, beta),
+        }
     }
 
     /// Normalises the images `x [t, b, h, w, c]`, takes the maximum over windows of `size × size` and
@@ -120,18 +131,23 @@ impl<B: Primitives> Norm<B> {
             let [t, b, h, w, c] = pooled.dims();
             pooled.reshape([t, b * h * w, c])
         };
-        let scaled = match &self.gamma {
+        let output = match &self.gamma {
             Some(gamma) if self.standardizes(b, pass) => {
                 self.report(&as_rows(x.clone()), pass);
                 let winners = standardize_pool2d(x, gamma.val(), size, EPSILON);
-                scale(as_rows(winners), gamma.val())
+                self.affine(as_rows(winners), Activation::Relu)
             }
-            _ => {
-                let scaled = self.scaled(as_rows(x), b, pass);
-                as_rows(max_pool2d(scaled.reshape([t * b, h, w, c]), size).reshape(pooled))
+            gamma => {
+                let normalised = self.normalised(as_rows(x), b, pass);
+                let scaled = match gamma {
+                    Some(gamma) => scale(normalised, gamma.val()),
+                    None => normalised,
+                };
+                let pooled = max_pool2d(scaled.reshape([t * b, h, w, c]), size).reshape(pooled);
+                bias_relu(as_rows(pooled), self.beta.val())
             }
         };
-        bias_relu(scaled, self.beta.val()).reshape(pooled)
+        output.reshape(pooled)
     }
 
     /// Whether `items` items per task are normalised by their own statistics, channel by channel.
@@ -144,22 +160,20 @@ impl<B: Primitives> Norm<B> {
         }
     }
 
-    /// `γ x̂`: all but the shift.
-    fn scaled(&self, x: Tensor<B, 3>, items: usize, pass: &Pass<B>) -> Tensor<B, 3> {
+    /// `x̂`: all but scale and shift.
+    fn normalised(&self, x: Tensor<B, 3>, items: usize, pass: &Pass<B>) -> Tensor<B, 3> {
         let [t, rows, c] = x.dims();
         assert_eq!(rows % items, 0, "norm: {rows} rows of {items} items");
         let positions = rows / items;
-        let normalised = match self.statistics {
+        match self.statistics {
             _ if self.standardizes(items, pass) => {
                 self.report(&x, pass);
                 standardize(x, EPSILON)
             }
             Statistics::None => x,
             Statistics::Layer => {
-                let whole = x.reshape([t * items, positions * c]);
-                let centred = whole.clone() - whole.mean_dim(1);
-                let variance = (centred.clone() * centred.clone()).mean_dim(1);
-                (centred * variance.add_scalar(EPSILON).powf_scalar(-0.5)).reshape([t, rows, c])
+                let whole = x.reshape([t, items, positions * c]);
+                layer_standardize(whole, EPSILON).reshape([t, rows, c])
             }
             Statistics::Support => {
                 let reference = pass.reference_items.expect("less than all items");
@@ -177,10 +191,6 @@ impl<B: Primitives> Norm<B> {
                 .apply(x)
             }
             Statistics::Episode => unreachable!("standardises"),
-        };
-        match &self.gamma {
-            Some(gamma) => scale(normalised, gamma.val()),
-            None => normalised,
         }
     }
 

@@ -10,7 +10,7 @@ use burn_autodiff::{
     ops::{Backward, Ops, OpsKind, binary, unary},
 };
 
-use super::{Form, LinearMap, Pooling, Primitives, Role, Winners};
+use super::{Activation, Form, LinearMap, Pooling, Primitives, Role, Winners};
 
 /// The `wanted` operand from two others given in any order.
 fn contract_of<B: Primitives>(
@@ -189,6 +189,120 @@ impl<B: Primitives> Backward<B, 2> for BiasRelu {
         if let Some(x) = x {
             grads.register::<B>(x.id, gated);
         }
+    }
+}
+
+/// Node of [`Primitives::affine`].
+#[derive(Debug)]
+struct Affine;
+
+impl<B: Primitives> Backward<B, 3> for Affine {
+    /// Form, map, the output where a ReLU gates it, the input where the weight is tracked, the weight
+    /// where the input is.
+    type State = (
+        Form,
+        LinearMap<IntTensor<B>>,
+        Option<FloatTensor<B>>,
+        Option<FloatTensor<B>>,
+        Option<FloatTensor<B>>,
+    );
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (form, map, y, x, w) = ops.state;
+        let g = grads.consume::<B>(&ops.node);
+        let g = match y {
+            Some(y) => B::gate(y, g),
+            None => g,
+        };
+        let [of_x, of_w, of_b] = ops.parents;
+        if let Some(b) = of_b {
+            grads.register::<B>(b.id, B::map_adjoint(&map, g.clone()));
+        }
+        if let Some(parent) = of_w {
+            let x = x.expect("kept for a tracked weight");
+            grads.register::<B>(parent.id, B::contract(&form, Role::Weight, x, g.clone()));
+        }
+        if let Some(parent) = of_x {
+            let w = w.expect("kept for a tracked input");
+            grads.register::<B>(parent.id, B::contract(&form, Role::Input, w, g));
+        }
+    }
+}
+
+/// Node of [`Primitives::layer_standardize`].
+#[derive(Debug)]
+struct LayerStandardize;
+
+impl<B: Primitives> Backward<B, 1> for LayerStandardize {
+    type State = (FloatTensor<B>, f64);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (x, epsilon) = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |g| {
+            B::layer_standardize_adjoint(x, g, epsilon)
+        });
+    }
+}
+
+/// Node of [`Primitives::layer_standardize_adjoint`], whose Jacobian is symmetric.
+#[derive(Debug)]
+struct LayerStandardizeAdjoint;
+
+impl<B: Primitives> Backward<B, 2> for LayerStandardizeAdjoint {
+    /// `x`, `g` where `x` is tracked, `ε`.
+    type State = (FloatTensor<B>, Option<FloatTensor<B>>, f64);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (x, g, epsilon) = ops.state;
+        binary::<B, _, _>(
+            ops.parents,
+            ops.node,
+            grads,
+            |u| {
+                let g = g.expect("kept for a tracked x");
+                B::layer_standardize_curvature(x.clone(), g, u, epsilon)
+            },
+            |u| B::layer_standardize_adjoint(x.clone(), u, epsilon),
+        );
+    }
+}
+
+/// Node of [`Primitives::scaled_softmax`].
+#[derive(Debug)]
+struct Softmax;
+
+impl<B: Primitives> Backward<B, 1> for Softmax {
+    /// `p` and the factor.
+    type State = (FloatTensor<B>, f64);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (p, factor) = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |g| {
+            B::scaled_softmax_adjoint(p, g, factor)
+        });
+    }
+}
+
+/// Node of [`Primitives::scaled_softmax_adjoint`], symmetric in `g`.
+#[derive(Debug)]
+struct SoftmaxAdjoint;
+
+impl<B: Primitives> Backward<B, 2> for SoftmaxAdjoint {
+    /// `p`, `g` where `p` is tracked, the factor.
+    type State = (FloatTensor<B>, Option<FloatTensor<B>>, f64);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (p, g, factor) = ops.state;
+        binary::<B, _, _>(
+            ops.parents,
+            ops.node,
+            grads,
+            |u| {
+                let g = g.expect("kept for a tracked p");
+                B::scaled_softmax_curvature(p.clone(), g, u, factor)
+            },
+            |u| B::scaled_softmax_adjoint(p.clone(), u, factor),
+        );
     }
 }
 
@@ -406,6 +520,95 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
             .stateful()
         {
             OpsKind::Tracked(prep) => prep.finish(y.primitive, output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn affine(
+        form: &Form,
+        map: &LinearMap<IntTensor<Self>>,
+        activation: Activation,
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node.clone(), w.node.clone(), b.node.clone()];
+        let (x_tracked, w_tracked) = (x.is_tracked(), w.is_tracked());
+        let (x, w) = (x.primitive, w.primitive);
+        let output = B::affine(form, map, activation, x.clone(), w.clone(), b.primitive);
+        match Backward::<B, 3>::prepare::<C>(Affine, nodes)
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => {
+                let gated = activation == Activation::Relu;
+                let state = (
+                    *form,
+                    map.clone(),
+                    gated.then(|| output.clone()),
+                    w_tracked.then_some(x),
+                    x_tracked.then_some(w),
+                );
+                prep.finish(state, output)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn layer_standardize(x: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+        let output = B::layer_standardize(x.primitive.clone(), epsilon);
+        match Backward::<B, 1>::prepare::<C>(LayerStandardize, [x.node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((x.primitive, epsilon), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn layer_standardize_adjoint(
+        x: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        let x_tracked = x.is_tracked();
+        let nodes = [x.node.clone(), g.node.clone()];
+        let (x, g) = (x.primitive, g.primitive);
+        let output = B::layer_standardize_adjoint(x.clone(), g.clone(), epsilon);
+        match Backward::<B, 2>::prepare::<C>(LayerStandardizeAdjoint, nodes)
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((x, x_tracked.then_some(g), epsilon), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn scaled_softmax(x: FloatTensor<Self>, factor: f64) -> FloatTensor<Self> {
+        let p = B::scaled_softmax(x.primitive, factor);
+        match Backward::<B, 1>::prepare::<C>(Softmax, [x.node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((p.clone(), factor), p),
+            OpsKind::UnTracked(prep) => prep.finish(p),
+        }
+    }
+
+    fn scaled_softmax_adjoint(
+        p: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        factor: f64,
+    ) -> FloatTensor<Self> {
+        let p_tracked = p.is_tracked();
+        let nodes = [p.node.clone(), g.node.clone()];
+        let (p, g) = (p.primitive, g.primitive);
+        let output = B::scaled_softmax_adjoint(p.clone(), g.clone(), factor);
+        match Backward::<B, 2>::prepare::<C>(SoftmaxAdjoint, nodes)
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((p, p_tracked.then_some(g), factor), output),
             OpsKind::UnTracked(prep) => prep.finish(output),
         }
     }

@@ -33,16 +33,19 @@ pub enum Form {
     Conv2d(Conv2dForm),
     /// Multiplication by one number per channel and task.
     Scale(ScaleForm),
+    /// Products of the heads of pairs of tokens: the scores and the reads of attention.
+    Pairs(PairsForm),
 }
 
 impl Form {
     /// The same form with a weight for `weight_tasks` tasks.
     pub(super) fn with_weight_tasks(mut self, weight_tasks: usize) -> Self {
-        *match &mut self {
-            Form::Linear(form) => &mut form.weight_tasks,
-            Form::Conv2d(form) => &mut form.weight_tasks,
-            Form::Scale(form) => &mut form.weight_tasks,
-        } = weight_tasks;
+        match &mut self {
+            Form::Linear(form) => form.weight_tasks = weight_tasks,
+            Form::Conv2d(form) => form.weight_tasks = weight_tasks,
+            Form::Scale(form) => form.weight_tasks = weight_tasks,
+            Form::Pairs(_) => {}
+        }
         self
     }
 
@@ -72,6 +75,14 @@ impl Form {
             ],
             (Form::Scale(f), Role::Weight) => vec![f.weight_tasks, 1, f.channels],
             (Form::Scale(f), _) => vec![f.tasks, f.rows, f.channels],
+            (Form::Pairs(f), Role::Output) => vec![f.sequences, f.heads, f.queries, f.keys],
+            (Form::Pairs(f), role) => {
+                let length = match role {
+                    Role::Input => f.queries,
+                    _ => f.keys,
+                };
+                vec![f.tasks, f.sequences / f.tasks * length, f.heads * f.width]
+            }
         }
     }
 }
@@ -140,6 +151,37 @@ pub struct ScaleForm {
     pub rows: usize,
     /// Channels `c`.
     pub channels: usize,
+}
+
+/// Sizes of `a_ij = ⟨x_i, y_j⟩`, per sequence and head: `x [tasks, sequences/tasks · queries,
+/// heads · width]` in the role of the input, `y [tasks, sequences/tasks · keys, heads · width]` in
+/// that of the weight, `a [sequences, heads, queries, keys]` in that of the output.
+///
+/// The scores of attention are the output of queries and keys; what it reads is the input of values
+/// and map, `x_i = Σ_j a_ij y_j`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairsForm {
+    /// Tasks `t`, which divide the sequences.
+    pub tasks: usize,
+    /// Sequences of all tasks `n`.
+    pub sequences: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Queries of a sequence `l`.
+    pub queries: usize,
+    /// Keys of a sequence `m`.
+    pub keys: usize,
+    /// Features of a head `d`.
+    pub width: usize,
+}
+
+/// What follows an affine map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    Identity,
+    /// `max(·, 0)`.
+    Relu,
 }
 
 /// Sizes of a pooling over non-overlapping windows of `[items, height, width, channels]`.

@@ -6,7 +6,8 @@
 //! keeps it small is one rule: **the adjoint of each primitive is again a primitive**, so gradients of
 //! any order need no further code.
 //!
-//! * Linear layers, convolutions and channel-wise scaling are **trilinear forms** `⟨y, F(x, w)⟩`
+//! * Linear layers, convolutions, channel-wise scaling, the scores of attention and what it reads are
+//!   **trilinear forms** `⟨y, F(x, w)⟩`
 //!   ([`Form`]). A form has three roles; [`Primitives::contract`] gives the one that is wanted from
 //!   the other two: the output from input and weight, the input's adjoint from weight and output, the
 //!   weight's adjoint from input and output. The derivative of any of the three maps is one of the
@@ -16,6 +17,8 @@
 //! * **Standardisation** is nonlinear: its Jacobian is symmetric, so the adjoint is the Jacobian
 //!   itself, and the derivative of the adjoint is [`Primitives::standardize_curvature`]. Followed by
 //!   pooling, it is a primitive of its own, since the map between the two need not exist.
+//!   Layer standardisation is the same along the channels of a row.
+//! * **Softmax** has a symmetric Jacobian, too, written with its own output.
 //! * **ReLU** is a gate that its own output holds open or shut ([`Primitives::gate`]), which is its
 //!   own adjoint.
 //!
@@ -31,7 +34,10 @@ pub mod cpu;
 mod form;
 pub mod portable;
 
-pub use form::{Conv2dForm, Form, LinearForm, LinearMap, Pooling, Role, ScaleForm, Winners};
+pub use form::{
+    Activation, Conv2dForm, Form, LinearForm, LinearMap, PairsForm, Pooling, Role, ScaleForm,
+    Winners,
+};
 
 use burn::tensor::{
     Tensor,
@@ -156,6 +162,70 @@ pub trait Primitives: Backend {
         portable::bias_relu::<Self>(map, x, b)
     }
 
+    /// `φ(F(x, w) + M b)`: the output of a form, plus a bias on every row, through an activation, in one
+    /// pass; `M` is a [`LinearMap::BroadcastRows`] to the shape of the output.
+    fn affine(
+        form: &Form,
+        map: &LinearMap<IntTensor<Self>>,
+        activation: Activation,
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        portable::affine::<Self>(form, map, activation, x, w, b)
+    }
+
+    /// `x̂ = (x − μ) / √(σ² + ε)` along the channels of every row of `x`, `[t, r, c]`; `σ²` is the
+    /// biased variance.
+    fn layer_standardize(x: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+        portable::layer_standardize::<Self>(x, epsilon)
+    }
+
+    /// `J(x) g`, where `J` is the Jacobian of [`Primitives::layer_standardize`]; `J` is symmetric.
+    fn layer_standardize_adjoint(
+        x: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        portable::layer_standardize_adjoint::<Self>(x, g, epsilon)
+    }
+
+    /// `∂/∂x ⟨u, J(x) g⟩`, symmetric in `g` and `u`.
+    fn layer_standardize_curvature(
+        x: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        u: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        portable::layer_standardize_curvature::<Self>(x, g, u, epsilon)
+    }
+
+    /// `p = softmax(f x)` along the last axis of `x`, `[n, heads, l, m]`, `f` positive. A score of −∞ has
+    /// weight 0, and a row of them is 0 everywhere.
+    fn scaled_softmax(x: FloatTensor<Self>, factor: f64) -> FloatTensor<Self> {
+        portable::scaled_softmax::<Self>(x, factor)
+    }
+
+    /// `f p ⊙ (g − ⟨p, g⟩)` along the last axis: the adjoint of [`Primitives::scaled_softmax`] by its output,
+    /// `f (diag p − p pᵀ) g`, symmetric.
+    fn scaled_softmax_adjoint(
+        p: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        factor: f64,
+    ) -> FloatTensor<Self> {
+        portable::scaled_softmax_adjoint::<Self>(p, g, factor)
+    }
+
+    /// `f (u ⊙ g − u ⟨p, g⟩ − g ⟨p, u⟩)`: `∂/∂p ⟨u, f (diag p − p pᵀ) g⟩`.
+    fn scaled_softmax_curvature(
+        p: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        u: FloatTensor<Self>,
+        factor: f64,
+    ) -> FloatTensor<Self> {
+        portable::scaled_softmax_curvature::<Self>(p, g, u, factor)
+    }
+
     /// `θ − η g`, operands of one shape: a step of gradient descent in one pass.
     fn descend(theta: FloatTensor<Self>, g: FloatTensor<Self>, rate: f64) -> FloatTensor<Self> {
         portable::descend::<Self>(theta, g, rate)
@@ -194,6 +264,10 @@ fn check_tasks(what: &str, tasks: usize, weight_tasks: usize) {
 /// # Panics
 /// When the shapes do not fit.
 pub fn linear<B: Primitives>(x: Tensor<B, 3>, w: Tensor<B, 3>) -> Tensor<B, 3> {
+    contract(linear_form(&x, &w), Role::Output, x, w)
+}
+
+fn linear_form<B: Primitives>(x: &Tensor<B, 3>, w: &Tensor<B, 3>) -> Form {
     let ([tasks, items, inputs], [weight_tasks, weight_inputs, outputs]) = (x.dims(), w.dims());
     check_tasks("linear", tasks, weight_tasks);
     assert_eq!(
@@ -203,14 +277,49 @@ pub fn linear<B: Primitives>(x: Tensor<B, 3>, w: Tensor<B, 3>) -> Tensor<B, 3> {
         x.dims(),
         w.dims()
     );
-    let form = LinearForm {
+    Form::Linear(LinearForm {
         tasks,
         weight_tasks,
         items,
         inputs,
         outputs,
-    };
-    contract(Form::Linear(form), Role::Output, x, w)
+    })
+}
+
+/// `y = φ(x w + b)`: `x [t, b, i]`, `w [1|t, i, o]`, `b [1|t, 1, o]`, `y [t, b, o]`.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn linear_add<B: Primitives>(
+    x: Tensor<B, 3>,
+    w: Tensor<B, 3>,
+    b: Tensor<B, 3>,
+    activation: Activation,
+) -> Tensor<B, 3> {
+    let form = linear_form(&x, &w);
+    affine(
+        form,
+        [x.dims()[0], x.dims()[1], w.dims()[2]],
+        activation,
+        x,
+        w,
+        b,
+    )
+}
+
+/// [`Primitives::affine`] of a form whose output is `[t, r, c]`.
+fn affine<B: Primitives>(
+    form: Form,
+    [tasks, rows, channels]: [usize; 3],
+    activation: Activation,
+    x: Tensor<B, 3>,
+    w: Tensor<B, 3>,
+    b: Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    assert_eq!(channels, b.dims()[2], "affine: {form:?}, b {:?}", b.dims());
+    let map = broadcast(b.dims(), tasks, rows);
+    let (x, w, b) = (primitive(x), primitive(w), primitive(b));
+    tensor(B::affine(&form, &map, activation, x, w, b))
 }
 
 /// 2-D cross-correlation: `x [t, b, h, w, c]`, `weight [1|t, k·k, c, o]`, `y [t, b, h', w', o]` with
@@ -260,6 +369,10 @@ pub fn conv2d<B: Primitives>(
 /// # Panics
 /// When the shapes do not fit.
 pub fn scale<B: Primitives>(x: Tensor<B, 3>, a: Tensor<B, 3>) -> Tensor<B, 3> {
+    contract(scale_form(&x, &a), Role::Output, x, a)
+}
+
+fn scale_form<B: Primitives>(x: &Tensor<B, 3>, a: &Tensor<B, 3>) -> Form {
     let ([tasks, rows, channels], [weight_tasks, one, weight_channels]) = (x.dims(), a.dims());
     check_tasks("scale", tasks, weight_tasks);
     assert_eq!(
@@ -269,13 +382,99 @@ pub fn scale<B: Primitives>(x: Tensor<B, 3>, a: Tensor<B, 3>) -> Tensor<B, 3> {
         x.dims(),
         a.dims()
     );
-    let form = ScaleForm {
+    Form::Scale(ScaleForm {
         tasks,
         weight_tasks,
         rows,
         channels,
-    };
-    contract(Form::Scale(form), Role::Output, x, a)
+    })
+}
+
+/// `y = φ(a ⊙ x + b)`, channel by channel: `x [t, r, c]`, `a [1|t, 1, c]`, `b [1|t, 1, c]`.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn scale_add<B: Primitives>(
+    x: Tensor<B, 3>,
+    a: Tensor<B, 3>,
+    b: Tensor<B, 3>,
+    activation: Activation,
+) -> Tensor<B, 3> {
+    affine(scale_form(&x, &a), x.dims(), activation, x, a, b)
+}
+
+/// Sequences of `queries` and `keys` tokens as `heads` heads see them.
+fn pairs_form<B: Primitives>(
+    y: &Tensor<B, 3>,
+    heads: usize,
+    [queries, keys]: [usize; 2],
+) -> PairsForm {
+    let [tasks, tokens, features] = y.dims();
+    assert!(
+        heads >= 1 && keys >= 1 && features.is_multiple_of(heads) && tokens.is_multiple_of(keys),
+        "attention: {heads} heads of {features} features, sequences of {keys} in {tokens} tokens"
+    );
+    PairsForm {
+        tasks,
+        sequences: tasks * tokens / keys,
+        heads,
+        queries,
+        keys,
+        width: features / heads,
+    }
+}
+
+/// `a_ij = ⟨q_i, k_j⟩` in every sequence and head: `q [t, b·l, heads·d]`, `k [t, b·m, heads·d]`, `a
+/// [t·b, heads, l, m]`, for sequences of `[l, m]` queries and keys.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn attention_scores<B: Primitives>(
+    q: Tensor<B, 3>,
+    k: Tensor<B, 3>,
+    heads: usize,
+    lengths: [usize; 2],
+) -> Tensor<B, 4> {
+    let form = Form::Pairs(pairs_form(&k, heads, lengths));
+    assert_eq!(
+        q.dims().as_slice(),
+        form.shape(Role::Input),
+        "attention: k {:?}",
+        k.dims()
+    );
+    contract(form, Role::Output, q, k)
+}
+
+/// `x_i = Σ_j a_ij v_j` in every sequence and head: `a [t·b, heads, l, m]`, `v [t, b·m, heads·d]`, `x
+/// [t, b·l, heads·d]`.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn attention_read<B: Primitives>(map: Tensor<B, 4>, v: Tensor<B, 3>) -> Tensor<B, 3> {
+    let [_, heads, queries, keys] = map.dims();
+    let form = Form::Pairs(pairs_form(&v, heads, [queries, keys]));
+    assert_eq!(
+        map.dims().as_slice(),
+        form.shape(Role::Output),
+        "attention: v {:?}",
+        v.dims()
+    );
+    contract(form, Role::Input, v, map)
+}
+
+/// `softmax(f x)` along the last axis, `f` positive: `[n, heads, l, m]`. A score of −∞ has weight 0, and
+/// a row of them is 0 everywhere, as are its gradients.
+///
+/// # Panics
+/// When `factor` is not positive.
+pub fn scaled_softmax<B: Primitives>(x: Tensor<B, 4>, factor: f64) -> Tensor<B, 4> {
+    assert!(factor > 0.0, "softmax: a factor of {factor}");
+    tensor(B::scaled_softmax(primitive(x), factor))
+}
+
+/// `x̂ = (x − μ) / √(σ² + ε)` along the channels of every row of `x`, `[t, r, c]`.
+pub fn layer_standardize<B: Primitives>(x: Tensor<B, 3>, epsilon: f64) -> Tensor<B, 3> {
+    tensor(B::layer_standardize(primitive(x), epsilon))
 }
 
 /// The map from `[source_tasks, 1, c]` to `[t, r, c]`.

@@ -9,7 +9,8 @@ use burn::tensor::{
 };
 
 use super::{
-    Conv2dForm, Form, LinearForm, LinearMap, Pooling, Primitives, Role, ScaleForm, Winners,
+    Activation, Conv2dForm, Form, LinearForm, LinearMap, PairsForm, Pooling, Primitives, Role,
+    ScaleForm, Winners,
 };
 use crate::params::{primitive, tensor};
 
@@ -33,12 +34,42 @@ pub fn contract<B: Primitives>(
             tensor(left),
             tensor(right),
         )),
+        Form::Pairs(form) => match wanted {
+            Role::Output => primitive(
+                of_heads::<B>(form, form.queries, tensor(left))
+                    .matmul(of_heads(form, form.keys, tensor(right)).swap_dims(2, 3)),
+            ),
+            Role::Input => {
+                let read = tensor::<B, 4>(right).matmul(of_heads(form, form.keys, tensor(left)));
+                primitive(of_tokens(form, form.queries, read))
+            }
+            Role::Weight => {
+                let map: Tensor<B, 4> = tensor(right);
+                let read = (map.swap_dims(2, 3)).matmul(of_heads(form, form.queries, tensor(left)));
+                primitive(of_tokens(form, form.keys, read))
+            }
+        },
         Form::Conv2d(form) => match wanted {
             Role::Output => primitive(conv2d::<B>(form, tensor(left), tensor(right))),
             Role::Input => primitive(conv2d_input::<B>(form, tensor(left), tensor(right))),
             Role::Weight => primitive(conv2d_weight::<B>(form, tensor(left), tensor(right))),
         },
     }
+}
+
+/// Tokens `[t, b·l, heads·d]` as `[n, heads, l, d]`.
+fn of_heads<B: Primitives>(form: &PairsForm, length: usize, x: Tensor<B, 3>) -> Tensor<B, 4> {
+    x.reshape([form.sequences, length, form.heads, form.width])
+        .swap_dims(1, 2)
+}
+
+/// The inverse of [`of_heads`].
+fn of_tokens<B: Primitives>(form: &PairsForm, length: usize, x: Tensor<B, 4>) -> Tensor<B, 3> {
+    x.swap_dims(1, 2).reshape([
+        form.tasks,
+        form.sequences / form.tasks * length,
+        form.heads * form.width,
+    ])
 }
 
 /// Folds the task axis into the items where the weight is shared: one large product instead of many.
@@ -534,4 +565,122 @@ pub fn descend<B: Primitives>(
     rate: f64,
 ) -> FloatTensor<B> {
     B::float_sub(theta, B::float_mul_scalar(g, rate.into()))
+}
+
+/// See [`Primitives::affine`].
+pub fn affine<B: Primitives>(
+    form: &Form,
+    map: &LinearMap<IntTensor<B>>,
+    activation: Activation,
+    x: FloatTensor<B>,
+    w: FloatTensor<B>,
+    b: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let y = B::contract(form, Role::Output, x, w);
+    match activation {
+        Activation::Identity => B::add_rows(map, y, b),
+        Activation::Relu => B::bias_relu(map, y, b),
+    }
+}
+
+/// `x` less its mean along the channels.
+fn layer_centred<B: Primitives>(x: Tensor<B, 3>) -> Tensor<B, 3> {
+    x.clone() - x.mean_dim(2)
+}
+
+/// `x̂` and `1/√(σ² + ε)` of every row.
+fn layer_standardized<B: Primitives>(
+    x: Tensor<B, 3>,
+    epsilon: f64,
+) -> (Tensor<B, 3>, Tensor<B, 3>) {
+    let centred = layer_centred(x);
+    let variance = (centred.clone() * centred.clone()).mean_dim(2);
+    let inverse_deviation = variance.add_scalar(epsilon).powf_scalar(-0.5);
+    (centred * inverse_deviation.clone(), inverse_deviation)
+}
+
+/// See [`Primitives::layer_standardize`].
+pub fn layer_standardize<B: Primitives>(x: FloatTensor<B>, epsilon: f64) -> FloatTensor<B> {
+    primitive(layer_standardized::<B>(tensor(x), epsilon).0)
+}
+
+/// `g` less its projections on the constant and on `x̂`, and the coefficient `mean(x̂ g)`.
+fn layer_project<B: Primitives>(
+    x_hat: &Tensor<B, 3>,
+    g: Tensor<B, 3>,
+) -> (Tensor<B, 3>, Tensor<B, 3>) {
+    let coefficient = (x_hat.clone() * g.clone()).mean_dim(2);
+    let projected = layer_centred(g) - x_hat.clone() * coefficient.clone();
+    (projected, coefficient)
+}
+
+/// See [`Primitives::layer_standardize_adjoint`]; the equation is that of [`standardize_adjoint`].
+pub fn layer_standardize_adjoint<B: Primitives>(
+    x: FloatTensor<B>,
+    g: FloatTensor<B>,
+    epsilon: f64,
+) -> FloatTensor<B> {
+    let (x_hat, inverse_deviation) = layer_standardized::<B>(tensor(x), epsilon);
+    let (projected, _) = layer_project(&x_hat, tensor(g));
+    primitive(projected * inverse_deviation)
+}
+
+/// See [`Primitives::layer_standardize_curvature`]; the equation is that of
+/// [`standardize_curvature`].
+pub fn layer_standardize_curvature<B: Primitives>(
+    x: FloatTensor<B>,
+    g: FloatTensor<B>,
+    u: FloatTensor<B>,
+    epsilon: f64,
+) -> FloatTensor<B> {
+    let (x_hat, inverse_deviation) = layer_standardized::<B>(tensor(x), epsilon);
+    let (g_projected, a) = layer_project(&x_hat, tensor(g));
+    let (u_projected, b) = layer_project(&x_hat, tensor(u));
+    let remainder = (inverse_deviation.clone() * inverse_deviation.clone()).mul_scalar(epsilon);
+    let s =
+        (g_projected.clone() * u_projected.clone()).mean_dim(2) + a.clone() * b.clone() * remainder;
+    let sum = x_hat * s + g_projected * b + u_projected * a;
+    primitive((sum * (inverse_deviation.clone() * inverse_deviation)).neg())
+}
+
+/// See [`Primitives::scaled_softmax`].
+pub fn scaled_softmax<B: Primitives>(x: FloatTensor<B>, factor: f64) -> FloatTensor<B> {
+    let x: Tensor<B, 4> = tensor(x);
+    let highest = x.clone().max_dim(3);
+    // Where nothing is read, the differences would be −∞ + ∞.
+    let nothing = highest.clone().equal_elem(f64::NEG_INFINITY);
+    let weights = (x - highest.mask_fill(nothing.clone(), 0.0))
+        .mul_scalar(factor)
+        .exp();
+    let sums = weights.clone().sum_dim(3).mask_fill(nothing, 1.0);
+    primitive(weights / sums)
+}
+
+/// `⟨p, g⟩` along the last axis.
+fn along_keys<B: Primitives>(p: &Tensor<B, 4>, g: &Tensor<B, 4>) -> Tensor<B, 4> {
+    (p.clone() * g.clone()).sum_dim(3)
+}
+
+/// See [`Primitives::scaled_softmax_adjoint`].
+pub fn scaled_softmax_adjoint<B: Primitives>(
+    p: FloatTensor<B>,
+    g: FloatTensor<B>,
+    factor: f64,
+) -> FloatTensor<B> {
+    let (p, g): (Tensor<B, 4>, Tensor<B, 4>) = (tensor(p), tensor(g));
+    let mean = along_keys(&p, &g);
+    primitive((p * (g - mean)).mul_scalar(factor))
+}
+
+/// See [`Primitives::scaled_softmax_curvature`].
+pub fn scaled_softmax_curvature<B: Primitives>(
+    p: FloatTensor<B>,
+    g: FloatTensor<B>,
+    u: FloatTensor<B>,
+    factor: f64,
+) -> FloatTensor<B> {
+    let (p, g, u): (Tensor<B, 4>, Tensor<B, 4>, Tensor<B, 4>) = (tensor(p), tensor(g), tensor(u));
+    let (g_mean, u_mean) = (along_keys(&p, &g), along_keys(&p, &u));
+    let curvature = u.clone() * (g.clone() - g_mean) - g * u_mean;
+    primitive(curvature.mul_scalar(factor))
 }

@@ -5,9 +5,10 @@ use burn_autodiff::Autodiff;
 use meta_core::{
     gradcheck::{Errors, Function, check},
     primitives::{
-        Conv2dForm, Form, LinearForm, LinearMap, Pooling, Primitives, Role, ScaleForm, add_rows,
-        bias_relu, broadcast_rows, conv2d, linear, max_pool2d, portable, scale, standardize,
-        standardize_pool2d, sum_rows,
+        Activation, Conv2dForm, Form, LinearForm, LinearMap, PairsForm, Pooling, Primitives, Role,
+        ScaleForm, add_rows, attention_read, attention_scores, bias_relu, broadcast_rows, conv2d,
+        layer_standardize, linear, linear_add, max_pool2d, portable, scale, scale_add,
+        scaled_softmax, standardize, standardize_pool2d, sum_rows,
     },
 };
 
@@ -24,6 +25,20 @@ fn forms() -> Vec<Form> {
                 inputs,
                 outputs,
             }));
+        }
+        if weight_tasks == tasks {
+            for (items, heads, queries, keys, width) in
+                [(1, 1, 1, 1, 1), (2, 2, 5, 3, 4), (7, 3, 16, 17, 2)]
+            {
+                forms.push(Form::Pairs(PairsForm {
+                    tasks,
+                    sequences: tasks * items,
+                    heads,
+                    queries,
+                    keys,
+                    width,
+                }));
+            }
         }
         for (rows, channels) in [(1, 1), (6, 3), (5, 9)] {
             forms.push(Form::Scale(ScaleForm {
@@ -351,6 +366,114 @@ fn bias_relu_equals_its_portable_composition() {
     );
 }
 
+/// Weights and biases shared, fanned out, and of each task.
+#[test]
+fn affine_equals_its_portable_composition() {
+    let of_tasks = |name: &str, rows: usize, channels: usize| {
+        let shared = random([1, rows, channels], name);
+        let fanned = shared.clone().expand([3, rows, channels]);
+        [shared, fanned, random([3, rows, channels], name)]
+    };
+    let x = random([4, 5, 3], "x").swap_dims(1, 2).reshape([3, 5, 4]);
+    for activation in [Activation::Identity, Activation::Relu] {
+        for b in of_tasks("b", 1, 4) {
+            let map = LinearMap::BroadcastRows {
+                tasks: 3,
+                source_tasks: b.dims()[0],
+                rows: 5,
+                channels: 4,
+            };
+            for w in of_tasks("w", 4, 4) {
+                let form = Form::Linear(LinearForm {
+                    tasks: 3,
+                    weight_tasks: w.dims()[0],
+                    items: 5,
+                    inputs: 4,
+                    outputs: 4,
+                });
+                check_affine(&form, &map, activation, &x, &w, &b);
+            }
+            for a in of_tasks("a", 1, 4) {
+                let form = Form::Scale(ScaleForm {
+                    tasks: 3,
+                    weight_tasks: a.dims()[0],
+                    rows: 5,
+                    channels: 4,
+                });
+                check_affine(&form, &map, activation, &x, &a, &b);
+            }
+        }
+    }
+}
+
+fn check_affine(
+    form: &Form,
+    map: &LinearMap<burn::tensor::ops::IntTensor<B>>,
+    activation: Activation,
+    x: &Tensor<B, 3>,
+    w: &Tensor<B, 3>,
+    b: &Tensor<B, 3>,
+) {
+    let [x, w, b] = [x, w, b].map(|operand| erase(operand.clone()));
+    let fast = B::affine(form, map, activation, x.clone(), w.clone(), b.clone());
+    let reference = portable::affine::<B>(form, map, activation, x, w, b);
+    let error = relative_error(&flat(fast), &flat(reference));
+    assert!(error < 1e-12, "{form:?} {activation:?}: {error:e}");
+}
+
+#[test]
+fn layer_standardize_equals_its_portable_composition() {
+    for shape in [[1, 1, 2], [3, 7, 5], [2, 9, 64]] {
+        let [x, g, u] = ["x", "g", "u"].map(|name| erase(random(shape, name)));
+        let pairs = [
+            (
+                B::layer_standardize(x.clone(), 1e-3),
+                portable::layer_standardize::<B>(x.clone(), 1e-3),
+            ),
+            (
+                B::layer_standardize_adjoint(x.clone(), g.clone(), 1e-3),
+                portable::layer_standardize_adjoint::<B>(x.clone(), g.clone(), 1e-3),
+            ),
+            (
+                B::layer_standardize_curvature(x.clone(), g.clone(), u.clone(), 1e-3),
+                portable::layer_standardize_curvature::<B>(x, g, u, 1e-3),
+            ),
+        ];
+        for (fast, reference) in pairs {
+            let error = relative_error(&flat(fast), &flat(reference));
+            assert!(error < 1e-12, "{shape:?}: {error:e}");
+        }
+    }
+}
+
+/// Rows of which a part, or nothing, may be read included.
+#[test]
+fn softmax_equals_its_portable_composition() {
+    for shape in [[1, 1, 1, 1], [2, 3, 5, 7], [3, 2, 4, 16]] {
+        let [x, g, u] = ["x", "g", "u"].map(|name| random(shape, name).mul_scalar(3.0));
+        let low = x.clone().lower_elem(-1.0);
+        for x in [x.clone(), x.mask_fill(low, f64::NEG_INFINITY)] {
+            let (x, g, u) = (erase(x), erase(g.clone()), erase(u.clone()));
+            let p = B::scaled_softmax(x.clone(), 0.7);
+            let pairs = [
+                (p.clone(), portable::scaled_softmax::<B>(x, 0.7)),
+                (
+                    B::scaled_softmax_adjoint(p.clone(), g.clone(), 0.7),
+                    portable::scaled_softmax_adjoint::<B>(p.clone(), g.clone(), 0.7),
+                ),
+                (
+                    B::scaled_softmax_curvature(p.clone(), g.clone(), u.clone(), 0.7),
+                    portable::scaled_softmax_curvature::<B>(p, g, u, 0.7),
+                ),
+            ];
+            for (fast, reference) in pairs {
+                let error = relative_error(&flat(fast), &flat(reference));
+                assert!(error < 1e-12, "{shape:?}: {error:e}");
+            }
+        }
+    }
+}
+
 /// Parameters that all tasks share, fanned out, and parameters of each task.
 #[test]
 fn descend_equals_its_portable_composition() {
@@ -460,6 +583,32 @@ function!(BiasRelu, |v| bias_relu(
     v[1].clone().reshape([2, 1, 3])
 ));
 
+function!(LinearAdd, |v| linear_add(
+    v[0].clone().reshape([2, 3, 2]),
+    v[1].clone().reshape([2, 2, 3]),
+    v[2].clone().reshape([2, 1, 3]),
+    Activation::Relu
+));
+function!(ScaleAdd, |v| scale_add(
+    v[0].clone().reshape([2, 3, 2]),
+    v[1].clone().reshape([1, 1, 2]),
+    v[2].clone().reshape([2, 1, 2]),
+    Activation::Identity
+));
+function!(LayerStandardize, |v| layer_standardize(
+    v[0].clone().reshape([2, 3, 5]),
+    1e-2
+));
+function!(Softmax, |v| scaled_softmax(
+    v[0].clone().reshape([2, 1, 3, 4]),
+    0.7
+));
+function!(Attention, |v| {
+    let [q, k] = [0, 1].map(|i: usize| v[i].clone().reshape([1, 6, 4]));
+    let map = scaled_softmax(attention_scores(q, k, 2, [3, 3]), 0.7);
+    attention_read(map, v[2].clone().reshape([1, 6, 4]))
+});
+
 function!(Descend, |v| Tensor::<L, 1>::from_primitive(
     TensorPrimitive::Float(L::descend(
         v[0].clone().into_primitive().tensor(),
@@ -494,6 +643,11 @@ fn primitives_pass_central_differences_at_both_orders() {
         ("standardize_pool2d", errors(&StandardizePool, &[80, 2])),
         ("bias_relu", errors(&BiasRelu, &[24, 6])),
         ("descend", errors(&Descend, &[4, 4])),
+        ("linear_add", errors(&LinearAdd, &[12, 12, 6])),
+        ("scale_add", errors(&ScaleAdd, &[12, 2, 4])),
+        ("layer_standardize", errors(&LayerStandardize, &[30])),
+        ("scaled_softmax", errors(&Softmax, &[24])),
+        ("attention", errors(&Attention, &[24, 24, 24])),
     ];
     for (name, errors) in found {
         assert!(errors.within(1e-7), "{name}: {errors:?}");
@@ -526,6 +680,12 @@ fn fused_primitives_pass_central_differences_at_the_third_order() {
             errors(&Directional(StandardizePool), &[80, 2]),
         ),
         ("bias_relu", errors(&Directional(BiasRelu), &[24, 6])),
+        ("linear_add", errors(&Directional(LinearAdd), &[12, 12, 6])),
+        (
+            "layer_standardize",
+            errors(&Directional(LayerStandardize), &[30]),
+        ),
+        ("attention", errors(&Directional(Attention), &[24, 24, 24])),
     ] {
         assert!(errors.within(1e-6), "{name}: {errors:?}");
     }

@@ -2,25 +2,28 @@
 
 use burn::tensor::{Bool, Int, Tensor, backend::Backend};
 
+use crate::primitives::{Primitives, scaled_softmax};
+
 /// What a hidden score is replaced by before the maximum is taken: below any score, finite in f32.
 pub(super) const HIDDEN: f64 = -1e30;
+
+/// Scores with −∞ where they are hidden, which [`scaled_softmax`] does not read: `scores [n, heads, l,
+/// m]`, `hidden` of a shape that broadcasts to it (true: not read).
+pub fn hide<B: Backend>(scores: Tensor<B, 4>, hidden: Tensor<B, 4, Bool>) -> Tensor<B, 4> {
+    let hidden = hidden.expand(scores.dims());
+    scores.mask_fill(hidden, f64::NEG_INFINITY)
+}
 
 /// Softmax over the keys that are not hidden: `scores [n, heads, l, m]`, `hidden` of a shape that
 /// broadcasts to it (true: not read), result `[n, heads, l, m]`.
 ///
 /// A row sums to 1, whatever the size of its scores. A row that is hidden as a whole is 0 everywhere,
 /// as are its gradients: nothing is read, and nothing is not a number.
-pub fn masked_softmax<B: Backend>(
+pub fn masked_softmax<B: Primitives>(
     scores: Tensor<B, 4>,
     hidden: Tensor<B, 4, Bool>,
 ) -> Tensor<B, 4> {
-    let hidden = hidden.expand(scores.dims());
-    let scores = scores.mask_fill(hidden.clone(), HIDDEN);
-    let highest = scores.clone().max_dim(3);
-    let weights = (scores - highest).exp().mask_fill(hidden, 0.0);
-    let sums = weights.clone().sum_dim(3);
-    let nothing = sums.clone().equal_elem(0.0);
-    weights / sums.mask_fill(nothing, 1.0)
+    scaled_softmax(hide(scores, hidden), 1.0)
 }
 
 /// Hides the keys after each query's own position: `[1, 1, l, l]`.

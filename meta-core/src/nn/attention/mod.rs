@@ -33,8 +33,10 @@ pub use normalise::{gumbel_softmax, gumbel_straight_through, soft, straight_thro
 pub use score::dot_product_scores;
 pub use score_function::{Sample, leave_one_out, sample};
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::Tensor;
 use serde::Serialize;
+
+use crate::primitives::Primitives;
 
 /// What the file of an attention mechanism says of it.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -72,7 +74,7 @@ pub fn attentions() -> &'static [AttentionInfo] {
 ///
 /// `q [n, heads, l, d]`, `k [n, heads, m, d]`, `v [n, heads, m, e]`; returns the read
 /// `[n, heads, l, e]` and the map `A [n, heads, l, m]`, whose rows sum to 1.
-pub fn scaled_dot_product<B: Backend>(
+pub fn scaled_dot_product<B: Primitives>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
     v: Tensor<B, 4>,

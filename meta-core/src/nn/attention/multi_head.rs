@@ -5,11 +5,11 @@ use burn::{
     tensor::{Bool, Tensor, backend::Backend},
 };
 
-use super::{AttentionInfo, normalise::soft, position::rotate, score::dot_product_scores};
+use super::{AttentionInfo, mask, position::rotate};
 use crate::{
     Error, Result,
     nn::{Pass, dropout::dropout, init::Initializer, linear::Linear},
-    primitives::Primitives,
+    primitives::{Primitives, attention_read, attention_scores, scaled_softmax},
     settings::{at_least_one, in_unit},
 };
 
@@ -252,12 +252,13 @@ fn soft_read<B: Primitives>(
     hidden: Option<&Tensor<B, 4, Bool>>,
     drop: impl Fn(Tensor<B, 4>) -> Tensor<B, 4>,
 ) -> (Tensor<B, 3>, Tensor<B, 4>) {
-    let split = |x: Tensor<B, 3>| {
-        let [n, length, width] = x.dims();
-        x.reshape([n, length, heads, width / heads]).swap_dims(1, 2)
+    let lengths = [q.dims()[1], k.dims()[1]];
+    let factor = (heads as f64 / q.dims()[2] as f64).sqrt();
+    let scores = attention_scores(q, k, heads, lengths);
+    let scores = match hidden {
+        Some(hidden) => mask::hide(scores, hidden.clone()),
+        None => scores,
     };
-    let map = soft(dot_product_scores(split(q), split(k)), hidden);
-    let read = drop(map.clone()).matmul(split(v));
-    let [n, heads, l, e] = read.dims();
-    (read.swap_dims(1, 2).reshape([n, l, heads * e]), map)
+    let map = scaled_softmax(scores, factor);
+    (attention_read(drop(map.clone()), v), map)
 }

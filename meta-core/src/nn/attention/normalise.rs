@@ -15,10 +15,10 @@
 //! The second derivative of a straight-through gradient is that of this gradient as a function: the
 //! softmax in it is differentiated, the key of the highest score is constant.
 
-use burn::tensor::{Bool, Int, Tensor, activation::softmax, backend::Backend};
+use burn::tensor::{Bool, Int, Tensor, activation::softmax};
 
 use super::{AttentionInfo, mask::masked_softmax};
-use crate::nn::Pass;
+use crate::{nn::Pass, primitives::Primitives};
 
 pub(super) const SOFT: AttentionInfo = AttentionInfo {
     name: "soft",
@@ -45,7 +45,10 @@ pub(super) const GUMBEL_SOFTMAX: AttentionInfo = AttentionInfo {
 /// broadcasts to it (true: not read), result `[n, heads, l, m]`.
 ///
 /// A row sums to 1; a row that is hidden as a whole is 0.
-pub fn soft<B: Backend>(scores: Tensor<B, 4>, hidden: Option<&Tensor<B, 4, Bool>>) -> Tensor<B, 4> {
+pub fn soft<B: Primitives>(
+    scores: Tensor<B, 4>,
+    hidden: Option<&Tensor<B, 4, Bool>>,
+) -> Tensor<B, 4> {
     match hidden {
         Some(hidden) => masked_softmax(scores, hidden.clone()),
         None => softmax(scores, 3),
@@ -53,7 +56,7 @@ pub fn soft<B: Backend>(scores: Tensor<B, 4>, hidden: Option<&Tensor<B, 4, Bool>
 }
 
 /// 1 at the highest score of each row that is not hidden, else 0; shapes as of [`soft`]. A constant.
-pub(super) fn highest<B: Backend>(
+pub(super) fn highest<B: Primitives>(
     scores: Tensor<B, 4>,
     hidden: Option<&Tensor<B, 4, Bool>>,
 ) -> Tensor<B, 4> {
@@ -75,7 +78,7 @@ pub(super) fn highest<B: Backend>(
 
 /// The key of the highest score of each row, `A = onehot(argmax)`, with the gradient of the softmax:
 /// shapes as of [`soft`]. A biased gradient (Bengio, Léonard and Courville, 2013).
-pub fn straight_through<B: Backend>(
+pub fn straight_through<B: Primitives>(
     scores: Tensor<B, 4>,
     hidden: Option<&Tensor<B, 4, Bool>>,
 ) -> Tensor<B, 4> {
@@ -89,7 +92,7 @@ pub fn straight_through<B: Backend>(
 /// Teh, ICLR 2017): shapes as of [`soft`], of `tasks` tasks.
 ///
 /// As `τ → 0` a key is drawn with the probability that the softmax gives it.
-pub fn gumbel_softmax<B: Backend>(
+pub fn gumbel_softmax<B: Primitives>(
     scores: Tensor<B, 4>,
     hidden: Option<&Tensor<B, 4, Bool>>,
     temperature: f64,
@@ -104,7 +107,7 @@ pub fn gumbel_softmax<B: Backend>(
 
 /// A key drawn with the probability that the softmax gives it, with the gradient of
 /// [`gumbel_softmax`]: the straight-through estimator of Jang, Gu and Poole (section 2.2).
-pub fn gumbel_straight_through<B: Backend>(
+pub fn gumbel_straight_through<B: Primitives>(
     scores: Tensor<B, 4>,
     hidden: Option<&Tensor<B, 4, Bool>>,
     temperature: f64,
@@ -117,7 +120,7 @@ pub fn gumbel_straight_through<B: Backend>(
 
 /// Scores with Gumbel noise, where the pass draws: the highest of a row is at a key with the
 /// probability that the softmax of the scores gives it.
-pub(super) fn perturbed<B: Backend>(
+pub(super) fn perturbed<B: Primitives>(
     scores: &Tensor<B, 4>,
     tasks: usize,
     pass: &Pass<B>,

@@ -7,7 +7,7 @@ use super::{
     mask::HIDDEN,
     normalise::{highest, perturbed},
 };
-use crate::nn::Pass;
+use crate::{nn::Pass, primitives::Primitives};
 
 pub(super) const SCORE_FUNCTION: AttentionInfo = AttentionInfo {
     name: "score_function",
@@ -31,7 +31,7 @@ pub struct Sample<B: Backend> {
 ///
 /// Where the pass draws nothing, the key of the highest score is taken, with certainty: then
 /// `ln π = 0`, and no gradient reaches the scores.
-pub fn sample<B: Backend>(
+pub fn sample<B: Primitives>(
     scores: Tensor<B, 4>,
     hidden: Option<&Tensor<B, 4, Bool>>,
     tasks: usize,
@@ -95,7 +95,7 @@ impl<B: Backend> Sample<B> {
 
 /// The mean loss of all other tasks, `[t]` to `[t]`, a baseline that is independent of a task's own
 /// draws (Kool, van Hoof and Welling, 2019); 0 for a single task.
-pub fn leave_one_out<B: Backend>(losses: Tensor<B, 1>) -> Tensor<B, 1> {
+pub fn leave_one_out<B: Primitives>(losses: Tensor<B, 1>) -> Tensor<B, 1> {
     let others = losses.dims()[0] - 1;
     (losses.clone().sum() - losses).div_scalar(others.max(1) as f64)
 }

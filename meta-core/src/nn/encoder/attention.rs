@@ -17,7 +17,7 @@ use crate::{
         linear::Linear,
         norm::{Norm, Statistics},
     },
-    primitives::Primitives,
+    primitives::{Primitives, add_rows, conv2d, sum_rows},
 };
 
 /// Settings of [`AttentionEncoder`].
@@ -182,17 +182,19 @@ impl<B: Primitives> AttentionEncoder<B> {
             channels,
         } = self.tokens;
         let length = self.tokens.count();
-        let patches = x
-            .reshape([t * b * rows, patch, columns, patch * channels])
-            .swap_dims(1, 2)
-            .reshape([t, b * length, self.tokens.features()]);
-        let embedded = self.embedding.forward(patches);
-        let d = embedded.dims()[2];
+        // Patches that touch each other are the windows of a convolution.
+        let images = x.reshape([t, b, rows * patch, columns * patch, channels]);
+        let Linear { weight, bias } = &self.embedding;
+        let [tasks, _, d] = weight.dims();
+        let kernel = weight.val().reshape([tasks, patch * patch, channels, d]);
+        let embedded = conv2d(images, kernel, patch, 0).reshape([t, b * length, d]);
+        let embedded = add_rows(embedded, bias.val());
         let placed = place(embedded, self.positions.val());
         let (hidden, maps) = stack(&self.blocks, placed, length, None, pass);
         let hidden = self.norm.forward(hidden, b * length, pass);
-        let mean = hidden.reshape([t * b, length, d]).mean_dim(1);
-        (mean.reshape([t, b, d]), maps)
+        let sums = sum_rows(hidden.reshape([t * b, length, d]));
+        let mean = sums.reshape([t, b, d]).div_scalar(length as f64);
+        (mean, maps)
     }
 }
 

@@ -16,9 +16,10 @@ pub use burn::tensor::{
 pub use self::host::{Element, Host};
 #[doc(hidden)]
 pub use self::kernels::{
-    conv2d, descend as descent, linear, pool, relu, rows, standardize, standardize_pool,
+    conv2d, descend as descent, layer, linear, pairs, pool, relu, rows, softmax, standardize,
+    standardize_pool,
 };
-use super::{Form, LinearMap, Pooling, Role, Winners};
+use super::{Activation, Form, LinearMap, Pooling, Primitives, Role, Winners, portable};
 
 /// See [`Primitives::contract`](crate::primitives::Primitives::contract).
 pub fn contract<T: Element<B>, B: Host>(
@@ -27,6 +28,16 @@ pub fn contract<T: Element<B>, B: Host>(
     left: FloatTensor<B>,
     right: FloatTensor<B>,
 ) -> FloatTensor<B> {
+    if let Form::Pairs(pairs) = form {
+        let (left, right) = (B::contiguous(left), B::contiguous(right));
+        let (l, r) = (T::slice(&left), T::slice(&right));
+        let values = match wanted {
+            Role::Output => pairs::pairs(pairs, l, r),
+            Role::Input => pairs::pairs_input(pairs, r, l),
+            Role::Weight => pairs::pairs_weight(pairs, r, l),
+        };
+        return T::tensor(values, form.shape(wanted));
+    }
     let (left, right) = match wanted {
         Role::Output => (left, B::one_of_copies(right)),
         Role::Input => (B::one_of_copies(left), right),
@@ -59,8 +70,55 @@ pub fn contract<T: Element<B>, B: Host>(
                 Role::Weight => rows::scale_weight(shape, form.weight_tasks, l, r),
             }
         }
+        (Form::Pairs(_), _) => unreachable!("done above"),
     };
     T::tensor(values, form.shape(wanted))
+}
+
+/// See [`Primitives::affine`](crate::primitives::Primitives::affine).
+pub fn affine<T: Element<B>, B: Host + Primitives>(
+    form: &Form,
+    map: &LinearMap<IntTensor<B>>,
+    activation: Activation,
+    x: FloatTensor<B>,
+    w: FloatTensor<B>,
+    b: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let (w, b) = (B::one_of_copies(w), B::one_of_copies(b));
+    let (weight_tasks, bias_tasks) = (w.shape()[0], b.shape()[0]);
+    let fused = match form {
+        Form::Linear(_) => bias_tasks <= weight_tasks,
+        Form::Scale(_) => true,
+        Form::Conv2d(_) | Form::Pairs(_) => false,
+    };
+    if !fused {
+        return portable::affine::<B>(form, map, activation, x, w, b);
+    }
+    let form = form.with_weight_tasks(weight_tasks);
+    let rectified = activation == Activation::Relu;
+    let (x, w, b) = (B::contiguous(x), B::contiguous(w), B::contiguous(b));
+    let (of_x, of_w, of_b) = (T::slice(&x), T::slice(&w), T::slice(&b));
+    let values = match &form {
+        Form::Linear(form) => linear::linear_add(form, of_x, of_w, of_b, rectified),
+        Form::Scale(form) => {
+            let shape = [form.tasks, form.rows, form.channels];
+            rows::scale_add(shape, of_x, of_w, of_b, rectified)
+        }
+        Form::Conv2d(_) | Form::Pairs(_) => unreachable!("not fused"),
+    };
+    T::tensor(values, form.shape(Role::Output))
+}
+
+/// Runs a kernel on rows of the last axis of operands of one shape.
+pub fn on_last_axis<T: Element<B>, B: Host, const N: usize>(
+    operands: [FloatTensor<B>; N],
+    kernel: impl FnOnce(usize, [&[T]; N]) -> Vec<T>,
+) -> FloatTensor<B> {
+    let shape = operands[0].shape().to_vec();
+    let operands = operands.map(B::contiguous);
+    let slices = std::array::from_fn(|i| T::slice(&operands[i]));
+    let width = shape.last().copied().unwrap_or(1);
+    T::tensor(kernel(width, slices), shape)
 }
 
 /// See [`Primitives::map_linear`](crate::primitives::Primitives::map_linear).
@@ -273,7 +331,7 @@ macro_rules! host_primitives {
             use $crate::by_dtype;
             use $crate::primitives::cpu::*;
             use $crate::primitives::{
-                Form, LinearMap, Pooling, Primitives, Role, Winners, portable,
+                Activation, Form, LinearMap, Pooling, Primitives, Role, Winners, portable,
             };
             impl Primitives for $backend {
                 fn contract(
@@ -434,6 +492,99 @@ macro_rules! host_primitives {
                         theta,
                         |T| descend::<T, Self>(theta, g, rate),
                         portable::descend::<Self>(theta, g, rate)
+                    )
+                }
+
+                fn affine(
+                    form: &Form,
+                    map: &LinearMap<IntTensor<Self>>,
+                    activation: Activation,
+                    x: FloatTensor<Self>,
+                    w: FloatTensor<Self>,
+                    b: FloatTensor<Self>,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        x,
+                        |T| affine::<T, Self>(form, map, activation, x, w, b),
+                        portable::affine::<Self>(form, map, activation, x, w, b)
+                    )
+                }
+
+                fn layer_standardize(x: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+                    by_dtype!(
+                        x,
+                        |T| on_rows::<T, Self, 1>([x], |shape, [x]| {
+                            layer::layer_standardize(shape, x, epsilon)
+                        }),
+                        portable::layer_standardize::<Self>(x, epsilon)
+                    )
+                }
+
+                fn layer_standardize_adjoint(
+                    x: FloatTensor<Self>,
+                    g: FloatTensor<Self>,
+                    epsilon: f64,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        x,
+                        |T| on_rows::<T, Self, 2>([x, g], |shape, [x, g]| {
+                            layer::layer_standardize_adjoint(shape, x, g, epsilon)
+                        }),
+                        portable::layer_standardize_adjoint::<Self>(x, g, epsilon)
+                    )
+                }
+
+                fn layer_standardize_curvature(
+                    x: FloatTensor<Self>,
+                    g: FloatTensor<Self>,
+                    u: FloatTensor<Self>,
+                    epsilon: f64,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        x,
+                        |T| on_rows::<T, Self, 3>([x, g, u], |shape, [x, g, u]| {
+                            layer::layer_standardize_curvature(shape, x, g, u, epsilon)
+                        }),
+                        portable::layer_standardize_curvature::<Self>(x, g, u, epsilon)
+                    )
+                }
+
+                fn scaled_softmax(x: FloatTensor<Self>, factor: f64) -> FloatTensor<Self> {
+                    by_dtype!(
+                        x,
+                        |T| on_last_axis::<T, Self, 1>([x], |width, [x]| {
+                            softmax::softmax(width, x, factor)
+                        }),
+                        portable::scaled_softmax::<Self>(x, factor)
+                    )
+                }
+
+                fn scaled_softmax_adjoint(
+                    p: FloatTensor<Self>,
+                    g: FloatTensor<Self>,
+                    factor: f64,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        p,
+                        |T| on_last_axis::<T, Self, 2>([p, g], |width, [p, g]| {
+                            softmax::softmax_adjoint(width, p, g, factor)
+                        }),
+                        portable::scaled_softmax_adjoint::<Self>(p, g, factor)
+                    )
+                }
+
+                fn scaled_softmax_curvature(
+                    p: FloatTensor<Self>,
+                    g: FloatTensor<Self>,
+                    u: FloatTensor<Self>,
+                    factor: f64,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        p,
+                        |T| on_last_axis::<T, Self, 3>([p, g, u], |width, [p, g, u]| {
+                            softmax::softmax_curvature(width, p, g, u, factor)
+                        }),
+                        portable::scaled_softmax_curvature::<Self>(p, g, u, factor)
                     )
                 }
 

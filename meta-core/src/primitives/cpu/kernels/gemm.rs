@@ -1,9 +1,11 @@
-//! The one door to the `gemm` crate: a safe matrix product over slices.
+//! A safe matrix product over slices: tiles in registers where they suffice, else the `gemm` crate,
+//! to which this is the one door.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::memory::Fresh;
-use super::{Real, wide};
+use super::{Real, tile};
 
 /// A matrix inside a slice: element (i, j) is `data[i·row + j·column]`.
 ///
@@ -47,6 +49,19 @@ impl<'a, T> Matrix<'a, T> {
         }
     }
 
+    /// The matrix from this row on.
+    pub fn from_row(self, row: usize) -> Self {
+        Self {
+            data: self.data.get(row * self.row..).unwrap_or(&[]),
+            ..self
+        }
+    }
+
+    /// The matrix from this column on.
+    pub fn from_column(self, column: usize) -> Self {
+        self.transposed().from_row(column).transposed()
+    }
+
     fn holds(&self, rows: usize, columns: usize) -> bool {
         if rows == 0 || columns == 0 {
             return true;
@@ -73,7 +88,7 @@ pub fn product<'c, T: Real>(
 ) -> &'c mut [T] {
     let count = m.checked_mul(n).expect("C fits memory");
     // SAFETY: `put_raw` lends `count = m·n` elements, and `call` writes them all without reading.
-    unsafe { c.put_raw(count, |c| call([m, k, n], c, false, a, b)) }
+    unsafe { c.put_raw(count, |c| call([m, k, n], c, n, false, a, b)) }
 }
 
 /// `C[m, n] = A[m, k]·B[k, n]`, or `C + A·B` when `add`, with `C` row-major and contiguous.
@@ -94,24 +109,56 @@ pub fn product_into<T: Real>(
         c.len()
     );
     // SAFETY: `c` has `m·n` elements, all initialised, and is exclusively borrowed.
-    unsafe { call([m, k, n], c.as_mut_ptr(), add, a, b) }
+    unsafe { call([m, k, n], c.as_mut_ptr(), n, add, a, b) }
+}
+
+/// `C[m, n] = A[m, k]·B[k, n]` with the rows of `C` `pitch` elements apart; what lies between them
+/// stays as it is.
+///
+/// # Panics
+/// If an operand does not hold a matrix of its size.
+#[allow(unsafe_code)]
+pub fn product_in_rows<T: Real>(
+    [m, k, n]: [usize; 3],
+    c: &mut [T],
+    pitch: usize,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+) {
+    assert!(
+        n <= pitch && Matrix::rows(c, pitch).holds(m, n),
+        "C does not hold {m}×{n} elements"
+    );
+    // SAFETY: `c` holds `m` rows of `n` elements, `pitch` apart, all initialised, and is exclusively
+    // borrowed.
+    unsafe { call([m, k, n], c.as_mut_ptr(), pitch, false, a, b) }
 }
 
 /// The call itself, behind the assertions that prove it.
 ///
 /// # Safety
-/// `c` must point to `m·n` elements that nothing else accesses; they must be initialised when
-/// `add`. When not, they are only written.
+/// `c` must point to `m` rows of `n` elements, `pitch ≥ n` apart, that nothing else accesses; they
+/// must be initialised when `add`. When not, they are only written.
 #[allow(unsafe_code)]
 unsafe fn call<T: Real>(
     [m, k, n]: [usize; 3],
     c: *mut T,
+    pitch: usize,
     add: bool,
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
 ) {
     assert!(a.holds(m, k), "A does not hold {m}×{k} elements");
     assert!(b.holds(k, n), "B does not hold {k}×{n} elements");
+    // SAFETY: the caller vouches for `c`; memory that may be uninitialised holds any element.
+    let in_registers = unsafe {
+        let len = if m * n > 0 { (m - 1) * pitch + n } else { 0 };
+        let c = std::slice::from_raw_parts_mut(c.cast::<MaybeUninit<T>>(), len);
+        tile::product([m, k, n], c, pitch, add, a, b)
+    };
+    if in_registers {
+        return;
+    }
     // SAFETY: `T` is `f32` or `f64` (`Real` is sealed), the types `gemm` accepts. The assertions
     // keep every element that the sizes and strides can reach inside its slice, and the caller
     // vouches for `c`. Strides that reach an element of a slice fit `isize`; one that is never
@@ -124,7 +171,7 @@ unsafe fn call<T: Real>(
             k,
             c,
             1,
-            stride(m, n),
+            stride(m, pitch),
             add,
             a.data.as_ptr(),
             stride(k, a.column),
@@ -145,38 +192,87 @@ unsafe fn call<T: Real>(
 /// The columns `columns` of `from [rows, width]`, as rows of a new matrix
 /// `[columns.len(), rows]`.
 pub fn transpose<T: Real>(from: &[T], width: usize, columns: Range<usize>, to: &mut Fresh<'_, T>) {
-    transpose_tiles(from, width, columns, to.zeros());
+    transpose_into(from, width, columns, to.zeros());
+}
+
+/// [`transpose`] into memory that exists.
+#[allow(unsafe_code)]
+pub fn transpose_into<T: Real>(from: &[T], width: usize, columns: Range<usize>, to: &mut [T]) {
+    let rows = from.len() / width;
+    assert!(
+        columns.end <= width && to.len() == columns.len() * rows,
+        "{} elements for columns {columns:?} of {rows}×{width}",
+        to.len()
+    );
+    let mut whole = [0, 0];
+    #[cfg(target_arch = "x86_64")]
+    if size_of::<T>() == size_of::<f32>() && std::arch::is_x86_feature_detected!("avx") {
+        whole = [rows / TILE * TILE, columns.len() / TILE * TILE];
+        // SAFETY: `Real` is sealed, and its only type of this size is `f32`: same memory, same
+        // borrows. The processor has AVX.
+        unsafe {
+            let from = std::slice::from_raw_parts(from.as_ptr().cast::<f32>(), from.len());
+            let to = std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<f32>(), to.len());
+            turn_tiles(from, width, columns.start, whole, to, rows);
+        }
+    }
+    let [whole_rows, whole_columns] = whole;
+    for (j, to) in to.chunks_exact_mut(rows.max(1)).enumerate() {
+        // What the tiles left over: the last columns in full, the last rows of the others.
+        let first = if j < whole_columns { whole_rows } else { 0 };
+        let at = columns.start + j;
+        for (i, to) in to.iter_mut().enumerate().skip(first) {
+            *to = from[i * width + at];
+        }
+    }
 }
 
 /// Side of a tile that is turned in registers.
 const TILE: usize = 8;
 
-wide! {
-    fn transpose_tiles[T: Real](from: &[T], width: usize, columns: Range<usize>, to: &mut [T]) {
-        let rows = from.len() / width;
-        let (whole_rows, whole_columns) = (rows / TILE * TILE, columns.len() / TILE * TILE);
-        for top in (0..whole_rows).step_by(TILE) {
-            for left in (0..whole_columns).step_by(TILE) {
-                let mut tile = [[T::ZERO; TILE]; TILE];
-                for (i, line) in tile.iter_mut().enumerate() {
-                    let at = (top + i) * width + columns.start + left;
-                    line.copy_from_slice(&from[at..at + TILE]);
-                }
-                for j in 0..TILE {
-                    let mut line = [T::ZERO; TILE];
-                    for (value, row) in line.iter_mut().zip(&tile) {
-                        *value = row[j];
-                    }
-                    to[(left + j) * rows + top..][..TILE].copy_from_slice(&line);
-                }
+/// Turns the first `rows × columns` elements from column `first` on, both multiples of [`TILE`], into
+/// rows of `to` that are `pitch` long.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+#[allow(unsafe_code)]
+fn turn_tiles(
+    from: &[f32],
+    width: usize,
+    first: usize,
+    [rows, columns]: [usize; 2],
+    to: &mut [f32],
+    pitch: usize,
+) {
+    use std::arch::x86_64::*;
+    for top in (0..rows).step_by(TILE) {
+        for left in (0..columns).step_by(TILE) {
+            let mut tile = [_mm256_setzero_ps(); TILE];
+            for (i, line) in tile.iter_mut().enumerate() {
+                let line_of = &from[(top + i) * width + first + left..][..TILE];
+                // SAFETY: the slice has the eight elements that are read.
+                *line = unsafe { _mm256_loadu_ps(line_of.as_ptr()) };
             }
-        }
-        for (j, to) in to.chunks_exact_mut(rows).enumerate() {
-            // What the tiles left over: the last columns in full, the last rows of the others.
-            let first = if j < whole_columns { whole_rows } else { 0 };
-            let at = columns.start + j;
-            for (i, to) in to.iter_mut().enumerate().skip(first) {
-                *to = from[i * width + at];
+            let [a, b, c, d, e, f, g, h] = tile;
+            // Pairs, fours, and halves change places.
+            let pairs = [(a, b), (c, d), (e, f), (g, h)]
+                .map(|(x, y)| [_mm256_unpacklo_ps(x, y), _mm256_unpackhi_ps(x, y)]);
+            let fours = [(pairs[0], pairs[1]), (pairs[2], pairs[3])].map(|(x, y)| {
+                [
+                    _mm256_shuffle_ps::<0x44>(x[0], y[0]),
+                    _mm256_shuffle_ps::<0xEE>(x[0], y[0]),
+                    _mm256_shuffle_ps::<0x44>(x[1], y[1]),
+                    _mm256_shuffle_ps::<0xEE>(x[1], y[1]),
+                ]
+            });
+            for j in 0..TILE {
+                let (x, y) = (fours[0][j % 4], fours[1][j % 4]);
+                let line = match j / 4 {
+                    0 => _mm256_permute2f128_ps::<0x20>(x, y),
+                    _ => _mm256_permute2f128_ps::<0x31>(x, y),
+                };
+                let line_to = &mut to[(left + j) * pitch + top..][..TILE];
+                // SAFETY: the slice has the eight elements that are written.
+                unsafe { _mm256_storeu_ps(line_to.as_mut_ptr(), line) };
             }
         }
     }
@@ -244,6 +340,25 @@ mod tests {
     fn product_equals_the_triple_loop() {
         check::<f32>();
         check::<f64>();
+    }
+
+    fn check_transpose<T: Real>() {
+        for (rows, width, columns) in [(1, 1, 0..1), (8, 8, 0..8), (17, 40, 3..40), (40, 9, 0..9)] {
+            let from: Vec<T> = noise(1, rows * width);
+            let mut to = vec![T::ZERO; rows * columns.len()];
+            transpose_into(&from, width, columns.clone(), &mut to);
+            for (j, column) in columns.enumerate() {
+                for i in 0..rows {
+                    assert!(to[j * rows + i] == from[i * width + column]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn transposing_moves_every_element() {
+        check_transpose::<f32>();
+        check_transpose::<f64>();
     }
 
     #[test]

@@ -3,15 +3,16 @@
 
 use crate::primitives::LinearForm;
 
-use super::gemm::{Matrix, product, transpose};
-use super::memory::build;
-use super::{Real, RowBlock, add_partials, check_len, row_blocks};
+use super::gemm::{Matrix, product, transpose, transpose_into};
+use super::memory::{Fresh, build, with_scratch};
+use super::rows::rectified_value;
+use super::{Real, RowBlock, add_partials, check_len, row_blocks, wide};
 
 /// Multiply-adds of one piece; smaller pieces would spend their time packing the weight.
 const PIECE_WORK: usize = 1 << 20;
 
-/// Elements from which on the input gradient transposes the weight once, instead of leaving it to
-/// every product: beyond the first-level cache, reading across rows is what the product waits for.
+/// Elements from which on the input gradient transposes the weights before the pieces share them,
+/// instead of once for every piece.
 const TRANSPOSED_WEIGHT: usize = 1 << 14;
 
 /// Rows summed into one partial weight gradient.
@@ -74,6 +75,56 @@ impl LinearForm {
 /// # Panics
 /// If a slice does not have the length its shape says.
 pub fn linear<T: Real>(geometry: &LinearForm, x: &[T], w: &[T]) -> Vec<T> {
+    linear_then(geometry, x, w, |_, _| {})
+}
+
+/// `y[t] = φ(x[t]·w[t] + b[t])`, where `rectified` makes φ a ReLU, which keeps a NaN.
+///
+/// `x [t, b, i]`, `w [tw, i, o]`, `b [tb, o]` with `tw, tb ∈ {1, t}` → `y [t, b, o]`.
+///
+/// # Panics
+/// If a slice does not have the length its shape says, or `tw` is 1 and `tb` is not.
+pub fn linear_add<T: Real>(
+    geometry: &LinearForm,
+    x: &[T],
+    w: &[T],
+    b: &[T],
+    rectified: bool,
+) -> Vec<T> {
+    let o = geometry.outputs;
+    let shared = b.len() == o;
+    assert!(
+        shared || b.len() == geometry.weight_tasks * o,
+        "b has {} elements, not {o} for each weight",
+        b.len()
+    );
+    linear_then(geometry, x, w, |task, y| {
+        let b = &b[if shared { 0 } else { task * o }..][..o];
+        match rectified {
+            false => add_bias(y, b, &|sum| sum),
+            true => add_bias(y, b, &rectified_value),
+        }
+    })
+}
+
+wide! {
+    fn add_bias[T: Real, F: Fn(T) -> T](y: &mut [T], b: &[T], activation: &F) {
+        for y in y.chunks_exact_mut(b.len().max(1)) {
+            for (y, &b) in y.iter_mut().zip(b) {
+                *y = activation(*y + b);
+            }
+        }
+    }
+}
+
+/// [`linear`], each block of rows changed by `then`, which gets the weight's task, while it is in the
+/// cache.
+fn linear_then<T: Real>(
+    geometry: &LinearForm,
+    x: &[T],
+    w: &[T],
+    then: impl Fn(usize, &mut [T]) + Sync,
+) -> Vec<T> {
     geometry.check(Some(x.len()), Some(w.len()), None);
     let g = geometry.fold();
     build(
@@ -81,12 +132,13 @@ pub fn linear<T: Real>(geometry: &LinearForm, x: &[T], w: &[T]) -> Vec<T> {
         |block| block.len() * g.outputs,
         2 * g.work(),
         |block, y| {
-            product(
+            let y = product(
                 [block.len(), g.inputs, g.outputs],
                 y,
                 Matrix::rows(block.of(x, g.items, g.inputs), g.inputs),
                 Matrix::rows(g.weight(w, block.task), g.outputs),
             );
+            then(block.task, y);
         },
     )
 }
@@ -101,7 +153,13 @@ pub fn linear_input<T: Real>(geometry: &LinearForm, gy: &[T], w: &[T]) -> Vec<T>
     geometry.check(None, Some(w.len()), Some(gy.len()));
     let g = geometry.fold();
     if g.weight_len() < TRANSPOSED_WEIGHT {
-        return times_transpose(&g, gy, w, |w| Matrix::columns(w, g.outputs));
+        return times_transpose(&g, |block, gx| {
+            let w = g.weight(w, block.task);
+            with_scratch(w.len(), |wt: &mut [T]| {
+                transpose_into(w, g.outputs, 0..g.outputs, wt);
+                times(&g, block, gy, wt, gx);
+            });
+        });
     }
     let transposed = build(
         &row_blocks(g.tasks, g.outputs, 64),
@@ -112,28 +170,31 @@ pub fn linear_input<T: Real>(geometry: &LinearForm, gy: &[T], w: &[T]) -> Vec<T>
             transpose(w, g.outputs, block.start..block.end, wt);
         },
     );
-    times_transpose(&g, gy, &transposed, |wt| Matrix::rows(wt, g.inputs))
+    times_transpose(&g, |block, gx| {
+        times(&g, block, gy, g.weight(&transposed, block.task), gx);
+    })
 }
 
-/// `gy[t]·wᵀ[t]`, with `transposed` giving `wᵀ [o, i]` from a task's slice of `w`.
+/// `gx` of a piece: `gy·wᵀ`, `wt [o, i]`.
+fn times<T: Real>(g: &LinearForm, block: &RowBlock, gy: &[T], wt: &[T], gx: &mut Fresh<'_, T>) {
+    product(
+        [block.len(), g.outputs, g.inputs],
+        gx,
+        Matrix::rows(block.of(gy, g.items, g.outputs), g.outputs),
+        Matrix::rows(wt, g.inputs),
+    );
+}
+
+/// `gy·wᵀ`, piece by piece.
 fn times_transpose<T: Real>(
     g: &LinearForm,
-    gy: &[T],
-    w: &[T],
-    transposed: impl Fn(&[T]) -> Matrix<'_, T> + Sync,
+    fill: impl Fn(&RowBlock, &mut Fresh<'_, T>) + Sync,
 ) -> Vec<T> {
     build(
         &g.row_blocks(),
         |block| block.len() * g.inputs,
         2 * g.work(),
-        |block, gx| {
-            product(
-                [block.len(), g.outputs, g.inputs],
-                gx,
-                Matrix::rows(block.of(gy, g.items, g.outputs), g.outputs),
-                transposed(g.weight(w, block.task)),
-            );
-        },
+        fill,
     )
 }
 
@@ -251,6 +312,23 @@ mod tests {
                 tolerance::<T>(),
                 &format!("{g:?} y"),
             );
+            for bias_tasks in [1, g.weight_tasks] {
+                let b: Vec<T> = noise(4, bias_tasks * g.outputs);
+                for rectified in [false, true] {
+                    let affine = naive(&g, &x, &w).into_iter().enumerate().map(|(i, y)| {
+                        let task = if bias_tasks == 1 {
+                            0
+                        } else {
+                            i / (g.items * g.outputs)
+                        };
+                        let y = y + b[task * g.outputs + i % g.outputs].to_f64();
+                        if rectified { y.max(0.0) } else { y }
+                    });
+                    let expected: Vec<f64> = affine.collect();
+                    let y = linear_add(&g, &x, &w, &b, rectified);
+                    assert_close(&y, &expected, tolerance::<T>(), &format!("{g:?} affine"));
+                }
+            }
             // The map is linear in x and in w, so the two identities pin both adjoints on random
             // directions; the loops below pin them element by element.
             let (gx, gw) = (linear_input(&g, &gy, &w), linear_weight(&g, &x, &gy));
@@ -309,6 +387,7 @@ mod tests {
             let w: Vec<f32> = noise(2, weight_tasks * g.weight_len());
             let gy: Vec<f32> = noise(3, tasks * items * 40);
             assert_same_for_any_threads(|| linear(&g, &x, &w));
+            assert_same_for_any_threads(|| linear_add(&g, &x, &w, &w[..40], true));
             assert_same_for_any_threads(|| linear_input(&g, &gy, &w));
             assert_same_for_any_threads(|| linear_weight(&g, &x, &gy));
         }

@@ -131,18 +131,25 @@ pub fn build_two<A: Copy + Default + Send, B: Copy + Default + Send, P: Sync, R:
     work: usize,
     fill: impl Fn(&P, &mut Fresh<'_, A>, &mut Fresh<'_, B>) -> R + Sync,
 ) -> (Vec<A>, Vec<B>, Vec<R>) {
-    let lens: Vec<(usize, usize)> = pieces.iter().map(piece_lens).collect();
-    let mut first = Vec::with_capacity(lens.iter().map(|len| len.0).sum());
-    let mut second = Vec::with_capacity(lens.iter().map(|len| len.1).sum());
-    let mut rest = (first.spare_capacity_mut(), second.spare_capacity_mut());
     let mut written = (0, 0);
-    let mut jobs = Vec::with_capacity(pieces.len());
-    for (piece, &(a, b)) in pieces.iter().zip(&lens) {
-        let (ours, others) = (rest.0.split_at_mut(a), rest.1.split_at_mut(b));
-        jobs.push((piece, Fresh::new(ours.0), Fresh::new(others.0)));
-        rest = (ours.1, others.1);
-        written = (written.0 + a, written.1 + b);
+    for piece in pieces {
+        let lens = piece_lens(piece);
+        written = (written.0 + lens.0, written.1 + lens.1);
     }
+    let mut first = Vec::with_capacity(written.0);
+    let mut second = Vec::with_capacity(written.1);
+    let mut rest = (first.spare_capacity_mut(), second.spare_capacity_mut());
+    let mut split = (0, 0);
+    let jobs = pieces.iter().map(|piece| {
+        let (a, b) = piece_lens(piece);
+        split = (split.0 + a, split.1 + b);
+        let (ours, others) = (
+            std::mem::take(&mut rest.0).split_at_mut(a),
+            std::mem::take(&mut rest.1).split_at_mut(b),
+        );
+        rest = (ours.1, others.1);
+        (piece, Fresh::new(ours.0), Fresh::new(others.0))
+    });
     let run = |(piece, mut a, mut b): (&P, Fresh<'_, A>, Fresh<'_, B>)| {
         let returned = fill(piece, &mut a, &mut b);
         assert!(
@@ -151,11 +158,13 @@ pub fn build_two<A: Copy + Default + Send, B: Copy + Default + Send, P: Sync, R:
         );
         returned
     };
-    let returned = if in_parallel(work, jobs.len()) {
+    let returned = if in_parallel(work, pieces.len()) {
+        let jobs: Vec<_> = jobs.collect();
         jobs.into_par_iter().map(run).collect()
     } else {
-        jobs.into_iter().map(run).collect()
+        jobs.map(run).collect()
     };
+    assert_eq!(split, written, "the lengths of the pieces changed");
     // SAFETY: the jobs split off the first `written` elements of each vector's spare capacity
     // (splitting past its end panics), and every job initialised its part, or panicked.
     unsafe {

@@ -14,10 +14,14 @@
 //! |---|---|
 //! | `memory` | new vectors written in pieces; scratch |
 //! | `gemm` | the one door to the `gemm` crate, with the bounds proof |
+//! | `tile` | small matrix products, in registers |
 //! | `linear` | batched matrix products |
 //! | `conv2d` | convolution, its input gradient, its weight gradient |
 //! | `rows` | per-channel scale, add, sum, broadcast |
 //! | `standardize` | normalisation over rows, its adjoint, its curvature |
+//! | `layer` | normalisation along the channels of a row, its adjoint, its curvature |
+//! | `pairs` | scores and reads of attention |
+//! | `softmax` | softmax, its adjoint, its curvature |
 //! | `pool` | max pooling, selection by index, scatter by index |
 //! | `standardize_pool` | normalisation and max pooling at once, their adjoint, their curvature |
 //! | `descend` | a step of gradient descent |
@@ -26,13 +30,17 @@
 pub mod conv2d;
 pub mod descend;
 mod gemm;
+pub mod layer;
 pub mod linear;
 mod memory;
+pub mod pairs;
 pub mod pool;
 pub mod relu;
 pub mod rows;
+pub mod softmax;
 pub mod standardize;
 pub mod standardize_pool;
+mod tile;
 
 use std::cell::RefCell;
 use std::ops::{Add, AddAssign, Mul, Sub};
@@ -61,6 +69,10 @@ pub trait Real:
     fn to_f64(self) -> f64;
     /// The nearest value of this type.
     fn from_f64(value: f64) -> Self;
+    /// `self · factor + term`, rounded once.
+    fn mul_add(self, factor: Self, term: Self) -> Self;
+    /// `eˣ`, to two units in the last place; 0 where that is no normal number.
+    fn exp(self) -> Self;
 }
 
 mod sealed {
@@ -75,7 +87,7 @@ mod sealed {
 }
 
 macro_rules! real {
-    ($type:ty) => {
+    ($type:ty, $exp:path) => {
         impl sealed::Sealed for $type {
             fn scratch() -> &'static std::thread::LocalKey<RefCell<Vec<Self>>> {
                 thread_local!(static SCRATCH: RefCell<Vec<$type>> = const { RefCell::new(Vec::new()) });
@@ -97,12 +109,54 @@ macro_rules! real {
             fn from_f64(value: f64) -> Self {
                 value as $type
             }
+
+            #[inline(always)]
+            fn mul_add(self, factor: Self, term: Self) -> Self {
+                <$type>::mul_add(self, factor, term)
+            }
+
+            #[inline(always)]
+            fn exp(self) -> Self {
+                $exp(self)
+            }
         }
     };
 }
 
-real!(f32);
-real!(f64);
+real!(f32, exp_f32);
+real!(f64, f64::exp);
+
+/// `eˣ = 2ⁿ eʳ` with `n` the integer nearest to `x / ln 2`, and a polynomial for `eʳ`: without
+/// branches, so that loops over it become vector instructions.
+#[inline(always)]
+fn exp_f32(x: f32) -> f32 {
+    /// Adding this rounds to an integer, which then stands in the lowest bits.
+    const ROUND: f32 = 12_582_912.0;
+    /// `ln 2` in two parts; the first has few enough bits for exact products with `n`.
+    const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+    let (low, high) = (x < -87.0, x > 88.7);
+    let inside = if low { -87.0 } else { x };
+    let inside = if high { 88.7 } else { inside };
+    let shifted = inside * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = (inside - n * LN_2[0]) - n * LN_2[1];
+    // Cephes, expf: e^r − 1 − r over r², |r| ≤ ln 2 / 2.
+    let mut tail = 1.987_569_1e-4f32;
+    for coefficient in [
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        0.5,
+    ] {
+        tail = tail * r + coefficient;
+    }
+    let fraction = tail * r * r + r + 1.0;
+    let scaled = f32::from_bits(fraction.to_bits().wrapping_add(shifted.to_bits() << 23));
+    let scaled = if low { 0.0 } else { scaled };
+    let scaled = if high { f32::INFINITY } else { scaled };
+    if x.is_nan() { x } else { scaled }
+}
 
 /// Elements of one piece of an element-wise kernel (64 KiB of `f32`): it stays in the second-level
 /// cache between the passes over it.
@@ -292,6 +346,21 @@ mod tests {
                 assert_eq!(next, rows);
             }
         }
+    }
+
+    #[test]
+    fn exp_is_accurate_and_keeps_its_limits() {
+        for i in -86_900..88_700 {
+            let x = i as f32 * 1e-3;
+            let (found, exact) = (f64::from(Real::exp(x)), f64::from(x).exp());
+            assert!((found / exact - 1.0).abs() < 2.5e-7, "{x}: {found} {exact}");
+        }
+        let limits = [f32::NEG_INFINITY, -1e30, 0.0, 89.0, f32::INFINITY];
+        assert_eq!(
+            limits.map(Real::exp),
+            [0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY]
+        );
+        assert!(Real::exp(f32::NAN).is_nan());
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //!
 //! `x [t, r, c]` are the rows of every task; a channel vector is `[1, c]`, shared by all tasks, or
 //! `[t, c]`. Sums add at most `TREE` rows in the element type and everything above that in
-//! double precision, so a sum of a million `f32` rows is as accurate as a sum of eight.
+//! double precision, so a sum of a million `f32` rows is as accurate as a sum of eight; only sums of
+//! no more than `FEW_ROWS` rows stay in the element type, in groups of `TREE`.
 
 use std::ops::{Add, Mul, Sub};
 
@@ -12,6 +13,9 @@ use super::{PIECE_ELEMENTS, Real, RowBlock, add_partials, check_len, row_blocks,
 
 /// Rows added in the element type before they join a double-precision sum.
 const TREE: usize = 8;
+
+/// Rows of a task up to which a sum needs no double precision.
+const FEW_ROWS: usize = 8 * TREE;
 
 /// Rows narrower than this are treated as wider rows holding several, to fill vector registers.
 const NARROW: usize = 32;
@@ -31,6 +35,65 @@ pub fn scale<T: Real>(shape: [usize; 3], x: &[T], a: &[T]) -> Vec<T> {
             y.put(x.iter().zip(a).map(|(&x, &a)| x * a));
         }
     })
+}
+
+/// `y = φ(x ⊙ a + b)`, where `rectified` makes φ a ReLU, which keeps a NaN.
+///
+/// `x [t, r, c]`, `a [ta, c]` and `b [tb, c]` with `ta, tb ∈ {1, t}` → `y [t, r, c]`.
+///
+/// # Panics
+/// If a slice does not have the length its shape says.
+pub fn scale_add<T: Real>(shape: [usize; 3], x: &[T], a: &[T], b: &[T], rectified: bool) -> Vec<T> {
+    check_len("x", x.len(), shape.iter().product());
+    let c = shape[2];
+    let vectors = vector_tasks(shape, a).max(vector_tasks(shape, b));
+    let [tasks, rows, _] = fold(shape, vectors);
+    // Both vectors of a task side by side, `[a | b]`.
+    let pair = |task: usize| {
+        let of = |vector: &[T]| {
+            let start = if vector.len() == c { 0 } else { task * c };
+            vector[start..start + c].to_vec()
+        };
+        [repeat(&of(a), c), repeat(&of(b), c)].concat()
+    };
+    let pairs: Vec<T> = (0..tasks).flat_map(pair).collect();
+    if c == 0 {
+        return Vec::new();
+    }
+    let width = c * lanes(c);
+    build(
+        &row_blocks(tasks, rows, PIECE_ELEMENTS / c),
+        |piece| piece.len() * c,
+        4 * tasks * rows * c,
+        |piece, y| {
+            let (a, b) = pairs[2 * piece.task * width..][..2 * width].split_at(width);
+            let x = piece.of(x, rows, c);
+            match rectified {
+                false => scale_add_rows(x, a, b, y, &|sum| sum),
+                true => scale_add_rows(x, a, b, y, &rectified_value),
+            }
+        },
+    )
+}
+
+/// `max(v, 0)`; a NaN stays.
+#[inline(always)]
+pub(super) fn rectified_value<T: Real>(value: T) -> T {
+    if value <= T::ZERO { T::ZERO } else { value }
+}
+
+wide! {
+    fn scale_add_rows[T: Real, F: Fn(T) -> T](
+        x: &[T],
+        a: &[T],
+        b: &[T],
+        y: &mut Fresh<'_, T>,
+        activation: &F,
+    ) {
+        for x in x.chunks(a.len()) {
+            y.put(x.iter().zip(a).zip(b).map(|((&x, &a), &b)| activation(x * a + b)));
+        }
+    }
 }
 
 /// `y = x + b`: the channel vector added to every row.
@@ -74,7 +137,37 @@ pub fn broadcast_rows<T: Real>(shape: [usize; 3], b: &[T]) -> Vec<T> {
 /// If a slice does not have the length its shape says.
 pub fn sum_rows<T: Real>(shape: [usize; 3], vector_tasks: usize, x: &[T]) -> Vec<T> {
     check_len("x", x.len(), shape.iter().product());
-    summed(fold(shape, vector_tasks), [x], |[x]| x)
+    let [tasks, rows, c] = fold(shape, vector_tasks);
+    if rows > FEW_ROWS || c == 0 {
+        return summed([tasks, rows, c], [x], |[x]| x);
+    }
+    build_zeroed(
+        &row_blocks(1, tasks, PIECE_ELEMENTS.div_ceil(rows.max(1) * c)),
+        |piece| piece.len() * c,
+        x.len(),
+        |piece, sums| add_few(rows, c, piece.of(x, tasks, rows * c), sums),
+    )
+}
+
+wide! {
+    /// The sums of few rows per task, in the element type: a sum of groups of [`TREE`] rows.
+    fn add_few[T: Real](rows: usize, c: usize, x: &[T], sums: &mut [T]) {
+        let mut group = vec![T::ZERO; c];
+        for (task, sums) in sums.chunks_exact_mut(c).enumerate() {
+            let rows = x[task * rows * c..][..rows * c].chunks(TREE * c);
+            for rows in rows {
+                group.fill(T::ZERO);
+                for row in rows.chunks_exact(c) {
+                    for (sum, &value) in group.iter_mut().zip(row) {
+                        *sum += value;
+                    }
+                }
+                for (sum, &value) in sums.iter_mut().zip(&group) {
+                    *sum += value;
+                }
+            }
+        }
+    }
 }
 
 /// `s[t, ·] = Σ_r x[t, r, ·] ⊙ y[t, r, ·]`, summed over tasks too when `vector_tasks` is 1; the
@@ -413,6 +506,19 @@ mod tests {
                 assert_close(&scale(shape, &x, &a), &scaled, tolerance, "scale");
                 assert_close(&add_rows(shape, &x, &a), &added, tolerance, "add_rows");
                 assert_close(&broadcast_rows(shape, &a), &spread, 0.0, "broadcast_rows");
+                for bias_tasks in [1, tasks] {
+                    let b: Vec<T> = noise(4, bias_tasks * c);
+                    for rectified in [false, true] {
+                        let affine = scaled.iter().enumerate().map(|(i, scaled)| {
+                            let task = if bias_tasks == 1 { 0 } else { i / (rows * c) };
+                            let y = scaled + b[task * c + i % c].to_f64();
+                            if rectified { y.max(0.0) } else { y }
+                        });
+                        let expected: Vec<f64> = affine.collect();
+                        let y = scale_add(shape, &x, &a, &b, rectified);
+                        assert_close(&y, &expected, tolerance, "scale_add");
+                    }
+                }
                 let actual = sum_rows(shape, vector_tasks, &x);
                 assert_close(&actual, &sum, tolerance, "sum_rows");
                 let actual = scale_weight(shape, vector_tasks, &x, &y);
@@ -465,6 +571,7 @@ mod tests {
             let a: Vec<f32> = noise(3, vector_tasks * 40);
             assert_same_for_any_threads(|| scale(shape, &x, &a));
             assert_same_for_any_threads(|| add_rows(shape, &x, &a));
+            assert_same_for_any_threads(|| scale_add(shape, &x, &a, &a, true));
             assert_same_for_any_threads(|| broadcast_rows(shape, &a));
             assert_same_for_any_threads(|| sum_rows(shape, vector_tasks, &x));
             assert_same_for_any_threads(|| scale_weight(shape, vector_tasks, &x, &y));

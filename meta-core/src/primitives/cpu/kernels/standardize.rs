@@ -45,11 +45,16 @@ pub fn standardize<T: Real>(shape: [usize; 3], x: &[T], eps: f64) -> Vec<T> {
 /// If a slice does not have the length its shape says.
 pub fn standardize_adjoint<T: Real>(shape: [usize; 3], x: &[T], g: &[T], eps: f64) -> Vec<T> {
     let terms = |[x, g]: [Lanes<T>; 2]| [x, g, x * x, x * g];
-    affine(shape, [x, g], terms, [(0, 0), (0, 1)], |[variance, xg]| {
-        let rho = (variance + eps).sqrt().recip();
-        let a = rho * xg;
-        [-rho * rho * a, rho]
+    affine(shape, [x, g], terms, [(0, 0), (0, 1)], |covariances| {
+        adjoint_factors(covariances, eps)
     })
+}
+
+/// The factors of `x` and `g` in `J g`, from the variance of `x` and its covariance with `g`.
+pub(super) fn adjoint_factors([variance, xg]: [f64; 2], eps: f64) -> [f64; 2] {
+    let rho = (variance + eps).sqrt().recip();
+    let a = rho * xg;
+    [-rho * rho * a, rho]
 }
 
 /// `∂/∂x ⟨u, J(x) g⟩` where `J` is the Jacobian of [`standardize`]: what second-order derivatives
@@ -68,14 +73,20 @@ pub fn standardize_curvature<T: Real>(
 ) -> Vec<T> {
     let pairs = [(0, 0), (0, 1), (0, 2), (1, 2)];
     let terms = |[x, g, u]: [Lanes<T>; 3]| [x, g, u, x * x, x * g, x * u, g * u];
-    affine(shape, [x, g, u], terms, pairs, |[variance, xg, xu, gu]| {
-        let rho = (variance + eps).sqrt().recip();
-        let (a, b) = (rho * xg, rho * xu);
-        let s = gu - a * b;
-        // −ρ²[(S − 2ab) x̂ + b(g − ḡ) + a(u − ū)]
-        let square = -rho * rho;
-        [square * rho * (s - 2.0 * a * b), square * b, square * a]
+    affine(shape, [x, g, u], terms, pairs, |covariances| {
+        curvature_factors(covariances, eps)
     })
+}
+
+/// The factors of `x`, `g` and `u` in `∂/∂x ⟨u, J g⟩`, from the variance of `x` and the covariances
+/// of `x` and `g`, `x` and `u`, `g` and `u`.
+pub(super) fn curvature_factors([variance, xg, xu, gu]: [f64; 4], eps: f64) -> [f64; 3] {
+    let rho = (variance + eps).sqrt().recip();
+    let (a, b) = (rho * xg, rho * xu);
+    let s = gu - a * b;
+    // −ρ²[(S − 2ab) x̂ + b(g − ḡ) + a(u − ū)]
+    let square = -rho * rho;
+    [square * rho * (s - 2.0 * a * b), square * b, square * a]
 }
 
 /// `Σ_k α_k (z_k − mean z_k)`, where `alpha` makes the α of a channel from the covariances of the
