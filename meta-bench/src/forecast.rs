@@ -87,6 +87,66 @@ pub fn train_settings(
     settings
 }
 
+/// An estimate of a run's memory, by the formula.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Forecast {
+    /// Trainable numbers.
+    pub parameters: usize,
+    /// Bytes of parameters, gradient, moments and best parameters.
+    pub state_bytes: usize,
+    /// Bytes of a computation graph.
+    pub graph_bytes: usize,
+    /// Bytes of episodes prepared ahead.
+    pub episode_bytes: usize,
+}
+
+impl Forecast {
+    /// All bytes, with those of a process that does nothing.
+    pub fn total_bytes(&self) -> usize {
+        PROCESS + self.state_bytes + self.graph_bytes + self.episode_bytes
+    }
+}
+
+/// Bytes of a process that has started and read nothing, about.
+const PROCESS: usize = 30_000_000;
+
+/// Estimates the memory of an experiment, by building its learner.
+pub struct ForecastOf<'a, L> {
+    /// What is estimated.
+    pub experiment: &'a Experiment,
+    /// Who builds the learner.
+    pub learners: std::marker::PhantomData<L>,
+}
+
+impl<L: Learners> WithBackend for ForecastOf<'_, L> {
+    type Output = Result<Forecast>;
+
+    fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
+        let experiment = self.experiment;
+        let learner = experiment.learner::<L, B>(&device)?;
+        let parameters = learner.parameters().num_elements();
+        let settings = experiment.train_settings(parameters);
+        let (architecture, spec) = (&experiment.architecture, &experiment.spec);
+        let own = &experiment.manifest.learner.settings;
+        let steps = own["inner_steps"].as_u64().unwrap_or(0) as usize;
+        let checkpointed = own["checkpoint_inner_steps"] == true;
+        let task = task_bytes(architecture, spec, parameters, steps, checkpointed);
+        let tasks = match settings.task_chunk {
+            0 => settings.meta_batch,
+            chunk => chunk.min(settings.meta_batch),
+        };
+        let items = spec.train.support_items() + spec.train.query_items();
+        Ok(Forecast {
+            parameters,
+            // With both moments of Adam.
+            state_bytes: NUMBER * 5 * parameters,
+            graph_bytes: tasks * task,
+            // Two batches ready, one being made, one in use.
+            episode_bytes: NUMBER * 4 * settings.meta_batch * items * spec.item.features(),
+        })
+    }
+}
+
 /// What a trial found.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
@@ -110,7 +170,7 @@ impl Trial {
     pub fn lines(&self) -> String {
         let memory = self
             .peak_bytes
-            .map_or("unknown here".to_owned(), bytes_text);
+            .map_or("unknown here".to_owned(), |peak| bytes_text(peak as usize));
         format!(
             "# parameters       {}\n\
              # tasks in a graph {}\n\
@@ -272,7 +332,7 @@ pub fn peak_bytes() -> Option<u64> {
 }
 
 /// Bytes for humans.
-fn bytes_text(bytes: u64) -> String {
+pub fn bytes_text(bytes: usize) -> String {
     let bytes = bytes as f64;
     match bytes {
         _ if bytes >= 1e9 => format!("{:.1} GB", bytes / 1e9),

@@ -4,6 +4,7 @@
 //! [`main_with`] in its `main`.
 
 mod cli;
+mod compare;
 pub mod experiment;
 pub mod failure;
 mod floor;
@@ -19,6 +20,10 @@ mod reference;
 pub mod report;
 mod results;
 mod runner;
+mod runs;
+mod store;
+mod sweep;
+mod table;
 mod throughput;
 
 use std::{io::Write, path::Path, process::ExitCode};
@@ -40,7 +45,8 @@ pub fn main() -> ExitCode {
 
 /// The binary with the learners of `L`.
 ///
-/// Exit codes: 0 when done, 1 when a check or a run of several failed, 2 for anything that the user can put right, 130 when interrupted.
+/// Exit codes: 0 when done, 1 when a check or a run of a sweep failed, 2 for anything that the user can
+/// put right, 130 when interrupted.
 pub fn main_with<L: Learners>() -> ExitCode {
     let cli = Cli::parse();
     match start_log(&cli.log).and_then(|()| execute::<L>(cli.command)) {
@@ -68,6 +74,11 @@ fn start_log(level: &str) -> Result<()> {
 fn execute<L: Learners>(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => show(&runner::run::<L>(&args)?, args.json, args.quiet),
+        Command::Sweep(args) => sweep::sweep::<L>(&args),
+        Command::SweepWorker(args) => sweep::worker::work::<L>(&args),
+        Command::Compare(args) => compare::compare(&args),
+        Command::Diff(args) => compare::diff::<L>(&args),
+        Command::Runs(args) => runs::runs(&args),
         Command::Eval(args) => show(&runner::eval::<L>(&args)?, args.json, args.quiet),
         Command::Check(args) => check::<L>(&args),
         Command::Trial(args) => forecast::trial::<L>(&args),
@@ -89,6 +100,7 @@ fn execute<L: Learners>(command: Command) -> Result<()> {
             DocsKind::Results { runs, data } => {
                 print(&results::results::<L>(&runs, data.as_deref())?)
             }
+            DocsKind::Searches { sweeps } => print(&sweep::compare_searches(&sweeps)?),
         },
     }
 }
