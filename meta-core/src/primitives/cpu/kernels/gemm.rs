@@ -49,17 +49,17 @@ impl<'a, T> Matrix<'a, T> {
         }
     }
 
-    /// The matrix from this row on.
-    pub fn from_row(self, row: usize) -> Self {
+    /// The matrix without its first rows.
+    pub fn skip_rows(self, count: usize) -> Self {
         Self {
-            data: self.data.get(row * self.row..).unwrap_or(&[]),
+            data: self.data.get(count * self.row..).unwrap_or(&[]),
             ..self
         }
     }
 
-    /// The matrix from this column on.
-    pub fn from_column(self, column: usize) -> Self {
-        self.transposed().from_row(column).transposed()
+    /// The matrix without its first columns.
+    pub fn skip_columns(self, count: usize) -> Self {
+        self.transposed().skip_rows(count).transposed()
     }
 
     fn holds(&self, rows: usize, columns: usize) -> bool {

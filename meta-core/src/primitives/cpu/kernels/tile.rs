@@ -67,8 +67,8 @@ pub unsafe fn product<T: Real>(
         let [m, _, n] = call.sizes;
         let part = Call {
             sizes: [m, depth.min(k - start), n],
-            a: call.a.from_column(start),
-            b: call.b.from_row(start),
+            a: call.a.skip_columns(start),
+            b: call.b.skip_rows(start),
             pitch: call.pitch,
             add: call.add || start > 0,
         };
