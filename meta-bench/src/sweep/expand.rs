@@ -317,12 +317,16 @@ mod tests {
         let mut small = 0;
         for trial in 0..200 {
             let layers = search.draw(3, trial);
-            let value = |index: usize| layers[index].value().as_f64().unwrap();
-            assert!((1e-4..=1.0).contains(&value(0)));
-            assert!((0.2..=0.3).contains(&value(3)));
-            ways[value(1) as usize - 2] += 1;
-            small += usize::from(value(0) < 1e-2);
-            assert!(["a", "b"].contains(&layers[2].value().as_str().unwrap()));
+            let value = |key: &str| {
+                let layer = layers.iter().find(|layer| layer.path() == key);
+                layer.unwrap().value().clone()
+            };
+            let number = |key: &str| value(key).as_f64().unwrap();
+            assert!((1e-4..=1.0).contains(&number("train.lr")));
+            assert!((0.2..=0.3).contains(&number("train.momentum")));
+            ways[number("data.way") as usize - 2] += 1;
+            small += usize::from(number("train.lr") < 1e-2);
+            assert!(["a", "b"].contains(&value("learner.order").as_str().unwrap()));
             for (drawn, layer) in search.axes.iter().zip(&layers) {
                 let position = drawn.position(layer.value()).unwrap();
                 assert_eq!(drawn.value(position), *layer.value());
@@ -343,9 +347,10 @@ mod tests {
         };
         assert_eq!(paths(3), paths(3));
         assert_ne!(paths(3), paths(4));
+        // Keys of a section stand together.
         let corners = search.corners();
         assert_eq!(corners[0][0].value(), &json!(1e-4));
-        assert_eq!(corners[1][1].value(), &json!(4));
+        assert_eq!(corners[1][2].value(), &json!(4));
     }
 
     #[test]

@@ -880,7 +880,7 @@ mod tests {
             (
                 "[sweep.grid]\nlearner = [{ name = 'maml', inner_lr = 1 }]\nlearner.inner_lr = [3]",
                 &[],
-                &["m.toml:3", "duplicate key"],
+                &["m.toml:3", "dotted key"],
             ),
             (
                 "[sweep.grid]\nlearner = [{ name = 'maml', inner_lr = 1 }]",

@@ -81,9 +81,15 @@ pub fn read(sweep: &Path) -> Result<Vec<Line>> {
     let path = sweep.join(PLAN);
     let text = std::fs::read_to_string(&path)
         .map_err(|error| Error::io(&path, "read the plan of a sweep", error))?;
+    // Runs lie beside `sweeps`, wherever the plan was written from.
+    let runs = sweep.parent().and_then(Path::parent);
     let line = |text: &str| {
-        serde_json::from_str(text)
-            .map_err(|error| Error::data(&path, format!("is damaged: {error}")).into())
+        let mut line: Line = serde_json::from_str(text)
+            .map_err(|error| Failure::from(Error::data(&path, format!("is damaged: {error}"))))?;
+        if let (Some(runs), Some(name)) = (runs, line.folder.file_name()) {
+            line.folder = runs.join(name);
+        }
+        Ok(line)
     };
     text.lines().map(line).collect()
 }

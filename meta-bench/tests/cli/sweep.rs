@@ -516,6 +516,13 @@ fn status_counts_the_runs() {
     assert!(status.contains("4     4"), "{status}");
     let one = bench.run(&format!("sweep status {sweep}")).ok().stdout;
     assert_eq!(one.matches("60/60").count(), 4, "{one}");
+    // From another folder, too.
+    let mut elsewhere = bench.command("sweep status");
+    elsewhere
+        .arg(bench.path(&sweep))
+        .current_dir(bench.path("runs"));
+    let elsewhere = Ran::from(elsewhere.output().unwrap()).ok().stdout;
+    assert_eq!(elsewhere, one);
     let message = bench.run("sweep status nowhere").mistake();
     assert!(message.contains("nowhere"), "{message}");
 }
