@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::table::Format;
+
 /// Few-shot meta-learning, from a manifest to a number you can trust.
 #[derive(Debug, Parser)]
 #[command(name = "meta", version, arg_required_else_help = true)]
@@ -22,6 +24,17 @@ pub struct Cli {
 pub enum Command {
     /// Train as a manifest says, and test the best parameters.
     Run(RunArgs),
+    /// Run a manifest, or many, over seeds and settings; go on where it was stopped.
+    Sweep(SweepArgs),
+    /// Work on one run of a sweep, for `meta sweep`.
+    #[command(hide = true)]
+    SweepWorker(SweepWorkerArgs),
+    /// Compare finished runs: intervals over seeds and episodes, paired differences.
+    Compare(CompareArgs),
+    /// Show the settings in which two runs or manifests differ.
+    Diff(DiffArgs),
+    /// List, tag, remove, clean and verify runs.
+    Runs(RunsArgs),
     /// Test a run again, with other test settings if given.
     Eval(EvalArgs),
     /// Show the resolved manifest with the origin of each value, checked, and a forecast of memory.
@@ -73,6 +86,240 @@ pub struct RunArgs {
     /// No progress on stderr.
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// Which runs a sweep has.
+#[derive(Debug, Args)]
+pub struct SweepSelection {
+    /// Manifests (`experiments/*.toml`), axes (`seed=0,1,2`) and values for all runs (`train.lr=0.01`).
+    #[arg(value_name = "MANIFEST|KEY=VALUE,…", required = true)]
+    pub inputs: Vec<String>,
+    /// Folder that data sets lie in.
+    #[arg(long, env = "META_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// CSV file with trials: a header with keys, a row for each.
+    #[arg(long, value_name = "FILE")]
+    pub trials: Option<PathBuf>,
+    /// Seed of random axes and searches [default: that of the manifest, or 0].
+    #[arg(long, value_name = "N")]
+    pub search_seed: Option<u64>,
+    /// Memory that a run may use, such as `2GB`; one that needs more is stopped and recorded as
+    /// failed [default: that of the manifest, or no limit].
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+}
+
+/// Where the runs of a sweep are started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LauncherKind {
+    /// On this machine, in worker processes.
+    Local,
+    /// By Slurm, as one job array; `[slurm]` says with what.
+    Slurm,
+}
+
+/// Arguments of `meta sweep`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct SweepArgs {
+    /// Something else than running it.
+    #[command(subcommand)]
+    pub action: Option<SweepAction>,
+    /// Which runs.
+    #[command(flatten)]
+    pub selection: Option<SweepSelection>,
+    /// Folder of the run folders.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub runs: PathBuf,
+    /// Show what would run, with identities, forecasts and what is already done; start nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Runs side by side, each with its share of the cores [default: one for each core that the
+    /// forecast memory allows; on a GPU 1].
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Try failed runs again.
+    #[arg(long)]
+    pub retry: bool,
+    /// Stop all runs as soon as one fails.
+    #[arg(long)]
+    pub fail_fast: bool,
+    /// Where the runs are started.
+    #[arg(long, value_enum, default_value_t = LauncherKind::Local)]
+    pub launcher: LauncherKind,
+    /// Form of the table.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// No progress on stderr.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// What else can be done with sweeps.
+#[derive(Debug, Subcommand)]
+pub enum SweepAction {
+    /// Show how far sweeps are, from the run folders and Slurm's queue.
+    Status {
+        /// Folders of sweeps [default: all in runs/sweeps].
+        #[arg(value_name = "SWEEP_DIR")]
+        sweeps: Vec<PathBuf>,
+        /// Folder of the run folders.
+        #[arg(long, value_name = "DIR", default_value = "runs")]
+        runs: PathBuf,
+    },
+    /// Run the settings that another program asks for, as JSON lines on stdin and stdout.
+    Serve {
+        /// The manifest, and values for all runs.
+        #[command(flatten)]
+        selection: SweepSelection,
+        /// Folder of the run folders.
+        #[arg(long, value_name = "DIR", default_value = "runs")]
+        runs: PathBuf,
+    },
+    /// Work on runs of a plan, for Slurm.
+    #[command(hide = true)]
+    Task {
+        /// The folder of the sweep.
+        sweep: PathBuf,
+        /// Line of the plan, from 0.
+        index: usize,
+        /// Threads of the run.
+        #[arg(long, default_value_t = 0)]
+        threads: usize,
+    },
+}
+
+/// Arguments of `meta sweep-worker`.
+#[derive(Debug, Args)]
+pub struct SweepWorkerArgs {
+    /// The folder of the sweep.
+    pub sweep: PathBuf,
+    /// Line of the plan, from 0.
+    pub index: usize,
+    /// Threads, 0 for one per core.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// The iteration at which the run pauses.
+    #[arg(long)]
+    pub until: Option<u64>,
+}
+
+/// How differences are tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TestKind {
+    /// Student's paired t-test.
+    T,
+    /// Wilcoxon's signed-rank test.
+    Wilcoxon,
+}
+
+/// Which differences are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pairs {
+    /// Every pair of groups.
+    All,
+    /// The first row against every other one.
+    First,
+    /// None.
+    None,
+}
+
+/// Arguments of `meta compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Run folders, or folders of run folders [default: runs].
+    pub runs: Vec<PathBuf>,
+    /// What is compared: `score` (of the test), `score@N` (after N adaptation steps), `loss`,
+    /// `validation`, `train_seconds`, `iterations`, `parameters`.
+    #[arg(long, default_value = "score")]
+    pub metric: String,
+    /// Keys by which runs are grouped, separated by commas [default: every setting but the seed].
+    #[arg(long, value_name = "KEYS", value_delimiter = ',')]
+    pub group_by: Vec<String>,
+    /// Column by which rows are sorted: the metric, a key, or `n`; with `-` in front the other way
+    /// round [default: best first].
+    #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    /// Only runs for which this holds, such as `learner.name=maml`, `train.lr<0.01`, `tag=paper`;
+    /// several must all hold.
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub conditions: Vec<String>,
+    /// Which differences are shown [default: all for up to 6 rows, first for up to 50, none above].
+    #[arg(long, value_enum)]
+    pub pairs: Option<Pairs>,
+    /// How differences are tested.
+    #[arg(long, value_enum, default_value_t = TestKind::T)]
+    pub test: TestKind,
+    /// Form of the tables.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Arguments of `meta diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// A run folder or a manifest.
+    pub a: PathBuf,
+    /// Another one.
+    pub b: PathBuf,
+    /// Form of the table.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Arguments of `meta runs`.
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// What to do [default: list].
+    #[command(subcommand)]
+    pub action: Option<RunsAction>,
+    /// Folder of the run folders.
+    #[arg(long, value_name = "DIR", default_value = "runs", global = true)]
+    pub runs: PathBuf,
+}
+
+/// What can be done with runs. A run is named by its folder, its folder's name or the first digits of
+/// its identity.
+#[derive(Debug, Subcommand)]
+pub enum RunsAction {
+    /// List runs.
+    List {
+        /// Only runs for which this holds, such as `state=failed`, `learner.name=maml`, `tag=paper`.
+        #[arg(long = "where", value_name = "CONDITION")]
+        conditions: Vec<String>,
+        /// Form of the table.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Put a tag on runs, or take it off.
+    Tag {
+        /// The tag: letters, digits, `-`, `_`, `.`.
+        tag: String,
+        /// The runs.
+        #[arg(required = true, value_name = "RUN")]
+        names: Vec<String>,
+        /// Take it off.
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Move runs to the trash folder, runs/.trash.
+    Remove {
+        /// The runs.
+        #[arg(required = true, value_name = "RUN")]
+        names: Vec<String>,
+    },
+    /// Move all runs without a result to the trash folder, but those that a process works on.
+    Clean {
+        /// Only show them.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Compare the files of finished runs with their checksums.
+    Verify {
+        /// The runs [default: all].
+        #[arg(value_name = "RUN")]
+        names: Vec<String>,
+    },
 }
 
 /// Arguments of `meta eval`.
@@ -245,6 +492,12 @@ pub enum DocsKind {
     },
     /// The table of learners of the README, on stdout.
     Learners,
+    /// Searches by random and by TPE with equal budgets, on stdout.
+    Searches {
+        /// Folders of sweeps.
+        #[arg(required = true)]
+        sweeps: Vec<PathBuf>,
+    },
     /// Finished runs beside published figures (`docs/results.md`), on stdout.
     Results {
         /// Run folders.

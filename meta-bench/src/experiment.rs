@@ -41,9 +41,22 @@ impl Experiment {
     /// # Errors
     /// The first thing that does not, with the place where it was given.
     pub fn prepare<L: Learners>(manifest: Manifest, data_folder: Option<&Path>) -> Result<Self> {
+        backend::check(&manifest.run.backend).map_err(|error| manifest.locate(error))?;
+        let source = source(&manifest, data_folder)?;
+        Self::with_source::<L>(manifest, data_folder, source)
+    }
+
+    /// The same with the source of the manifest, which is built already.
+    ///
+    /// # Errors
+    /// As [`Experiment::prepare`].
+    pub fn with_source<L: Learners>(
+        manifest: Manifest,
+        data_folder: Option<&Path>,
+        source: Arc<dyn Source>,
+    ) -> Result<Self> {
         let at = |error| manifest.locate(error);
         backend::check(&manifest.run.backend).map_err(at)?;
-        let source = source(&manifest, data_folder)?;
         let spec = TaskSpec {
             item: source.item_shape(),
             task: source.task(),

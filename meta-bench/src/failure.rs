@@ -31,6 +31,12 @@ pub enum Failure {
     /// The command cannot be done as it was asked for.
     #[error("{0}")]
     Usage(String),
+    /// Another process works on the run.
+    #[error("{0}")]
+    Busy(String),
+    /// Some runs of a sweep failed; the others are done.
+    #[error("{0}")]
+    Runs(String),
     /// Training produced something that is not a number.
     #[error(
         "{error}; the last good checkpoint, of iteration {saved}, is {} (lower train.lr or \
@@ -51,10 +57,11 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// 130 for an interruption, 2 for everything else.
+    /// 130 for an interruption, 1 where runs of a sweep failed, 2 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Interrupted(_) => 130,
+            Failure::Runs(_) => 1,
             _ => 2,
         }
     }

@@ -148,7 +148,7 @@ fn tokens(item: ItemShape, patch: usize) -> usize {
 }
 
 /// Bytes for humans.
-fn bytes_text(bytes: usize) -> String {
+pub fn bytes_text(bytes: usize) -> String {
     let bytes = bytes as f64;
     match bytes {
         _ if bytes >= 1e9 => format!("{:.1} GB", bytes / 1e9),

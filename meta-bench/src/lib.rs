@@ -4,6 +4,7 @@
 //! [`main_with`] in its `main`.
 
 mod cli;
+mod compare;
 pub mod experiment;
 pub mod failure;
 mod forecast;
@@ -16,6 +17,10 @@ mod reference;
 pub mod report;
 mod results;
 mod runner;
+mod runs;
+mod store;
+mod sweep;
+mod table;
 mod throughput;
 
 use std::{io::Write, marker::PhantomData, path::Path, process::ExitCode};
@@ -37,7 +42,7 @@ pub fn main() -> ExitCode {
 
 /// The binary with the learners of `L`.
 ///
-/// Exit codes: 0 when done, 2 for anything that the user can put right, 130 when interrupted.
+/// Exit codes: 0 when done, 1 when runs of a sweep failed, 2 for anything that the user can put right, 130 when interrupted.
 pub fn main_with<L: Learners>() -> ExitCode {
     let cli = Cli::parse();
     match start_log(&cli.log).and_then(|()| execute::<L>(cli.command)) {
@@ -65,6 +70,11 @@ fn start_log(level: &str) -> Result<()> {
 fn execute<L: Learners>(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => show(&runner::run::<L>(&args)?, args.json, args.quiet),
+        Command::Sweep(args) => sweep::sweep::<L>(&args),
+        Command::SweepWorker(args) => sweep::worker::work::<L>(&args),
+        Command::Compare(args) => compare::compare(&args),
+        Command::Diff(args) => compare::diff::<L>(&args),
+        Command::Runs(args) => runs::runs(&args),
         Command::Eval(args) => show(&runner::eval::<L>(&args)?, args.json, args.quiet),
         Command::Check(args) => check::<L>(&args),
         Command::List(args) => list::<L>(&args),
@@ -82,6 +92,7 @@ fn execute<L: Learners>(command: Command) -> Result<()> {
             }
             DocsKind::Learners => print(&list::learner_table(&L::entries())),
             DocsKind::Results { runs } => print(&results::results(&runs)?),
+            DocsKind::Searches { sweeps } => print(&sweep::compare_searches(&sweeps)?),
         },
     }
 }

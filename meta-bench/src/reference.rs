@@ -20,6 +20,7 @@ use serde_json::Value;
 use crate::{
     failure::{Failure, Result},
     manifest::{DataSettings, RunSettings, TestSettings, toml},
+    sweep::SlurmSettings,
 };
 
 /// A struct of the sources: its public fields with their doc comments.
@@ -160,8 +161,9 @@ pub fn manifest_reference(root: &Path, learners: &[LearnerEntry]) -> Result<Stri
          Written by `meta docs manifest > docs/manifest.md` from the lists and the doc comments of \
          the settings; a test fails when it is stale.\n\n\
          A manifest is a TOML file. Every key has a default, so an empty file is a manifest. Later \
-         layers win: defaults, the file, `key.path=value` on the command line. `meta check \
-         MANIFEST` shows every value with its origin.\n",
+         layers win: defaults, the manifests that `extends = \"base.toml\"` names (or a list of them), \
+         the file, `key.path=value` on the command line. `meta check MANIFEST` shows every value with \
+         its origin. `[sweep]` is in [sweeps](sweeps.md).\n",
     );
     let mut section = |name: &str, title: &str, note: &str, defaults: &Value| -> Result<()> {
         let fields = docs.of(name, title, defaults)?;
@@ -203,6 +205,12 @@ pub fn manifest_reference(root: &Path, learners: &[LearnerEntry]) -> Result<Stri
     }
     section("train", "## `[train]`", "", &TrainSettings::defaults())?;
     section("test", "## `[test]`", "", &TestSettings::defaults())?;
+    section(
+        "slurm",
+        "## `[slurm]`",
+        "For `meta sweep --launcher slurm`; no part of a run.",
+        &SlurmSettings::defaults(),
+    )?;
     Ok(out)
 }
 

@@ -1,9 +1,12 @@
 //! Manifests: what a run is, as a TOML file, with the origin of every value.
 //!
-//! A manifest is resolved in three layers, each over the one before: defaults, the file, overrides
-//! (`key.path=value`). Sources, encoders and learners bring their own settings: which keys `[data]`,
-//! `[encoder]` and `[learner]` have depends on which of them is chosen.
+//! A manifest is resolved in layers, each over the one before: defaults, the files that it extends,
+//! the file itself, overrides (`key.path=value`). Sources, encoders and learners bring their own
+//! settings: which keys `[data]`, `[encoder]` and `[learner]` have depends on which of them is chosen.
+//! Where a later layer chooses another one, what an earlier layer set for the earlier choice alone
+//! falls away.
 
+mod base;
 mod text;
 
 use std::{collections::BTreeMap, path::Path};
@@ -20,8 +23,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::failure::{Failure, Result};
-pub use text::toml;
-use text::{dotted, parse, parse_value};
+pub use base::{Base, Document, Layer};
+use text::dotted;
+pub use text::{json, parse as given, parse_value, syntax, toml};
 
 /// Settings at the top of a manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -141,6 +145,8 @@ pub enum Origin {
     },
     /// An override.
     CommandLine,
+    /// As a record of the manifest says.
+    Recorded(String),
 }
 
 impl std::fmt::Display for Origin {
@@ -149,6 +155,7 @@ impl std::fmt::Display for Origin {
             Origin::Default => formatter.write_str("default"),
             Origin::File { path, line } => write!(formatter, "{path}:{line}"),
             Origin::CommandLine => formatter.write_str("command line"),
+            Origin::Recorded(origin) => formatter.write_str(origin),
         }
     }
 }
@@ -179,6 +186,8 @@ pub struct Manifest {
     pub train: TrainSettings,
     /// Settings of the test.
     pub test: TestSettings,
+    /// Where the manifest has a `[sweep]`, if it has one.
+    pub sweep: Option<String>,
     entries: Vec<Entry>,
 }
 
@@ -204,12 +213,13 @@ const SECTIONS: [&str; 6] = ["", "data", "encoder", "learner", "train", "test"];
 /// `data.path` enters the identity by its content.
 const NOT_IDENTITY: [&str; 4] = ["name", "threads", "data.path", "data.cache_dir"];
 
-struct Layer {
-    section: String,
-    key: String,
-    value: Value,
-    origin: Origin,
-}
+/// The encoder of a manifest that names none.
+const DEFAULT_ENCODER: &str = "conv4";
+/// The learner of a manifest that names none.
+const DEFAULT_LEARNER: &str = "protonet";
+
+/// Sections whose keys depend on a choice, and the key of the choice.
+const CHOICES: [(&str, &str); 3] = [("data", "source"), ("encoder", "name"), ("learner", "name")];
 
 impl Manifest {
     /// Reads the manifest at `path` and resolves it with `overrides` (`key.path=value`).
@@ -219,37 +229,52 @@ impl Manifest {
     /// a value of the wrong type; a source, encoder or learner that does not exist. Each names file
     /// and line, or the command line.
     pub fn resolve(path: &Path, overrides: &[String], learners: &[LearnerEntry]) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Error::io(path, "read the manifest", error))?;
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        Self::resolve_text(path, &text, &stem, overrides, learners)
+        Self::resolve_base(&Base::read(path)?, overrides, learners)
     }
 
-    fn resolve_text(
-        path: &Path,
-        text: &str,
-        stem: &str,
-        overrides: &[String],
+    fn resolve_base(base: &Base, overrides: &[String], learners: &[LearnerEntry]) -> Result<Self> {
+        let layers: Vec<Layer> = overrides
+            .iter()
+            .map(|text| Layer::parse(text))
+            .collect::<Result<_>>()?;
+        base.resolve(&layers, learners)
+    }
+
+    /// The manifest whose [`Manifest::values`] and [`Manifest::origins`] were recorded.
+    ///
+    /// # Errors
+    /// When they are not those of a manifest of this version.
+    pub fn from_record(
+        values: &Value,
+        origins: &BTreeMap<String, String>,
         learners: &[LearnerEntry],
     ) -> Result<Self> {
-        let mut layers: Vec<Layer> = parse(path, text)?
-            .into_iter()
-            .map(|given| Layer {
-                section: given.section,
-                key: given.key,
-                value: given.value,
-                origin: Origin::File {
-                    path: path.display().to_string(),
-                    line: given.line,
-                },
+        let layers = flat(values)
+            .filter(|(_, value)| !value.is_null())
+            .map(|(path, value)| {
+                let origin = match origins.get(&path).map(String::as_str) {
+                    None | Some("default") => Origin::Default,
+                    Some(origin) => Origin::Recorded(origin.to_owned()),
+                };
+                Layer::new(&path, value.clone(), origin)
             })
             .collect();
-        for text in overrides {
-            layers.push(parse_override(text)?);
-        }
+        Self::from_layers(layers, "run", learners)
+    }
+
+    fn from_layers(layers: Vec<Layer>, stem: &str, learners: &[LearnerEntry]) -> Result<Self> {
         let mut entries = default_entries(&layers, stem, learners)?;
+        let chosen: Vec<(usize, &'static str, String)> = layers
+            .iter()
+            .filter_map(|layer| {
+                let (section, _) = choice(&layer.section, &layer.key)?;
+                Some((layer.level, section, layer.value.as_str()?.to_owned()))
+            })
+            .collect();
         for layer in layers {
-            apply(&mut entries, layer)?;
+            if !falls_away(&layer, &entries, &chosen, learners) {
+                apply(&mut entries, layer)?;
+            }
         }
         Self::from_entries(entries)
     }
@@ -261,7 +286,7 @@ impl Manifest {
     pub fn with_overrides(&self, overrides: &[String]) -> Result<Self> {
         let mut entries = self.entries.clone();
         for text in overrides {
-            apply(&mut entries, parse_override(text)?)?;
+            apply(&mut entries, Layer::parse(text)?)?;
         }
         Self::from_entries(entries)
     }
@@ -329,6 +354,7 @@ impl Manifest {
             learner: chosen("learner", "name", &|key| key != "name"),
             train,
             test,
+            sweep: None,
             entries,
         })
     }
@@ -353,10 +379,15 @@ impl Manifest {
         hasher.finalize().to_hex().to_string()
     }
 
+    /// Keys that change no result.
+    pub fn is_identity(key: &str) -> bool {
+        !NOT_IDENTITY.contains(&key)
+    }
+
     fn identity(&self) -> impl Iterator<Item = &Entry> {
         self.entries
             .iter()
-            .filter(|entry| !NOT_IDENTITY.contains(&entry.dotted().as_str()))
+            .filter(|entry| Self::is_identity(&entry.dotted()))
     }
 
     /// The first value that results depend on and that is another one in `other`, which is the
@@ -456,22 +487,6 @@ fn locate(entries: &[Entry], error: Error) -> Failure {
     }
 }
 
-fn parse_override(text: &str) -> Result<Layer> {
-    let Some((path, value)) = text.split_once('=') else {
-        return Err(Failure::Usage(format!(
-            "`{text}`: expected an override of the form key.path=value, such as train.lr=0.01"
-        )));
-    };
-    let path = path.trim();
-    let (section, key) = path.split_once('.').unwrap_or(("", path));
-    Ok(Layer {
-        section: section.to_owned(),
-        key: key.to_owned(),
-        value: parse_value(path, value.trim())?,
-        origin: Origin::CommandLine,
-    })
-}
-
 /// The name that the last layer gives at `section.key`, else `default`; it must be in `known`.
 fn choose<'a>(
     layers: &[Layer],
@@ -518,28 +533,26 @@ fn default_entries(layers: &[Layer], stem: &str, learners: &[LearnerEntry]) -> R
         "glyphs",
         source_names,
     )?;
-    let encoder = choose(layers, "encoder", "name", "encoder", "conv4", encoder_names)?;
+    let encoder = choose(
+        layers,
+        "encoder",
+        "name",
+        "encoder",
+        DEFAULT_ENCODER,
+        encoder_names,
+    )?;
     let learner = choose(
         layers,
         "learner",
         "name",
         "learner",
-        "protonet",
+        DEFAULT_LEARNER,
         learner_names,
     )?;
     let named = |name: &str| json!({ "name": name });
-    let source_defaults = sources()
-        .iter()
-        .find(|entry| entry.name == source)
-        .map_or(Value::Null, |entry| (entry.default_config)());
-    let encoder_defaults = encoders()
-        .iter()
-        .find(|info| info.name == encoder)
-        .map_or(Value::Null, |info| (info.default_settings)());
-    let learner_defaults = learners
-        .iter()
-        .find(|entry| entry.info.name == learner)
-        .map_or(Value::Null, |entry| entry.default_settings.clone());
+    let source_defaults = own_settings("data", &source, learners);
+    let encoder_defaults = own_settings("encoder", &encoder, learners);
+    let learner_defaults = own_settings("learner", &learner, learners);
     let run = RunSettings {
         name: stem.to_owned(),
         ..RunSettings::default()
@@ -582,12 +595,93 @@ fn default_entries(layers: &[Layer], stem: &str, learners: &[LearnerEntry]) -> R
     Ok(entries)
 }
 
+/// The defaults of what a choice of `section` brings along, null where there is no such choice.
+fn own_settings(section: &str, name: &str, learners: &[LearnerEntry]) -> Value {
+    let defaults = match section {
+        "data" => sources()
+            .iter()
+            .find(|entry| entry.name == name)
+            .map(|entry| (entry.default_config)()),
+        "encoder" => encoders()
+            .iter()
+            .find(|info| info.name == name)
+            .map(|info| (info.default_settings)()),
+        _ => learners
+            .iter()
+            .find(|entry| entry.info.name == name)
+            .map(|entry| entry.default_settings.clone()),
+    };
+    defaults.unwrap_or(Value::Null)
+}
+
+/// The row of [`CHOICES`] that `section.key` makes.
+fn choice(section: &str, key: &str) -> Option<(&'static str, &'static str)> {
+    CHOICES.into_iter().find(|row| *row == (section, key))
+}
+
+/// Whether `layer` sets what only an earlier choice has: it was right where it stands, and a later
+/// layer chose something else.
+fn falls_away(
+    layer: &Layer,
+    entries: &[Entry],
+    chosen: &[(usize, &'static str, String)],
+    learners: &[LearnerEntry],
+) -> bool {
+    let known = |entry: &Entry| entry.section == layer.section && entry.key == layer.key;
+    if entries.iter().any(known) {
+        return false;
+    }
+    let Some((section, key)) = CHOICES.into_iter().find(|row| row.0 == layer.section) else {
+        return false;
+    };
+    let (earlier, later): (Vec<_>, Vec<_>) = chosen
+        .iter()
+        .filter(|(_, of, _)| *of == section)
+        .partition(|(level, ..)| *level <= layer.level);
+    let before = match earlier.last() {
+        Some((_, _, name)) => name.clone(),
+        None => default_choice(section, key),
+    };
+    !later.is_empty()
+        && own_settings(section, &before, learners)
+            .get(&layer.key)
+            .is_some()
+}
+
+fn default_choice(section: &str, key: &str) -> String {
+    match (section, key) {
+        ("data", _) => DataSettings::default().source,
+        ("encoder", _) => DEFAULT_ENCODER.to_owned(),
+        _ => DEFAULT_LEARNER.to_owned(),
+    }
+}
+
+/// Every `section.key` of a manifest's values with its value.
+pub fn flat(values: &Value) -> impl Iterator<Item = (String, &Value)> {
+    values
+        .as_object()
+        .into_iter()
+        .flatten()
+        .flat_map(|(key, value)| {
+            let section = SECTIONS.contains(&key.as_str());
+            let inner: Vec<(String, &Value)> = match value.as_object().filter(|_| section) {
+                Some(inner) => inner
+                    .iter()
+                    .map(|(name, value)| (dotted(key, name), value))
+                    .collect(),
+                None => vec![(key.clone(), value)],
+            };
+            inner
+        })
+}
+
 fn apply(entries: &mut [Entry], layer: Layer) -> Result<()> {
     let Layer {
         section,
         key,
         value,
         origin,
+        ..
     } = layer;
     if key.is_empty() && SECTIONS.contains(&section.as_str()) {
         return Ok(()); // An empty section.
@@ -643,13 +737,8 @@ mod tests {
 
     fn resolve(text: &str, overrides: &[&str]) -> Result<Manifest> {
         let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
-        Manifest::resolve_text(
-            Path::new("m.toml"),
-            text,
-            "m",
-            &overrides,
-            &meta_algos::learners(),
-        )
+        let base = Base::of(Path::new("m.toml"), text)?;
+        Manifest::resolve_base(&base, &overrides, &meta_algos::learners())
     }
 
     #[test]
@@ -742,6 +831,73 @@ mod tests {
                 assert!(message.contains(part), "{text:?}: {message}");
             }
         }
+    }
+
+    #[test]
+    fn what_an_earlier_choice_alone_had_falls_away() {
+        let text = "[learner]\nname = 'maml'\ninner_lr = 0.5\norder = 'first'\n";
+        let kept = resolve(text, &["learner.name=anil"]).unwrap();
+        assert_eq!(kept.value("learner.inner_lr"), Some(&json!(0.5)));
+        let other = resolve(text, &["learner.name=protonet"]).unwrap();
+        assert_eq!(other.value("learner.inner_lr"), None);
+        // Given together with the choice, or wrong from the start, it is a mistake.
+        for (text, overrides) in [
+            (text, &["learner.name=protonet", "learner.inner_lr=1"][..]),
+            (
+                "[learner]\nname = 'maml'\niner_lr = 0.5\n",
+                &["learner.name=protonet"],
+            ),
+        ] {
+            let message = resolve(text, overrides).unwrap_err().to_string();
+            assert!(message.contains("unknown key `learner.i"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_lies_over_what_it_extends() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        write(
+            "base.toml",
+            "seed = 1\n[train]\nlr = 1\nmeta_batch = 2\n[learner]\nname = 'maml'\ninner_lr = 0.5\n",
+        );
+        let path = write(
+            "m.toml",
+            "extends = 'base.toml'\n[train]\nlr = 3\n[learner]\nname = 'protonet'\n",
+        );
+        let learners = meta_algos::learners();
+        let manifest = Manifest::resolve(&path, &["seed=5".to_owned()], &learners).unwrap();
+        assert_eq!((manifest.run.seed, manifest.run.name.as_str()), (5, "m"));
+        assert_eq!((manifest.train.lr, manifest.train.meta_batch), (3.0, 2));
+        let origins = manifest.origins();
+        assert!(origins["train.lr"].ends_with("m.toml:3"), "{origins:?}");
+        assert!(
+            origins["train.meta_batch"].ends_with("base.toml:4"),
+            "{origins:?}"
+        );
+
+        // The record of a manifest is the same manifest.
+        let again = Manifest::from_record(&manifest.values(), &origins, &learners).unwrap();
+        assert_eq!(again.to_toml(), manifest.to_toml());
+        assert_eq!(again.hash("data"), manifest.hash("data"));
+
+        write("base.toml", "extends = ['m.toml']\n");
+        let message = Manifest::resolve(&path, &[], &learners)
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("extends itself"), "{message}");
+        write("m.toml", "extends = 'absent.toml'\n");
+        let message = Manifest::resolve(&path, &[], &learners)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("m.toml:1") && message.contains("absent.toml"),
+            "{message}"
+        );
     }
 
     #[test]

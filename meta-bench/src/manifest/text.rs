@@ -31,11 +31,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Given>> {
         let before = &text.as_bytes()[..position.min(text.len())];
         1 + before.iter().filter(|&&byte| byte == b'\n').count()
     };
-    let table = DeTable::parse(text).map_err(|error| Failure::Syntax {
-        path: path.to_owned(),
-        line: error.span().map_or(1, |span| line_of(span.start)),
-        message: format!("not valid TOML: {}", error.message()),
-    })?;
+    let table = DeTable::parse(text).map_err(|error| syntax(path, text, &error))?;
     let mut given = Vec::new();
     let mut push = |section: &str, key: &str, position: usize, value: &DeValue<'_>| {
         let line = line_of(position);
@@ -68,6 +64,26 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Given>> {
     }
     given.sort_by_key(|given| given.line);
     Ok(given)
+}
+
+/// What is wrong with the text of a manifest.
+pub fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
+    let span = error.span().unwrap_or(0..0);
+    // `duplicate key` does not say which one.
+    let name = match error.message() {
+        "duplicate key" => text.get(span.clone()).map(|name| format!(" `{name}`")),
+        _ => None,
+    };
+    let before = text.as_bytes().get(..span.start).unwrap_or_default();
+    Failure::Syntax {
+        path: path.to_owned(),
+        line: 1 + before.iter().filter(|&&byte| byte == b'\n').count(),
+        message: format!(
+            "not valid TOML: {}{}",
+            error.message(),
+            name.unwrap_or_default()
+        ),
+    }
 }
 
 /// A value as an override gives it: TOML, or a bare word, which is a string.
@@ -104,7 +120,11 @@ pub fn dotted(section: &str, key: &str) -> String {
     }
 }
 
-fn json(key: &str, value: &DeValue<'_>) -> Result<Value, Error> {
+/// A TOML value as JSON; `key` only serves messages.
+///
+/// # Errors
+/// [`Error::Setting`] for a value that a manifest cannot hold.
+pub fn json(key: &str, value: &DeValue<'_>) -> Result<Value, Error> {
     Ok(match value {
         DeValue::String(text) => Value::String(text.to_string()),
         DeValue::Boolean(value) => Value::Bool(*value),

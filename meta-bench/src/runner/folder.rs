@@ -9,6 +9,9 @@
 //! | `metrics.jsonl` | logged iterations and validations; the same bytes for the same run |
 //! | `timing.jsonl` | when: the one part that differs from run to run |
 //! | `result.json`, `scores.json` | the test, and its score by episode; a run that has them is finished |
+//! | `checksums.txt` | of all of these but `timing.jsonl`, in the form of `b3sum` |
+//! | `failure.json` | why a run of a sweep failed; gone when it is tried again |
+//! | `tags.txt` | tags, one a line |
 //! | `lock` | held by the process that works on the run |
 
 use std::{
@@ -38,7 +41,16 @@ pub const TIMING: &str = "timing.jsonl";
 pub const RESULT: &str = "result.json";
 /// The scores of the test, by episode.
 pub const SCORES: &str = "scores.json";
-const LOCK: &str = "lock";
+/// Why the run failed.
+pub const FAILURE: &str = "failure.json";
+/// Checksums of the files of a finished run.
+pub const CHECKSUMS: &str = "checksums.txt";
+/// Tags.
+pub const TAGS: &str = "tags.txt";
+/// Held by the process that works on the run.
+pub const LOCK: &str = "lock";
+/// What has a checksum, but for the result.
+const CHECKED: [&str; 6] = [MANIFEST, RECORD, CHECKPOINT, BEST, METRICS, SCORES];
 
 /// What there is at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +79,8 @@ pub fn inspect(path: &Path) -> Result<Found> {
         path.join(RESULT).exists(),
     ) {
         (false, ..) => Ok(Found::Nothing),
+        // A run that failed before it had a folder.
+        (true, false, _) if path.join(FAILURE).exists() => Ok(Found::Nothing),
         (true, false, _) => Err(Failure::Usage(format!(
             "{}: expected a run folder or nothing, found a folder without {RECORD}",
             path.display()
@@ -97,6 +111,9 @@ impl RunFolder {
         fs::create_dir_all(parent).map_err(|error| Error::io(parent, "create folder", error))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let temporary = parent.join(format!(".{name}.{}.tmp", std::process::id()));
+        if path.join(FAILURE).exists() && !path.join(RECORD).exists() {
+            fs::remove_dir_all(path).map_err(|error| Error::io(path, "remove", error))?;
+        }
         let made = fill(&temporary, files).and_then(|()| {
             fs::rename(&temporary, path)
                 .map_err(|error| Error::io(path, "create the run folder", error).into())
@@ -131,7 +148,7 @@ impl RunFolder {
                     true => format!("process {}", holder.trim()),
                     false => "another process".to_owned(),
                 };
-                return Err(Failure::Usage(format!(
+                return Err(Failure::Busy(format!(
                     "{}: {holder} is working on this run; wait for it, or stop it",
                     path.display()
                 )));
@@ -171,6 +188,29 @@ fn fill(folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
         write_atomically(&folder.join(name), bytes)?;
     }
     Ok(())
+}
+
+/// Whether a process works on the run at `path`.
+pub fn is_busy(path: &Path) -> bool {
+    let lock = File::options().read(true).open(path.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// The content of [`CHECKSUMS`] for the run at `path`, whose result is about to be `result`.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn checksums(path: &Path, result: &[u8]) -> Result<Vec<u8>> {
+    let mut text = String::new();
+    for name in CHECKED {
+        let file = path.join(name);
+        if file.exists() {
+            let bytes = fs::read(&file).map_err(|error| Error::io(&file, "read", error))?;
+            text.push_str(&format!("{}  {name}\n", blake3::hash(&bytes)));
+        }
+    }
+    text.push_str(&format!("{}  {RESULT}\n", blake3::hash(result)));
+    Ok(text.into_bytes())
 }
 
 /// A JSON value as the content of a file.

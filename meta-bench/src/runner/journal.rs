@@ -139,6 +139,10 @@ pub struct Journal<'a> {
     /// Shown to the user.
     pub progress: Progress,
     stop: &'static AtomicBool,
+    /// The iteration after which this session ends, whatever is left.
+    until: u64,
+    /// Iterations done.
+    done: u64,
     started: Instant,
     seconds_before: f64,
     best_written: Option<u64>,
@@ -158,6 +162,7 @@ impl<'a> Journal<'a> {
         settings: &TrainSettings,
         progress: Progress,
         stop: &'static AtomicBool,
+        until: u64,
     ) -> Result<Self> {
         let timing_path = folder.file(folder::TIMING);
         let (timing_bytes, seconds_before) = timing_until(&timing_path, iteration)?;
@@ -169,6 +174,8 @@ impl<'a> Journal<'a> {
             timing: Lines::open(&timing_path, timing_bytes)?,
             progress,
             stop,
+            until,
+            done: iteration,
             started: Instant::now(),
             seconds_before,
             best_written: None,
@@ -229,6 +236,7 @@ fn timing_until(path: &Path, iteration: u64) -> Result<(u64, f64)> {
 
 impl<B: Primitives> Observer<B> for Journal<'_> {
     fn tick(&mut self, iteration: u64) {
+        self.done = iteration;
         self.progress.tick(iteration);
     }
 
@@ -273,7 +281,8 @@ impl<B: Primitives> Observer<B> for Journal<'_> {
     }
 
     fn should_stop(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        // Asked before the iteration is counted.
+        self.stop.load(Ordering::Relaxed) || self.done + 1 >= self.until
     }
 }
 

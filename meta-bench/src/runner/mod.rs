@@ -36,7 +36,7 @@ use journal::{Extra, Journal, first_checkpoint};
 pub const BURN_VERSION: &str = "0.21.0";
 
 /// Set by Ctrl-C: training saves its state and stops.
-static STOP: AtomicBool = AtomicBool::new(false);
+pub static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Ctrl-C asks to stop; a second one stops at once, which loses nothing that was saved.
 fn listen_for_interrupt() -> Result<()> {
@@ -58,6 +58,12 @@ pub fn run<L: Learners>(args: &RunArgs) -> Result<TestResult> {
         &args.manifest.overrides,
         &L::entries(),
     )?;
+    if let Some(origin) = &manifest.sweep {
+        return Err(Failure::Usage(format!(
+            "{origin}: [sweep] makes this manifest many runs; start them with `meta sweep {}`",
+            args.manifest.manifest.display()
+        )));
+    }
     start_threads(manifest.run.threads)?;
     let experiment = Experiment::prepare::<L>(manifest, args.manifest.data.as_deref())?;
     let path = args
@@ -88,7 +94,36 @@ pub fn run<L: Learners>(args: &RunArgs) -> Result<TestResult> {
         }
     };
     listen_for_interrupt()?;
+    session::<L>(experiment, path, locked, args.quiet, u64::MAX)
+}
+
+/// Starts or continues the run of `experiment` in the folder at `path`, at most up to iteration
+/// `until`.
+///
+/// # Errors
+/// [`Failure::Busy`] when another process works on it, [`Failure::Interrupted`] when it comes to
+/// `until` or is asked to stop, and whatever goes wrong.
+pub fn work<L: Learners>(experiment: Experiment, path: PathBuf, until: u64) -> Result<TestResult> {
+    let locked = match inspect(&path)? {
+        Found::Nothing => None,
+        Found::Finished => return read_result(&path),
+        Found::Unfinished => Some(RunFolder::open(&path)?),
+    };
+    if locked.is_some() {
+        same_run(&path, &experiment, &experiment.hash())?;
+    }
+    session::<L>(experiment, path, locked, true, until)
+}
+
+fn session<L: Learners>(
+    experiment: Experiment,
+    path: PathBuf,
+    locked: Option<RunFolder>,
+    quiet: bool,
+    until: u64,
+) -> Result<TestResult> {
     let backend = experiment.manifest.run.backend.clone();
+    let hash = experiment.hash();
     dispatch(
         &backend,
         Session::<L> {
@@ -96,7 +131,8 @@ pub fn run<L: Learners>(args: &RunArgs) -> Result<TestResult> {
             hash,
             path,
             locked,
-            quiet: args.quiet,
+            quiet,
+            until,
             learners: std::marker::PhantomData,
         },
     )?
@@ -140,6 +176,7 @@ struct Session<L> {
     path: PathBuf,
     locked: Option<RunFolder>,
     quiet: bool,
+    until: u64,
     learners: std::marker::PhantomData<L>,
 }
 
@@ -172,6 +209,11 @@ impl<L: Learners> WithBackend for Session<L> {
                 )?
             }
         };
+        // Tried again: whatever happened before is no longer what is known of it.
+        if folder.file(folder::FAILURE).exists() {
+            let failure = folder.file(folder::FAILURE);
+            std::fs::remove_file(&failure).map_err(|error| Error::io(&failure, "remove", error))?;
+        }
         let path = folder.file(folder::CHECKPOINT);
         let (restored, state, extra) = TrainState::from_checkpoint(
             &path,
@@ -193,6 +235,15 @@ impl<L: Learners> WithBackend for Session<L> {
                 ),
             )
             .into());
+        }
+        let interrupted = |iteration: u64| {
+            Err(Failure::Interrupted(format!(
+                "interrupted after iteration {iteration}; {} is saved, continue it with --resume",
+                folder.path().display()
+            )))
+        };
+        if state.iteration >= self.until && state.iteration < manifest.train.iterations {
+            return interrupted(state.iteration);
         }
         learner.set_parameters(restored);
         let progress = Progress::new(
@@ -216,6 +267,7 @@ impl<L: Learners> WithBackend for Session<L> {
             &manifest.train,
             progress,
             &STOP,
+            self.until,
         )?;
         let trainer = Trainer {
             source: experiment.source.clone(),
@@ -239,15 +291,9 @@ impl<L: Learners> WithBackend for Session<L> {
             }
             Err(error) => return Err(error.into()),
         };
-        let interrupted = |done: &str| {
-            Err(Failure::Interrupted(format!(
-                "interrupted after {done}; {} is saved, continue it with --resume",
-                folder.path().display()
-            )))
-        };
         if ending == Ending::Interrupted || STOP.load(Ordering::Relaxed) {
             journal.progress.finish();
-            return interrupted(&format!("iteration {}", state.iteration));
+            return interrupted(state.iteration);
         }
         journal.write_best(&state)?;
         let train_seconds = journal.train_seconds();
@@ -277,8 +323,11 @@ impl<L: Learners> WithBackend for Session<L> {
         )?;
         let (result, scores) = result;
         checkpoint::write_atomically(&folder.file(folder::SCORES), &json_bytes(&scores))?;
-        let value = serde_json::to_value(&result).expect("a result serialises");
-        checkpoint::write_atomically(&folder.file(folder::RESULT), &json_bytes(&value))?;
+        let value = json_bytes(&serde_json::to_value(&result).expect("a result serialises"));
+        let checksums = folder::checksums(folder.path(), &value)?;
+        checkpoint::write_atomically(&folder.file(folder::CHECKSUMS), &checksums)?;
+        // The last file: with it, the run is finished.
+        checkpoint::write_atomically(&folder.file(folder::RESULT), &value)?;
         Ok(result)
     }
 }

@@ -36,6 +36,7 @@ fn a_run_prints_one_json_object_and_leaves_its_folder() {
         [
             "best.safetensors",
             "checkpoint.safetensors",
+            "checksums.txt",
             "lock",
             "manifest.toml",
             "metrics.jsonl",

@@ -2,7 +2,10 @@
 
 mod bench;
 mod commands;
+mod compare;
 mod mistakes;
 mod reference;
 mod resume;
+mod slurm;
+mod sweep;
 mod workbench;

@@ -1,0 +1,223 @@
+//! Manifest files, and what they build on: `extends = "base.toml"`.
+//!
+//! A manifest may extend others. Their values, but for their names, lie under its own, and every
+//! value keeps the file and line that gave it. `[sweep]` and `[slurm]` are no part of a run; they are read by
+//! [`crate::sweep`].
+
+use std::path::{Path, PathBuf};
+
+use meta_algos::LearnerEntry;
+use meta_core::Error;
+use serde_json::Value;
+
+use super::{
+    Manifest, Origin,
+    text::{dotted, parse, parse_value},
+};
+use crate::failure::{Failure, Result};
+
+/// Tables that say how runs are made and started, not what one is.
+pub const SWEEP_TABLES: [&str; 2] = ["sweep", "slurm"];
+
+/// A value that a file, an axis or the command line gives.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// The section; empty at the top.
+    pub(super) section: String,
+    /// The key in it; empty where the section has none.
+    pub(super) key: String,
+    /// The value.
+    pub(super) value: Value,
+    /// Where it comes from.
+    pub(super) origin: Origin,
+    /// How far from the first file: what is given later wins.
+    pub(super) level: usize,
+}
+
+impl Layer {
+    /// The value of `path` (`section.key`), on top of all files.
+    pub fn new(path: &str, value: Value, origin: Origin) -> Self {
+        let (section, key) = path.split_once('.').unwrap_or(("", path));
+        Layer {
+            section: section.to_owned(),
+            key: key.to_owned(),
+            value,
+            origin,
+            level: usize::MAX,
+        }
+    }
+
+    /// `section.key`, or `key` at the top.
+    pub fn path(&self) -> String {
+        dotted(&self.section, &self.key)
+    }
+
+    /// The value.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// Where it comes from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Reads `key.path=value` from the command line.
+    ///
+    /// # Errors
+    /// When it is not of that form.
+    pub fn parse(text: &str) -> Result<Self> {
+        let Some((path, value)) = text.split_once('=') else {
+            return Err(Failure::Usage(format!(
+                "`{text}`: expected an override of the form key.path=value, such as train.lr=0.01"
+            )));
+        };
+        let path = path.trim();
+        let value = parse_value(path, value.trim())?;
+        Ok(Layer::new(path, value, Origin::CommandLine))
+    }
+}
+
+/// A manifest file as it was read.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// Where it lies, as it was named.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+/// A manifest and all that it extends, parsed and not yet resolved.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// The files, the first extended one first and the manifest itself last.
+    pub documents: Vec<Document>,
+    stem: String,
+    layers: Vec<Layer>,
+    /// Where a table for `meta sweep` starts, if there is one.
+    pub(super) sweep: Option<Origin>,
+}
+
+impl Base {
+    /// Reads the manifest at `path` and what it extends.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not TOML; files that extend each other in a circle.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Error::io(path, "read the manifest", error))?;
+        Self::of(path, &text)
+    }
+
+    /// The same for a manifest whose text is `text`.
+    ///
+    /// # Errors
+    /// As [`Base::read`].
+    pub fn of(path: &Path, text: &str) -> Result<Self> {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let mut base = Base {
+            documents: Vec::new(),
+            stem: stem.into_owned(),
+            layers: Vec::new(),
+            sweep: None,
+        };
+        base.push(path, text, &mut Vec::new())?;
+        Ok(base)
+    }
+
+    fn push(&mut self, path: &Path, text: &str, open: &mut Vec<PathBuf>) -> Result<()> {
+        let identity = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        open.push(identity);
+        let mut own = Vec::new();
+        for given in parse(path, text)? {
+            let origin = Origin::File {
+                path: path.display().to_string(),
+                line: given.line,
+            };
+            if given.section.is_empty() && given.key == "extends" {
+                for name in names(&given.value, &origin)? {
+                    let extended = path.parent().unwrap_or(Path::new("")).join(&name);
+                    self.extend(&extended, &name, &origin, open)?;
+                }
+            } else if SWEEP_TABLES.contains(&given.section.as_str())
+                || (given.section.is_empty() && SWEEP_TABLES.contains(&given.key.as_str()))
+            {
+                let sweeps = given.section == "sweep" || given.key == "sweep";
+                if sweeps && self.sweep.is_none() {
+                    self.sweep = Some(origin);
+                }
+            } else if open.len() > 1 && given.section.is_empty() && given.key == "name" {
+                // A label of that file alone.
+            } else {
+                own.push(Layer {
+                    section: given.section,
+                    key: given.key,
+                    value: given.value,
+                    origin,
+                    level: 0,
+                });
+            }
+        }
+        let level = self.documents.len();
+        self.layers
+            .extend(own.into_iter().map(|layer| Layer { level, ..layer }));
+        self.documents.push(Document {
+            path: path.to_owned(),
+            text: text.to_owned(),
+        });
+        open.pop();
+        Ok(())
+    }
+
+    fn extend(
+        &mut self,
+        path: &Path,
+        name: &str,
+        origin: &Origin,
+        open: &mut Vec<PathBuf>,
+    ) -> Result<()> {
+        let refuse = |expected: String| Failure::At {
+            origin: origin.to_string(),
+            error: Error::setting("extends", format!("{name:?}"), expected),
+        };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| refuse(format!("cannot read {}: {error}", path.display())))?;
+        let identity = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if open.contains(&identity) {
+            return Err(refuse(
+                "extends itself, over the manifests in between".to_owned(),
+            ));
+        }
+        self.push(path, &text, open)
+    }
+
+    /// Resolves the manifest with `layers` on top.
+    ///
+    /// # Errors
+    /// As [`Manifest::resolve`].
+    pub fn resolve(&self, layers: &[Layer], learners: &[LearnerEntry]) -> Result<Manifest> {
+        let mut all = self.layers.clone();
+        all.extend_from_slice(layers);
+        let mut manifest = Manifest::from_layers(all, &self.stem, learners)?;
+        manifest.sweep = self.sweep.as_ref().map(Origin::to_string);
+        Ok(manifest)
+    }
+}
+
+/// The names that `extends` gives: one, or a list.
+fn names(value: &Value, origin: &Origin) -> Result<Vec<String>> {
+    let many = value.as_array().cloned().unwrap_or(vec![value.clone()]);
+    many.iter()
+        .map(|name| {
+            let name = name.as_str().filter(|name| !name.is_empty());
+            name.map(str::to_owned).ok_or_else(|| Failure::At {
+                origin: origin.to_string(),
+                error: Error::setting(
+                    "extends",
+                    value,
+                    "expected the path of a manifest, or a list of paths",
+                ),
+            })
+        })
+        .collect()
+}

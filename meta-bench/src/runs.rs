@@ -1,0 +1,252 @@
+//! `meta runs`: what lies in the folder of run folders.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use meta_core::{Error, checkpoint::write_atomically};
+use serde_json::Value;
+
+use crate::{
+    cli::{RunsAction, RunsArgs},
+    failure::{Failure, Result},
+    print,
+    runner::folder::{CHECKSUMS, TAGS, is_busy},
+    store::{self, Stored},
+    sweep::State,
+    table::{Cell, Format, Table},
+};
+
+/// Where removed runs go, in the folder of run folders.
+const TRASH: &str = ".trash";
+
+/// `meta runs`.
+///
+/// # Errors
+/// Whatever is wrong with a run, a name or a tag.
+pub fn runs(args: &RunsArgs) -> Result<()> {
+    let root = &args.runs;
+    match &args.action {
+        None => list(root, &[], Format::Text),
+        Some(RunsAction::List { conditions, format }) => list(root, conditions, *format),
+        Some(RunsAction::Tag { tag, names, remove }) => self::tag(root, tag, names, *remove),
+        Some(RunsAction::Remove { names }) => {
+            let folders = named(root, names)?;
+            // All or none.
+            for folder in &folders {
+                refuse_busy(folder)?;
+            }
+            for folder in &folders {
+                to_trash(root, folder)?;
+            }
+            Ok(())
+        }
+        Some(RunsAction::Clean { dry_run }) => clean(root, *dry_run),
+        Some(RunsAction::Verify { names }) => verify(root, names),
+    }
+}
+
+fn list(root: &Path, conditions: &[String], format: Format) -> Result<()> {
+    let (runs, damaged) = store::read(&[root.to_owned()])?;
+    let mut table = Table::new([
+        "run", "state", "learner", "encoder", "source", "seed", "score", "tags",
+    ]);
+    for run in store::filter(runs, conditions)? {
+        let score = match (&run.result, &run.state) {
+            (Some(result), _) => Cell::new(crate::sweep::score(result), result.mean),
+            (None, State::Failed(error)) => crate::sweep::failure_cell(error),
+            _ => Cell::new("–", Value::Null),
+        };
+        table.rows.push(vec![
+            run.name().into(),
+            run.state.name().into(),
+            run.shown("learner.name").into(),
+            run.shown("encoder.name").into(),
+            run.shown("data.source").into(),
+            run.shown("seed").into(),
+            score,
+            run.tags.join(" ").into(),
+        ]);
+    }
+    print(&table.render(format))?;
+    for text in damaged {
+        eprintln!("{text}");
+    }
+    Ok(())
+}
+
+/// The folders of the runs called `names`: paths, names in `root`, or the first digits of identities.
+fn named(root: &Path, names: &[String]) -> Result<Vec<PathBuf>> {
+    let all = match root.exists() {
+        true => store::find(&[root.to_owned()])?,
+        false => Vec::new(),
+    };
+    let digits: HashMap<PathBuf, String> = crate::sweep::folders(root)
+        .into_iter()
+        .map(|(digits, folder)| (folder, digits))
+        .collect();
+    let mut found: Vec<PathBuf> = Vec::new();
+    for name in names {
+        let path = Path::new(name);
+        let direct = [path.to_owned(), root.join(name)]
+            .into_iter()
+            .find(|path| State::of(path) != State::New);
+        let folder = match direct {
+            Some(path) => path,
+            None => {
+                let starts = |folder: &&PathBuf| {
+                    name.len() >= 4
+                        && digits
+                            .get(*folder)
+                            .is_some_and(|digits| digits.starts_with(name.as_str()))
+                };
+                match all.iter().filter(starts).collect::<Vec<_>>().as_slice() {
+                    [one] => (*one).clone(),
+                    [] => {
+                        let names: Vec<String> = all
+                            .iter()
+                            .map(|folder| {
+                                folder
+                                    .file_name()
+                                    .unwrap_or_default()
+                                    .to_string_lossy()
+                                    .into_owned()
+                            })
+                            .collect();
+                        let nearest = Error::unknown("run", name, names.iter().map(String::as_str));
+                        let hint = match nearest {
+                            Error::Unknown {
+                                nearest: Some(nearest),
+                                ..
+                            } => format!(" (did you mean `{nearest}`?)"),
+                            _ => String::new(),
+                        };
+                        return Err(Failure::Usage(format!(
+                            "no run `{name}` in {}{hint}; `meta runs` lists them",
+                            root.display()
+                        )));
+                    }
+                    many => {
+                        return Err(Failure::Usage(format!(
+                            "`{name}` begins the identities of {} runs; give more digits",
+                            many.len()
+                        )));
+                    }
+                }
+            }
+        };
+        if !found.contains(&folder) {
+            found.push(folder);
+        }
+    }
+    Ok(found)
+}
+
+fn refuse_busy(folder: &Path) -> Result<()> {
+    match is_busy(folder) {
+        true => Err(Failure::Busy(format!(
+            "{}: a process is working on this run; wait for it, or stop it",
+            folder.display()
+        ))),
+        false => Ok(()),
+    }
+}
+
+fn tag(root: &Path, tag: &str, names: &[String], remove: bool) -> Result<()> {
+    let valid = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    if tag.is_empty() || !tag.chars().all(valid) {
+        return Err(Failure::Usage(format!(
+            "`{tag}`: expected a tag of letters, digits, `-`, `_` and `.`"
+        )));
+    }
+    for folder in named(root, names)? {
+        let mut tags = Stored::read(&folder)?.tags;
+        tags.retain(|other| other != tag);
+        if !remove {
+            tags.push(tag.to_owned());
+        }
+        tags.sort();
+        let text: String = tags.iter().map(|tag| format!("{tag}\n")).collect();
+        write_atomically(&folder.join(TAGS), text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Moves a run folder to the trash of `root`.
+fn to_trash(root: &Path, folder: &Path) -> Result<()> {
+    let trash = root.join(TRASH);
+    fs::create_dir_all(&trash).map_err(|error| Error::io(&trash, "create folder", error))?;
+    let name = folder
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let numbered = (1..).map(|number| trash.join(format!("{name}.{number}")));
+    let target = std::iter::once(trash.join(&name))
+        .chain(numbered)
+        .find(|target| !target.exists())
+        .expect("there is always another number");
+    fs::rename(folder, &target).map_err(|error| Error::io(folder, "move to the trash", error))?;
+    print(&format!("{} → {}\n", folder.display(), target.display()))
+}
+
+fn clean(root: &Path, dry_run: bool) -> Result<()> {
+    for folder in store::find(&[root.to_owned()])? {
+        match State::of(&folder) {
+            State::Finished | State::Running | State::New => {}
+            state if dry_run => print(&format!("{} ({})\n", folder.display(), state.name()))?,
+            _ => to_trash(root, &folder)?,
+        }
+    }
+    Ok(())
+}
+
+fn verify(root: &Path, names: &[String]) -> Result<()> {
+    let folders = match names.is_empty() {
+        true => store::find(&[root.to_owned()])?,
+        false => named(root, names)?,
+    };
+    let (mut good, mut unfinished, mut bad) = (0, 0, 0);
+    for folder in folders {
+        if State::of(&folder) != State::Finished {
+            unfinished += 1;
+            continue;
+        }
+        match damage(&folder)? {
+            None => good += 1,
+            Some(damage) => {
+                bad += 1;
+                print(&format!("{}: {damage}\n", folder.display()))?;
+            }
+        }
+    }
+    print(&format!(
+        "{good} runs are as they were written, {unfinished} are not finished\n"
+    ))?;
+    match bad {
+        0 => Ok(()),
+        bad => Err(Failure::Runs(format!(
+            "{bad} runs are not as they were written"
+        ))),
+    }
+}
+
+/// What is wrong with the files of a finished run.
+fn damage(folder: &Path) -> Result<Option<String>> {
+    let Ok(text) = fs::read_to_string(folder.join(CHECKSUMS)) else {
+        return Ok(Some(format!("has no {CHECKSUMS}")));
+    };
+    for line in text.lines() {
+        let Some((hash, name)) = line.split_once("  ") else {
+            return Ok(Some(format!("{CHECKSUMS} is damaged")));
+        };
+        match fs::read(folder.join(name)) {
+            Ok(bytes) if blake3::hash(&bytes).to_hex().as_str() == hash => {}
+            Ok(_) => return Ok(Some(format!("{name} has another content"))),
+            Err(error) => return Ok(Some(format!("{name} cannot be read: {error}"))),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,330 @@
+//! The local launcher: runs in worker processes, side by side.
+//!
+//! A worker is this program (`meta sweep-worker`). It stops, and saves its run, when its standard
+//! input ends: when the launcher asks for that, and when the launcher is gone, however it went. A
+//! worker is in a process group of its own, so that Ctrl-C reaches the launcher alone. What happens
+//! to a worker is its run's failure and nobody else's.
+
+use std::{
+    collections::VecDeque,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Once,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use meta_core::{Error, checkpoint::write_atomically};
+use serde_json::json;
+
+use super::plan::State;
+use crate::{
+    failure::{Failure, Result},
+    progress::duration_text,
+    runner::folder::{FAILURE, RECORD, RunFolder, json_bytes},
+};
+
+/// Exit code of a worker whose run another process works on.
+pub const BUSY: u8 = 75;
+/// Exit code of a worker that was asked to stop, or came to the end of its part.
+const STOPPED: i32 = 130;
+/// Time between two looks at the workers.
+const TICK: Duration = Duration::from_millis(10);
+/// Time until a run that another process works on is looked at again.
+const LATER: Duration = Duration::from_millis(500);
+
+/// How often Ctrl-C was pressed.
+static INTERRUPTS: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts Ctrl-C instead of dying of it.
+///
+/// # Errors
+/// When the system refuses.
+pub fn listen() -> Result<()> {
+    static LISTEN: Once = Once::new();
+    let mut listening = Ok(());
+    LISTEN.call_once(|| {
+        listening = ctrlc::set_handler(|| {
+            INTERRUPTS.fetch_add(1, Ordering::Relaxed);
+        });
+    });
+    listening.map_err(|error| Failure::Usage(format!("cannot listen for Ctrl-C: {error}")))
+}
+
+/// A run that is to be worked on.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Its line in the plan, from 0.
+    pub index: usize,
+    /// The first digits of its identity.
+    pub short: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What tells it from the others.
+    pub title: String,
+    /// Threads that its manifest asks for, 0 for its share.
+    pub threads: usize,
+    /// Bytes that it may use.
+    pub memory: Option<u64>,
+    /// The iteration at which it pauses, if before its last.
+    pub until: Option<u64>,
+}
+
+/// What became of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has its result.
+    Finished,
+    /// It came to `until`.
+    Paused,
+    /// It failed; the failure is recorded.
+    Failed(String),
+    /// It was not started, or was asked to stop and has saved itself.
+    Stopped,
+}
+
+/// Starts workers.
+#[derive(Clone, Debug)]
+pub struct Launcher {
+    /// The folder of the sweep, with its plan.
+    pub sweep: PathBuf,
+    /// Workers side by side.
+    pub jobs: usize,
+    /// Whether one failure stops all.
+    pub fail_fast: bool,
+    /// Whether nothing is said.
+    pub quiet: bool,
+}
+
+struct Running {
+    task: usize,
+    child: Child,
+    started: Instant,
+    over_limit: bool,
+}
+
+impl Launcher {
+    /// Works on all `tasks` and says what became of each.
+    ///
+    /// # Errors
+    /// [`Failure::Interrupted`] at a second Ctrl-C; what keeps workers from being started.
+    pub fn run(&self, tasks: &[Task]) -> Result<Vec<Outcome>> {
+        listen()?;
+        let mut outcomes = vec![Outcome::Stopped; tasks.len()];
+        let mut queue: VecDeque<(usize, Instant)> = (0..tasks.len())
+            .map(|task| (task, Instant::now()))
+            .collect();
+        let mut slots: Vec<Option<Running>> = (0..self.jobs.max(1)).map(|_| None).collect();
+        let mut done = 0;
+        let mut stopping = false;
+        loop {
+            let interrupts = INTERRUPTS.load(Ordering::Relaxed);
+            if interrupts >= 2 {
+                for running in slots.iter_mut().flatten() {
+                    // It may have ended by itself.
+                    let _ = running.child.kill();
+                    let _ = running.child.wait();
+                }
+                return Err(Failure::Interrupted(
+                    "stopped at once; what was saved is kept, and the same command goes on"
+                        .to_owned(),
+                ));
+            }
+            for slot in &mut slots {
+                let Some(running) = slot else { continue };
+                let task = &tasks[running.task];
+                if let Some(limit) = task.memory
+                    && !running.over_limit
+                    && peak_memory(running.child.id()).is_some_and(|peak| peak > limit)
+                {
+                    running.over_limit = true;
+                    let _ = running.child.kill();
+                }
+                let ended = running.child.try_wait();
+                let ended =
+                    ended.map_err(|error| Error::io(&self.sweep, "wait for a run of", error))?;
+                let Some(status) = ended else { continue };
+                if status.code() == Some(i32::from(BUSY)) {
+                    queue.push_back((running.task, Instant::now() + LATER));
+                } else {
+                    let outcome = self.outcome(task, status, running.over_limit, stopping);
+                    done += usize::from(outcome != Outcome::Stopped);
+                    let seconds = running.started.elapsed().as_secs_f64();
+                    self.report(task, &outcome, done, tasks.len(), seconds);
+                    if let Outcome::Failed(error) = &outcome {
+                        record_failure(&task.folder, error)?;
+                    }
+                    outcomes[running.task] = outcome;
+                }
+                *slot = None;
+            }
+            let failed = || {
+                outcomes
+                    .iter()
+                    .any(|outcome| matches!(outcome, Outcome::Failed(_)))
+            };
+            if !stopping && (interrupts == 1 || self.fail_fast && failed()) {
+                stopping = true;
+                if interrupts == 1 {
+                    self.say("stopping: every run saves itself; Ctrl-C again stops at once");
+                }
+                for running in slots.iter_mut().flatten() {
+                    drop(running.child.stdin.take());
+                }
+            }
+            for (slot, running) in slots.iter_mut().enumerate() {
+                let due = |(_, at): &(usize, Instant)| *at <= Instant::now();
+                if running.is_some() || stopping || !queue.front().is_some_and(due) {
+                    continue;
+                }
+                let (task, _) = queue.pop_front().expect("there is one in front");
+                *running = Some(self.start(task, &tasks[task], slot)?);
+            }
+            let idle = slots.iter().all(Option::is_none);
+            if idle && (queue.is_empty() || stopping) {
+                return Ok(outcomes);
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+
+    fn start(&self, index: usize, task: &Task, slot: usize) -> Result<Running> {
+        if task.folder.join(FAILURE).exists() && !task.folder.join(RECORD).exists() {
+            // It failed before it had a folder; there is nothing to continue.
+            fs::remove_dir_all(&task.folder)
+                .map_err(|error| Error::io(&task.folder, "remove", error))?;
+        }
+        let program = std::env::current_exe()
+            .map_err(|error| Failure::Usage(format!("cannot find this program: {error}")))?;
+        let log = self.log(task);
+        let file = fs::File::create(&log).map_err(|error| Error::io(&log, "write", error))?;
+        let mut command = Command::new(&program);
+        command
+            .arg("sweep-worker")
+            .arg(&self.sweep)
+            .arg(task.index.to_string())
+            .args(["--threads", &self.threads(task, slot).to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(file);
+        if let Some(until) = task.until {
+            command.args(["--until", &until.to_string()]);
+        }
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child = command
+            .spawn()
+            .map_err(|error| Error::io(&program, "start a worker of", error))?;
+        Ok(Running {
+            task: index,
+            child,
+            started: Instant::now(),
+            over_limit: false,
+        })
+    }
+
+    /// The share of the worker in `slot`: cores are dealt out evenly, the first slots get the rest.
+    fn threads(&self, task: &Task, slot: usize) -> usize {
+        match task.threads {
+            0 => {
+                let cores = super::cores();
+                (cores / self.jobs + usize::from(slot < cores % self.jobs)).max(1)
+            }
+            threads => threads,
+        }
+    }
+
+    fn log(&self, task: &Task) -> PathBuf {
+        self.sweep.join("logs").join(format!("{}.log", task.short))
+    }
+
+    fn outcome(
+        &self,
+        task: &Task,
+        status: ExitStatus,
+        over_limit: bool,
+        stopping: bool,
+    ) -> Outcome {
+        if over_limit {
+            let limit = task.memory.unwrap_or(0) as f64 / 1e6;
+            let message = format!("killed: it used more memory than its limit of {limit} MB");
+            return Outcome::Failed(message);
+        }
+        match status.code() {
+            Some(0) => Outcome::Finished,
+            Some(STOPPED) if task.until.is_some() && !stopping => Outcome::Paused,
+            Some(STOPPED) => Outcome::Stopped,
+            code => {
+                let log = fs::read_to_string(self.log(task)).unwrap_or_default();
+                let error = log
+                    .lines()
+                    .rev()
+                    .find_map(|line| line.strip_prefix("error: "));
+                let panic = log.lines().find(|line| line.contains("panicked at"));
+                Outcome::Failed(match (error, panic, code) {
+                    (Some(error), ..) => error.to_owned(),
+                    (_, Some(panic), _) => format!("{panic} (see {})", self.log(task).display()),
+                    (.., Some(code)) => format!("its process ended with code {code}"),
+                    _ => killed(status),
+                })
+            }
+        }
+    }
+
+    fn report(&self, task: &Task, outcome: &Outcome, done: usize, all: usize, seconds: f64) {
+        let what = match outcome {
+            Outcome::Finished => "finished".to_owned(),
+            Outcome::Paused => format!("paused at iteration {}", task.until.unwrap_or(0)),
+            Outcome::Failed(error) => format!("failed: {error}"),
+            Outcome::Stopped => "stopped and saved".to_owned(),
+        };
+        let seconds = duration_text(seconds);
+        self.say(&format!(
+            "[{done}/{all}] {} {} · {what} · {seconds}",
+            task.short, task.title
+        ));
+    }
+
+    /// A sentence on stderr.
+    pub fn say(&self, text: &str) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+}
+
+/// How a process without an exit code ended.
+fn killed(status: ExitStatus) -> String {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        let why = match signal {
+            9 => ", as the system does when memory is short",
+            _ => "",
+        };
+        return format!("its process was killed by signal {signal}{why}");
+    }
+    format!("its process ended with {status}")
+}
+
+/// Writes why the run in `folder` failed, making the folder where the run came to none.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn record_failure(folder: &Path, error: &str) -> Result<()> {
+    let bytes = json_bytes(&json!({ "error": error }));
+    match State::of(folder) {
+        State::New => RunFolder::create(folder, &[(FAILURE, bytes)]).map(drop),
+        _ => Ok(write_atomically(&folder.join(FAILURE), &bytes)?),
+    }
+}
+
+/// The most memory that a process had at once, in bytes, where the system tells.
+fn peak_memory(process: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}

@@ -1,0 +1,382 @@
+//! The plan: every run resolved, checked, named by its content, forecast, and compared with what is
+//! there already. Nothing is started before the whole plan is good.
+
+use std::{
+    collections::HashMap,
+    fs,
+    marker::PhantomData,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use meta_algos::LearnerEntry;
+use meta_core::{
+    backend::{WithBackend, dispatch},
+    data::{Source, Split},
+    eval::Metric,
+    primitives::Primitives,
+    train::meta_gradient,
+};
+use rayon::prelude::*;
+use serde_json::Value;
+
+use super::expand::Point;
+use crate::{
+    experiment::{self, Experiment},
+    failure::{Failure, Result},
+    forecast::{Forecast, ForecastOf},
+    learners::Learners,
+    manifest::{Base, Manifest},
+    runner::folder::{FAILURE, RECORD, RESULT, is_busy, read_json},
+};
+
+/// What is known of a run before the sweep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing.
+    New,
+    /// It was started and is not finished.
+    Unfinished,
+    /// A process works on it.
+    Running,
+    /// It has its result.
+    Finished,
+    /// It failed, with this error.
+    Failed(String),
+}
+
+impl State {
+    /// In a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            State::New => "new",
+            State::Unfinished => "unfinished",
+            State::Running => "running",
+            State::Finished => "finished",
+            State::Failed(_) => "failed",
+        }
+    }
+
+    /// The state of the run folder at `path`.
+    pub fn of(path: &Path) -> State {
+        if path.join(RESULT).exists() {
+            State::Finished
+        } else if is_busy(path) {
+            State::Running
+        } else if path.join(FAILURE).exists() {
+            let error = read_json(&path.join(FAILURE))
+                .ok()
+                .and_then(|failure| failure["error"].as_str().map(str::to_owned));
+            State::Failed(error.unwrap_or_else(|| "its failure.json cannot be read".to_owned()))
+        } else if path.join(RECORD).exists() {
+            State::Unfinished
+        } else {
+            State::New
+        }
+    }
+}
+
+/// A run that could start.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its identity.
+    pub hash: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What tells it from the other runs.
+    pub label: Vec<(String, String)>,
+    /// Trial of the search that it belongs to.
+    pub trial: usize,
+    /// What its scores are.
+    pub metric: Metric,
+    /// How much memory it will take.
+    pub forecast: Forecast,
+    /// How long it will take, where it was measured.
+    pub seconds: Option<f64>,
+    /// What is there already.
+    pub state: State,
+}
+
+impl Planned {
+    /// The first digits of the identity.
+    pub fn short(&self) -> &str {
+        &self.hash[..12]
+    }
+
+    /// `key=value` of what tells it from the others.
+    pub fn title(&self) -> String {
+        title(&self.label)
+    }
+}
+
+/// `key=value …`, or `the manifest` where nothing is changed.
+pub fn title(label: &[(String, String)]) -> String {
+    let pairs: Vec<String> = label
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    match pairs.is_empty() {
+        true => "the manifest as it is".to_owned(),
+        false => pairs.join(" "),
+    }
+}
+
+/// Time that measuring steps may take, in all.
+const MEASURE: Duration = Duration::from_millis(800);
+
+/// A source and the hash of its content.
+type Known = (Arc<dyn Source>, String);
+
+/// Plans runs.
+pub struct Planner<L> {
+    data: Option<PathBuf>,
+    runs: PathBuf,
+    entries: Vec<LearnerEntry>,
+    /// Folders in `runs` by the digits of the identity that end their names.
+    folders: HashMap<String, PathBuf>,
+    sources: Mutex<HashMap<String, Known>>,
+    forecasts: Mutex<HashMap<String, Forecast>>,
+    /// Seconds of one task's step, by the same key; none where there was no time left.
+    steps: Mutex<HashMap<String, Option<f64>>>,
+    measured: Mutex<Duration>,
+    learners: PhantomData<fn() -> L>,
+}
+
+impl<L: Learners> Planner<L> {
+    /// A planner for the run folders in `runs` and data in `data`.
+    pub fn new(runs: &Path, data: Option<&Path>) -> Self {
+        Planner {
+            data: data.map(Path::to_owned),
+            runs: runs.to_owned(),
+            entries: L::entries(),
+            folders: folders(runs),
+            sources: Mutex::default(),
+            forecasts: Mutex::default(),
+            steps: Mutex::default(),
+            measured: Mutex::default(),
+            learners: PhantomData,
+        }
+    }
+
+    /// Plans the runs of `points` on `base`.
+    ///
+    /// # Errors
+    /// The first one that cannot run, with what tells it from the others, and how many more cannot.
+    pub fn plan(&self, base: &Base, points: &[Point]) -> Result<Vec<Planned>> {
+        let planned: Vec<Result<Planned>> = points
+            .par_iter()
+            .map(|point| self.one(base, point))
+            .collect();
+        let refused = planned.iter().filter(|planned| planned.is_err()).count();
+        let mut all = Vec::with_capacity(planned.len());
+        for (planned, point) in planned.into_iter().zip(points) {
+            all.push(planned.map_err(|error| {
+                let path = base
+                    .documents
+                    .last()
+                    .map(|document| document.path.display().to_string());
+                let others = match refused {
+                    1 => String::new(),
+                    more => format!("; {} more of {} runs are refused", more - 1, points.len()),
+                };
+                Failure::Usage(format!(
+                    "{error} (in {}, run {}{others}; no run was started)",
+                    path.unwrap_or_default(),
+                    title(&point.label),
+                ))
+            })?);
+        }
+        Ok(all)
+    }
+
+    fn one(&self, base: &Base, point: &Point) -> Result<Planned> {
+        let manifest = base.resolve(&point.layers, &self.entries)?;
+        let (source, content) = self.source(&manifest)?;
+        let hash = manifest.hash(&content);
+        let experiment = Experiment::with_source::<L>(manifest, self.data.as_deref(), source)?;
+        let shape = shape(&experiment.manifest);
+        let forecast = self.forecast(&shape, &experiment)?;
+        let folder = match self.folders.get(&hash[..12]) {
+            Some(folder) => folder.clone(),
+            None => self
+                .runs
+                .join(format!("{}-{}", experiment.manifest.run.name, &hash[..12])),
+        };
+        let state = match self.folders.contains_key(&hash[..12]) {
+            true => State::of(&folder),
+            false => State::New,
+        };
+        let train = &experiment.manifest.train;
+        let seconds = self.step(&shape, &experiment)?.map(|step| {
+            let train_tasks = train.iterations as f64 * train.meta_batch as f64;
+            let validations = match train.validate_every {
+                0 => 0,
+                every => train.iterations.div_ceil(every),
+            };
+            let tested = experiment.manifest.test.episodes as f64
+                + validations as f64 * train.validation_episodes as f64;
+            // A prediction has no adjoint.
+            step * (train_tasks + tested / 3.0)
+        });
+        Ok(Planned {
+            hash,
+            folder,
+            label: point.label.clone(),
+            trial: point.trial,
+            metric: Metric::of(experiment.spec.task),
+            forecast,
+            seconds,
+            state,
+            manifest: experiment.manifest,
+        })
+    }
+
+    fn source(&self, manifest: &Manifest) -> Result<Known> {
+        let key = format!("{}{}", manifest.source.name, manifest.source.settings);
+        let mut sources = self.sources.lock().expect("no planner panics");
+        if let Some(known) = sources.get(&key) {
+            return Ok(known.clone());
+        }
+        let source = experiment::source(manifest, self.data.as_deref())?;
+        let content = source.content_hash();
+        sources.insert(key, (source.clone(), content.clone()));
+        Ok((source, content))
+    }
+
+    fn forecast(&self, shape: &str, experiment: &Experiment) -> Result<Forecast> {
+        if let Some(known) = self.forecasts.lock().expect("no planner panics").get(shape) {
+            return Ok(*known);
+        }
+        let forecast = dispatch(
+            &experiment.manifest.run.backend,
+            ForecastOf::<L> {
+                experiment,
+                learners: PhantomData,
+            },
+        )??;
+        let mut forecasts = self.forecasts.lock().expect("no planner panics");
+        forecasts.insert(shape.to_owned(), forecast);
+        Ok(forecast)
+    }
+
+    fn step(&self, shape: &str, experiment: &Experiment) -> Result<Option<f64>> {
+        let mut steps = self.steps.lock().expect("no planner panics");
+        if let Some(known) = steps.get(shape) {
+            return Ok(*known);
+        }
+        let mut measured = self.measured.lock().expect("no planner panics");
+        let step = match *measured < MEASURE {
+            true => {
+                let started = Instant::now();
+                let step = dispatch(
+                    &experiment.manifest.run.backend,
+                    StepOf::<L> {
+                        experiment,
+                        learners: PhantomData,
+                    },
+                )??;
+                *measured += started.elapsed();
+                Some(step)
+            }
+            false => None,
+        };
+        steps.insert(shape.to_owned(), step);
+        Ok(step)
+    }
+}
+
+/// What memory and the time of a step depend on: everything but real numbers and what only says how
+/// often and on which episodes. No real number makes a tensor larger.
+fn shape(manifest: &Manifest) -> String {
+    let mut values = manifest.values();
+    for section in ["", "train", "test"] {
+        let keys: &[&str] = match section {
+            "" => &["name", "seed", "threads"],
+            "train" => &[
+                "iterations",
+                "log_every",
+                "validate_every",
+                "checkpoint_every",
+            ],
+            _ => &["episodes", "seed"],
+        };
+        let table = match section {
+            "" => &mut values,
+            section => &mut values[section],
+        };
+        if let Some(table) = table.as_object_mut() {
+            table.retain(|key, _| !keys.contains(&key.as_str()));
+        }
+    }
+    mask(&mut values);
+    values.to_string()
+}
+
+fn mask(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => *value = Value::Null,
+        Value::Object(entries) => entries.values_mut().for_each(mask),
+        _ => {}
+    }
+}
+
+/// Seconds that one task of a training step takes.
+struct StepOf<'a, L> {
+    experiment: &'a Experiment,
+    learners: PhantomData<L>,
+}
+
+impl<L: Learners> WithBackend for StepOf<'_, L> {
+    type Output = Result<f64>;
+
+    fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
+        let experiment = self.experiment;
+        let learner = &experiment.manifest.learner;
+        let built = L::build::<B>(
+            &learner.name,
+            &learner.settings,
+            experiment.architecture.clone(),
+            &experiment.spec,
+            experiment.seed(),
+            &device,
+        )
+        .map_err(|error| experiment.manifest.locate(error))?;
+        let shape = experiment.spec.train;
+        let episode = experiment
+            .source
+            .episode(experiment.seed(), Split::Train, shape, 0)?;
+        let episodes = [episode];
+        let mut fastest = f64::INFINITY;
+        for _ in 0..3 {
+            let started = Instant::now();
+            let step = meta_gradient(built.as_ref(), &experiment.spec, &episodes, 0, &device);
+            step.losses.into_data();
+            step.gradients.squared_norm().into_data();
+            fastest = started.elapsed().as_secs_f64().min(fastest);
+        }
+        Ok(fastest)
+    }
+}
+
+/// Run folders in `runs` by the twelve digits that end their names.
+pub fn folders(runs: &Path) -> HashMap<String, PathBuf> {
+    let entries = fs::read_dir(runs).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let (_, digits) = name.rsplit_once('-')?;
+            let hash = digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            (hash && !name.starts_with('.')).then(|| (digits.to_owned(), entry.path()))
+        })
+        .collect()
+}
+
+/// Reads how far a run is: the iteration of its last checkpoint, from the timing.
+pub fn iteration(folder: &Path) -> Option<u64> {
+    let text = fs::read_to_string(folder.join(crate::runner::folder::TIMING)).ok()?;
+    let line = text.lines().rev().find(|line| line.ends_with('}'))?;
+    serde_json::from_str::<Value>(line).ok()?["iteration"].as_u64()
+}

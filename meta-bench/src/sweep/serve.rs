@@ -1,0 +1,181 @@
+//! `meta sweep serve`: another program asks for settings and is told what they come to, as JSON lines.
+//!
+//! First line out: `{"metric", "direction"}`. Then for each line in,
+//! `{"id": 1, "settings": {"learner.inner_lr": 0.1}}`, one line out with the same `id`: `state`,
+//! `value` (the best validation), `run`, and `error` where there is one. With `"until": 100` the run
+//! pauses at that iteration, and the same settings with a later one go on.
+
+use std::{
+    io::{BufRead, Write},
+    path::Path,
+};
+
+use meta_core::{Error, eval};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Run, Set,
+    expand::Point,
+    local::{Launcher, Outcome},
+    plan::Planner,
+    search::cost,
+    spec::Metric,
+    tasks, worker,
+};
+use crate::{
+    cli::SweepSelection,
+    failure::{Failure, Result},
+    learners::Learners,
+    manifest::{Layer, Origin},
+};
+
+/// A line in.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    #[serde(default)]
+    id: Value,
+    #[serde(default)]
+    settings: Map<String, Value>,
+    #[serde(default)]
+    until: Option<u64>,
+}
+
+/// Answers until standard input ends.
+///
+/// # Errors
+/// When the manifest cannot be used, or nobody reads the answers.
+pub fn serve<L: Learners>(selection: &SweepSelection, runs: &Path) -> Result<()> {
+    let sets = selection.read()?;
+    let [set] = sets.as_slice() else {
+        return Err(Failure::Usage("expected one manifest to serve".to_owned()));
+    };
+    let spec = &set.spec;
+    if spec.axes().next().is_some() || spec.search.is_some() || !spec.trials.is_empty() {
+        return Err(Failure::Usage(
+            "the other program chooses the runs; expected a manifest and values without axes"
+                .to_owned(),
+        ));
+    }
+    let planner = Planner::<L>::new(runs, selection.data.as_deref());
+    let fixed = Point {
+        layers: spec.fixed.clone(),
+        label: Vec::new(),
+        trial: 0,
+    };
+    let first = set.plan(&planner, std::slice::from_ref(&fixed), false)?;
+    super::search::check_runs(spec, &first)?;
+    let (metric, direction) = match (spec.metric, first[0].metric) {
+        (Metric::Loss, _) => ("loss", "minimize"),
+        (Metric::Score, metric @ eval::Metric::MeanSquaredError) => (metric.name(), "minimize"),
+        (Metric::Score, metric @ eval::Metric::Accuracy) => (metric.name(), "maximize"),
+    };
+    let name = &first[0].manifest.run.name;
+    let server = Server {
+        set,
+        planner: &planner,
+        fixed,
+        sign: if direction == "maximize" { -1.0 } else { 1.0 },
+        data: selection.data.as_deref(),
+        launcher: Launcher {
+            sweep: runs
+                .join("sweeps")
+                .join(format!("{name}-serve-{}", std::process::id())),
+            jobs: 1,
+            fail_fast: false,
+            quiet: true,
+        },
+    };
+    say(&json!({ "metric": metric, "direction": direction }))?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line.map_err(|error| Error::io(Path::new("stdin"), "read", error))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let answer = match serde_json::from_str::<Request>(&line) {
+            Err(error) => json!({ "id": null, "state": "refused", "error": error.to_string() }),
+            Ok(request) => match server.answer(&request) {
+                Ok(answer) => answer,
+                Err(failure @ Failure::Interrupted(_)) => return Err(failure),
+                Err(error) => {
+                    json!({ "id": request.id, "state": "refused", "error": error.to_string() })
+                }
+            },
+        };
+        say(&answer)?;
+    }
+    Ok(())
+}
+
+fn say(line: &Value) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(|error| Error::io(Path::new("stdout"), "write", error).into())
+}
+
+struct Server<'a, L> {
+    set: &'a Set,
+    planner: &'a Planner<L>,
+    fixed: Point,
+    sign: f64,
+    data: Option<&'a Path>,
+    launcher: Launcher,
+}
+
+impl<L: Learners> Server<'_, L> {
+    fn answer(&self, request: &Request) -> Result<Value> {
+        let mut point = self.fixed.clone();
+        for (key, value) in &request.settings {
+            let origin = Origin::Recorded(format!("trial {}", request.id));
+            point.layers.push(Layer::new(key, value.clone(), origin));
+            point.label.push((key.clone(), super::expand::shown(value)));
+        }
+        let planned = self.set.plan(self.planner, &[point], false)?;
+        let iterations = planned[0].manifest.train.iterations;
+        let runs: Vec<Run> = planned
+            .into_iter()
+            .map(|planned| Run {
+                planned,
+                memory: self.set.spec.memory,
+            })
+            .collect();
+        let run = &runs[0].planned;
+        let lines = [worker::Line::new(run, self.data, self.set.spec.memory)];
+        worker::write(&self.launcher.sweep, &lines)?;
+        let mut due = tasks(&runs, false);
+        for task in &mut due {
+            task.until = request.until.filter(|until| *until < iterations);
+        }
+        let outcome = match self.launcher.run(&due)?.pop() {
+            Some(outcome) => outcome,
+            None => match super::State::of(&run.folder) {
+                super::State::Failed(error) => Outcome::Failed(error),
+                _ => Outcome::Finished,
+            },
+        };
+        let until = request.until.unwrap_or(u64::MAX);
+        let value = cost(&run.folder, self.set.spec.metric, until).map(|cost| self.sign * cost);
+        let mut answer = json!({
+            "id": request.id,
+            "run": run.folder,
+            "value": value,
+        });
+        match outcome {
+            Outcome::Finished => answer["state"] = json!("finished"),
+            Outcome::Paused => answer["state"] = json!("paused"),
+            Outcome::Failed(error) => {
+                answer["state"] = json!("failed");
+                answer["value"] = Value::Null;
+                answer["error"] = json!(error);
+            }
+            Outcome::Stopped => {
+                return Err(Failure::Interrupted(
+                    "interrupted; the run is saved".to_owned(),
+                ));
+            }
+        }
+        Ok(answer)
+    }
+}

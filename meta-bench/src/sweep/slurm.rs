@@ -1,0 +1,435 @@
+//! The Slurm launcher: one job array for all runs of a plan.
+//!
+//! A task of the array is this program with one run of the plan. Shortly before its time is up,
+//! Slurm signals the job's script; the run saves itself, and the script puts the task back into the
+//! queue. What is cancelled, or lost with its machine, is started again by the same command.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+    path::Path,
+    process::Command,
+};
+
+use meta_core::{Error, checkpoint::write_atomically, settings::Settings};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{
+    State, Sweep, Swept,
+    local::{Launcher, Outcome, Task},
+    results, tasks, worker,
+};
+use crate::{
+    cli::SweepArgs,
+    failure::{Failure, Result},
+    learners::Learners,
+    manifest::{Document, given},
+    print,
+};
+
+/// Settings of `[slurm]`: what a run of the sweep asks Slurm for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SlurmSettings {
+    /// Partition. Empty: Slurm's default.
+    pub partition: String,
+    /// Time limit of a run, as Slurm writes it (`02:00:00`); a run that needs more saves itself and
+    /// goes back into the queue. Empty: Slurm's default.
+    pub time: String,
+    /// Seconds before the time limit at which a run saves itself.
+    pub grace: u64,
+    /// Cores of a run.
+    pub cpus: u64,
+    /// GPUs of a run.
+    pub gpus: u64,
+    /// Memory of a run, as Slurm writes it (`4G`). Empty: Slurm's default.
+    pub memory: String,
+    /// Runs at the same time, 0 for no limit.
+    pub parallel: u64,
+    /// More options of `sbatch`, such as `["--account=name"]`.
+    pub options: Vec<String>,
+}
+
+impl Default for SlurmSettings {
+    fn default() -> Self {
+        SlurmSettings {
+            partition: String::new(),
+            time: String::new(),
+            grace: 60,
+            cpus: 1,
+            gpus: 0,
+            memory: String::new(),
+            parallel: 0,
+            options: Vec::new(),
+        }
+    }
+}
+
+impl SlurmSettings {
+    /// The `[slurm]` of the files of a manifest, the extended ones first.
+    fn read(documents: &[Document]) -> Result<Self> {
+        let mut values = Map::new();
+        let mut origins: BTreeMap<String, String> = BTreeMap::new();
+        for document in documents {
+            for given in given(&document.path, &document.text)? {
+                let origin = format!("{}:{}", document.path.display(), given.line);
+                if given.section.is_empty() && given.key == "slurm" {
+                    let error = Error::setting("slurm", &given.value, "expected a table, [slurm]");
+                    return Err(Failure::At { origin, error });
+                }
+                if given.section == "slurm" && !given.key.is_empty() {
+                    origins.insert(format!("slurm.{}", given.key), origin);
+                    values.insert(given.key, given.value);
+                }
+            }
+        }
+        let settings = Self::from_value("slurm", &Value::Object(values)).and_then(|settings| {
+            let words = [
+                ("partition", &settings.partition),
+                ("time", &settings.time),
+                ("memory", &settings.memory),
+            ];
+            for (key, word) in words {
+                if word
+                    .contains(|letter: char| letter.is_whitespace() || "'\"\\$`;".contains(letter))
+                {
+                    return Err(Error::setting(
+                        format!("slurm.{key}"),
+                        word,
+                        "expected one word",
+                    ));
+                }
+            }
+            meta_core::settings::at_least_one("slurm.cpus", settings.cpus as usize)?;
+            Ok(settings)
+        });
+        settings.map_err(|error| {
+            let key = match &error {
+                Error::Setting { key, .. } | Error::Unknown { name: key, .. } => key.clone(),
+                _ => String::new(),
+            };
+            match origins.get(&key) {
+                Some(origin) => Failure::At {
+                    origin: origin.clone(),
+                    error,
+                },
+                None => error.into(),
+            }
+        })
+    }
+
+    /// The script of the array for the runs `indices` of the plan in `sweep`.
+    fn script(&self, sweep: &Path, program: &Path, name: &str, indices: &[usize]) -> String {
+        let mut options = vec![
+            format!("--job-name={name}"),
+            format!("--array={}", ranges(indices, self.parallel)),
+            format!("--cpus-per-task={}", self.cpus),
+            "--ntasks=1".to_owned(),
+            format!("--signal=B:USR1@{}", self.grace),
+            "--requeue".to_owned(),
+            "--open-mode=append".to_owned(),
+            format!("--output={}/logs/slurm-%A_%a.log", sweep.display()),
+        ];
+        for (option, value) in [
+            ("partition", &self.partition),
+            ("time", &self.time),
+            ("mem", &self.memory),
+        ] {
+            if !value.is_empty() {
+                options.push(format!("--{option}={value}"));
+            }
+        }
+        if self.gpus > 0 {
+            options.push(format!("--gpus-per-task={}", self.gpus));
+        }
+        options.extend(self.options.iter().cloned());
+        let options: Vec<String> = options
+            .into_iter()
+            .map(|option| format!("#SBATCH {option}\n"))
+            .collect();
+        format!(
+            "#!/bin/bash\n{options}\n\
+             # The time is nearly up: the run saves itself, and the task goes back into the queue.\n\
+             requeue=\n\
+             trap 'requeue=yes; kill -TERM \"$worker\"' USR1\n\
+             {program} sweep task {sweep} \"$SLURM_ARRAY_TASK_ID\" --threads {cpus} &\n\
+             worker=$!\n\
+             # A signal ends the wait, not the worker.\n\
+             while :; do\n\
+             \x20   wait \"$worker\"\n\
+             \x20   code=$?\n\
+             \x20   kill -0 \"$worker\" 2>/dev/null || break\n\
+             done\n\
+             if [ -n \"$requeue\" ] && [ \"$code\" = 130 ]; then\n\
+             \x20   scontrol requeue \"$SLURM_JOB_ID\" && exit 0\n\
+             fi\n\
+             exit \"$code\"\n",
+            options = options.concat(),
+            program = quoted(&program.display().to_string()),
+            sweep = quoted(&sweep.display().to_string()),
+            cpus = self.cpus,
+        )
+    }
+}
+
+/// A word for a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// `0-3,7%2`: the indices of an array with at most `parallel` at a time, 0 for no limit.
+fn ranges(indices: &[usize], parallel: u64) -> String {
+    let mut spans: Vec<(usize, usize)> = Vec::new();
+    for &index in indices {
+        match spans.last_mut() {
+            Some((_, last)) if *last + 1 == index => *last = index,
+            _ => spans.push((index, index)),
+        }
+    }
+    let text: Vec<String> = spans
+        .into_iter()
+        .map(|(first, last)| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        })
+        .collect();
+    match parallel {
+        0 => text.join(","),
+        parallel => format!("{}%{parallel}", text.join(",")),
+    }
+}
+
+/// The file with the numbers of the arrays of a sweep, one a line.
+const JOBS: &str = "slurm-jobs.txt";
+
+/// Runs of a sweep's plan that are in Slurm's queue, with their states (`PENDING`).
+///
+/// # Errors
+/// When the queue cannot be asked although the sweep was given to it.
+pub fn queue(sweep: &Path) -> Result<BTreeMap<usize, String>> {
+    let jobs = fs::read_to_string(sweep.join(JOBS)).unwrap_or_default();
+    let mut found = BTreeMap::new();
+    if jobs.trim().is_empty() {
+        return Ok(found);
+    }
+    let arrays: HashSet<&str> = jobs.lines().collect();
+    // All jobs of the user: asked for one that it has forgotten, squeue fails.
+    let text =
+        call(Command::new("squeue").args(["--me", "--noheader", "--array", "--format=%F %K %T"]))?;
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        if let (Some(array), Some(index), Some(state)) = (words.next(), words.next(), words.next())
+            && arrays.contains(array)
+            && let Ok(index) = index.parse()
+        {
+            found.insert(index, state.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// The output of a command of Slurm.
+fn call(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| {
+        Failure::Usage(format!(
+            "cannot run `{name}`: {error}; --launcher slurm needs a machine that submits to Slurm"
+        ))
+    })?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(Failure::Usage(format!(
+            "`{name}` refused: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        ))),
+    }
+}
+
+/// Gives all runs that are to do to Slurm, but those that are in its queue.
+///
+/// # Errors
+/// Whatever Slurm says.
+pub fn launch<L: Learners>(sweep: &Sweep<L>, args: &SweepArgs) -> Result<()> {
+    if sweep.tpe().is_some() || sweep.sets.iter().any(|set| set.spec.halving.is_some()) {
+        return Err(Failure::Usage(
+            "[sweep.tpe] and [sweep.halving] choose runs by the results of others, which an array \
+             cannot; submit `meta sweep` itself as one job"
+                .to_owned(),
+        ));
+    }
+    let settings = match sweep.sets.first() {
+        Some(set) => SlurmSettings::read(&set.base.documents)?,
+        None => SlurmSettings::default(),
+    };
+    let queued = queue(&sweep.folder)?;
+    sweep.write_plan(&sweep.runs)?;
+    let mut indices: Vec<usize> = tasks(&sweep.runs, args.retry)
+        .iter()
+        .map(|task| task.index)
+        .collect();
+    indices.retain(|index| !queued.contains_key(index));
+    if indices.is_empty() && queued.is_empty() {
+        print(&results(&sweep.runs, &Default::default()).render(args.format))?;
+        let swept = Swept {
+            runs: sweep.runs.clone(),
+            stopped: 0,
+            fail_fast: false,
+            left: Default::default(),
+        };
+        return swept.verdict(&sweep.folder);
+    }
+    if indices.is_empty() {
+        eprintln!(
+            "all {} runs that are to do are in Slurm's queue",
+            queued.len()
+        );
+        return Ok(());
+    }
+    if args.retry {
+        for &index in &indices {
+            // Seen by `status` as it is: waiting.
+            let failure = sweep.runs[index]
+                .planned
+                .folder
+                .join(crate::runner::folder::FAILURE);
+            let recorded = failure
+                .parent()
+                .is_some_and(|folder| folder.join(crate::runner::folder::RECORD).exists());
+            if failure.exists() && recorded {
+                fs::remove_file(&failure).map_err(|error| Error::io(&failure, "remove", error))?;
+            }
+        }
+    }
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::Usage(format!("cannot find this program: {error}")))?;
+    let name = sweep
+        .folder
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let script = settings.script(&sweep.folder, &program, &name, &indices);
+    let path = sweep.folder.join("array.sh");
+    write_atomically(&path, script.as_bytes())?;
+    let answer = call(Command::new("sbatch").arg("--parsable").arg(&path))?;
+    // `number;cluster` where there are several clusters.
+    let job = answer
+        .trim()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    let jobs = fs::read_to_string(sweep.folder.join(JOBS)).unwrap_or_default();
+    write_atomically(
+        &sweep.folder.join(JOBS),
+        format!("{jobs}{job}\n").as_bytes(),
+    )?;
+    eprintln!(
+        "job {job}: {} of {} runs, {} in the queue before; `meta sweep status {}` shows how far they are",
+        indices.len(),
+        sweep.runs.len(),
+        queued.len(),
+        sweep.folder.display()
+    );
+    Ok(())
+}
+
+/// One run of a plan, in a task of the array.
+///
+/// # Errors
+/// [`Failure::Interrupted`] when it was asked to stop and has saved itself, [`Failure::Runs`] when it
+/// failed.
+pub fn task(sweep: &Path, index: usize, threads: usize) -> Result<()> {
+    let lines = worker::read(sweep)?;
+    let line = lines
+        .get(index)
+        .ok_or_else(|| Failure::Usage(format!("{}: has no run {index}", sweep.display())))?;
+    let launcher = Launcher {
+        sweep: sweep.to_owned(),
+        jobs: 1,
+        fail_fast: false,
+        quiet: false,
+    };
+    let task = Task {
+        index,
+        short: line.hash[..12].to_owned(),
+        folder: line.folder.clone(),
+        title: super::plan::title(&line.label),
+        threads,
+        memory: line.memory,
+        until: None,
+    };
+    if State::of(&line.folder) == State::Finished {
+        return Ok(());
+    }
+    match launcher.run(&[task])?.pop() {
+        Some(Outcome::Failed(error)) => Err(Failure::Runs(error)),
+        Some(Outcome::Stopped) => Err(Failure::Interrupted("stopped and saved".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<SlurmSettings> {
+        SlurmSettings::read(&[Document {
+            path: "m.toml".into(),
+            text: text.to_owned(),
+        }])
+    }
+
+    #[test]
+    fn a_script_asks_for_what_the_table_says() {
+        let settings = read(
+            "[slurm]\npartition = 'gpu'\ntime = '02:00:00'\ncpus = 4\ngpus = 1\nmemory = '8G'\n\
+             parallel = 5\noptions = ['--account=me']\n",
+        );
+        let script = settings.unwrap().script(
+            Path::new("runs/sweeps/a"),
+            Path::new("/opt/it's/meta"),
+            "a",
+            &[0, 1, 2, 7],
+        );
+        for line in [
+            "#SBATCH --array=0-2,7%5\n",
+            "#SBATCH --partition=gpu\n",
+            "#SBATCH --time=02:00:00\n",
+            "#SBATCH --cpus-per-task=4\n",
+            "#SBATCH --gpus-per-task=1\n",
+            "#SBATCH --mem=8G\n",
+            "#SBATCH --signal=B:USR1@60\n",
+            "#SBATCH --account=me\n",
+            "\n'/opt/it'\\''s/meta' sweep task 'runs/sweeps/a' \"$SLURM_ARRAY_TASK_ID\" --threads 4 &\n",
+        ] {
+            assert!(script.contains(line), "{line}{script}");
+        }
+    }
+
+    #[test]
+    fn mistakes_name_the_place() {
+        for (text, parts) in [
+            (
+                "[slurm]\npartion = 'x'",
+                ["m.toml:2", "`slurm.partion`", "`partition`"],
+            ),
+            ("[slurm]\ncpus = 'x'", ["m.toml:2", "slurm.cpus", "u64"]),
+            (
+                "[slurm]\ncpus = 0",
+                ["m.toml:2", "slurm.cpus", "at least 1"],
+            ),
+            (
+                "[slurm]\ntime = '1; rm'",
+                ["m.toml:2", "slurm.time", "one word"],
+            ),
+            ("slurm = 1", ["m.toml:1", "slurm", "a table"]),
+        ] {
+            let message = read(text).unwrap_err().to_string();
+            for part in parts {
+                assert!(message.contains(part), "{text}: {message}");
+            }
+        }
+        assert_eq!(read("").unwrap(), SlurmSettings::default());
+    }
+}

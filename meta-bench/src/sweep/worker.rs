@@ -1,0 +1,137 @@
+//! `meta sweep-worker`: one run of a plan, in a process of its own.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
+
+use meta_core::{Error, checkpoint::write_atomically};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{local::BUSY, plan::Planned};
+use crate::{
+    cli::SweepWorkerArgs,
+    experiment::{Experiment, start_threads},
+    failure::{Failure, Result},
+    learners::Learners,
+    manifest::Manifest,
+    runner,
+};
+
+/// The file with the runs of a sweep, one a line.
+pub const PLAN: &str = "plan.jsonl";
+
+/// A run as the plan holds it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Line {
+    /// Identity of the run.
+    pub hash: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What tells it from the other runs.
+    pub label: Vec<(String, String)>,
+    /// Folder that data sets lie in.
+    pub data: Option<PathBuf>,
+    /// Bytes that it may use.
+    pub memory: Option<u64>,
+    /// Values of its manifest.
+    pub manifest: Value,
+    /// Their origins.
+    pub origins: std::collections::BTreeMap<String, String>,
+}
+
+impl Line {
+    /// The line of a planned run.
+    pub fn new(planned: &Planned, data: Option<&Path>, memory: Option<u64>) -> Self {
+        let data = data.map(|data| std::path::absolute(data).unwrap_or_else(|_| data.to_owned()));
+        Line {
+            hash: planned.hash.clone(),
+            folder: planned.folder.clone(),
+            label: planned.label.clone(),
+            data,
+            memory,
+            manifest: planned.manifest.values(),
+            origins: planned.manifest.origins(),
+        }
+    }
+}
+
+/// Writes the plan of the sweep in `sweep`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(sweep: &Path, lines: &[Line]) -> Result<()> {
+    let logs = sweep.join("logs");
+    std::fs::create_dir_all(&logs).map_err(|error| Error::io(&logs, "create folder", error))?;
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(&serde_json::to_string(line).expect("a plan serialises"));
+        text.push('\n');
+    }
+    Ok(write_atomically(&sweep.join(PLAN), text.as_bytes())?)
+}
+
+/// Reads the plan of the sweep in `sweep`.
+///
+/// # Errors
+/// When there is none.
+pub fn read(sweep: &Path) -> Result<Vec<Line>> {
+    let path = sweep.join(PLAN);
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| Error::io(&path, "read the plan of a sweep", error))?;
+    // Runs lie beside `sweeps`, wherever the plan was written from.
+    let runs = sweep.parent().and_then(Path::parent);
+    let line = |text: &str| {
+        let mut line: Line = serde_json::from_str(text)
+            .map_err(|error| Failure::from(Error::data(&path, format!("is damaged: {error}"))))?;
+        if let (Some(runs), Some(name)) = (runs, line.folder.file_name()) {
+            line.folder = runs.join(name);
+        }
+        Ok(line)
+    };
+    text.lines().map(line).collect()
+}
+
+/// Works on one run of a plan until it is done, or standard input ends.
+///
+/// # Errors
+/// Whatever goes wrong with the run.
+pub fn work<L: Learners>(args: &SweepWorkerArgs) -> Result<()> {
+    // Asked to stop, it saves itself, however often it is asked: who wants more kills it.
+    ctrlc::set_handler(|| runner::STOP.store(true, Ordering::Relaxed))
+        .map_err(|error| Failure::Usage(format!("cannot listen for signals: {error}")))?;
+    std::thread::spawn(|| {
+        // What comes is nothing; that it ends is the message.
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        runner::STOP.store(true, Ordering::Relaxed);
+    });
+    let lines = read(&args.sweep)?;
+    let line = lines.get(args.index).ok_or_else(|| {
+        Failure::Usage(format!(
+            "{}: has {} runs, no run {}",
+            args.sweep.display(),
+            lines.len(),
+            args.index
+        ))
+    })?;
+    let manifest = Manifest::from_record(&line.manifest, &line.origins, &L::entries())?;
+    start_threads(args.threads)?;
+    let experiment = Experiment::prepare::<L>(manifest, line.data.as_deref())?;
+    if experiment.hash() != line.hash {
+        return Err(Failure::Usage(format!(
+            "{}: the data or this program changed since the sweep was planned; start it again",
+            args.sweep.display()
+        )));
+    }
+    let until = args.until.unwrap_or(u64::MAX);
+    match runner::work::<L>(experiment, line.folder.clone(), until) {
+        Ok(_) => Ok(()),
+        Err(Failure::Busy(message)) => {
+            eprintln!("{message}");
+            std::process::exit(i32::from(BUSY))
+        }
+        Err(other) => Err(other),
+    }
+}

@@ -1,0 +1,266 @@
+//! Comparisons of finished runs, and what can be done with run folders.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::workbench::{SINUSOID, Workbench};
+
+/// Two learners with two seeds each.
+fn swept() -> Workbench {
+    let bench = Workbench::new(SINUSOID);
+    bench
+        .run("sweep m.toml learner.name=maml,anil seed=0,1 --quiet --jobs 2")
+        .ok();
+    bench
+}
+
+fn json(bench: &Workbench, arguments: &str) -> Value {
+    let ran = bench
+        .run(&format!("compare {arguments} --format json"))
+        .ok();
+    serde_json::from_str(&ran.stdout).unwrap()
+}
+
+/// Means and intervals against their definitions, from the scores that the runs wrote.
+#[test]
+fn intervals_and_differences_are_those_of_their_definitions() {
+    let bench = swept();
+    let found = json(&bench, "");
+    let mut scores: Vec<(String, Vec<f64>)> = Vec::new();
+    for name in bench
+        .names("runs")
+        .iter()
+        .filter(|name| name.starts_with("tiny"))
+    {
+        let read = |file: &str| -> Value {
+            serde_json::from_slice(&bench.bytes(&format!("runs/{name}/{file}"))).unwrap()
+        };
+        let last = read("scores.json")["scores"]
+            .as_array()
+            .unwrap()
+            .last()
+            .unwrap()
+            .clone();
+        let last = last
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|score| score.as_f64().unwrap())
+            .collect();
+        scores.push((
+            read("result.json")["learner"].as_str().unwrap().to_owned(),
+            last,
+        ));
+    }
+    let of = |learner: &str| -> Vec<&Vec<f64>> {
+        scores
+            .iter()
+            .filter(|(name, _)| name == learner)
+            .map(|(_, scores)| scores)
+            .collect()
+    };
+    let close = |found: &Value, expected: f64| {
+        let found = found.as_f64().unwrap();
+        assert!(
+            (found - expected).abs() <= 1e-9 * expected.abs(),
+            "{found} is not {expected}"
+        );
+    };
+    let episodes = |learner: &str| -> Vec<f64> {
+        let [a, b] = of(learner)[..] else {
+            panic!("two seeds")
+        };
+        a.iter().zip(b).map(|(a, b)| 0.5 * (a + b)).collect()
+    };
+    use meta_core::stats::{Interval, mean, paired_t, paired_wilcoxon};
+    let rows = found["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        let learner = row["learner.name"].as_str().unwrap();
+        let means: Vec<f64> = of(learner).iter().map(|scores| mean(scores)).collect();
+        close(&row["mean_squared_error"], mean(&means));
+        close(&row["over seeds"], Interval::t95(&means).half_width);
+        close(
+            &row["over episodes"],
+            Interval::t95(&episodes(learner)).half_width,
+        );
+    }
+    let first = rows[0]["mean_squared_error"].as_f64().unwrap();
+    assert!(
+        first <= rows[1]["mean_squared_error"].as_f64().unwrap(),
+        "the best first"
+    );
+    let learner = |row: usize| rows[row]["learner.name"].as_str().unwrap();
+    let (a, b) = (episodes(learner(0)), episodes(learner(1)));
+    let pair = &found["pairs"][0];
+    close(&pair["a − b"], paired_t(&a, &b).difference.mean);
+    close(&pair["95 %"], paired_t(&a, &b).difference.half_width);
+    close(&pair["p"], paired_t(&a, &b).p_value);
+    assert_eq!(pair["episodes"], 20);
+    let wilcoxon = json(&bench, "--test wilcoxon");
+    close(&wilcoxon["pairs"][0]["p"], paired_wilcoxon(&a, &b).p_value);
+}
+
+#[test]
+fn runs_on_other_episodes_are_not_paired() {
+    let bench = swept();
+    bench
+        .run("sweep m.toml learner.name=reptile seed=0,1 test.seed=5 --quiet")
+        .ok();
+    let found = json(&bench, "");
+    assert_eq!(found["rows"].as_array().unwrap().len(), 3);
+    assert_eq!(found["pairs"].as_array().unwrap().len(), 1);
+    let notes: Vec<&str> = found["notes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|note| note.as_str().unwrap())
+        .collect();
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    for note in notes {
+        assert!(note.starts_with("not paired: "), "{note}");
+        assert!(
+            note.contains("reptile") && note.contains("tested on other episodes"),
+            "{note}"
+        );
+    }
+    // Put together, they have no common episodes to take an interval over.
+    let pooled = json(&bench, "--group-by train.lr");
+    assert!(pooled["rows"][0]["over episodes"].is_null());
+    let note = pooled["notes"][0].as_str().unwrap();
+    assert!(note.contains("no interval over episodes"), "{note}");
+}
+
+#[test]
+fn rows_are_chosen_sorted_and_written_in_every_form() {
+    let bench = swept();
+    bench
+        .run("sweep m.toml train.lr=0.002,0.01 --quiet --jobs 2")
+        .ok();
+    let rows = |arguments: &str| json(&bench, arguments)["rows"].as_array().unwrap().clone();
+    assert_eq!(rows("").len(), 4);
+    assert_eq!(rows("--where train.lr<0.005").len(), 3);
+    assert_eq!(
+        rows("--where train.lr<0.005 --where learner.name!=anil").len(),
+        2
+    );
+    let sorted = rows("--sort train.lr");
+    assert_eq!(sorted[0]["train.lr"], "0.001");
+    assert_eq!(sorted[3]["train.lr"], "0.01");
+    assert_eq!(rows("--sort=-train.lr")[0]["train.lr"], "0.01");
+    let grouped = rows("--group-by learner.name --sort n");
+    assert_eq!((grouped.len(), &grouped[0]["runs"]), (2, &Value::from(4)));
+    let step = rows("--metric score@0 --where learner.name=anil");
+    assert!(step[0]["mean_squared_error@0"].as_f64().unwrap() > 0.0);
+    assert!(
+        rows("--metric validation")[0]["validation"]
+            .as_f64()
+            .unwrap()
+            > 0.0
+    );
+    let text = |format: &str| bench.run(&format!("compare --format {format}")).ok().stdout;
+    assert!(
+        text("text").starts_with("#  learner.name"),
+        "{}",
+        text("text")
+    );
+    assert!(text("markdown").starts_with("| # | learner.name |"));
+    assert!(text("csv").starts_with("#,learner.name,train.lr,seeds,mean_squared_error,"));
+    assert!(text("latex").starts_with("\\begin{tabular}"));
+    for (arguments, part) in [
+        ("--metric scroe", "did you mean `score`"),
+        ("--where learner.nam=maml", "did you mean `learner.name`"),
+        ("--group-by learner.nam", "did you mean `learner.name`"),
+        ("--sort learner.nam", "did you mean `learner.name`"),
+        ("--where maml", "expected a condition"),
+        ("--where learner.name=ridge", "no finished run to compare"),
+        ("nowhere", "nowhere"),
+        ("--metric score@9", "has no mean_squared_error@9"),
+    ] {
+        let message = bench.run(&format!("compare {arguments}")).mistake();
+        assert!(message.contains(part), "{arguments}: {message}");
+    }
+}
+
+#[test]
+fn diff_shows_what_differs_and_nothing_else() {
+    let bench = Workbench::new(SINUSOID);
+    bench.run("run m.toml --dir a --quiet").ok();
+    bench
+        .run("run m.toml --dir b --quiet train.lr=0.5 learner.name=anil")
+        .ok();
+    insta::assert_snapshot!(bench.run("diff a b").ok().stdout, @r#"
+    setting        a         b
+    learner.name   "maml"    "anil"
+    learner.order  "second"  –
+    train.lr       0.001     0.5
+    "#);
+    assert_eq!(
+        bench.run("diff a m.toml").ok().stdout,
+        "no setting differs\n"
+    );
+    let message = bench.run("diff a nowhere").mistake();
+    assert!(message.contains("nowhere"), "{message}");
+}
+
+#[test]
+fn runs_are_listed_tagged_removed_cleaned_and_verified() {
+    let bench = swept();
+    bench.run("sweep m.toml train.lr=1e30 --quiet");
+    let list = |arguments: &str| bench.run(&format!("runs list {arguments}")).ok().stdout;
+    assert_eq!(list("").lines().count(), 6);
+    assert_eq!(list("--where state=failed").lines().count(), 2);
+    let names = bench.names("runs");
+    let anil = list("--where learner.name=anil --where seed=1 --format json");
+    let anil: Value = serde_json::from_str(&anil).unwrap();
+    let name = anil[0]["run"].as_str().unwrap();
+    // By its name, and by the first digits of its identity.
+    bench.run(&format!("runs tag paper {name}")).ok();
+    let digits = &name[name.len() - 12..name.len() - 4];
+    bench.run(&format!("runs tag best {digits}")).ok();
+    assert_eq!(list("--where tag=paper").lines().count(), 2);
+    assert!(list("--where tag=best").contains("best paper"));
+    bench.run(&format!("runs tag best {digits} --remove")).ok();
+    assert_eq!(list("--where tag=best").lines().count(), 1);
+    let message = bench.run("runs tag paper tiny-0").mistake();
+    assert!(message.contains("no run `tiny-0`"), "{message}");
+    let message = bench.run(&format!("runs tag a/b {name}")).mistake();
+    assert!(message.contains("`a/b`"), "{message}");
+
+    // What failed is cleaned; nothing that is finished.
+    let shown = bench.run("runs clean --dry-run").ok().stdout;
+    assert_eq!(
+        (shown.lines().count(), bench.names("runs")),
+        (1, names.clone())
+    );
+    bench.run("runs clean").ok();
+    assert_eq!(list("").lines().count(), 5);
+    assert_eq!(bench.names("runs/.trash").len(), 1);
+
+    assert!(
+        bench
+            .run("runs verify")
+            .ok()
+            .stdout
+            .starts_with("4 runs are as they were written")
+    );
+    let scores = bench.path(&format!("runs/{name}/scores.json"));
+    let text = fs::read_to_string(&scores).unwrap();
+    fs::write(&scores, text.replacen('1', "2", 1)).unwrap();
+    let ran = bench.run("runs verify");
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.stdout.contains("scores.json has another content"),
+        "{}",
+        ran.stdout
+    );
+
+    bench.run(&format!("runs remove {name}")).ok();
+    assert_eq!(list("").lines().count(), 4);
+    assert!(
+        bench
+            .path(&format!("runs/.trash/{name}/result.json"))
+            .exists()
+    );
+}
