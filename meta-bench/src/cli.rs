@@ -167,6 +167,10 @@ pub struct SweepArgs {
     /// Form of the table.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+    /// Write the scores of all runs, beside those of rules that learn nothing and published ones, to
+    /// this Markdown file.
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub results: Option<PathBuf>,
     /// No progress on stderr.
     #[arg(long)]
     pub quiet: bool,

@@ -30,6 +30,7 @@ pub fn lists(kind: Option<ListKind>, learners: &[LearnerEntry]) -> Value {
             .map(|info| {
                 json!({
                     "name": info.name,
+                    "family": info.family,
                     "summary": info.summary,
                     "paper": info.paper,
                     "settings": (info.default_settings)(),
@@ -85,8 +86,12 @@ pub fn table(lists: &Value) -> String {
                 Some(false) => format!(" (not in this build; feature `{}`)", text("feature")),
                 _ => String::new(),
             };
+            let family = match text("family") {
+                family if family.is_empty() => family,
+                family => format!("{family}: "),
+            };
             out.push_str(&format!(
-                "  {:<width$} {}{note}\n",
+                "  {:<width$} {family}{}{note}\n",
                 text("name"),
                 text("summary")
             ));

@@ -201,9 +201,10 @@ pub fn results<L: Learners>(folders: &[PathBuf], data: Option<&Path>) -> Result<
         let gaps: Vec<f64> = scores.iter().zip(&floor).map(|(s, f)| s - f).collect();
         let standard_error = standard_deviation(&gaps) / (gaps.len() as f64).sqrt();
         table.push_str(&format!(
-            "| `{}` | {:.decimals$} ± {:.decimals$} {unit} | {:.decimals$} | {:.0} | {} | {} | {} × \
+            "| `{}` | {} | {:.decimals$} ± {:.decimals$} {unit} | {:.decimals$} | {:.0} | {} | {} | {} × \
              {} | {} | {} |\n",
             result.name,
+            result.learner,
             factor * result.mean,
             factor * result.ci95,
             factor * mean(&floor),
@@ -256,13 +257,13 @@ pub fn results<L: Learners>(folders: &[PathBuf], data: Option<&Path>) -> Result<
     }
     Ok(format!(
         "# Results\n\n\
-         Written by `meta docs results RUN_DIR… > docs/results.md` from finished runs of the shipped \
-         manifests. Intervals are 95 %, over test episodes, one seed; they do not hold what another \
+         Written from finished runs of the shipped manifests, by `meta sweep MANIFEST… --results \
+         docs/results.md` or `meta docs results RUN_DIR…`. Intervals are 95 %, over test episodes, one seed; they do not hold what another \
          seed would change. The floor is the score of a rule that learns nothing across tasks, on the \
          same episodes; beside it, by how many standard errors of the paired difference the learner \
          is better.\n\n\
-         | manifest | test score | floor | standard errors above | published | episodes | iterations \
-         × tasks | training | commit |\n|---|---|---|---|---|---|---|---|---|\n{table}\n\
+         | manifest | learner | test score | floor | standard errors above | published | episodes | iterations \
+         × tasks | training | commit |\n|---|---|---|---|---|---|---|---|---|---|\n{table}\n\
          ## Protocol\n\n{protocols}\n\
          The published figures are of other protocols: see the first lines of each manifest for what \
          differs (iterations, classes, rotations, normalisation).\n"

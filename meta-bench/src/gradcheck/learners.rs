@@ -36,7 +36,9 @@ pub fn learners<L: Learners>(checks: &mut Checks) -> Result<()> {
                 }
                 let architecture = EncoderSpec::new(encoder, &encoder_settings, spec.item)?;
                 for settings in entry.gradient_of.settings() {
-                    let case = format!("{encoder}, {kind}, {settings}");
+                    let norm = encoder_settings["norm"].as_str();
+                    let norm = norm.map_or(String::new(), |norm| format!(" ({norm})"));
+                    let case = format!("{encoder}{norm}, {kind}, {settings}");
                     let (name, built) = (info.name, architecture.clone());
                     let mut learner =
                         L::build::<Cpu>(name, settings, built, &spec, Seed(2), &device)?;

@@ -20,7 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use meta_core::eval;
+use meta_core::{checkpoint, eval};
 use serde_json::Value;
 
 pub use plan::{State, folders};
@@ -242,6 +242,14 @@ pub fn sweep<L: Learners>(args: &SweepArgs) -> Result<()> {
         LauncherKind::Local => run_locally(&sweep, args, jobs)?,
     };
     print(&results(&outcome.runs, &outcome.left).render(args.format))?;
+    if let Some(path) = &args.results {
+        let folders = outcome.runs.iter().map(|run| run.planned.folder.clone());
+        let finished: Vec<PathBuf> = folders
+            .filter(|folder| matches!(State::of(folder), State::Finished))
+            .collect();
+        let page = crate::results::results::<L>(&finished, sweep.data.as_deref())?;
+        checkpoint::write_atomically(path, page.as_bytes())?;
+    }
     outcome.verdict(&sweep.folder)
 }
 

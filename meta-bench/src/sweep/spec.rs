@@ -443,6 +443,8 @@ impl Spec {
                 let message = "the axis is empty; expected at least one value";
                 return Err(at(&axis.origin, Error::setting(&axis.key, "[]", message)));
             }
+        }
+        for axis in self.grid.iter().chain(&self.seed) {
             for (index, value) in axis.values.iter().enumerate() {
                 if axis.values[..index].contains(value) {
                     let shown = toml(value).unwrap_or_default();
@@ -467,6 +469,20 @@ impl Spec {
                 &other.origin,
                 Error::setting(&other.key, count, message),
             ));
+        }
+        // In step, a value may come again, but not all of them together.
+        if let Some(first) = self.zip.first() {
+            let row = |index: usize| self.zip.iter().map(move |axis| &axis.values[index]);
+            for index in 0..first.values.len() {
+                if (0..index).any(|earlier| row(earlier).eq(row(index))) {
+                    let shown = toml(&first.values[index]).unwrap_or_default();
+                    let message = "the axes of [sweep.zip] have this combination twice";
+                    return Err(at(
+                        &first.origin,
+                        Error::setting(&first.key, shown, message),
+                    ));
+                }
+            }
         }
         if let Some(search) = &self.search
             && search.axes.is_empty()

@@ -526,3 +526,40 @@ fn status_counts_the_runs() {
     let message = bench.run("sweep status nowhere").mistake();
     assert!(message.contains("nowhere"), "{message}");
 }
+
+#[test]
+fn values_in_step_may_come_again_but_not_all_together() {
+    let zip = |second: &str| {
+        let axes = format!("[sweep.zip]\ntrain.lr = [0.01, 0.01]\ntrain.meta_batch = {second}\n");
+        Workbench::new(&format!("{SINUSOID}{axes}"))
+    };
+    let planned = zip("[1, 2]").run("sweep m.toml --dry-run").ok().stdout;
+    assert!(planned.contains("2 of 2 runs to do"), "{planned}");
+    let refused = zip("[2, 2]").run("sweep m.toml --dry-run").mistake();
+    assert!(
+        refused.contains("m.toml:26: `train.lr = 0.01`"),
+        "{refused}"
+    );
+    assert!(refused.contains("this combination twice"), "{refused}");
+}
+
+#[test]
+fn results_stand_beside_rules_that_learn_nothing() {
+    let bench = Workbench::new(SINUSOID);
+    bench
+        .run("sweep m.toml seed=0,1 --results page.md --quiet")
+        .ok();
+    let page = String::from_utf8(bench.bytes("page.md")).unwrap();
+    let rows: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `tiny` | maml | "))
+        .collect();
+    assert_eq!(rows.len(), 2, "{page}");
+    // The floor is the variance of the targets, about E[A²] / 2 = (5³ − 0.1³) / (3 · 4.9) / 2.
+    let floor: f64 = rows[0].split('|').nth(4).unwrap().trim().parse().unwrap();
+    assert!((3.0..6.0).contains(&floor), "{page}");
+    assert!(
+        page.contains("floor: mean target of the training tasks"),
+        "{page}"
+    );
+}

@@ -49,8 +49,12 @@ impl Learners for Mine {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         match name == MedianNetSettings::INFO.name {
-            true => MedianNetSettings::from_value("learner", settings)?
-                .build(architecture, spec, seed, device),
+            true => MedianNetSettings::from_value("learner", settings)?.build(
+                architecture,
+                spec,
+                seed,
+                device,
+            ),
             false => meta_algos::build(name, settings, architecture, spec, seed, device),
         }
     }

@@ -32,7 +32,11 @@ fn meta(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
         .output()
         .expect("the binary starts");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (output.status.code(), text(output.stdout), text(output.stderr))
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 #[test]

@@ -86,6 +86,7 @@ impl Tokens {
 }
 
 impl AttentionSettings {
+    pub(super) const FAMILY: &str = "image or vector";
     pub(super) const SUMMARY: &str = "patches of an item attend to each other; mean over them";
     pub(super) const PAPER: &str = "Vaswani et al., NIPS 2017, section 3; patches as Dosovitskiy et al., ICLR 2021, section 3.1";
 

@@ -28,6 +28,7 @@ use crate::{
 pub struct BilstmSettings(pub LstmSettings);
 
 impl BilstmSettings {
+    pub(super) const FAMILY: &str = "sequence";
     pub(super) const SUMMARY: &str =
         "long short-term memory over rows or features from both ends; both last states";
     pub(super) const PAPER: &str = "Graves and Schmidhuber, Neural Networks 2005, section 2";

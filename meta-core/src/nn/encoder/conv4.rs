@@ -44,6 +44,7 @@ impl Default for Conv4Settings {
 }
 
 impl Conv4Settings {
+    pub(super) const FAMILY: &str = "image";
     pub(super) const SUMMARY: &str =
         "blocks of 3×3 convolution, normalisation, ReLU and 2×2 max pooling";
     pub(super) const PAPER: &str = "Vinyals et al., NIPS 2016, section 4.1";

@@ -60,6 +60,7 @@ impl Default for Conv4AttentionSettings {
 }
 
 impl Conv4AttentionSettings {
+    pub(super) const FAMILY: &str = "image";
     pub(super) const SUMMARY: &str =
         "Conv-4 in which the positions of the feature map attend to each other after a block";
     pub(super) const PAPER: &str = "Zhang et al., Self-attention generative adversarial networks, ICML 2019, section 3; Conv-4 as Vinyals et al., NIPS 2016";

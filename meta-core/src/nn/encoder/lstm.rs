@@ -46,6 +46,7 @@ impl Default for LstmSettings {
 }
 
 impl LstmSettings {
+    pub(super) const FAMILY: &str = "sequence";
     pub(super) const SUMMARY: &str = "long short-term memory over rows or features; its last state";
     pub(super) const PAPER: &str = "Hochreiter and Schmidhuber, Neural Computation 1997; forget gate of Gers et al., Neural Computation 2000";
 

@@ -39,6 +39,7 @@ impl Default for MlpSettings {
 }
 
 impl MlpSettings {
+    pub(super) const FAMILY: &str = "vector";
     pub(super) const SUMMARY: &str = "fully connected layers with ReLU";
     pub(super) const PAPER: &str = "Finn et al., ICML 2017, section 5.1";
 

@@ -74,6 +74,8 @@ pub trait Architecture: Clone + Send + Sync + 'static {
 pub struct EncoderInfo {
     /// Its name in manifests.
     pub name: &'static str,
+    /// What it reads an item as: `vector`, `image`, `sequence`, `set`.
+    pub family: &'static str,
     /// One line on what it is.
     pub summary: &'static str,
     /// Source of the architecture.
@@ -89,6 +91,7 @@ macro_rules! encoders {
         pub fn encoders() -> &'static [EncoderInfo] {
             &[$(EncoderInfo {
                 name: $name,
+                family: <$settings>::FAMILY,
                 summary: <$settings>::SUMMARY,
                 paper: <$settings>::PAPER,
                 default_settings: <$settings as Settings>::defaults,

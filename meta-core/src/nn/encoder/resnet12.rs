@@ -55,6 +55,7 @@ impl Default for Resnet12Settings {
 }
 
 impl Resnet12Settings {
+    pub(super) const FAMILY: &str = "image";
     pub(super) const SUMMARY: &str =
         "four residual stages of three 3×3 convolutions, leaky ReLU, max pooling and DropBlock";
     pub(super) const PAPER: &str = "Lee et al., Meta-learning with differentiable convex optimization, CVPR 2019, section 4.1; Oreshkin et al., TADAM, NeurIPS 2018";

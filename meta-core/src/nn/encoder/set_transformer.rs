@@ -55,6 +55,7 @@ impl Default for SetTransformerSettings {
 }
 
 impl SetTransformerSettings {
+    pub(super) const FAMILY: &str = "set";
     pub(super) const SUMMARY: &str =
         "rows attend to each other as a set, through inducing points, and are pooled by attention";
     pub(super) const PAPER: &str = "Lee et al., Set transformer: A framework for attention-based permutation-invariant neural networks, ICML 2019, section 3";

@@ -64,6 +64,7 @@ impl Default for TransformerSettings {
 }
 
 impl TransformerSettings {
+    pub(super) const FAMILY: &str = "sequence";
     pub(super) const SUMMARY: &str = "rows or features attend to each other as a sequence";
     pub(super) const PAPER: &str = "Vaswani et al., Attention is all you need, NIPS 2017, section 3; normalised first, Xiong et al., ICML 2020";
 
