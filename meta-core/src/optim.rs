@@ -69,7 +69,7 @@ impl OptimizerSettings {
     /// Checks every value.
     ///
     /// # Errors
-    /// [`Error::Setting`] naming the key under `section`.
+    /// [`crate::Error::Setting`] naming the key under `section`.
     pub fn check(&self, section: &str) -> Result<()> {
         let key = |name: &str| format!("{section}.{name}");
         for (name, value) in [

@@ -21,7 +21,7 @@ pub use self::kernels::{
 };
 use super::{Activation, Form, LinearMap, Pooling, Primitives, Role, Winners, portable};
 
-/// See [`Primitives::contract`](crate::primitives::Primitives::contract).
+/// See [`Primitives::contract`].
 pub fn contract<T: Element<B>, B: Host>(
     form: &Form,
     wanted: Role,
@@ -75,7 +75,7 @@ pub fn contract<T: Element<B>, B: Host>(
     T::tensor(values, form.shape(wanted))
 }
 
-/// See [`Primitives::affine`](crate::primitives::Primitives::affine).
+/// See [`Primitives::affine`].
 pub fn affine<T: Element<B>, B: Host + Primitives>(
     form: &Form,
     map: &LinearMap<IntTensor<B>>,
@@ -121,7 +121,7 @@ pub fn on_last_axis<T: Element<B>, B: Host, const N: usize>(
     T::tensor(kernel(width, slices), shape)
 }
 
-/// See [`Primitives::map_linear`](crate::primitives::Primitives::map_linear).
+/// See [`Primitives::map_linear`].
 pub fn map_linear<T: Element<B>, B: Host>(
     map: &LinearMap<IntTensor<B>>,
     x: FloatTensor<B>,
@@ -145,7 +145,7 @@ pub fn map_linear<T: Element<B>, B: Host>(
     }
 }
 
-/// See [`Primitives::map_adjoint`](crate::primitives::Primitives::map_adjoint).
+/// See [`Primitives::map_adjoint`].
 pub fn map_adjoint<T: Element<B>, B: Host>(
     map: &LinearMap<IntTensor<B>>,
     y: FloatTensor<B>,
@@ -185,7 +185,7 @@ fn pooled_shape(pooling: &Pooling) -> Vec<usize> {
     ]
 }
 
-/// See [`Primitives::max_pool`](crate::primitives::Primitives::max_pool).
+/// See [`Primitives::max_pool`].
 pub fn max_pool<T: Element<B>, B: Host>(
     pooling: &Pooling,
     x: FloatTensor<B>,
@@ -196,7 +196,7 @@ pub fn max_pool<T: Element<B>, B: Host>(
     (T::tensor(maxima, shape.clone()), B::index(index, shape))
 }
 
-/// See [`Primitives::standardize_pool`](crate::primitives::Primitives::standardize_pool).
+/// See [`Primitives::standardize_pool`].
 pub fn standardize_pool<T: Element<B>, B: Host>(
     pooling: &Pooling,
     x: FloatTensor<B>,
@@ -238,7 +238,7 @@ fn with_found<T: Element<B>, B: Host, const N: usize, R>(
     })
 }
 
-/// See [`Primitives::standardize_pool_adjoint`](crate::primitives::Primitives::standardize_pool_adjoint).
+/// See [`Primitives::standardize_pool_adjoint`].
 pub fn standardize_pool_adjoint<T: Element<B>, B: Host>(
     winners: &Winners<IntTensor<B>>,
     x: FloatTensor<B>,
@@ -252,7 +252,7 @@ pub fn standardize_pool_adjoint<T: Element<B>, B: Host>(
     T::tensor(values, winners.full_shape())
 }
 
-/// See [`Primitives::standardize_pool_curvature`](crate::primitives::Primitives::standardize_pool_curvature).
+/// See [`Primitives::standardize_pool_curvature`].
 pub fn standardize_pool_curvature<T: Element<B>, B: Host>(
     winners: &Winners<IntTensor<B>>,
     x: FloatTensor<B>,
@@ -270,7 +270,7 @@ pub fn standardize_pool_curvature<T: Element<B>, B: Host>(
     )
 }
 
-/// See [`Primitives::descend`](crate::primitives::Primitives::descend).
+/// See [`Primitives::descend`].
 pub fn descend<T: Element<B>, B: Host>(
     theta: FloatTensor<B>,
     g: FloatTensor<B>,
@@ -323,7 +323,7 @@ macro_rules! by_dtype {
     };
 }
 
-/// Implements [`Primitives`](crate::primitives::Primitives) for a [`Host`] backend by the kernels.
+/// Implements [`Primitives`] for a [`Host`] backend by the kernels.
 #[macro_export]
 macro_rules! host_primitives {
     ($backend:ty) => {
