@@ -119,6 +119,21 @@ pub fn dispatch<W: WithBackend>(name: &str, computation: W) -> Result<W::Output>
     }
 }
 
+/// Runs `computation` on a CPU backend of this build, which computes in f64 as well: flex where it is
+/// compiled in, else ndarray.
+///
+/// # Errors
+/// As [`check`], where neither is.
+pub fn on_cpu<W: WithBackend>(computation: W) -> Result<W::Output> {
+    #[cfg(any(feature = "flex", feature = "ndarray"))]
+    return Ok(computation.run::<Cpu>(Default::default()));
+    #[cfg(not(any(feature = "flex", feature = "ndarray")))]
+    {
+        drop(computation);
+        Err(check("flex").expect_err("flex is not compiled in"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -60,7 +60,7 @@ fn at<L: Primitives, const D: usize>(v: &Tensor<L, 1>, shape: [usize; D]) -> Ten
     v.clone().reshape(shape)
 }
 
-pub fn operations(checks: &mut Checks) {
+pub fn operations<B: Primitives>(checks: &mut Checks<B>) {
     op!(checks, "linear", "shared weights", [12, 6], |v| linear(
         at(&v[0], [2, 3, 2]),
         at(&v[1], [1, 2, 3])
@@ -188,7 +188,7 @@ macro_rules! layer {
     }};
 }
 
-pub fn layers(checks: &mut Checks) {
+pub fn layers<B: Primitives>(checks: &mut Checks<B>) {
     layer!(
         checks,
         "Linear",
@@ -407,7 +407,7 @@ impl Family for OfEncoder {
 ///
 /// # Panics
 /// When an encoder has no small settings.
-pub fn encoders(checks: &mut Checks) -> Result<()> {
+pub fn encoders<B: Primitives>(checks: &mut Checks<B>) -> Result<()> {
     let small = small_encoders();
     for info in known_encoders() {
         let own: Vec<_> = small

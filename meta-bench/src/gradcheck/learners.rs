@@ -1,11 +1,11 @@
 //! Meta-gradients of the learners.
 
 use meta_core::{
-    backend::Cpu,
     data::{Episode, Task},
     learner::{Family, GradientOf},
     meta_gradcheck::{error, random_episode, small_spec},
     nn::encoder::EncoderSpec,
+    primitives::Primitives,
     rng::Seed,
     task::TaskBatch,
 };
@@ -15,8 +15,8 @@ use crate::{Learners, failure::Result};
 
 /// Every learner with an MLP, a convolutional network and self-attention, on classification and,
 /// where it can, on regression.
-pub fn learners<L: Learners>(checks: &mut Checks) -> Result<()> {
-    let device = Default::default();
+pub fn learners<L: Learners, B: Primitives>(checks: &mut Checks<B>) -> Result<()> {
+    let device = checks.device.clone();
     for entry in L::entries() {
         let info = entry.info;
         if !checks.wants("learner", info.name) {
@@ -29,7 +29,7 @@ pub fn learners<L: Learners>(checks: &mut Checks) -> Result<()> {
         for (kind, task) in tasks {
             let spec = small_spec(task);
             let episodes: Vec<Episode> = (0..2).map(|index| random_episode(&spec, index)).collect();
-            let batch = TaskBatch::<Cpu>::new(&episodes, &spec, &device);
+            let batch = TaskBatch::<B>::new(&episodes, &spec, &device);
             for (encoder, encoder_settings) in small_encoders() {
                 if !["mlp", "conv4", "attention"].contains(&encoder) {
                     continue;
@@ -41,7 +41,7 @@ pub fn learners<L: Learners>(checks: &mut Checks) -> Result<()> {
                     let case = format!("{encoder}{norm}, {kind}, {settings}");
                     let (name, built) = (info.name, architecture.clone());
                     let mut learner =
-                        L::build::<Cpu>(name, settings, built, &spec, Seed(2), &device)?;
+                        L::build::<B>(name, settings, built, &spec, Seed(2), &device)?;
                     let error = error(learner.as_mut(), &entry.gradient_of, &batch);
                     let (first, second) = match info.family {
                         Family::Gradient => (None, error),

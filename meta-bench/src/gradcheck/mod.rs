@@ -6,10 +6,13 @@
 mod cases;
 mod learners;
 
+use std::marker::PhantomData;
+
 use burn::tensor::{DType, set_default_dtypes};
 use meta_core::{
-    backend::Cpu,
+    backend::{WithBackend, on_cpu},
     gradcheck::{Family, Function, OfFamily, check, scatter},
+    primitives::Primitives,
 };
 use serde::Serialize;
 
@@ -49,8 +52,9 @@ impl Row {
     }
 }
 
-/// The check being made, and what has been found.
-struct Checks<'a> {
+/// The checks being made on the backend `B`, and what has been found.
+struct Checks<'a, B: Primitives> {
+    device: B::Device,
     names: &'a [String],
     known: Vec<String>,
     rows: Vec<Row>,
@@ -58,7 +62,7 @@ struct Checks<'a> {
     report: &'a dyn Fn(&Row),
 }
 
-impl Checks<'_> {
+impl<B: Primitives> Checks<'_, B> {
     /// Whether the user asked for it; remembers the name.
     fn wants(&mut self, kind: &str, name: &str) -> bool {
         if self.known.last().is_none_or(|last| last != name) {
@@ -97,7 +101,7 @@ impl Checks<'_> {
     ) {
         if self.wants(kind, name) {
             let function = OfFamily(family);
-            let built = function.parameters::<Cpu>(&Default::default());
+            let built = function.parameters::<B>(&self.device);
             let noise = scatter(built.len(), 9);
             let moved = built.iter().zip(noise).map(|(p, noise)| p + 0.1 * noise);
             let mut point = vec![moved.collect::<Vec<_>>()];
@@ -115,7 +119,7 @@ impl Checks<'_> {
         function: &impl Function,
         point: &[Vec<f64>],
     ) {
-        let errors = check::<Cpu>(function, point, &Default::default());
+        let errors = check::<B>(function, point, &self.device);
         self.push(Row {
             kind,
             name: name.to_owned(),
@@ -140,25 +144,11 @@ pub fn gradcheck<L: Learners>(args: &GradcheckArgs) -> Result<()> {
              encoder or a learner"
         )));
     }
-    set_default_dtypes::<Cpu>(&Default::default(), DType::F64, DType::I32)
-        .expect("nothing ran before on this backend");
-    let report = |row: &Row| {
-        if !args.quiet {
-            let errors = format!("{:>9} {:>9}", number(row.first), number(row.second));
-            eprintln!("{errors}  {} {} {}", row.kind, row.name, row.case);
-        }
+    let all = All::<L> {
+        args,
+        learners: PhantomData,
     };
-    let mut checks = Checks {
-        names: if args.all { &[] } else { &args.names },
-        known: KINDS.map(str::to_owned).to_vec(),
-        rows: Vec::new(),
-        report: &report,
-    };
-    cases::operations(&mut checks);
-    cases::layers(&mut checks);
-    cases::encoders(&mut checks)?;
-    learners::learners::<L>(&mut checks)?;
-    let Checks { known, rows, .. } = checks;
+    let (known, rows) = on_cpu(all)??;
     for name in &args.names {
         if !known.contains(name) {
             let known = known.iter().map(String::as_str);
@@ -183,6 +173,40 @@ pub fn gradcheck<L: Learners>(args: &GradcheckArgs) -> Result<()> {
             "the gradient of {} differs from central differences by more than {LIMIT:.0e}",
             wrong.join(", ")
         ))),
+    }
+}
+
+/// All checks that are asked for: the names that exist, and what was found.
+struct All<'a, L> {
+    args: &'a GradcheckArgs,
+    learners: PhantomData<L>,
+}
+
+impl<L: Learners> WithBackend for All<'_, L> {
+    type Output = Result<(Vec<String>, Vec<Row>)>;
+
+    fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
+        let args = self.args;
+        set_default_dtypes::<B>(&device, DType::F64, DType::I32)
+            .expect("nothing ran before on this backend");
+        let report = |row: &Row| {
+            if !args.quiet {
+                let errors = format!("{:>9} {:>9}", number(row.first), number(row.second));
+                eprintln!("{errors}  {} {} {}", row.kind, row.name, row.case);
+            }
+        };
+        let mut checks = Checks::<B> {
+            device,
+            names: if args.all { &[] } else { &args.names },
+            known: KINDS.map(str::to_owned).to_vec(),
+            rows: Vec::new(),
+            report: &report,
+        };
+        cases::operations(&mut checks);
+        cases::layers(&mut checks);
+        cases::encoders(&mut checks)?;
+        learners::learners::<L, B>(&mut checks)?;
+        Ok((checks.known, checks.rows))
     }
 }
 
