@@ -19,19 +19,18 @@
 //! * The paper's Omniglot network normalises each batch by its own statistics (transductive); here
 //!   that is `encoder.norm = "episode"`, and other statistics can be chosen.
 
-use burn::tensor::Tensor;
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::encoder::Architecture,
     optim::OptimizerKind,
     params::Params,
     primitives::Primitives,
     rng::Seed,
     settings::{above_zero, at_least_one},
-    task::{TaskBatch, TaskSpec},
-    unroll::{self, InnerOptimizer, InnerStep, Order, Unrolled},
+    task::TaskSpec,
+    unroll::{InnerOptimizer, InnerStep, Order, Unrolled, UnrolledLearner},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -107,13 +106,13 @@ impl LearnerSettings for MamlSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        Ok(Box::new(Maml::<A, B>::new(
+        Ok(Box::new(UnrolledLearner::<A, _>::new(Maml::<A, B>::new(
             self,
             architecture,
             spec.outputs(),
             seed,
             device,
-        )))
+        ))))
     }
 }
 
@@ -148,8 +147,20 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for Maml<A, B> {
         &self.network
     }
 
+    fn parameters(&self) -> &Params<B> {
+        &self.parameters
+    }
+
+    fn set_parameters(&mut self, parameters: Params<B>) {
+        self.parameters = parameters;
+    }
+
     fn steps(&self) -> usize {
         self.settings.inner_steps
+    }
+
+    fn test_steps(&self) -> usize {
+        self.settings.test_steps
     }
 
     fn order(&self, _progress: f64) -> Order {
@@ -175,25 +186,5 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for Maml<A, B> {
         );
         let gradients = at.gradient(&self.network, &self.weights(&state, shared, at.index));
         optimizer.step(at.index, state, &gradients)
-    }
-}
-
-impl<A: Architecture, B: Primitives> Learner<B> for Maml<A, B> {
-    fn parameters(&self) -> Params<B> {
-        self.parameters.clone()
-    }
-
-    fn set_parameters(&mut self, parameters: Params<B>) {
-        // Through a network, which checks names and shapes.
-        self.parameters = Params::of(&self.network.network(parameters));
-    }
-
-    fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
-        unroll::meta_gradient(self, &self.parameters, tasks)
-    }
-
-    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
-        let steps = self.settings.test_steps;
-        unroll::predict(self, &self.parameters, tasks, steps, answers)
     }
 }

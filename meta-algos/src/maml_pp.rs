@@ -33,11 +33,10 @@
 //!   is `encoder.norm = "episode"` here.
 //! * The cosine schedule of the outer rate is the manifest's (`train.schedule`).
 
-use burn::tensor::Tensor;
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{
         encoder::Architecture,
         norm::{Statistics, belongs_to_norm},
@@ -46,8 +45,8 @@ use meta_core::{
     primitives::Primitives,
     rng::Seed,
     settings::{above_zero, at_least_one, in_unit},
-    task::{TaskBatch, TaskSpec},
-    unroll::{self, InnerStep, Order, Unrolled},
+    task::TaskSpec,
+    unroll::{InnerStep, Order, Unrolled, UnrolledLearner},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -164,12 +163,12 @@ impl LearnerSettings for MamlPpSettings {
         let parameters = steps.skip(1).fold(parameters, |all, step| {
             all.join(norms.clone().with_prefix(&format!("{NORMS}.{step}")))
         });
-        Ok(Box::new(MamlPlusPlus {
+        Ok(Box::new(UnrolledLearner::<A, _>::new(MamlPlusPlus {
             parameters,
             settings: self,
             network,
             per_step,
-        }))
+        })))
     }
 }
 
@@ -206,6 +205,14 @@ impl<A: Architecture, B: Primitives> MamlPlusPlus<A, B> {
 impl<A: Architecture, B: Primitives> Unrolled<A, B> for MamlPlusPlus<A, B> {
     fn network(&self) -> &Adaptable<A, B> {
         &self.network
+    }
+
+    fn parameters(&self) -> &Params<B> {
+        &self.parameters
+    }
+
+    fn set_parameters(&mut self, parameters: Params<B>) {
+        self.parameters = parameters;
     }
 
     fn steps(&self) -> usize {
@@ -293,28 +300,6 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MamlPlusPlus<A, B> {
                 }
             }
         }
-    }
-}
-
-impl<A: Architecture, B: Primitives> Learner<B> for MamlPlusPlus<A, B> {
-    fn parameters(&self) -> Params<B> {
-        self.parameters.clone()
-    }
-
-    fn set_parameters(&mut self, parameters: Params<B>) {
-        self.parameters
-            .check_like(&parameters.shapes())
-            .unwrap_or_else(|difference| panic!("{difference}"));
-        self.parameters = parameters;
-    }
-
-    fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
-        unroll::meta_gradient(self, &self.parameters, tasks)
-    }
-
-    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
-        let steps = self.settings.inner_steps;
-        unroll::predict(self, &self.parameters, tasks, steps, answers)
     }
 }
 

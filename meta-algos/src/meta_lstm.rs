@@ -37,7 +37,7 @@ use burn::{
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{
         encoder::Architecture,
         init::{Initializer, constant},
@@ -49,8 +49,8 @@ use meta_core::{
     primitives::Primitives,
     rng::Seed,
     settings::{above_zero, at_least_one, in_unit},
-    task::{TaskBatch, TaskSpec},
-    unroll::{self, InnerStep, Order, Unrolled},
+    task::TaskSpec,
+    unroll::{InnerStep, Order, Unrolled, UnrolledLearner},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -140,14 +140,14 @@ impl LearnerSettings for MetaLstmSettings {
         let network = Adaptable::<A, B>::new(architecture, spec.outputs(), device);
         let mut initializer = Initializer::seeded(seed);
         let optimizer = GateOptimizer::<B>::new(&self, &mut initializer, device);
-        Ok(Box::new(MetaLstm {
+        Ok(Box::new(UnrolledLearner::<A, _>::new(MetaLstm {
             parameters: network
                 .draw(seed)
                 .join(Params::of(&optimizer).with_prefix(OPTIMIZER)),
             settings: self,
             network,
             device: device.clone(),
-        }))
+        })))
     }
 }
 
@@ -275,6 +275,14 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MetaLstm<A, B> {
         &self.network
     }
 
+    fn parameters(&self) -> &Params<B> {
+        &self.parameters
+    }
+
+    fn set_parameters(&mut self, parameters: Params<B>) {
+        self.parameters = parameters;
+    }
+
     fn steps(&self) -> usize {
         self.settings.inner_steps
     }
@@ -328,32 +336,10 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MetaLstm<A, B> {
     }
 }
 
-impl<A: Architecture, B: Primitives> Learner<B> for MetaLstm<A, B> {
-    fn parameters(&self) -> Params<B> {
-        self.parameters.clone()
-    }
-
-    fn set_parameters(&mut self, parameters: Params<B>) {
-        self.parameters
-            .check_like(&parameters.shapes())
-            .unwrap_or_else(|difference| panic!("{difference}"));
-        self.parameters = parameters;
-    }
-
-    fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
-        unroll::meta_gradient(self, &self.parameters, tasks)
-    }
-
-    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
-        let steps = self.settings.inner_steps;
-        unroll::predict(self, &self.parameters, tasks, steps, answers)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{assert_close, learner, refusal, spec, tasks, values};
+    use crate::toy::{Answers, assert_close, learner, refusal, spec, tasks, values};
     use meta_core::backend::Cpu;
 
     /// Scale and sign, and what is too small for a logarithm in proportion.

@@ -16,18 +16,17 @@
 //! * All rates start at `inner_lr`; the paper draws them uniformly from [0.005, 0.1].
 //! * The paper takes one inner step; `inner_steps` allows more, with the same rates at each.
 
-use burn::tensor::Tensor;
 use meta_core::{
     Result,
     adapt::Adaptable,
-    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::encoder::Architecture,
     params::Params,
     primitives::Primitives,
     rng::Seed,
     settings::{above_zero, at_least_one},
-    task::{TaskBatch, TaskSpec},
-    unroll::{self, InnerStep, Unrolled},
+    task::TaskSpec,
+    unroll::{InnerStep, Unrolled, UnrolledLearner},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -96,11 +95,11 @@ impl LearnerSettings for MetaSgdSettings {
         let network = Adaptable::<A, B>::new(architecture, spec.outputs(), device);
         let theta = network.draw(seed);
         let rates = theta.constants(self.inner_lr, <[usize]>::to_vec);
-        Ok(Box::new(MetaSgd {
+        Ok(Box::new(UnrolledLearner::<A, _>::new(MetaSgd {
             parameters: theta.join(rates.with_prefix(RATES)),
             settings: self,
             network,
-        }))
+        })))
     }
 }
 
@@ -117,8 +116,20 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MetaSgd<A, B> {
         &self.network
     }
 
+    fn parameters(&self) -> &Params<B> {
+        &self.parameters
+    }
+
+    fn set_parameters(&mut self, parameters: Params<B>) {
+        self.parameters = parameters;
+    }
+
     fn steps(&self) -> usize {
         self.settings.inner_steps
+    }
+
+    fn test_steps(&self) -> usize {
+        self.settings.test_steps
     }
 
     fn checkpoint_inner_steps(&self) -> bool {
@@ -147,32 +158,10 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MetaSgd<A, B> {
     }
 }
 
-impl<A: Architecture, B: Primitives> Learner<B> for MetaSgd<A, B> {
-    fn parameters(&self) -> Params<B> {
-        self.parameters.clone()
-    }
-
-    fn set_parameters(&mut self, parameters: Params<B>) {
-        self.parameters
-            .check_like(&parameters.shapes())
-            .unwrap_or_else(|difference| panic!("{difference}"));
-        self.parameters = parameters;
-    }
-
-    fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
-        unroll::meta_gradient(self, &self.parameters, tasks)
-    }
-
-    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
-        let steps = self.settings.test_steps;
-        unroll::predict(self, &self.parameters, tasks, steps, answers)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{learner, spec, tasks, values};
+    use crate::toy::{Answers, learner, spec, tasks, values};
 
     /// Where every rate is 0, no step moves anything.
     #[test]

@@ -21,6 +21,8 @@
 
 use std::cell::RefCell;
 
+use std::marker::PhantomData;
+
 use burn::tensor::Tensor;
 use burn_autodiff::Autodiff;
 use serde::{Deserialize, Serialize};
@@ -28,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result,
     adapt::Adaptable,
-    learner::{Answers, MetaGradient},
+    learner::{Answers, Learner, MetaGradient},
     nn::{Mode, Pass, encoder::Architecture, loss},
     optim::{self, OptimizerKind, OptimizerSettings, OptimizerState},
     params::Params,
@@ -98,8 +100,19 @@ pub trait Unrolled<A: Architecture, B: Primitives> {
     /// The network that adapts.
     fn network(&self) -> &Adaptable<A, B>;
 
+    /// The meta-parameters and buffers `ω`, each `[1, …]`.
+    fn parameters(&self) -> &Params<B>;
+
+    /// Replaces them by others of the same names and shapes.
+    fn set_parameters(&mut self, parameters: Params<B>);
+
     /// Inner steps `K` in training.
     fn steps(&self) -> usize;
+
+    /// Inner steps at validation and test.
+    fn test_steps(&self) -> usize {
+        self.steps()
+    }
 
     /// Order of the meta-gradient when this fraction of training is done.
     fn order(&self, _progress: f64) -> Order {
@@ -157,6 +170,47 @@ pub trait Unrolled<A: Architecture, B: Primitives> {
             true => query.unwrap_or_default(),
             false => Params::default(),
         }
+    }
+}
+
+/// The [`Learner`] of anything [`Unrolled`].
+pub struct UnrolledLearner<A, U> {
+    rule: U,
+    architecture: PhantomData<fn() -> A>,
+}
+
+impl<A, U> UnrolledLearner<A, U> {
+    /// The learner that adapts as `rule` says.
+    pub fn new(rule: U) -> Self {
+        UnrolledLearner {
+            rule,
+            architecture: PhantomData,
+        }
+    }
+}
+
+impl<A: Architecture, B: Primitives, U: Unrolled<A, B> + Send> Learner<B>
+    for UnrolledLearner<A, U>
+{
+    fn parameters(&self) -> Params<B> {
+        self.rule.parameters().clone()
+    }
+
+    fn set_parameters(&mut self, parameters: Params<B>) {
+        self.rule
+            .parameters()
+            .check_like(&parameters.shapes())
+            .unwrap_or_else(|difference| panic!("{difference}"));
+        self.rule.set_parameters(parameters);
+    }
+
+    fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
+        meta_gradient(&self.rule, self.rule.parameters(), tasks)
+    }
+
+    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
+        let (rule, steps) = (&self.rule, self.rule.test_steps());
+        predict(rule, rule.parameters(), tasks, steps, answers)
     }
 }
 
