@@ -26,10 +26,10 @@ use burn::{
 };
 use meta_core::{
     Error, Result,
-    compare::{Comparison, MetricLearner, embed_together},
+    amortize::{Amortized, AmortizedLearner, embed_together},
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{
-        Pass,
+        Axis, Pass,
         attention::MultiHeadSelfAttention,
         encoder::Architecture,
         init::Initializer,
@@ -101,11 +101,11 @@ impl LearnerSettings for FeatSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        let comparison = Feat {
+        let rule = Feat {
             settings: self,
             architecture,
         };
-        Ok(Box::new(MetricLearner::new(comparison, seed, device)))
+        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
     }
 }
 
@@ -123,7 +123,7 @@ pub struct Feat<A> {
     architecture: A,
 }
 
-impl<A: Architecture> Comparison for Feat<A> {
+impl<A: Architecture> Amortized for Feat<A> {
     type Model<L: Primitives> = FeatModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -140,7 +140,7 @@ impl<A: Architecture> Comparison for Feat<A> {
     }
 
     /// Scores `−‖φ(x) − c'_n‖² / τ`, `[t, q, n]`.
-    fn compare<L: Primitives>(
+    fn forward<L: Primitives>(
         &self,
         model: &Self::Model<L>,
         tasks: &TaskBatch<L>,
@@ -149,7 +149,8 @@ impl<A: Architecture> Comparison for Feat<A> {
         let (support, query) = embed_together(&model.encoder, tasks, pass);
         let n = tasks.shape.way.0;
         let prototypes = metric::class_means(support, tasks.support.targets.labels(), n);
-        let (read, _) = model.attention.forward(prototypes.clone(), n);
+        let (read, map) = model.attention.forward(prototypes.clone(), n);
+        pass.record("prototypes", Axis::Class, Axis::Class, &map);
         let adapted = model.norm.forward(prototypes + read, n, pass);
         metric::squared_distances(query, adapted).div_scalar(-self.settings.temperature)
     }

@@ -38,6 +38,7 @@ use meta_core::{
     adapt::Adaptable,
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{
+        Pass,
         encoder::Architecture,
         norm::{Statistics, belongs_to_norm},
     },
@@ -45,7 +46,7 @@ use meta_core::{
     primitives::Primitives,
     rng::Seed,
     settings::{above_zero, at_least_one, in_unit},
-    task::TaskSpec,
+    task::{TaskBatch, TaskSpec},
     unroll::{InnerStep, Order, Unrolled, UnrolledLearner},
 };
 use serde::{Deserialize, Serialize};
@@ -248,14 +249,15 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MamlPlusPlus<A, B> {
     fn start<L: Primitives<Device = B::Device>>(
         &self,
         shared: &Params<L>,
-        tasks: usize,
+        tasks: &TaskBatch<L>,
+        _pass: &Pass<L>,
     ) -> Params<L> {
         let theta = shared.outside(RATES).outside(NORMS);
         let adapted = match self.per_step {
             true => theta.filter(|path| !belongs_to_norm(path)),
             false => theta,
         };
-        adapted.fan_out(tasks)
+        adapted.fan_out(tasks.tasks())
     }
 
     /// `θ_l ← θ_l − α_l ∇_l Σ_tasks L_s(θ)`, with the rates of this step.

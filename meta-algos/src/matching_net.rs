@@ -41,10 +41,10 @@ use burn::{
 };
 use meta_core::{
     Result,
-    compare::{Comparison, MetricLearner, embed_together},
+    amortize::{Amortized, AmortizedLearner, embed_together},
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{
-        Pass,
+        Axis, Pass,
         encoder::Architecture,
         init::Initializer,
         metric,
@@ -112,11 +112,11 @@ impl LearnerSettings for MatchingNetSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        let comparison = MatchingNet {
+        let rule = MatchingNet {
             settings: self,
             architecture,
         };
-        Ok(Box::new(MetricLearner::new(comparison, seed, device)))
+        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
     }
 }
 
@@ -169,7 +169,7 @@ pub struct MatchingNet<A> {
     architecture: A,
 }
 
-impl<A: Architecture> Comparison for MatchingNet<A> {
+impl<A: Architecture> Amortized for MatchingNet<A> {
     type Model<L: Primitives> = MatchingModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -190,7 +190,7 @@ impl<A: Architecture> Comparison for MatchingNet<A> {
     }
 
     /// `log a(x, xᵢ)`, `[t, q, s]`.
-    fn compare<L: Primitives>(
+    fn forward<L: Primitives>(
         &self,
         model: &Self::Model<L>,
         tasks: &TaskBatch<L>,
@@ -206,21 +206,28 @@ impl<A: Architecture> Comparison for MatchingNet<A> {
             None => (support, query),
         };
         let cosines = metric::cosines(query, support);
-        log_softmax(cosines.mul_scalar(self.settings.temperature), 2)
+        let logarithms = log_softmax(cosines.mul_scalar(self.settings.temperature), 2);
+        let map = logarithms.clone().exp().unsqueeze_dim(1);
+        pass.record("support", Axis::Query, Axis::Support, &map);
+        logarithms
     }
 
     /// `log Σ over the support of class n of a(x, xᵢ)`, `[t, q, n]`; in regression `Σᵢ a(x, xᵢ) yᵢ`.
-    fn scores<L: Primitives>(&self, compared: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 3> {
+    fn predictions<L: Primitives>(
+        &self,
+        output: Tensor<L, 3>,
+        tasks: &TaskBatch<L>,
+    ) -> Tensor<L, 3> {
         let labels = match &tasks.support.targets {
-            TargetBatch::Values(values) => return compared.exp().matmul(values.clone()),
+            TargetBatch::Values(values) => return output.exp().matmul(values.clone()),
             TargetBatch::Classes(labels) => labels.clone(),
         };
-        let [t, q, s] = compared.dims();
+        let [t, q, s] = output.dims();
         let n = tasks.shape.way.0;
-        let membership = metric::membership(labels, n, &compared).swap_dims(1, 2);
+        let membership = metric::membership(labels, n, &output).swap_dims(1, 2);
         // Items of other classes are put out of the sum by a logarithm far below any other.
         let elsewhere = membership.sub_scalar(1.0).mul_scalar(1e4);
-        let of_class = compared.reshape([t, q, 1, s]) + elsewhere.reshape([t, 1, n, s]);
+        let of_class = output.reshape([t, q, 1, s]) + elsewhere.reshape([t, 1, n, s]);
         let highest = of_class.clone().max_dim(3);
         let sum = (of_class - highest.clone()).exp().sum_dim(3);
         (sum.log() + highest).reshape([t, q, n])

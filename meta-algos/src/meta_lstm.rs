@@ -39,6 +39,7 @@ use meta_core::{
     adapt::Adaptable,
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{
+        Pass,
         encoder::Architecture,
         init::{Initializer, constant},
         linear::Linear,
@@ -49,7 +50,7 @@ use meta_core::{
     primitives::Primitives,
     rng::Seed,
     settings::{above_zero, at_least_one, in_unit},
-    task::TaskSpec,
+    task::{TaskBatch, TaskSpec},
     unroll::{InnerStep, Order, Unrolled, UnrolledLearner},
 };
 use serde::{Deserialize, Serialize};
@@ -299,9 +300,10 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MetaLstm<A, B> {
     fn start<L: Primitives<Device = B::Device>>(
         &self,
         shared: &Params<L>,
-        tasks: usize,
+        tasks: &TaskBatch<L>,
+        _pass: &Pass<L>,
     ) -> Params<L> {
-        shared.outside(OPTIMIZER).fan_out(tasks)
+        shared.outside(OPTIMIZER).fan_out(tasks.tasks())
     }
 
     /// `θ ← f ∘ θ − i ∘ ∇ Σ_tasks L_s(θ)`.

@@ -20,12 +20,12 @@ use meta_core::{
     Result,
     adapt::Adaptable,
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
-    nn::encoder::Architecture,
+    nn::{Pass, encoder::Architecture},
     params::Params,
     primitives::Primitives,
     rng::Seed,
     settings::{above_zero, at_least_one},
-    task::TaskSpec,
+    task::{TaskBatch, TaskSpec},
     unroll::{InnerStep, Unrolled, UnrolledLearner},
 };
 use serde::{Deserialize, Serialize};
@@ -139,9 +139,10 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MetaSgd<A, B> {
     fn start<L: Primitives<Device = B::Device>>(
         &self,
         shared: &Params<L>,
-        tasks: usize,
+        tasks: &TaskBatch<L>,
+        _pass: &Pass<L>,
     ) -> Params<L> {
-        shared.outside(RATES).fan_out(tasks)
+        shared.outside(RATES).fan_out(tasks.tasks())
     }
 
     /// `θ ← θ − α ∘ ∇ Σ_tasks L_s(θ)`.

@@ -19,7 +19,7 @@
 use burn::tensor::Tensor;
 use meta_core::{
     Result,
-    compare::{Comparison, MetricLearner, embed_together},
+    amortize::{Amortized, AmortizedLearner, embed_together},
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{Pass, encoder::Architecture, init::Initializer, metric},
     primitives::Primitives,
@@ -86,11 +86,11 @@ impl LearnerSettings for ProtoNetSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        let comparison = ProtoNet {
+        let rule = ProtoNet {
             settings: self,
             architecture,
         };
-        Ok(Box::new(MetricLearner::new(comparison, seed, device)))
+        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
     }
 }
 
@@ -100,7 +100,7 @@ pub struct ProtoNet<A> {
     architecture: A,
 }
 
-impl<A: Architecture> Comparison for ProtoNet<A> {
+impl<A: Architecture> Amortized for ProtoNet<A> {
     type Model<L: Primitives> = A::Model<L>;
 
     // The model is the encoder itself.
@@ -115,7 +115,7 @@ impl<A: Architecture> Comparison for ProtoNet<A> {
     }
 
     /// Scores `−d(φ(x), c_n)`, `[t, q, n]`.
-    fn compare<L: Primitives>(
+    fn forward<L: Primitives>(
         &self,
         encoder: &A::Model<L>,
         tasks: &TaskBatch<L>,

@@ -25,7 +25,7 @@ use burn::{
 };
 use meta_core::{
     Result,
-    compare::{Comparison, MetricLearner, embed_together},
+    amortize::{Amortized, AmortizedLearner, embed_together},
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{Pass, encoder::Architecture, init::Initializer, linear::Linear, metric},
     primitives::{self, Primitives},
@@ -77,11 +77,11 @@ impl LearnerSettings for RelationNetSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        let comparison = RelationNet {
+        let rule = RelationNet {
             settings: self,
             architecture,
         };
-        Ok(Box::new(MetricLearner::new(comparison, seed, device)))
+        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
     }
 }
 
@@ -125,7 +125,7 @@ pub struct RelationNet<A> {
     architecture: A,
 }
 
-impl<A: Architecture> Comparison for RelationNet<A> {
+impl<A: Architecture> Amortized for RelationNet<A> {
     type Model<L: Primitives> = RelationModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -146,7 +146,7 @@ impl<A: Architecture> Comparison for RelationNet<A> {
     }
 
     /// `g`, before `σ`, `[t, q, n]`.
-    fn compare<L: Primitives>(
+    fn forward<L: Primitives>(
         &self,
         model: &Self::Model<L>,
         tasks: &TaskBatch<L>,
@@ -158,10 +158,10 @@ impl<A: Architecture> Comparison for RelationNet<A> {
         model.relation.forward(classes, query)
     }
 
-    fn losses<L: Primitives>(&self, compared: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 1> {
-        let [t, q, n] = compared.dims();
-        let truth = metric::membership(tasks.query.targets.labels(), n, &compared);
-        let error = metric::sigmoid(compared) - truth;
+    fn losses<L: Primitives>(&self, output: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 1> {
+        let [t, q, n] = output.dims();
+        let truth = metric::membership(tasks.query.targets.labels(), n, &output);
+        let error = metric::sigmoid(output) - truth;
         (error.clone() * error)
             .reshape([t, q * n])
             .mean_dim(1)
@@ -217,12 +217,12 @@ mod tests {
     #[test]
     fn an_undecided_relation_costs_a_quarter() {
         let spec = spec(3, 2);
-        let comparison = RelationNet {
+        let rule = RelationNet {
             settings: RelationNetSettings::default(),
             architecture: encoder(),
         };
         let tasks = tasks(&spec);
         let undecided = Tensor::<Cpu, 3>::zeros([2, 6, 3], &Default::default());
-        assert_eq!(values(comparison.losses(undecided, &tasks)), [0.25, 0.25]);
+        assert_eq!(values(rule.losses(undecided, &tasks)), [0.25, 0.25]);
     }
 }

@@ -27,7 +27,7 @@ use burn::{
 };
 use meta_core::{
     Result,
-    compare::{Comparison, MetricLearner, embed_together},
+    amortize::{Amortized, AmortizedLearner, embed_together},
     data::Task,
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{
@@ -91,12 +91,12 @@ impl LearnerSettings for RidgeSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        let comparison = Ridge {
+        let rule = Ridge {
             settings: self,
             architecture,
             task: spec.task,
         };
-        Ok(Box::new(MetricLearner::new(comparison, seed, device)))
+        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
     }
 }
 
@@ -119,7 +119,7 @@ pub struct Ridge<A> {
     task: Task,
 }
 
-impl<A: Architecture> Comparison for Ridge<A> {
+impl<A: Architecture> Amortized for Ridge<A> {
     type Model<L: Primitives> = RidgeModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -138,7 +138,7 @@ impl<A: Architecture> Comparison for Ridge<A> {
     }
 
     /// `ŷ`, `[t, q, outputs]`.
-    fn compare<L: Primitives>(
+    fn forward<L: Primitives>(
         &self,
         model: &Self::Model<L>,
         tasks: &TaskBatch<L>,

@@ -28,7 +28,7 @@ use burn::{
 };
 use meta_core::{
     Error, Result,
-    compare::{Comparison, MetricLearner, embed_together},
+    amortize::{Amortized, AmortizedLearner, embed_together},
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{Pass, encoder::Architecture, init::Initializer, linear::Linear, metric},
     primitives::Primitives,
@@ -77,8 +77,8 @@ impl LearnerSettings for SiameseSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        let comparison = Siamese { architecture };
-        Ok(Box::new(MetricLearner::new(comparison, seed, device)))
+        let rule = Siamese { architecture };
+        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
     }
 }
 
@@ -95,7 +95,7 @@ pub struct Siamese<A> {
     architecture: A,
 }
 
-impl<A: Architecture> Comparison for Siamese<A> {
+impl<A: Architecture> Amortized for Siamese<A> {
     type Model<L: Primitives> = SiameseModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -110,7 +110,7 @@ impl<A: Architecture> Comparison for Siamese<A> {
     }
 
     /// `z` of every query with every support item, `[t, q, s]`.
-    fn compare<L: Primitives>(
+    fn forward<L: Primitives>(
         &self,
         model: &Self::Model<L>,
         tasks: &TaskBatch<L>,
@@ -123,17 +123,21 @@ impl<A: Architecture> Comparison for Siamese<A> {
         model.distance.forward(distances).reshape([t, q, s])
     }
 
-    fn scores<L: Primitives>(&self, compared: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 3> {
+    fn predictions<L: Primitives>(
+        &self,
+        output: Tensor<L, 3>,
+        tasks: &TaskBatch<L>,
+    ) -> Tensor<L, 3> {
         let labels = tasks.support.targets.labels();
-        let by_item = compared.swap_dims(1, 2);
+        let by_item = output.swap_dims(1, 2);
         metric::class_means(by_item, labels, tasks.shape.way.0).swap_dims(1, 2)
     }
 
     /// Cross-entropy of the pairs: the mean over same pairs and that over different ones, halved.
-    fn losses<L: Primitives>(&self, compared: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 1> {
-        let [t, q, s] = compared.dims();
+    fn losses<L: Primitives>(&self, output: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 1> {
+        let [t, q, s] = output.dims();
         let way = tasks.shape.way.0;
-        let member = |labels| metric::membership(labels, way, &compared);
+        let member = |labels| metric::membership(labels, way, &output);
         let of_query = member(tasks.query.targets.labels());
         let of_support = member(tasks.support.targets.labels());
         let same = of_query.matmul(of_support.swap_dims(1, 2));
@@ -142,8 +146,8 @@ impl<A: Architecture> Comparison for Siamese<A> {
             sum(losses * chosen.clone()) / sum(chosen)
         };
         let different = same.clone().neg().add_scalar(1.0);
-        let of_same = mean(metric::softplus(compared.clone().neg()), same);
-        let of_different = mean(metric::softplus(compared), different);
+        let of_same = mean(metric::softplus(output.clone().neg()), same);
+        let of_different = mean(metric::softplus(output), different);
         (of_same + of_different).mul_scalar(0.5)
     }
 }
@@ -178,11 +182,11 @@ mod tests {
     #[test]
     fn an_undecided_pair_costs_ln_2() {
         let spec = spec(3, 2);
-        let comparison = Siamese {
+        let rule = Siamese {
             architecture: encoder(),
         };
         let undecided = Tensor::<Cpu, 3>::zeros([2, 6, 6], &Default::default());
-        let losses = values(comparison.losses(undecided, &tasks(&spec)));
+        let losses = values(rule.losses(undecided, &tasks(&spec)));
         assert_close(&losses, &[std::f32::consts::LN_2; 2], 1e-6);
     }
 

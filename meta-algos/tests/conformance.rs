@@ -360,3 +360,28 @@ fn tasks_that_do_not_suit_are_refused() {
         assert_eq!(check(other_way).is_ok(), entry.info.any_way);
     });
 }
+
+/// What a learner shows belongs to its answer: the same predictions, maps whose rows are weights, and
+/// a distance from the start after every step.
+#[test]
+fn an_explanation_belongs_to_the_answer() {
+    let tasks = batch(&episodes(0..3));
+    for_every_learner(|entry| {
+        let learner = build(entry, 1);
+        let explanation = learner.explain(&tasks);
+        let predictions = learner.predict(&tasks, Answers::EveryStep);
+        assert_eq!(explanation.predictions.len(), predictions.len());
+        for (shown, given) in explanation.predictions.into_iter().zip(predictions.iter()) {
+            assert_close(&values(shown), &values(given.clone()), 1e-6);
+        }
+        for map in explanation.maps {
+            let sums = values(map.weights.sum_dim(3));
+            assert!(!map.name.is_empty());
+            assert_close(&sums, &vec![1.0; sums.len()], 1e-5);
+        }
+        for (layer, distances) in explanation.movement {
+            assert_eq!(distances.len() + 1, predictions.len(), "{layer}");
+            assert!(distances.iter().all(|step| step.dims() == [3]), "{layer}");
+        }
+    });
+}

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     Result,
-    nn::{encoder::Architecture, loss},
+    nn::{AttentionMap, encoder::Architecture, loss},
     params::Params,
     primitives::Primitives,
     rng::Seed,
@@ -24,12 +24,18 @@ use crate::{
 
 /// The family a learner belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Family {
     /// Adapts parameters by gradient steps on the support.
     Gradient,
     /// Compares queries with the support in an embedding.
     Metric,
+    /// Writes the support into a memory and reads it for the queries.
+    Memory,
+    /// Reads the support as context of the queries, in one forward pass.
+    InContext,
+    /// Attention is what is learned to learn, or what makes the task's learner.
+    Attention,
 }
 
 /// What a learner's file says of itself; help, tables and documentation read it.
@@ -104,6 +110,19 @@ pub enum Answers {
     Last,
 }
 
+/// How a learner came to its answers for a meta-batch.
+#[derive(Clone, Debug)]
+pub struct Explanation<B: Primitives> {
+    /// Predictions for the queries before the first step of adaptation and after every one, as
+    /// [`Learner::predict`] gives them.
+    pub predictions: Vec<Tensor<B, 3>>,
+    /// What attended to what for the last of them.
+    pub maps: Vec<AttentionMap<B>>,
+    /// How far the parameters of each layer have moved: name of the layer and Euclidean distance from
+    /// its start after every step, `[t]` each; nothing where none is adapted.
+    pub movement: Vec<(String, Vec<Tensor<B, 1>>)>,
+}
+
 /// A learner and its meta-parameters on one backend.
 ///
 /// `B` is a plain backend; a learner that differentiates goes up the levels itself. Adaptation
@@ -127,6 +146,21 @@ pub trait Learner<B: Primitives>: Send {
     /// A learner that adapts by steps returns the predictions that `answers` names, any other returns
     /// one. The last one is the learner's answer.
     fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>>;
+
+    /// Mean over queries and outputs of the log-density of their targets, in nats, `[t]`; none where
+    /// the learner predicts no density.
+    fn log_likelihood(&self, _tasks: &TaskBatch<B>) -> Option<Tensor<B, 1>> {
+        None
+    }
+
+    /// What the learner can show of how it decided; its predictions alone where that is nothing.
+    fn explain(&self, tasks: &TaskBatch<B>) -> Explanation<B> {
+        Explanation {
+            predictions: self.predict(tasks, Answers::EveryStep),
+            maps: Vec::new(),
+            movement: Vec::new(),
+        }
+    }
 }
 
 /// What the meta-gradient of a learner is the gradient of, and with which settings (objects) that is

@@ -9,15 +9,15 @@
 //! | host and device | [`data`] · [`backend`] |
 //! | differentiation | [`params`], [`primitives`], [`gradcheck`] |
 //! | networks | [`nn`] |
-//! | tasks and learners | [`task`], [`learner`], [`adapt`], [`compare`], [`unroll`] |
+//! | tasks and learners | [`task`], [`learner`], [`adapt`], [`amortize`], [`unroll`] |
 //! | loops | [`train`], [`eval`], [`checkpoint`], [`meta_gradcheck`] |
 
 mod error;
 
 pub mod adapt;
+pub mod amortize;
 pub mod backend;
 pub mod checkpoint;
-pub mod compare;
 pub mod data;
 pub mod eval;
 pub mod gradcheck;

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result,
     adapt::Adaptable,
-    learner::{Answers, Learner, MetaGradient},
+    learner::{Answers, Explanation, Learner, MetaGradient},
     nn::{Mode, Pass, encoder::Architecture, loss},
     optim::{self, OptimizerKind, OptimizerSettings, OptimizerState},
     params::Params,
@@ -129,13 +129,14 @@ pub trait Unrolled<A: Architecture, B: Primitives> {
         weights
     }
 
-    /// `start(ω)`, each entry `[t, …]`.
+    /// `start(ω)`, each entry `[t, …]`; it may look at the supports.
     fn start<L: Primitives<Device = B::Device>>(
         &self,
         shared: &Params<L>,
-        tasks: usize,
+        tasks: &TaskBatch<L>,
+        _pass: &Pass<L>,
     ) -> Params<L> {
-        shared.clone().fan_out(tasks)
+        shared.clone().fan_out(tasks.tasks())
     }
 
     /// `step(i, s, ω)`.
@@ -212,6 +213,52 @@ impl<A: Architecture, B: Primitives, U: Unrolled<A, B> + Send> Learner<B>
         let (rule, steps) = (&self.rule, self.rule.test_steps());
         predict(rule, rule.parameters(), tasks, steps, answers)
     }
+
+    /// Predictions and movement of the weights by step; the maps of the start and of the encoder's
+    /// pass over the queries after the last step.
+    fn explain(&self, tasks: &TaskBatch<B>) -> Explanation<B> {
+        let (rule, shared) = (&self.rule, self.rule.parameters());
+        let pass = Pass::evaluation().recording();
+        let states = trajectory(rule, shared, tasks, &pass);
+        let mut weights = states
+            .iter()
+            .enumerate()
+            .map(|(steps, state)| rule.weights(state, shared, steps));
+        let first = weights.next().expect("a start");
+        let mut predictions = Vec::with_capacity(states.len());
+        let mut maps = pass.recorded();
+        let mut movement: Vec<(String, Vec<Tensor<B, 1>>)> = Vec::new();
+        let mut answer = |weights: Params<B>, last: bool| {
+            let pass = match last {
+                true => Pass::evaluation().recording(),
+                false => Pass::evaluation(),
+            };
+            let (answer, pass) = rule.network().answer(weights, tasks, pass);
+            predictions.push(answer);
+            maps.extend(pass.recorded());
+        };
+        let steps = states.len() - 1;
+        answer(first.clone(), steps == 0);
+        for (step, now) in weights.enumerate() {
+            for (layer, distance) in now.distances(&first) {
+                match movement.iter_mut().find(|(name, _)| *name == layer) {
+                    Some((_, distances)) => distances.push(distance),
+                    None => movement.push((layer, vec![distance])),
+                }
+            }
+            answer(now, step + 1 == steps);
+        }
+        Explanation {
+            predictions,
+            maps,
+            movement,
+        }
+    }
+}
+
+/// The pass in which a learner that looks at the supports starts.
+fn starting<B: Primitives, L: Primitives>(tasks: &TaskBatch<B>) -> Pass<L> {
+    Pass::new(Mode::learning(tasks, "start", 0))
 }
 
 /// What the queries of the tasks say of weights.
@@ -278,7 +325,7 @@ fn unrolled<A: Architecture, B: Primitives>(
 ) -> MetaGradient<B> {
     let lifted = tasks.lift::<Autodiff<B>>();
     let leaves = shared.clone().lift::<Autodiff<B>>();
-    let mut state = learner.start(&leaves, tasks.tasks());
+    let mut state = learner.start(&leaves, &lifted, &starting(tasks));
     let mut total: Option<Tensor<Autodiff<B>, 1>> = None;
     let mut last = None;
     let mut buffers = Params::default();
@@ -311,9 +358,8 @@ fn checkpointed<A: Architecture, B: Primitives>(
     shared: &Params<B>,
     tasks: &TaskBatch<B>,
 ) -> MetaGradient<B> {
-    let count = tasks.tasks();
     let weights = loss_weights(learner, tasks);
-    let mut states = vec![learner.start(shared, count)];
+    let mut states = vec![learner.start(shared, tasks, &starting(tasks))];
     let mut of_supports = Vec::new();
     for index in 0..weights.len() {
         let (after, of_support) = train_step(learner, index, states[index].clone(), shared, tasks);
@@ -374,7 +420,7 @@ fn checkpointed<A: Architecture, B: Primitives>(
         cotangent = Some(of_state);
     }
     let leaves = shared.clone().lift::<Autodiff<B>>();
-    let start = learner.start(&leaves, count);
+    let start = learner.start(&leaves, &lifted, &starting(tasks));
     if let Some(later) = cotangent {
         add(pull_back(start, later, &leaves, &leaves).1);
     }
@@ -406,6 +452,39 @@ fn loss_weights<A: Architecture, B: Primitives>(
     weights
 }
 
+/// Step `index` at test: the state after it.
+fn test_step<A: Architecture, B: Primitives>(
+    learner: &impl Unrolled<A, B>,
+    index: usize,
+    state: Params<B>,
+    shared: &Params<B>,
+    tasks: &TaskBatch<B>,
+) -> Params<B> {
+    let at = InnerStep {
+        index,
+        support: &tasks.support,
+        mode: Mode::default(),
+        order: Order::First,
+        buffers: RefCell::default(),
+    };
+    learner.step(&at, state, shared)
+}
+
+/// The states of the adaptation at test, from the start, made in `pass`, to the last.
+fn trajectory<A: Architecture, B: Primitives>(
+    learner: &impl Unrolled<A, B>,
+    shared: &Params<B>,
+    tasks: &TaskBatch<B>,
+    pass: &Pass<B>,
+) -> Vec<Params<B>> {
+    let mut states = vec![learner.start(shared, tasks, pass)];
+    for index in 0..learner.test_steps() {
+        let state = states[index].clone();
+        states.push(test_step(learner, index, state, shared, tasks));
+    }
+    states
+}
+
 /// Predictions for the queries by `steps` steps, on the plain backend.
 pub fn predict<A: Architecture, B: Primitives>(
     learner: &impl Unrolled<A, B>,
@@ -415,21 +494,12 @@ pub fn predict<A: Architecture, B: Primitives>(
     answers: Answers,
 ) -> Vec<Tensor<B, 3>> {
     // The number of steps done goes with the state: weights may depend on it.
-    let start = (0, learner.start(shared, tasks.tasks()));
+    let start = (0, learner.start(shared, tasks, &Pass::evaluation()));
     crate::adapt::predictions(
         answers,
         start,
         steps,
-        |index, (done, state)| {
-            let at = InnerStep {
-                index,
-                support: &tasks.support,
-                mode: Mode::default(),
-                order: Order::First,
-                buffers: RefCell::default(),
-            };
-            (done + 1, learner.step(&at, state, shared))
-        },
+        |index, (done, state)| (done + 1, test_step(learner, index, state, shared, tasks)),
         |(done, state)| {
             let weights = learner.weights(state, shared, *done);
             let pass = Pass::evaluation();

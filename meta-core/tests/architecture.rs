@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["optim", "primitives", "task"],
     &["backend", "gradcheck", "nn"],
     &["checkpoint", "learner"],
-    &["adapt", "compare"],
+    &["adapt", "amortize"],
     &["unroll"],
     &["eval", "meta_gradcheck"],
     &["train"],

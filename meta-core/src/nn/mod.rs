@@ -25,6 +25,39 @@ use burn::tensor::{Tensor, backend::Backend};
 use crate::params::Params;
 pub use noise::{Mode, Noise};
 
+/// What the rows or the columns of an [`AttentionMap`] are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// Queries of the task, in their order.
+    Query,
+    /// Support items of the task, in their order.
+    Support,
+    /// Support items, then queries.
+    Item,
+    /// Classes.
+    Class,
+    /// Tasks of the meta-batch.
+    Task,
+    /// Parts of every item (support, then queries), a grid of this many rows and columns: the map is
+    /// one matrix per item, `[t·(s + q), heads, …]`.
+    Part(usize, usize),
+    /// Anything else, by its name: memory slots, steps, seeds.
+    Other(&'static str),
+}
+
+/// What attended to what in a forward pass.
+#[derive(Clone, Debug)]
+pub struct AttentionMap<B: Backend> {
+    /// Which attention it was: its place in the network or the method.
+    pub name: String,
+    /// What attended.
+    pub rows: Axis,
+    /// What was attended to.
+    pub columns: Axis,
+    /// Weights `[t, heads, rows, columns]`, rows summing to 1.
+    pub weights: Tensor<B, 4>,
+}
+
 /// One forward pass: whether it is part of learning, what is drawn at random in it, and what
 /// statistics it may use.
 ///
@@ -39,6 +72,8 @@ pub struct Pass<B: Backend> {
     pub statistics: RefCell<Params<B>>,
     /// Draws made so far.
     draws: Cell<u64>,
+    /// What attended to what, where that is asked for.
+    maps: Option<RefCell<Vec<AttentionMap<B>>>>,
 }
 
 impl<B: Backend> Pass<B> {
@@ -66,6 +101,31 @@ impl<B: Backend> Pass<B> {
             reference_items: Some(items),
             ..self
         }
+    }
+
+    /// The same pass, keeping what attention leaves with [`Pass::record`].
+    pub fn recording(self) -> Self {
+        Pass {
+            maps: Some(RefCell::default()),
+            ..self
+        }
+    }
+
+    /// Keeps a map where the pass is a recording one.
+    pub fn record(&self, name: &str, rows: Axis, columns: Axis, weights: &Tensor<B, 4>) {
+        if let Some(maps) = &self.maps {
+            maps.borrow_mut().push(AttentionMap {
+                name: name.to_owned(),
+                rows,
+                columns,
+                weights: weights.clone(),
+            });
+        }
+    }
+
+    /// What has been recorded, in order.
+    pub fn recorded(&self) -> Vec<AttentionMap<B>> {
+        self.maps.as_ref().map_or_else(Vec::new, RefCell::take)
     }
 
     /// Uniform numbers on (0, 1), `per_task` for each task: `[t, per_task]`; none in a pass without

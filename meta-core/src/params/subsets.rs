@@ -77,6 +77,35 @@ impl<B: Backend> Params<B> {
             .expect("at least one trainable parameter")
     }
 
+    /// Euclidean distance of each task's trainable entries `[t, …]` from those of `start`, by layer
+    /// (the path up to the entry's own name): name and `[t]`.
+    ///
+    /// # Panics
+    /// When `start` lacks one of them.
+    pub fn distances(&self, start: &Self) -> Vec<(String, Tensor<B, 1>)> {
+        let moved = self
+            .clone()
+            .trainable()
+            .zip(start, |now, start| B::float_sub(now, start));
+        let mut layers: Vec<&str> = Vec::new();
+        for name in moved.names() {
+            let layer = name.rsplit_once('.').map_or(name, |(layer, _)| layer);
+            if !layers.contains(&layer) {
+                layers.push(layer);
+            }
+        }
+        let distance = |layer: &str| {
+            let of_layer = moved.filter(|name| {
+                name == layer || name.rsplit_once('.').is_some_and(|(path, _)| path == layer)
+            });
+            of_layer.dot_tasks(&of_layer).sqrt()
+        };
+        layers
+            .iter()
+            .map(|layer| ((*layer).to_owned(), distance(layer)))
+            .collect()
+    }
+
     /// All `n` trainable scalars of each task, one entry after the other: `[t, n]`.
     ///
     /// # Panics
@@ -161,6 +190,25 @@ mod tests {
             names(all.outside("encoder").join(all.under("encoder"))),
             ["head.bias", "weight", "running_mean"]
         );
+    }
+
+    /// A layer moves by the length of its change, task by task; buffers do not count.
+    #[test]
+    fn distances_by_layer() {
+        let start = example();
+        let moved = start.clone().scale(4.0);
+        let expected = [
+            ("encoder", [3.0 * 5f32.sqrt(), 15.0]),
+            ("head", [15.0, 18.0]),
+        ];
+        let distances = moved.distances(&start);
+        assert_eq!(distances.len(), expected.len());
+        for ((layer, distance), (name, lengths)) in distances.into_iter().zip(expected) {
+            assert_eq!(layer, name);
+            let found = distance.into_data().to_vec::<f32>().unwrap();
+            let off = found.iter().zip(lengths).map(|(f, e)| (f - e).abs());
+            assert!(off.fold(0.0, f32::max) < 1e-5, "{found:?}");
+        }
     }
 
     #[test]

@@ -8,9 +8,9 @@ use meta_core::{
         Mode, Noise, Pass,
         attention::{
             AdditiveScores, AttentionPool, Block, CrossModal, GatedFusion, Hierarchical,
-            HierarchicalMasks, MultiHeadAttention, MultiHeadSettings, Sample, gumbel_softmax,
-            gumbel_straight_through, leave_one_out, mask, position, sample, scaled_dot_product,
-            soft, straight_through,
+            HierarchicalMasks, MultiHeadAttention, MultiHeadSettings, Sample, Weighting,
+            gumbel_softmax, gumbel_straight_through, leave_one_out, mask, position, sample,
+            scaled_dot_product, soft, straight_through,
         },
         init::Initializer,
     },
@@ -69,6 +69,45 @@ fn assert_within(errors: Errors) {
 /// Hides the last key of the second of two queries, and everything from the first.
 fn hidden<L: Primitives>(device: &L::Device) -> Tensor<L, 4, Bool> {
     Tensor::from_data([[[[true, true, true], [false, false, true]]]], device)
+}
+
+/// Uniform weights read the mean of the values that are not hidden, whatever the scores, with the same
+/// parameters.
+#[test]
+fn uniform_weights_are_mean_pooling() {
+    let layer = |weighting| {
+        let settings = MultiHeadSettings {
+            weighting,
+            ..MultiHeadSettings::of_width(4, 2)
+        };
+        let seeded = &mut Initializer::seeded(Seed(1));
+        MultiHeadAttention::<B>::with(settings, seeded, &device()).unwrap()
+    };
+    let (softmax, uniform) = (layer(Weighting::Softmax), layer(Weighting::Uniform));
+    assert_eq!(point_near(&softmax).len(), point_near(&uniform).len());
+    let x = tensor(normal(3 * 4, "x"), [1, 3, 4]);
+    let causal = mask::causal(3, &device());
+    let (read, map) = uniform.attend(x.clone(), x.clone(), 1, Some(&causal), &Pass::evaluation());
+    let head = [
+        1.0,
+        0.0,
+        0.0,
+        0.5,
+        0.5,
+        0.0,
+        1.0 / 3.0,
+        1.0 / 3.0,
+        1.0 / 3.0,
+    ];
+    assert_close(map, tensor([head, head].concat(), [1, 2, 3, 3]), 1e-12);
+    let by_hand = (1..4).map(|seen| {
+        let mean = uniform
+            .value
+            .forward(x.clone().narrow(1, 0, seen))
+            .mean_dim(1);
+        uniform.output.forward(mean)
+    });
+    assert_close(read, Tensor::cat(by_hand.collect(), 1), 1e-12);
 }
 
 /// Read, map and gradients, by `tests/oracles/multi_head.py`.

@@ -8,7 +8,7 @@
 use burn::tensor::Tensor;
 use meta_core::{
     Result,
-    compare::{Comparison, MetricLearner, embed_together},
+    amortize::{Amortized, AmortizedLearner, embed_together},
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{Pass, encoder::Architecture, init::Initializer, metric},
     primitives::Primitives,
@@ -60,11 +60,11 @@ impl LearnerSettings for MedianNetSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        let comparison = MedianNet {
+        let rule = MedianNet {
             temperature: self.temperature,
             architecture,
         };
-        Ok(Box::new(MetricLearner::new(comparison, seed, device)))
+        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
     }
 }
 
@@ -73,7 +73,7 @@ struct MedianNet<A> {
     architecture: A,
 }
 
-impl<A: Architecture> Comparison for MedianNet<A> {
+impl<A: Architecture> Amortized for MedianNet<A> {
     type Model<L: Primitives> = A::Model<L>;
 
     const ENCODER: Option<&str> = None;
@@ -86,7 +86,7 @@ impl<A: Architecture> Comparison for MedianNet<A> {
         self.architecture.init(initializer, device)
     }
 
-    fn compare<L: Primitives>(
+    fn forward<L: Primitives>(
         &self,
         encoder: &Self::Model<L>,
         tasks: &TaskBatch<L>,

@@ -29,7 +29,7 @@ pub use block::{Block, BlockSettings, stack};
 pub use hierarchical::{AttentionPool, Hierarchical, HierarchicalMaps, HierarchicalMasks};
 pub use multi_head::{MultiHeadAttention, MultiHeadSelfAttention, MultiHeadSettings, check_heads};
 pub use multimodal::{CrossModal, GatedFusion};
-pub use normalise::{gumbel_softmax, gumbel_straight_through, soft, straight_through};
+pub use normalise::{Weighting, gumbel_softmax, gumbel_straight_through, soft, straight_through};
 pub use score::dot_product_scores;
 pub use score_function::{Sample, leave_one_out, sample};
 

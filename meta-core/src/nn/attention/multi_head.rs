@@ -5,7 +5,7 @@ use burn::{
     tensor::{Bool, Tensor, backend::Backend},
 };
 
-use super::{AttentionInfo, mask, position::rotate};
+use super::{AttentionInfo, Weighting, mask, position::rotate};
 use crate::{
     Error, Result,
     nn::{Pass, dropout::dropout, init::Initializer, linear::Linear},
@@ -39,6 +39,8 @@ pub struct MultiHeadSettings {
     /// Whether queries and keys are turned by their positions ([`rotate`]); the width of a head must
     /// then be even.
     pub rotary: bool,
+    /// What the weights of a read follow from.
+    pub weighting: Weighting,
 }
 
 impl MultiHeadSettings {
@@ -52,6 +54,7 @@ impl MultiHeadSettings {
             value_width: width,
             dropout: 0.0,
             rotary: false,
+            weighting: Weighting::Softmax,
         }
     }
 
@@ -219,6 +222,7 @@ impl<B: Primitives> MultiHeadAttention<B> {
             heads,
             dropout: rate,
             rotary,
+            weighting,
             ..
         } = self.settings;
         let of_items = |x: Tensor<B, 3>| {
@@ -231,6 +235,7 @@ impl<B: Primitives> MultiHeadAttention<B> {
             placed(of_items(self.key.forward(memory.clone()))),
             of_items(self.value.forward(memory)),
             heads,
+            weighting,
             hidden,
             |map| dropout(map, rate, t, pass),
         );
@@ -249,12 +254,13 @@ fn soft_read<B: Primitives>(
     k: Tensor<B, 3>,
     v: Tensor<B, 3>,
     heads: usize,
+    weighting: Weighting,
     hidden: Option<&Tensor<B, 4, Bool>>,
     drop: impl Fn(Tensor<B, 4>) -> Tensor<B, 4>,
 ) -> (Tensor<B, 3>, Tensor<B, 4>) {
     let lengths = [q.dims()[1], k.dims()[1]];
     let factor = (heads as f64 / q.dims()[2] as f64).sqrt();
-    let scores = attention_scores(q, k, heads, lengths);
+    let scores = weighting.scores(attention_scores(q, k, heads, lengths));
     let scores = match hidden {
         Some(hidden) => mask::hide(scores, hidden.clone()),
         None => scores,

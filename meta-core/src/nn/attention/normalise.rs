@@ -17,6 +17,8 @@
 
 use burn::tensor::{Bool, Int, Tensor, activation::softmax};
 
+use serde::{Deserialize, Serialize};
+
 use super::{AttentionInfo, mask::masked_softmax};
 use crate::{nn::Pass, primitives::Primitives};
 
@@ -40,6 +42,28 @@ pub(super) const GUMBEL_SOFTMAX: AttentionInfo = AttentionInfo {
     summary: "softmax of scores with Gumbel noise, relaxed or straight through (biased for a sampled key)",
     paper: "Jang et al., Categorical reparameterization with Gumbel-softmax, ICLR 2017, section 2",
 };
+
+/// What the weights of an attention follow from: the switch of every ablation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weighting {
+    /// The softmax of the scores.
+    #[default]
+    Softmax,
+    /// Nothing: every key that is not hidden has the same weight, whatever the scores. What remains is
+    /// mean pooling with the same parameters, to compare attention with.
+    Uniform,
+}
+
+impl Weighting {
+    /// The scores that lead to these weights: all 0 for uniform ones.
+    pub fn scores<B: Primitives, const D: usize>(self, scores: Tensor<B, D>) -> Tensor<B, D> {
+        match self {
+            Weighting::Softmax => scores,
+            Weighting::Uniform => scores.zeros_like(),
+        }
+    }
+}
 
 /// Softmax over the keys that are not hidden: `scores [n, heads, l, m]`, `hidden` of a shape that
 /// broadcasts to it (true: not read), result `[n, heads, l, m]`.
