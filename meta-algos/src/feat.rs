@@ -12,7 +12,8 @@
 //! p(y = n | x) = softmax_n(−‖φ(x) − c'_n‖² / τ)         (eq. 2)
 //! ```
 //!
-//! `attention` is multi-head self-attention, without positions: the prototypes are a set.
+//! `attention` is multi-head self-attention, without positions: the prototypes are a set. With
+//! `attention = "uniform"` every prototype reads the mean of all.
 //!
 //! # Differences from the paper
 //! * The auxiliary contrastive loss (eq. 9), the dropout and the pre-training of the encoder on all
@@ -30,7 +31,7 @@ use meta_core::{
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{
         Axis, Pass,
-        attention::MultiHeadSelfAttention,
+        attention::{MultiHeadSelfAttention, MultiHeadSettings, Weighting},
         encoder::Architecture,
         init::Initializer,
         metric,
@@ -52,6 +53,9 @@ pub struct FeatSettings {
     pub heads: usize,
     /// `τ`, by which distances are divided, above 0.
     pub temperature: f64,
+    /// What a prototype reads the others by: `softmax` (attention) or `uniform` (their mean; for
+    /// comparison).
+    pub attention: Weighting,
 }
 
 impl Default for FeatSettings {
@@ -59,6 +63,7 @@ impl Default for FeatSettings {
         FeatSettings {
             heads: 1,
             temperature: 64.0,
+            attention: Weighting::Softmax,
         }
     }
 }
@@ -90,7 +95,10 @@ impl LearnerSettings for FeatSettings {
     }
 
     fn gradient_of() -> GradientOf {
-        GradientOf::Queries(vec![json!({"temperature": 2.0})])
+        GradientOf::Queries(vec![
+            json!({"temperature": 2.0}),
+            json!({"temperature": 2.0, "attention": "uniform"}),
+        ])
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -132,9 +140,14 @@ impl<A: Architecture> Amortized for Feat<A> {
         device: &L::Device,
     ) -> Self::Model<L> {
         let width = self.architecture.width();
+        let attention = MultiHeadSettings {
+            weighting: self.settings.attention,
+            ..MultiHeadSettings::of_width(width, self.settings.heads)
+        };
         FeatModel {
             encoder: self.architecture.init(initializer, device),
-            attention: MultiHeadSelfAttention::new(width, self.settings.heads, initializer, device),
+            attention: MultiHeadSelfAttention::with(attention, initializer, device)
+                .expect("checked with the settings"),
             norm: Norm::new(width, Statistics::Layer, "norm", device),
         }
     }
@@ -166,6 +179,25 @@ mod tests {
         let message = refusal("feat", json!({"heads": 2}), &spec(3, 1));
         assert!(message.contains("`learner.heads = 2`"), "{message}");
         assert!(message.contains("width of the embedding, 7"), "{message}");
+    }
+
+    /// Uniform weights change the answer and no parameter.
+    #[test]
+    fn uniform_weights_have_the_same_parameters() {
+        let spec = spec(3, 1);
+        let feat = |attention: &str| learner("feat", json!({"attention": attention}), &spec);
+        let (softmax, uniform) = (feat("softmax"), feat("uniform"));
+        assert_eq!(
+            softmax.parameters().to_data(),
+            uniform.parameters().to_data()
+        );
+        let answer = |learner: &dyn meta_core::learner::Learner<_>| {
+            values(learner.predict(&tasks(&spec), Answers::Last).remove(0))
+        };
+        assert_ne!(answer(softmax.as_ref()), answer(uniform.as_ref()));
+        let maps = uniform.explain(&tasks(&spec)).maps;
+        let third = values(maps[0].weights.clone());
+        assert!(third.iter().all(|weight| (weight - 1.0 / 3.0).abs() < 1e-6));
     }
 
     /// The prototypes see each other: another class in the task moves the scores of this one.

@@ -23,6 +23,12 @@
 //! f(x) = h_K
 //! ```
 //!
+//! With `attention = "uniform"`, to compare with, nothing is weighted by content within a class: a class
+//! is compared as the mean of its items, `log p(y = n | x) = log softmaxₙ(τ cos(f(x), mean of g over
+//! class n))`, and every read of a full context is the mean of the support; in regression the answer
+//! is the mean of the support's values. (Uniform weights over the whole support would tie all classes.)
+//! At one shot and without context the two are the same.
+//!
 //! # Differences from the paper
 //! * Support and queries share one encoder; so may the paper's.
 //! * The paper's softmax has no temperature (`τ = 1`, the default), with which a confident prediction
@@ -45,6 +51,7 @@ use meta_core::{
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{
         Axis, Pass,
+        attention::Weighting,
         encoder::Architecture,
         init::Initializer,
         metric,
@@ -69,6 +76,8 @@ pub struct MatchingNetSettings {
     /// How often a query reads the support before it is compared, `K`, at least 1; with
     /// `full_context`.
     pub reads: usize,
+    /// What the support is read by: `softmax` (attention) or `uniform` (means; for comparison).
+    pub attention: Weighting,
 }
 
 impl Default for MatchingNetSettings {
@@ -77,6 +86,7 @@ impl Default for MatchingNetSettings {
             temperature: 1.0,
             full_context: false,
             reads: 5,
+            attention: Weighting::Softmax,
         }
     }
 }
@@ -101,6 +111,7 @@ impl LearnerSettings for MatchingNetSettings {
             json!({}),
             json!({"temperature": 8.0}),
             json!({"full_context": true, "reads": 2}),
+            json!({"full_context": true, "reads": 2, "attention": "uniform"}),
         ])
     }
 
@@ -148,7 +159,13 @@ impl<B: Primitives> Context<B> {
     }
 
     /// `f`: `φ(x) [t, q, d]` and `g(xᵢ) [t, s, d]` to `[t, q, d]`.
-    fn query(&self, embedded: Tensor<B, 3>, support: Tensor<B, 3>, reads: usize) -> Tensor<B, 3> {
+    fn query(
+        &self,
+        embedded: Tensor<B, 3>,
+        support: Tensor<B, 3>,
+        reads: usize,
+        attention: Weighting,
+    ) -> Tensor<B, 3> {
         let [t, q, d] = embedded.dims();
         let mut state = LstmState::zeros(t, q, d, &embedded.device());
         let mut read = state.hidden.clone();
@@ -157,7 +174,7 @@ impl<B: Primitives> Context<B> {
             state = self.query.forward(seen, state);
             state.hidden = state.hidden + embedded.clone();
             let scores = state.hidden.clone().matmul(support.clone().swap_dims(1, 2));
-            read = softmax(scores, 2).matmul(support.clone());
+            read = softmax(attention.scores(scores), 2).matmul(support.clone());
         }
         state.hidden
     }
@@ -167,6 +184,35 @@ impl<B: Primitives> Context<B> {
 pub struct MatchingNet<A> {
     settings: MatchingNetSettings,
     architecture: A,
+}
+
+impl<A> MatchingNet<A> {
+    /// `log softmax(τ cos)` of queries `[t, q, d]` over what they are compared with, `[t, m, d]`:
+    /// `[t, q, m]`.
+    fn logarithms<L: Primitives>(&self, query: Tensor<L, 3>, with: Tensor<L, 3>) -> Tensor<L, 3> {
+        let cosines = metric::cosines(query, with);
+        log_softmax(cosines.mul_scalar(self.settings.temperature), 2)
+    }
+
+    /// The weights `[t, q, s]` that share the probability of a class, compared as the mean of its
+    /// items, equally among them; in regression the whole support equally.
+    fn by_class<L: Primitives>(
+        &self,
+        query: Tensor<L, 3>,
+        support: Tensor<L, 3>,
+        tasks: &TaskBatch<L>,
+    ) -> Tensor<L, 3> {
+        let ([t, q, _], [_, s, _]) = (query.dims(), support.dims());
+        let TargetBatch::Classes(labels) = &tasks.support.targets else {
+            let nothing = query.zeros_like().narrow(2, 0, 1).expand([t, q, s]);
+            return nothing.sub_scalar((s as f64).ln());
+        };
+        let n = tasks.shape.way.0;
+        let means = metric::class_means(support.clone(), labels.clone(), n);
+        let of_item = metric::membership(labels.clone(), n, &support).swap_dims(1, 2);
+        let counts = of_item.clone().sum_dim(2).swap_dims(1, 2);
+        self.logarithms(query, means).matmul(of_item.clone()) - counts.matmul(of_item).log()
+    }
 }
 
 impl<A: Architecture> Amortized for MatchingNet<A> {
@@ -200,13 +246,18 @@ impl<A: Architecture> Amortized for MatchingNet<A> {
         let (support, query) = match &model.context {
             Some(context) => {
                 let support = context.support(support);
-                let query = context.query(query, support.clone(), self.settings.reads);
+                let MatchingNetSettings {
+                    reads, attention, ..
+                } = self.settings;
+                let query = context.query(query, support.clone(), reads, attention);
                 (support, query)
             }
             None => (support, query),
         };
-        let cosines = metric::cosines(query, support);
-        let logarithms = log_softmax(cosines.mul_scalar(self.settings.temperature), 2);
+        let logarithms = match self.settings.attention {
+            Weighting::Softmax => self.logarithms(query, support),
+            Weighting::Uniform => self.by_class(query, support, tasks),
+        };
         let map = logarithms.clone().exp().unsqueeze_dim(1);
         pass.record("support", Axis::Query, Axis::Support, &map);
         logarithms
@@ -270,6 +321,32 @@ mod tests {
             |tasks: &TaskBatch<_>| values(matching.predict(tasks, Answers::EveryStep).remove(0));
         assert_close(&answer(&twice), &answer(&plain), 1e-5);
     }
+
+    /// At one shot and without context a class is its item, whatever the weights within it; with more
+    /// shots, or reads of the support, attention says something.
+    #[test]
+    fn uniform_weights_are_those_within_a_class() {
+        let answer = |shot: usize, full_context: bool, attention: &str| {
+            let spec = spec(3, shot);
+            let settings = json!({
+                "temperature": 5.0, "full_context": full_context, "attention": attention
+            });
+            let learner = learner("matching_net", settings, &spec);
+            let scores = learner.predict(&tasks(&spec), Answers::Last).remove(0);
+            let sums = values(scores.clone().exp().sum_dim(2));
+            assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-5), "{sums:?}");
+            values(scores)
+        };
+        let one = answer(1, false, "softmax");
+        assert_close(&answer(1, false, "uniform"), &one, 1e-5);
+        for (shot, full_context) in [(3, false), (1, true)] {
+            assert_ne!(
+                answer(shot, full_context, "uniform"),
+                answer(shot, full_context, "softmax")
+            );
+        }
+    }
+
     /// With full context a support item is embedded with the others in view, a query with all of them,
     /// once more with every read.
     #[test]
