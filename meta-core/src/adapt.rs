@@ -10,7 +10,7 @@ use crate::{
         Mode, Pass,
         encoder::{Architecture, Encoder},
         init::Initializer,
-        loss,
+        loss, metric,
         network::Network,
         norm::Statistics,
     },
@@ -76,6 +76,59 @@ impl<A: Architecture, B: Primitives> Adaptable<A, B> {
         parameters.write_into(skeleton)
     }
 
+    /// The encoder on a level, with `parameters` in place.
+    pub fn encoder<L: Primitives<Device = B::Device>>(&self, parameters: Params<L>) -> A::Model<L> {
+        let skeleton = self
+            .architecture
+            .init::<L>(&mut Initializer::zeros(), &self.device);
+        parameters.write_into(skeleton)
+    }
+
+    /// Embeddings of the support at `theta`, `[t, s, d]`, in a pass of its own in the mode of `pass`.
+    pub fn embed_support<L: Primitives<Device = B::Device>>(
+        &self,
+        theta: &Params<L>,
+        tasks: &TaskBatch<L>,
+        pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        let own = Pass::new(pass.mode.clone());
+        let encoder = self.encoder(theta.under("encoder"));
+        encoder.forward(tasks.support.inputs.clone(), &own)
+    }
+
+    /// `theta` with a head made from the support: the classifier of the class means at `theta`.
+    pub fn with_prototypes<L: Primitives<Device = B::Device>>(
+        &self,
+        theta: Params<L>,
+        tasks: &TaskBatch<L>,
+        pass: &Pass<L>,
+    ) -> Params<L> {
+        let embedded = self.embed_support(&theta, tasks, pass);
+        let labels = tasks.support.targets.labels();
+        let means = metric::class_means(embedded, labels, tasks.shape.way.0);
+        let (weight, bias) = metric::classifier(means);
+        let mut theta = theta.outside("head");
+        theta.push("head.weight", weight);
+        theta.push("head.bias", bias);
+        theta
+    }
+
+    /// The network on a level, with `parameters` in place and as many outputs as their head has: a
+    /// head that a task is given has one for each of its classes.
+    fn adapted<L: Primitives<Device = B::Device>>(
+        &self,
+        parameters: Params<L>,
+    ) -> Network<L, A::Model<L>> {
+        let head = parameters.get::<3>("head.bias");
+        let skeleton = Network::new(
+            &self.architecture,
+            head.map_or(self.outputs, |bias| bias.dims()[2]),
+            &mut Initializer::zeros(),
+            &self.device,
+        );
+        parameters.write_into(skeleton)
+    }
+
     /// `L_s(θ)` of every task with `∇ Σ_tasks L_s(θ)`, on the level of `parameters` and
     /// differentiable there.
     pub fn support_loss<L: Primitives<Device = B::Device>>(
@@ -87,7 +140,7 @@ impl<A: Architecture, B: Primitives> Adaptable<A, B> {
         let fast = parameters.clone().lift::<Autodiff<L>>();
         let support = support.lift();
         let pass = Pass::new(mode.clone());
-        let predictions = self.network(fast.clone()).forward(support.inputs, &pass);
+        let predictions = self.adapted(fast.clone()).forward(support.inputs, &pass);
         let losses = loss::loss(predictions, &support.targets);
         // The sum over tasks keeps their gradients apart: each has its own copy of the parameters.
         let backward = losses.clone().sum().backward();
@@ -115,7 +168,7 @@ impl<A: Architecture, B: Primitives> Adaptable<A, B> {
         tasks: &TaskBatch<L>,
         pass: Pass<L>,
     ) -> (Tensor<L, 3>, Pass<L>) {
-        self.network(parameters).forward_query(
+        self.adapted(parameters).forward_query(
             tasks.support.inputs.clone(),
             tasks.query.inputs.clone(),
             self.statistics(),

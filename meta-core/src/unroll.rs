@@ -106,7 +106,7 @@ pub trait Unrolled<A: Architecture, B: Primitives> {
     /// Replaces them by others of the same names and shapes.
     fn set_parameters(&mut self, parameters: Params<B>);
 
-    /// Inner steps `K` in training.
+    /// Inner steps `K` in training; 0 where the start alone answers.
     fn steps(&self) -> usize;
 
     /// Inner steps at validation and test.
@@ -125,11 +125,14 @@ pub trait Unrolled<A: Architecture, B: Primitives> {
     /// `vᵢ` of the query loss after each step when this fraction of training is done.
     fn loss_weights(&self, _progress: f64) -> Vec<f64> {
         let mut weights = vec![0.0; self.steps()];
-        weights[self.steps() - 1] = 1.0;
+        if let Some(last) = weights.last_mut() {
+            *last = 1.0;
+        }
         weights
     }
 
-    /// `start(ω)`, each entry `[t, …]`; it may look at the supports.
+    /// `start(ω)`, each entry that a step changes `[t, …]`; it may look at the supports, and leave new
+    /// values of buffers, under their paths, with the statistics of the pass.
     fn start<L: Primitives<Device = B::Device>>(
         &self,
         shared: &Params<L>,
@@ -312,7 +315,7 @@ pub fn meta_gradient<A: Architecture, B: Primitives>(
     shared: &Params<B>,
     tasks: &TaskBatch<B>,
 ) -> MetaGradient<B> {
-    match learner.checkpoint_inner_steps() {
+    match learner.checkpoint_inner_steps() && learner.steps() > 0 {
         true => checkpointed(learner, shared, tasks),
         false => unrolled(learner, shared, tasks),
     }
@@ -325,10 +328,17 @@ fn unrolled<A: Architecture, B: Primitives>(
 ) -> MetaGradient<B> {
     let lifted = tasks.lift::<Autodiff<B>>();
     let leaves = shared.clone().lift::<Autodiff<B>>();
-    let mut state = learner.start(&leaves, &lifted, &starting(tasks));
+    let pass = starting(tasks);
+    let mut state = learner.start(&leaves, &lifted, &pass);
+    let mut buffers = pass.statistics.take();
     let mut total: Option<Tensor<Autodiff<B>, 1>> = None;
     let mut last = None;
-    let mut buffers = Params::default();
+    if learner.steps() == 0 {
+        let query = query_loss(learner, &state, &leaves, 0, &lifted);
+        total = Some(query.losses);
+        buffers = buffers.join(query.buffers);
+        last = Some(query.predictions);
+    }
     for (index, weight) in loss_weights(learner, tasks).into_iter().enumerate() {
         let (after, of_support) = train_step(learner, index, state, &leaves, &lifted);
         state = after;
@@ -348,7 +358,9 @@ fn unrolled<A: Architecture, B: Primitives>(
         buffers = buffers.join(learner.buffers(index, of_support, Some(query.buffers)));
         last = Some(query.predictions);
     }
-    let (losses, predictions) = total.zip(last).expect("the last step has a loss");
+    let (losses, predictions) = total
+        .zip(last)
+        .expect("the start or the last step has a loss");
     let targets = &lifted.query.targets;
     MetaGradient::of(&leaves, losses, predictions, targets, buffers)
 }
@@ -359,7 +371,9 @@ fn checkpointed<A: Architecture, B: Primitives>(
     tasks: &TaskBatch<B>,
 ) -> MetaGradient<B> {
     let weights = loss_weights(learner, tasks);
-    let mut states = vec![learner.start(shared, tasks, &starting(tasks))];
+    let pass = starting(tasks);
+    let mut states = vec![learner.start(shared, tasks, &pass)];
+    let of_start = pass.statistics.take();
     let mut of_supports = Vec::new();
     for index in 0..weights.len() {
         let (after, of_support) = train_step(learner, index, states[index].clone(), shared, tasks);
@@ -426,7 +440,7 @@ fn checkpointed<A: Architecture, B: Primitives>(
     }
     MetaGradient {
         gradients: gradients.expect("the last step has a loss"),
-        buffers,
+        buffers: of_start.join(buffers),
         ..result.expect("the last step has a loss")
     }
 }

@@ -23,8 +23,8 @@ const LAYERS: &[&[&str]] = &[
 /// Modules of `nn` that are layered among themselves, lowest first.
 const NETWORK_LAYERS: &[&[&str]] = &[
     &["dropout", "init", "loss", "metric", "noise", "solve"],
-    &["conv", "linear", "norm"],
-    &["attention", "recurrent"],
+    &["conv", "linear", "norm", "tokens"],
+    &["attention", "modulation", "recurrent"],
     &["encoder"],
     &["network"],
 ];

@@ -41,6 +41,15 @@ pub fn squared_distances<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor
     a.matmul(b.swap_dims(1, 2)).mul_scalar(-2.0) + a_squares + b_squares
 }
 
+/// The linear classifier whose scores are `−‖x − c_n‖²` up to a term that all classes share, from
+/// prototypes `c [t, n, d]`: weight `2 cᵀ [t, d, n]` and bias `−‖c_n‖² [t, 1, n]` (Snell et al., NIPS 2017,
+/// section 2.4).
+pub fn classifier<B: Backend>(prototypes: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 3>) {
+    let squares = (prototypes.clone() * prototypes.clone()).sum_dim(2);
+    let weight = prototypes.swap_dims(1, 2).mul_scalar(2.0);
+    (weight, squares.swap_dims(1, 2).neg())
+}
+
 /// Cosine of the angle between each `a [t, q, d]` and each `b [t, n, d]`: `[t, q, n]`.
 pub fn cosines<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
     unit(a).matmul(unit(b).swap_dims(1, 2))

@@ -12,11 +12,13 @@ pub mod init;
 pub mod linear;
 pub mod loss;
 pub mod metric;
+pub mod modulation;
 pub mod network;
 pub mod noise;
 pub mod norm;
 pub mod recurrent;
 pub mod solve;
+pub mod tokens;
 
 use std::cell::{Cell, RefCell};
 

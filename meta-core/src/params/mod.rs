@@ -19,8 +19,11 @@
 //! ```
 
 mod collect;
+mod features;
 mod levels;
 mod subsets;
+
+pub use features::FeatureLayer;
 
 use burn::tensor::{
     Shape, Tensor, TensorData, TensorMetadata, TensorPrimitive, backend::Backend, ops::FloatTensor,
