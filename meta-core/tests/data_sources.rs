@@ -1062,3 +1062,48 @@ fn real_cifar_fs_has_its_split_and_its_difficulty() {
     assert!((27.0..34.0).contains(&one), "{one}");
     assert!((37.0..45.0).contains(&five), "{five}");
 }
+
+/// Descriptions stand below the images of support items, the same for all items of a class; nothing
+/// stands there in queries, and the images are those without descriptions.
+#[test]
+fn glyphs_can_be_described() {
+    let config = GlyphsConfig {
+        image_size: 12,
+        items_per_class: 6,
+        ..GlyphsConfig::default()
+    };
+    let plain = config.build().expect("valid");
+    let side = GlyphsConfig {
+        side: true,
+        ..config
+    };
+    let described = side.build().expect("valid");
+    assert_eq!(described.item_shape().height, 14);
+    assert_ne!(described.content_hash(), plain.content_hash());
+    let shape = EpisodeShape::new(4, 2, 3);
+    let episode = |source: &dyn Source| source.episode(Seed(1), Split::Test, shape, 5).unwrap();
+    let (plain, described) = (episode(&plain), episode(&described));
+    for (with, without) in [
+        (&described.support, &plain.support),
+        (&described.query, &plain.query),
+    ] {
+        assert_eq!((&with.ids, &with.targets), (&without.ids, &without.targets));
+        let images = with.inputs.chunks(14 * 12).flat_map(|item| &item[..144]);
+        assert!(images.eq(&without.inputs));
+    }
+    let below = |items: &Items| -> Vec<Vec<f32>> {
+        let items = items.inputs.chunks(14 * 12);
+        items.map(|item| item[144..].to_vec()).collect()
+    };
+    assert!(below(&described.query).iter().flatten().all(|x| *x == 0.0));
+    let classes = below(&described.support);
+    for (label, pair) in classes.chunks(2).enumerate() {
+        assert_eq!(pair[0], pair[1]);
+        assert!(pair[0].iter().all(|x| (0.0..=2.0).contains(x)), "{pair:?}");
+        let shares = |range: std::ops::Range<usize>| pair[0][range].iter().sum::<f32>();
+        assert!((shares(4..8) - 1.0).abs() < 1e-4);
+        assert!((shares(8..17) - 1.0).abs() < 1e-4);
+        let others = classes.chunks(2).take(label);
+        assert!(others.into_iter().all(|other| other[0] != pair[0]));
+    }
+}

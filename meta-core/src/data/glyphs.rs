@@ -7,6 +7,11 @@
 //!
 //! The world of glyphs hangs on the setting `world` alone, not on the seed of a run. Classes of
 //! different splits come from different alphabets.
+//!
+//! With `side`, a support item also carries a description of its character in
+//! rows of its own below the image; in queries these rows are empty. The description is that of the
+//! class, as somebody who knows the character would give it, and says nothing of the drawer. A query
+//! has none, so no two can be matched to each other.
 
 mod character;
 mod drawing;
@@ -22,7 +27,7 @@ use super::image_set::unit_interval;
 use super::source::{Source, check_classification, config_value, settings_hash};
 use crate::error::{Error, Result};
 use crate::rng::Seed;
-use character::Glyph;
+use character::{DESCRIPTION, Glyph};
 use drawing::{Canvas, Drawer};
 
 /// Enters the content hash: any change to what is drawn must change it.
@@ -48,6 +53,9 @@ pub struct GlyphsConfig {
     pub variation: f64,
     /// Seed of the world of glyphs: another number gives other classes and drawers.
     pub world: u64,
+    /// Whether support items carry a description of their character, in rows below the image, which is
+    /// higher by them: a second modality.
+    pub side: bool,
 }
 
 impl Default for GlyphsConfig {
@@ -60,6 +68,7 @@ impl Default for GlyphsConfig {
             items_per_class: 20,
             variation: 1.0,
             world: 0,
+            side: false,
         }
     }
 }
@@ -119,6 +128,32 @@ impl GlyphsConfig {
     }
 }
 
+/// The settings but for `side`.
+#[derive(Serialize)]
+struct Undescribed {
+    image_size: usize,
+    train_classes: usize,
+    validation_classes: usize,
+    test_classes: usize,
+    items_per_class: usize,
+    variation: f64,
+    world: u64,
+}
+
+impl Undescribed {
+    fn of(config: &GlyphsConfig) -> Self {
+        Undescribed {
+            image_size: config.image_size,
+            train_classes: config.train_classes,
+            validation_classes: config.validation_classes,
+            test_classes: config.test_classes,
+            items_per_class: config.items_per_class,
+            variation: config.variation,
+            world: config.world,
+        }
+    }
+}
+
 /// Characters of invented alphabets; ink is 1, paper 0.
 ///
 /// A class's number is 3 × (its number in the split) + (0, 1, 2 for train, validation, test).
@@ -134,6 +169,11 @@ pub struct GlyphsSource {
 impl GlyphsSource {
     fn class_number(split: Split, position: usize) -> u32 {
         (3 * position + split.position()) as u32
+    }
+
+    /// Numbers of the image in an item; what follows is its description.
+    fn pixels(&self) -> usize {
+        self.config.image_size * self.config.image_size
     }
 
     /// Draws `items` of a class, one after another.
@@ -164,9 +204,14 @@ impl Source for GlyphsSource {
     }
 
     fn item_shape(&self) -> ItemShape {
+        let width = self.config.image_size;
+        let below = match self.config.side {
+            true => DESCRIPTION.div_ceil(width),
+            false => 0,
+        };
         ItemShape {
-            height: self.config.image_size,
-            width: self.config.image_size,
+            height: width + below,
+            width,
             channels: 1,
         }
     }
@@ -203,7 +248,7 @@ impl Source for GlyphsSource {
                 quarter_turns: 0,
             })
             .collect();
-        let features = self.item_shape().features();
+        let (features, pixels) = (self.item_shape().features(), self.pixels());
         let write = |bytes: &[u8], place: &mut [f32]| {
             for (place, &byte) in place.iter_mut().zip(bytes) {
                 *place = unit_interval(byte);
@@ -219,10 +264,16 @@ impl Source for GlyphsSource {
             references,
             |label, item, place| {
                 let class = numbers[label].class;
+                let support = &draws[label].items[..shape.shot.0];
+                if self.config.side && support.contains(&item) {
+                    let glyph = Glyph::of_class(Seed(self.config.world), class);
+                    place[pixels..pixels + DESCRIPTION].copy_from_slice(&glyph.describe());
+                }
+                let place = &mut place[..pixels];
                 match kept.get(draws[label].position) {
                     Some(kept) => {
                         let all = kept.get_or_init(|| self.draw(class, 0..items).into());
-                        write(&all[item * features..], place);
+                        write(&all[item * pixels..], place);
                     }
                     None => write(&self.draw(class, std::iter::once(item)), place),
                 }
@@ -231,7 +282,12 @@ impl Source for GlyphsSource {
     }
 
     fn content_hash(&self) -> String {
-        settings_hash(&format!("glyphs {VERSION}"), &self.config)
+        let version = format!("glyphs {VERSION}");
+        match self.config.side {
+            true => settings_hash(&version, &self.config),
+            // Without descriptions episodes are those from before there were any.
+            false => settings_hash(&version, &Undescribed::of(&self.config)),
+        }
     }
 
     fn describe(&self) -> Value {

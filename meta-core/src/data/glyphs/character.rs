@@ -352,6 +352,44 @@ impl Glyph {
     }
 }
 
+/// Numbers of a description.
+pub const DESCRIPTION: usize = 17;
+
+/// Cells of a description along each side of the image.
+const CELLS: usize = 3;
+
+impl Glyph {
+    /// What there is to say of a character without drawing it, all numbers from 0 to about 1: how many
+    /// strokes (out of four), their length relative to the image, width and height; how much of the
+    /// length runs across, down and along the two diagonals; how much of it lies in each cell of 3×3.
+    pub fn describe(&self) -> [f32; DESCRIPTION] {
+        let strokes = &self.0;
+        let (low, high) = bounds(strokes);
+        let mut directions = [0.0; 4];
+        let mut cells = [0.0; CELLS * CELLS];
+        let mut length = 0.0;
+        for stroke in strokes {
+            for pair in stroke.0.windows(2) {
+                let way = subtract(pair[1].at, pair[0].at);
+                let piece = distance(pair[0].at, pair[1].at);
+                let eighths = way[1].atan2(way[0]).rem_euclid(PI) / (PI / 4.0);
+                directions[eighths.round() as usize % 4] += piece;
+                let middle = scale(add(pair[0].at, pair[1].at), 0.5);
+                let [column, row] =
+                    middle.map(|place| ((place * CELLS as f32).max(0.0) as usize).min(CELLS - 1));
+                cells[CELLS * row + column] += piece;
+                length += piece;
+            }
+        }
+        let share = |part: &f32| part / length.max(1e-6);
+        let mut numbers = vec![strokes.len() as f32 / 4.0, length / 4.0];
+        numbers.extend(subtract(high, low));
+        numbers.extend(directions.iter().map(share));
+        numbers.extend(cells.iter().map(share));
+        numbers.try_into().expect("as many as are described")
+    }
+}
+
 /// Width and height of the bounding box, and the length of all strokes relative to its longer side.
 fn measure(strokes: &[PenStroke]) -> (Point, f32) {
     let (low, high) = bounds(strokes);
