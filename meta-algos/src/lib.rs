@@ -11,13 +11,18 @@ pub mod imaml;
 pub mod maml;
 pub mod maml_pp;
 pub mod matching_net;
+pub mod meta_attention;
 pub mod meta_lstm;
 pub mod meta_sgd;
+pub mod multimodal_protonet;
 pub mod protonet;
 pub mod relation_net;
 pub mod reptile;
 pub mod ridge;
 pub mod siamese;
+pub mod task_attention;
+pub mod task_relations;
+pub mod task_transformer;
 
 #[cfg(test)]
 mod toy;
@@ -115,6 +120,11 @@ learners! {
     relation_net::RelationNetSettings,
     ridge::RidgeSettings,
     siamese::SiameseSettings,
+    meta_attention::MetaAttentionSettings,
+    multimodal_protonet::MultimodalProtoNetSettings,
+    task_attention::TaskAttentionSettings,
+    task_relations::TaskRelationsSettings,
+    task_transformer::TaskTransformerSettings,
 }
 
 fn unknown(name: &str) -> Error {

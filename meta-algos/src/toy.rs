@@ -8,7 +8,7 @@ use meta_core::{
     learner::Learner,
     nn::encoder::EncoderSpec,
     rng::Seed,
-    task::{TaskBatch, TaskSpec},
+    task::{TargetBatch, TaskBatch, TaskSpec},
 };
 use serde_json::{Value, json};
 
@@ -99,4 +99,18 @@ pub fn assert_close(found: &[f32], expected: &[f32], tolerance: f32) {
     for (f, e) in found.iter().zip(expected) {
         assert!((f - e).abs() <= tolerance, "{f} is not {e}");
     }
+}
+
+/// Two regression tasks: the labels of [`tasks`] as values.
+pub fn regression() -> (TaskSpec, TaskBatch<Cpu>) {
+    let mut tasks = tasks(&spec(3, 2));
+    for items in [&mut tasks.support, &mut tasks.query] {
+        let values = items.targets.labels().float().unsqueeze_dim::<3>(2);
+        items.targets = TargetBatch::Values(values);
+    }
+    let spec = TaskSpec {
+        task: Task::Regression { outputs: 1 },
+        ..spec(3, 2)
+    };
+    (spec, tasks)
 }
