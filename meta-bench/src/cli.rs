@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use meta_core::backend::Precision;
+
 use crate::table::Format;
 
 /// Few-shot meta-learning, from a manifest to a number you can trust.
@@ -56,6 +58,12 @@ pub enum Command {
     BenchOne(BenchOneArgs),
     /// Hold gradients against central differences in f64, at first and second order.
     Gradcheck(GradcheckArgs),
+    /// Compare every backend of this build with a reference in f64: operations, layers, encoders,
+    /// learners
+    Equivalence(EquivalenceArgs),
+    /// The values of one backend, as JSON: what `equivalence` starts
+    #[command(hide = true)]
+    EquivalenceOne(EquivalenceOneArgs),
     /// Write the parts of the documentation that come from the code.
     #[command(hide = true)]
     Docs(DocsArgs),
@@ -433,6 +441,10 @@ pub struct Effort {
     /// Query items of each class [default: those of the workload].
     #[arg(long, value_name = "N")]
     pub query: Option<usize>,
+    /// Width of the network: channels, width of a token, or of each hidden layer [default: that of the
+    /// encoder].
+    #[arg(long, value_name = "N")]
+    pub width: Option<usize>,
     /// Tasks of a computation graph [default: as in a run, by the memory it may take].
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub task_chunk: usize,
@@ -469,6 +481,21 @@ pub struct BenchArgs {
     /// File for everything that was measured, as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Add what was measured to this file, one line of JSON for each call.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["peers", "export", "scaling", "plot"])]
+    pub history: Option<PathBuf>,
+    /// Say what became slower than in this file, of --json or --history (its last line); exit code 1
+    /// where something did, beyond the noise.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["peers", "export", "scaling", "plot"])]
+    pub compare: Option<PathBuf>,
+    /// Measure the throughput of every backend over the number of tasks, and draw that into this SVG
+    /// file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["peers", "export", "scaling"])]
+    pub plot: Option<PathBuf>,
+    /// Count the kernels that a meta-iteration launches, on backends that launch kernels; times are
+    /// not measured.
+    #[arg(long, conflicts_with_all = ["peers", "export", "scaling", "plot", "history", "compare"])]
+    pub launches: bool,
     /// Write initial parameters, episodes and first step of each workload to this folder; measures
     /// nothing unless --peers is given.
     #[arg(long, value_name = "DIR")]
@@ -499,6 +526,9 @@ pub struct BenchOneArgs {
     /// The backend.
     #[arg(long)]
     pub backend: String,
+    /// This many meta-iterations and nothing else, not even a warm-up.
+    #[arg(long, value_name = "N")]
+    pub iterations: Option<usize>,
     /// How much is measured.
     #[command(flatten)]
     pub effort: Effort,
@@ -519,6 +549,34 @@ pub struct GradcheckArgs {
     /// No progress on stderr.
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// Arguments of `meta equivalence`.
+#[derive(Debug, Args)]
+pub struct EquivalenceArgs {
+    /// Backends, separated by commas; one that cannot be run is then an error [default: all that the
+    /// toolkit knows, those that cannot be run marked as such]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub backends: Vec<String>,
+    /// Print everything as one JSON array on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `meta equivalence-one`.
+#[derive(Debug, Args)]
+pub struct EquivalenceOneArgs {
+    /// The backend
+    #[arg(long, value_name = "NAME")]
+    pub backend: String,
+    /// The precision
+    #[arg(long, value_name = "NAME", value_parser = precision)]
+    pub precision: Precision,
+}
+
+fn precision(name: &str) -> Result<Precision, String> {
+    serde_json::from_value(serde_json::Value::String(name.to_owned()))
+        .map_err(|_| "expected f32, f64, f16 or bf16".to_owned())
 }
 
 /// Arguments of `meta docs`.

@@ -120,6 +120,22 @@ impl Experiment {
         )
     }
 
+    /// Checks that the run may train in its precision.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for the formats that only evaluate.
+    pub fn check_precision_of_training(&self) -> Result<()> {
+        let precision = self.manifest.run.precision;
+        match precision.trains() {
+            true => Ok(()),
+            false => Err(self.manifest.locate(Error::setting(
+                "precision",
+                precision.name(),
+                "is for evaluation (`meta eval`); train in f32 or f64",
+            ))),
+        }
+    }
+
     /// The identity of the run.
     pub fn hash(&self) -> String {
         self.manifest.hash(&self.source.content_hash())

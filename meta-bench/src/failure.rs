@@ -51,6 +51,20 @@ pub enum Failure {
         /// The checkpoint.
         checkpoint: PathBuf,
     },
+    /// The device failed in the middle of a run.
+    #[error(
+        "{error}; the run is saved up to iteration {saved}, in {}: go on with --resume, with fewer tasks \
+         in memory at once (a smaller train.task_chunk) where it was full",
+        .checkpoint.display()
+    )]
+    Lost {
+        /// What the driver says.
+        error: Error,
+        /// Iteration of the last checkpoint.
+        saved: u64,
+        /// The checkpoint.
+        checkpoint: PathBuf,
+    },
     /// What was checked is wrong.
     #[error("{0}")]
     Wrong(String),

@@ -228,7 +228,7 @@ pub fn trial<L: Learners>(args: &ManifestArgs) -> Result<()> {
     crate::experiment::start_threads(manifest.run.threads)?;
     let experiment = Experiment::prepare::<L>(manifest, args.data.as_deref())?;
     let found = dispatch(
-        &experiment.manifest.run.backend,
+        &experiment.manifest.run.target(),
         TrialOn::<L> {
             experiment: &experiment,
             learners: std::marker::PhantomData,

@@ -92,6 +92,8 @@ fn execute<L: Learners>(command: Command) -> Result<()> {
         Command::Bench(args) => throughput::bench::<L>(&args),
         Command::BenchOne(args) => throughput::bench_one::<L>(&args),
         Command::Gradcheck(args) => gradcheck::gradcheck::<L>(&args),
+        Command::Equivalence(args) => gradcheck::equivalence::equivalence(&args),
+        Command::EquivalenceOne(args) => gradcheck::equivalence::one::<L>(&args),
         Command::Docs(args) => match args.what {
             DocsKind::Manifest { root } => {
                 print(&reference::manifest_reference(&root, &L::entries())?)

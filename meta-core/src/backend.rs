@@ -1,20 +1,111 @@
 //! A backend's name and its type: the only file with a `cfg(feature)` for backends.
 //!
 //! Each backend's primitives are in a file of its own beside this one; everything else is generic over
-//! [`Primitives`]. A program that learns the backend's name at run
-//! time implements [`WithBackend`] and calls [`dispatch`]; asking for a backend that is not compiled
-//! in names the cargo feature that enables it.
+//! [`Primitives`]. A program that learns at run time where to compute (backend, device, precision: a
+//! [`Target`]) implements [`WithBackend`] and calls [`dispatch`]. Asking for a backend that is not
+//! compiled in names the cargo feature; a device that is not there and a precision that would not be
+//! honoured are refused before anything is computed; an accelerator that fails later is an error, not
+//! a panic.
 
+/// [`Primitives::device_memory`] of a backend of CubeCL's; tensors that are fused do not lead to it.
+#[allow(unused_macros)]
+macro_rules! cube_memory {
+    () => {
+        #[cfg(not(feature = "fusion"))]
+        fn device_memory(device: &Self::Device) -> Option<u64> {
+            use burn::tensor::Tensor;
+            let tensor = Tensor::<Self, 1>::zeros([1], device).into_primitive();
+            let usage = tensor.tensor().client.memory_usage().ok()?;
+            Some(usage.bytes_reserved)
+        }
+    };
+}
+
+#[cfg(any(feature = "wgpu", feature = "vulkan"))]
+mod adapters;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "ndarray")]
 mod ndarray;
+#[cfg(feature = "rocm")]
+mod rocm;
+#[cfg(feature = "tch")]
+mod tch;
+#[cfg(feature = "vulkan")]
+mod vulkan;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::tensor::{DType, Element, FloatDType, Tensor, get_device_settings, set_default_dtypes};
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result, primitives::Primitives};
+
+/// Floating-point format of all tensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// IEEE single: 24 bits of mantissa.
+    #[default]
+    F32,
+    /// IEEE double: 53 bits.
+    F64,
+    /// IEEE half: 11 bits, largest number 65504.
+    F16,
+    /// Brain float: 8 bits, the range of `f32`.
+    Bf16,
+}
+
+impl Precision {
+    /// Its name in manifests: `f32`, `f64`, `f16`, `bf16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::F64 => "f64",
+            Precision::F16 => "f16",
+            Precision::Bf16 => "bf16",
+        }
+    }
+
+    /// Whether meta-gradients can be trusted in it: the small formats are for evaluation.
+    pub fn trains(self) -> bool {
+        matches!(self, Precision::F32 | Precision::F64)
+    }
+
+    fn dtype(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::F64 => DType::F64,
+            Precision::F16 => DType::F16,
+            Precision::Bf16 => DType::BF16,
+        }
+    }
+}
+
+/// Where to compute, and in which precision.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Name of the backend.
+    pub backend: String,
+    /// Number of the device, from 0; the backend's order.
+    pub device: usize,
+    /// Format of the tensors.
+    pub precision: Precision,
+}
+
+impl Target {
+    /// The first device of a backend, in `f32`.
+    pub fn of(backend: &str) -> Self {
+        Target {
+            backend: backend.to_owned(),
+            ..Target::default()
+        }
+    }
+}
 
 /// A backend that the toolkit knows, compiled in or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,38 +116,175 @@ pub struct BackendInfo {
     pub feature: &'static str,
     /// One line on what it is.
     pub summary: &'static str,
+    /// What must be installed for it to find a device.
+    pub needs: &'static str,
+    /// Whether it computes on a device of its own, with memory of its own.
+    pub accelerator: bool,
     /// Whether this build contains it.
     pub compiled: bool,
 }
 
-/// All backends the toolkit knows.
-pub fn backends() -> [BackendInfo; 4] {
-    [
-        BackendInfo {
-            name: "flex",
-            feature: "flex",
-            summary: "Burn's CPU backend, with this toolkit's own kernels",
-            compiled: cfg!(feature = "flex"),
-        },
-        BackendInfo {
-            name: "ndarray",
-            feature: "ndarray",
-            summary: "CPU through the ndarray crate, with this toolkit's own kernels",
-            compiled: cfg!(feature = "ndarray"),
-        },
-        BackendInfo {
-            name: "wgpu",
-            feature: "wgpu",
-            summary: "any GPU, through Vulkan, Metal, DX12 or WebGPU",
-            compiled: cfg!(feature = "wgpu"),
-        },
-        BackendInfo {
-            name: "cuda",
-            feature: "cuda",
-            summary: "NVIDIA GPUs, through CUDA",
-            compiled: cfg!(feature = "cuda"),
-        },
-    ]
+/// Lists the backends, and runs a computation on the one that is named.
+macro_rules! backends {
+    ($($name:literal, feature $feature:literal, $accelerator:literal, $type:ty, $summary:literal,
+       $needs:literal;)+) => {
+        /// All backends the toolkit knows.
+        pub fn backends() -> Vec<BackendInfo> {
+            vec![$(BackendInfo {
+                name: $name,
+                feature: $feature,
+                summary: $summary,
+                needs: $needs,
+                accelerator: $accelerator,
+                compiled: cfg!(feature = $feature),
+            }),+]
+        }
+
+        /// Runs `computation` on a target.
+        ///
+        /// # Errors
+        /// As [`check`]; [`Error::Backend`] when the device is not there or does not compute in the
+        /// precision; [`Error::Device`] when an accelerator fails while it computes.
+        pub fn dispatch<W: WithBackend>(target: &Target, computation: W) -> Result<W::Output> {
+            let info = check(&target.backend)?;
+            match info.name {
+                $(
+                    #[cfg(feature = $feature)]
+                    $name => open::<$type, W>(&info, target, computation),
+                )+
+                other => unreachable!("backend {other} passed the check but is not in this build"),
+            }
+        }
+    };
+}
+
+backends! {
+    "flex", feature "flex", false, burn_flex::Flex,
+        "Burn's CPU backend, with this toolkit's own kernels", "nothing";
+    "ndarray", feature "ndarray", false, burn_ndarray::NdArray<f32>,
+        "CPU through the ndarray crate, with this toolkit's own kernels", "nothing";
+    "wgpu", feature "wgpu", true, burn_wgpu::Wgpu<f32, i32>,
+        "any GPU, through Vulkan, Metal, DX12 or WebGPU (WGSL)",
+        "a graphics driver (Debian without a GPU: mesa-vulkan-drivers)";
+    "vulkan", feature "vulkan", true, burn_wgpu::Vulkan<f32, i32>,
+        "any GPU with a Vulkan driver (SPIR-V)",
+        "a Vulkan driver (Debian without a GPU: mesa-vulkan-drivers)";
+    "cuda", feature "cuda", true, burn_cuda::Cuda<f32, i32>,
+        "NVIDIA GPUs, through CUDA", "an NVIDIA driver and the CUDA toolkit (NVRTC)";
+    "rocm", feature "rocm", true, burn_rocm::Rocm<f32, i32>,
+        "AMD GPUs, through ROCm's HIP", "ROCm";
+    "tch", feature "tch", false, burn_tch::LibTorch<f32>,
+        "libtorch, PyTorch's C++ library, on CPU", "libtorch 2.9, found by LIBTORCH when built and run";
+}
+
+/// What a backend's file tells beside its primitives.
+#[allow(dead_code)] // A build without backends has no implementation.
+trait Compute: Primitives {
+    /// The device of this number; none where there are not as many.
+    fn device(number: usize) -> Option<Self::Device>;
+
+    /// Whether the backend's kernels compute in this precision on the device.
+    fn computes(precision: Precision, device: &Self::Device) -> bool {
+        Self::supports_dtype(device, precision.dtype())
+    }
+}
+
+/// Runs `computation` on the backend `B`, when it has the device and the precision.
+#[allow(dead_code)]
+fn open<B: Compute, W: WithBackend>(
+    info: &BackendInfo,
+    target: &Target,
+    computation: W,
+) -> Result<W::Output> {
+    let refuse = |reason: String| Error::Backend {
+        name: info.name.to_owned(),
+        reason,
+    };
+    if !info.accelerator {
+        let device = find::<B>(target).map_err(refuse)?;
+        return Ok(computation.run::<B>(device));
+    }
+    let device = quietly(|| find::<B>(target))
+        .unwrap_or_else(|panic| Err(format!("finds no device: {panic}; it needs {}", info.needs)))
+        .map_err(refuse)?;
+    catch_unwind(AssertUnwindSafe(|| computation.run::<B>(device))).map_err(|panic| Error::Device {
+        backend: info.name.to_owned(),
+        reason: message_of(panic.as_ref()),
+    })
+}
+
+/// The device of a target, with its precision in place, or why not.
+#[allow(dead_code)]
+fn find<B: Compute>(target: &Target) -> Result<B::Device, String> {
+    let (number, precision) = (target.device, target.precision);
+    let device = B::device(number).ok_or_else(|| {
+        let count = (0..).take_while(|&n| B::device(n).is_some()).count();
+        format!(
+            "has no `device = {number}`; the devices here are 0 to {}",
+            count.saturating_sub(1)
+        )
+    })?;
+    if !B::computes(precision, &device) {
+        let known = [
+            Precision::F32,
+            Precision::F64,
+            Precision::F16,
+            Precision::Bf16,
+        ];
+        let known: Vec<&str> = known
+            .into_iter()
+            .filter(|&precision| B::computes(precision, &device))
+            .map(Precision::name)
+            .collect();
+        return Err(format!(
+            "does not compute in `precision = {}` on {device:?}; known: {}",
+            precision.name(),
+            known.join(", ")
+        ));
+    }
+    let wanted = FloatDType::from(precision.dtype());
+    let integers = <B::IntElem as Element>::dtype();
+    let set = set_default_dtypes::<B>(&device, wanted, integers);
+    let now = get_device_settings::<B>(&device).float_dtype;
+    if now != wanted {
+        let why = set.map_or_else(|error| error.to_string(), |()| "it took another".to_owned());
+        return Err(format!(
+            "does not take {} as its precision: {why}",
+            precision.name()
+        ));
+    }
+    // What is honoured is what a tensor says, after a computation.
+    let probe = Tensor::<B, 1>::ones([1], &device)
+        .mul_scalar(2.0)
+        .into_data();
+    match probe.dtype == precision.dtype() && probe.iter::<f32>().eq([2.0]) {
+        true => Ok(device),
+        false => Err(format!(
+            "computes in {:?} where {} was asked for",
+            probe.dtype,
+            precision.name()
+        )),
+    }
+}
+
+/// Runs `action` without a word of panics on stderr: the message of one is the error.
+#[allow(dead_code)]
+fn quietly<T>(action: impl FnOnce() -> T) -> Result<T, String> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = catch_unwind(AssertUnwindSafe(action));
+    std::panic::set_hook(hook);
+    result.map_err(|panic| message_of(panic.as_ref()))
+}
+
+#[allow(dead_code)]
+fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("it does not say why");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The CPU backend that tests and examples use: flex where it is compiled in, else ndarray.
@@ -84,7 +312,8 @@ pub trait WithBackend {
 pub fn check(name: &str) -> Result<BackendInfo> {
     let all = backends();
     let info = all
-        .into_iter()
+        .iter()
+        .copied()
         .find(|info| info.name == name)
         .ok_or_else(|| Error::unknown("backend", name, all.iter().map(|info| info.name)))?;
     if info.compiled {
@@ -97,25 +326,6 @@ pub fn check(name: &str) -> Result<BackendInfo> {
                 info.feature
             ),
         })
-    }
-}
-
-/// Runs `computation` on the backend called `name`, on its default device.
-///
-/// # Errors
-/// As [`check`].
-pub fn dispatch<W: WithBackend>(name: &str, computation: W) -> Result<W::Output> {
-    let info = check(name)?;
-    match info.name {
-        #[cfg(feature = "flex")]
-        "flex" => Ok(computation.run::<burn_flex::Flex>(Default::default())),
-        #[cfg(feature = "ndarray")]
-        "ndarray" => Ok(computation.run::<burn_ndarray::NdArray<f32>>(Default::default())),
-        #[cfg(feature = "wgpu")]
-        "wgpu" => Ok(computation.run::<burn_wgpu::Wgpu<f32, i32>>(Default::default())),
-        #[cfg(feature = "cuda")]
-        "cuda" => Ok(computation.run::<burn_cuda::Cuda<f32, i32>>(Default::default())),
-        other => unreachable!("backend {other} passed the check but is not in this build"),
     }
 }
 

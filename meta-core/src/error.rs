@@ -69,6 +69,14 @@ pub enum Error {
         /// Why it cannot be used and what to do about it.
         reason: String,
     },
+    /// An accelerator failed while it computed: it is gone, or out of memory.
+    #[error("backend `{backend}`: the device failed: {reason}")]
+    Device {
+        /// The backend's name.
+        backend: String,
+        /// What the driver says.
+        reason: String,
+    },
     /// Training produced a loss or gradient that is not a number.
     #[error("iteration {iteration}: {what} is {value}, not a finite number")]
     Diverged {

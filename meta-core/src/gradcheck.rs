@@ -195,3 +195,30 @@ pub fn check<B: Primitives>(
         second: error_of::<B>(&Directional(function), point, device),
     }
 }
+
+/// A function and its derivatives at a point.
+#[derive(Clone, Debug)]
+pub struct Derivatives {
+    /// `F`.
+    pub value: Vec<f64>,
+    /// `∇F`, one input after the other.
+    pub gradient: Vec<f64>,
+    /// `∇⟨v, ∇F⟩`, `v` fixed: second order.
+    pub second: Vec<f64>,
+}
+
+/// `function` and its derivatives at `point`, as this backend computes them: what backends are
+/// compared by.
+pub fn derivatives<B: Primitives>(
+    function: &impl Function,
+    point: &[Vec<f64>],
+    device: &B::Device,
+) -> Derivatives {
+    let at: Vec<Tensor<B, 1>> = point.iter().map(|values| vector(values, device)).collect();
+    let all = |gradients: Vec<Tensor<B, 1>>| gradients.into_iter().flat_map(host).collect();
+    Derivatives {
+        value: host(function.value(&at)),
+        gradient: all(gradient(function, &at)),
+        second: all(gradient(&Directional(function), &at)),
+    }
+}

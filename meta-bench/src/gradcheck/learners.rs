@@ -2,7 +2,7 @@
 
 use meta_core::{
     data::{Episode, Task},
-    learner::{Family, GradientOf},
+    learner::{Answers, Family, GradientOf, Learner},
     meta_gradcheck::{error, random_episode, small_spec},
     nn::encoder::EncoderSpec,
     primitives::Primitives,
@@ -10,7 +10,7 @@ use meta_core::{
     task::TaskBatch,
 };
 
-use super::{Checks, Row, cases::small_encoders};
+use super::{Checks, Purpose, Row, cases::small_encoders};
 use crate::{Learners, failure::Result};
 
 /// Every learner with an MLP, a convolutional network and self-attention, on classification and,
@@ -42,6 +42,11 @@ pub fn learners<L: Learners, B: Primitives>(checks: &mut Checks<B>) -> Result<()
                     let (name, built) = (info.name, architecture.clone());
                     let mut learner =
                         L::build::<B>(name, settings, built, &spec, Seed(2), &device)?;
+                    if checks.purpose == Purpose::Values {
+                        let parts = values(learner.as_mut(), &batch);
+                        checks.outcome("learner", name, &case, parts);
+                        continue;
+                    }
                     let error = error(learner.as_mut(), &entry.gradient_of, &batch);
                     let (first, second) = match info.family {
                         Family::Gradient => (None, error),
@@ -63,4 +68,38 @@ pub fn learners<L: Learners, B: Primitives>(checks: &mut Checks<B>) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Rate of the meta-iteration that backends are compared by.
+const RATE: f64 = 0.1;
+
+/// The predictions of a learner, its meta-gradient, and its predictions after one meta-iteration of
+/// gradient descent: the whole way of a number through training.
+fn values<B: Primitives>(
+    learner: &mut dyn Learner<B>,
+    tasks: &TaskBatch<B>,
+) -> Vec<(String, Vec<f64>)> {
+    let predictions = |learner: &dyn Learner<B>| {
+        let answer = learner.predict(tasks, Answers::Last).remove(0);
+        answer.into_data().iter::<f64>().collect()
+    };
+    let before = predictions(learner);
+    let result = learner.meta_gradient(tasks);
+    let gradient = result.gradients.to_data();
+    let gradient = gradient.iter().flat_map(|(_, data)| data.iter::<f64>());
+    let gradient: Vec<f64> = gradient.collect();
+    let parameters = learner.parameters();
+    let moved = parameters
+        .clone()
+        .trainable()
+        .zip(&result.gradients, |theta, g| B::descend(theta, g, RATE));
+    learner.set_parameters(parameters.overwrite(moved).overwrite(result.buffers));
+    let after = predictions(learner);
+    [
+        ("predictions", before),
+        ("meta-gradient", gradient),
+        ("after a meta-iteration", after),
+    ]
+    .map(|(part, values)| (part.to_owned(), values))
+    .into()
 }

@@ -1,9 +1,11 @@
 //! `meta gradcheck`: gradients of everything against central differences in f64.
 //!
 //! Operations, layers and encoders are checked at first and second order; a learner by its
-//! meta-gradient, which for a learner that adapts by gradient steps is of second order itself.
+//! meta-gradient, which for a learner that adapts by gradient steps is of second order itself. The same
+//! cases, with values in place of errors, are what [`equivalence`] compares backends by.
 
 mod cases;
+pub mod equivalence;
 mod learners;
 
 use std::marker::PhantomData;
@@ -11,10 +13,10 @@ use std::marker::PhantomData;
 use burn::tensor::{DType, set_default_dtypes};
 use meta_core::{
     backend::{WithBackend, on_cpu},
-    gradcheck::{Family, Function, OfFamily, check, scatter},
+    gradcheck::{Derivatives, Family, Function, OfFamily, check, derivatives, scatter},
     primitives::Primitives,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Learners,
@@ -52,12 +54,33 @@ impl Row {
     }
 }
 
+/// What is made of each case.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Errors against central differences.
+    Differences,
+    /// The values, as this backend computes them.
+    Values,
+}
+
+/// What a backend computes for one case.
+#[derive(Serialize, Deserialize)]
+struct Outcome {
+    kind: String,
+    name: String,
+    case: String,
+    /// What was computed, in words, and its numbers.
+    parts: Vec<(String, Vec<f64>)>,
+}
+
 /// The checks being made on the backend `B`, and what has been found.
 struct Checks<'a, B: Primitives> {
     device: B::Device,
+    purpose: Purpose,
     names: &'a [String],
     known: Vec<String>,
     rows: Vec<Row>,
+    outcomes: Vec<Outcome>,
     /// Told of each row as it is found.
     report: &'a dyn Fn(&Row),
 }
@@ -111,6 +134,21 @@ impl<B: Primitives> Checks<'_, B> {
         }
     }
 
+    fn outcome(
+        &mut self,
+        kind: &str,
+        name: &str,
+        case: &str,
+        parts: impl IntoIterator<Item = (String, Vec<f64>)>,
+    ) {
+        self.outcomes.push(Outcome {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            case: case.to_owned(),
+            parts: parts.into_iter().collect(),
+        });
+    }
+
     fn both_orders(
         &mut self,
         kind: &'static str,
@@ -119,6 +157,24 @@ impl<B: Primitives> Checks<'_, B> {
         function: &impl Function,
         point: &[Vec<f64>],
     ) {
+        if self.purpose == Purpose::Values {
+            let Derivatives {
+                value,
+                gradient,
+                second,
+            } = derivatives::<B>(function, point, &self.device);
+            let parts = [
+                ("value", value),
+                ("gradient", gradient),
+                ("second order", second),
+            ];
+            return self.outcome(
+                kind,
+                name,
+                case,
+                parts.map(|(part, v)| (part.to_owned(), v)),
+            );
+        }
         let errors = check::<B>(function, point, &self.device);
         self.push(Row {
             kind,
@@ -197,6 +253,8 @@ impl<L: Learners> WithBackend for All<'_, L> {
         };
         let mut checks = Checks::<B> {
             device,
+            purpose: Purpose::Differences,
+            outcomes: Vec::new(),
             names: if args.all { &[] } else { &args.names },
             known: KINDS.map(str::to_owned).to_vec(),
             rows: Vec::new(),

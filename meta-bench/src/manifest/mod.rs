@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, path::Path};
 use meta_algos::LearnerEntry;
 use meta_core::{
     Error,
+    backend::{Precision, Target},
     data::{EpisodeShape, Split, sources},
     nn::encoder::encoders,
     settings::{Settings, unknown_key},
@@ -36,8 +37,14 @@ pub struct RunSettings {
     pub name: String,
     /// Seed of the initial parameters and of the training episodes.
     pub seed: u64,
-    /// Backend that computes: `flex`, `ndarray`, `wgpu` or `cuda`, where compiled in.
+    /// Backend that computes, where compiled in: `flex`, `ndarray`, `wgpu`, `vulkan`, `cuda`, `rocm`
+    /// or `tch`.
     pub backend: String,
+    /// Number of the backend's device, from 0. Not part of the run's identity.
+    pub device: usize,
+    /// Format of all tensors: `f32` or `f64`; `f16` and `bf16`, where the device has them, evaluate but
+    /// do not train.
+    pub precision: Precision,
     /// Threads of the CPU backends, 0 for one per core. Changes no result, and so is not part of the
     /// run's identity.
     pub threads: usize,
@@ -49,7 +56,20 @@ impl Default for RunSettings {
             name: "run".to_owned(),
             seed: 0,
             backend: "flex".to_owned(),
+            device: 0,
+            precision: Precision::F32,
             threads: 0,
+        }
+    }
+}
+
+impl RunSettings {
+    /// Where to compute.
+    pub fn target(&self) -> Target {
+        Target {
+            backend: self.backend.clone(),
+            device: self.device,
+            precision: self.precision,
         }
     }
 }
@@ -211,7 +231,7 @@ const SECTIONS: [&str; 6] = ["", "data", "encoder", "learner", "train", "test"];
 
 /// Keys that change no result: `name` is a label, and the others say where and how fast. What lies at
 /// `data.path` enters the identity by its content.
-const NOT_IDENTITY: [&str; 4] = ["name", "threads", "data.path", "data.cache_dir"];
+const NOT_IDENTITY: [&str; 5] = ["name", "device", "threads", "data.path", "data.cache_dir"];
 
 /// The encoder of a manifest that names none.
 const DEFAULT_ENCODER: &str = "conv4";

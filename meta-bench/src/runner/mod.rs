@@ -122,10 +122,12 @@ fn session<L: Learners>(
     quiet: bool,
     until: u64,
 ) -> Result<TestResult> {
-    let backend = experiment.manifest.run.backend.clone();
+    experiment.check_precision_of_training()?;
+    let target = experiment.manifest.run.target();
     let hash = experiment.hash();
+    let folder = path.clone();
     dispatch(
-        &backend,
+        &target,
         Session::<L> {
             experiment,
             hash,
@@ -135,7 +137,27 @@ fn session<L: Learners>(
             until,
             learners: std::marker::PhantomData,
         },
-    )?
+    )
+    .map_err(|error| match error {
+        Error::Device { .. } => lost_device(error, &folder),
+        other => other.into(),
+    })?
+}
+
+/// How to go on after the device has failed.
+fn lost_device(error: Error, folder: &Path) -> Failure {
+    let path = folder.join(folder::CHECKPOINT);
+    let saved = checkpoint::read(&path)
+        .ok()
+        .and_then(|checkpoint| checkpoint.record["train"]["iteration"].as_u64());
+    match saved {
+        Some(saved) => Failure::Lost {
+            error,
+            saved,
+            checkpoint: path,
+        },
+        None => error.into(),
+    }
 }
 
 /// The result of the finished run at `path`.
@@ -408,7 +430,7 @@ fn record<B: Primitives>(
 }
 
 /// Sections and keys that `meta eval` may change: nothing that the trained parameters depend on.
-const EVALUATION_KEYS: [&str; 8] = [
+const EVALUATION_KEYS: [&str; 10] = [
     "test.",
     "learner.",
     "data.way=",
@@ -416,6 +438,8 @@ const EVALUATION_KEYS: [&str; 8] = [
     "data.query=",
     "data.path=",
     "backend=",
+    "device=",
+    "precision=",
     "threads=",
 ];
 
@@ -437,7 +461,7 @@ pub fn eval<L: Learners>(args: &EvalArgs) -> Result<TestResult> {
         if !allowed || squeezed.starts_with("learner.name=") {
             return Err(Failure::Usage(format!(
                 "`{change}` cannot change in a run that is trained; what can: test.*, data.way, \
-                 data.shot, data.query, data.path, learner.* but its name, backend, threads"
+                 data.shot, data.query, data.path, learner.* but its name, backend, device, precision, threads"
             )));
         }
     }
@@ -462,9 +486,9 @@ pub fn eval<L: Learners>(args: &EvalArgs) -> Result<TestResult> {
             path.display()
         )));
     }
-    let backend = experiment.manifest.run.backend.clone();
+    let target = experiment.manifest.run.target();
     dispatch(
-        &backend,
+        &target,
         Evaluator::<L> {
             experiment,
             path: path.clone(),

@@ -368,7 +368,11 @@ fn tasks(runs: &[Run], retry: bool) -> Vec<Task> {
 
 /// Workers that the machine has cores and, by the forecast, memory for.
 fn jobs(runs: &[Run]) -> usize {
-    let gpu = |run: &Run| ["cuda", "wgpu"].contains(&run.planned.manifest.run.backend.as_str());
+    let gpu = |run: &Run| {
+        let name = &run.planned.manifest.run.backend;
+        let mut known = meta_core::backend::backends().into_iter();
+        known.any(|info| info.name == name && info.accelerator)
+    };
     if runs.iter().any(gpu) {
         return 1;
     }

@@ -252,7 +252,7 @@ impl<L: Learners> Planner<L> {
             return Ok(*known);
         }
         let forecast = dispatch(
-            &experiment.manifest.run.backend,
+            &experiment.manifest.run.target(),
             ForecastOf::<L> {
                 experiment,
                 learners: PhantomData,
@@ -273,7 +273,7 @@ impl<L: Learners> Planner<L> {
             true => {
                 let started = Instant::now();
                 let step = dispatch(
-                    &experiment.manifest.run.backend,
+                    &experiment.manifest.run.target(),
                     StepOf::<L> {
                         experiment,
                         learners: PhantomData,

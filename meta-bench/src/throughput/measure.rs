@@ -38,9 +38,9 @@ const WARM_UP_SECONDS: f64 = 0.3;
 pub struct Measurement {
     /// Name of the workload.
     pub workload: String,
-    /// Backend, as the tensors report it.
+    /// Backend, by its name in manifests; that the tensors report it is checked.
     pub backend: String,
-    /// Device, as the backend prints it.
+    /// What the backend calls itself, and the device, as the backend prints it.
     pub device: String,
     /// Number type, as the tensors report it.
     pub dtype: String,
@@ -50,8 +50,19 @@ pub struct Measurement {
     pub tasks: usize,
     /// Trainable numbers.
     pub parameters: usize,
+    /// Milliseconds of the very first iteration: it compiles kernels, tunes them, fills caches.
+    #[serde(default)]
+    pub first_ms: f64,
     /// Milliseconds of each sample, in order.
     pub samples_ms: Vec<f64>,
+    /// Joules of the processor's packages for each sample, on average; absent where the system does
+    /// not tell.
+    #[serde(default)]
+    pub joules: Option<f64>,
+    /// Bytes that the backend holds on its device after the last sample; absent for those without
+    /// memory of their own.
+    #[serde(default)]
+    pub device_bytes: Option<u64>,
     /// Useful operations of a sample, see `flops`.
     pub flop: f64,
     /// Peak resident memory of the process; absent where the system does not tell.
@@ -72,16 +83,24 @@ pub struct Measure<'a, L> {
     workload: &'static Workload,
     backend: &'a str,
     effort: Effort,
+    iterations: Option<usize>,
     learners: PhantomData<L>,
 }
 
 impl<'a, L> Measure<'a, L> {
-    /// A measurement of `workload` on the backend that was asked for by the name `backend`.
-    pub fn new(workload: &'static Workload, backend: &'a str, effort: Effort) -> Self {
+    /// A measurement of `workload` on the backend that was asked for by the name `backend`; of exactly
+    /// so many iterations where they are given.
+    pub fn new(
+        workload: &'static Workload,
+        backend: &'a str,
+        effort: Effort,
+        iterations: Option<usize>,
+    ) -> Self {
         Measure {
             workload,
             backend,
             effort,
+            iterations,
             learners: PhantomData,
         }
     }
@@ -97,11 +116,15 @@ impl<L: Learners> WithBackend for Measure<'_, L> {
         let parameters = learner.parameters();
         check_used::<B>(self.backend, &parameters, &device)?;
         let start_bytes = peak_bytes();
-        let samples_ms = match self.workload.kind {
+        let taking = match self.iterations {
+            Some(count) => Taking::Exactly(count),
+            None => Taking::Samples(self.effort),
+        };
+        let taken = match self.workload.kind {
             Kind::Train => {
                 let mut state = OptimizerState::new();
                 let chunk = prepared.task_chunk(self.effort, parameters.num_elements());
-                samples(self.effort, || {
+                samples(taking, || {
                     let optimizer = std::mem::take(&mut state);
                     state = meta_iteration(
                         learner.as_mut(),
@@ -113,7 +136,7 @@ impl<L: Learners> WithBackend for Measure<'_, L> {
                     );
                 })
             }
-            Kind::Predict => samples(self.effort, || {
+            Kind::Predict => samples(taking, || {
                 predict(learner.as_ref(), &prepared, &episodes, &device);
             }),
         };
@@ -123,18 +146,21 @@ impl<L: Learners> WithBackend for Measure<'_, L> {
             return Err(Failure::Usage(format!(
                 "{}: a parameter is not a finite number after {} steps",
                 self.workload.name,
-                samples_ms.len()
+                taken.samples_ms.len()
             )));
         }
         Ok(Measurement {
             workload: self.workload.name.to_owned(),
-            backend: B::name(&device),
-            device: format!("{device:?}"),
+            backend: self.backend.to_owned(),
+            device: format!("{}, {device:?}", B::name(&device)),
             dtype: dtype_name(dtypes(&parameters)[0]),
             threads: rayon::current_num_threads(),
             tasks: prepared.tasks,
             parameters: parameters.num_elements(),
-            samples_ms,
+            first_ms: taken.first_ms,
+            samples_ms: taken.samples_ms,
+            joules: taken.joules,
+            device_bytes: B::device_memory(&device),
             flop: flops::per_sample(&prepared),
             peak_bytes: peak_bytes(),
             start_bytes,
@@ -203,24 +229,83 @@ fn wait<B: Primitives>(device: &B::Device) {
     B::sync(device).expect("the device finishes its work");
 }
 
-/// Milliseconds of each call of `run`, after warm-up.
-fn samples(effort: Effort, mut run: impl FnMut()) -> Vec<f64> {
-    let start = Instant::now();
-    let mut warmed = 0;
-    while warmed < WARM_UP || start.elapsed().as_secs_f64() < WARM_UP_SECONDS {
+/// How often something is called.
+#[derive(Clone, Copy)]
+enum Taking {
+    /// Exactly so often, without warm-up.
+    Exactly(usize),
+    /// After warm-up, as often as an effort says.
+    Samples(Effort),
+}
+
+/// What calls took.
+struct Taken {
+    first_ms: f64,
+    samples_ms: Vec<f64>,
+    joules: Option<f64>,
+}
+
+/// Times the calls of `run`.
+fn samples(taking: Taking, mut run: impl FnMut()) -> Taken {
+    let mut timed = || {
+        let before = Instant::now();
         run();
+        before.elapsed().as_secs_f64() * 1e3
+    };
+    let effort = match taking {
+        Taking::Samples(effort) => effort,
+        Taking::Exactly(count) => {
+            let samples_ms: Vec<f64> = (0..count).map(|_| timed()).collect();
+            return Taken {
+                first_ms: samples_ms.first().copied().unwrap_or(0.0),
+                samples_ms,
+                joules: None,
+            };
+        }
+    };
+    let start = Instant::now();
+    let first_ms = timed();
+    let mut warmed = 1;
+    while warmed < WARM_UP || start.elapsed().as_secs_f64() < WARM_UP_SECONDS {
+        timed();
         warmed += 1;
     }
     let start = Instant::now();
+    let energy = energy_joules();
     let mut samples = Vec::new();
     while samples.len() < effort.samples.min(FEWEST_SAMPLES)
         || (samples.len() < effort.samples && start.elapsed().as_secs_f64() < effort.seconds)
     {
-        let before = Instant::now();
-        run();
-        samples.push(before.elapsed().as_secs_f64() * 1e3);
+        samples.push(timed());
     }
-    samples
+    let spent = energy
+        .zip(energy_joules())
+        .map(|(before, after)| after - before);
+    Taken {
+        first_ms,
+        // The counter starts again from 0 now and then.
+        joules: spent
+            .filter(|&spent| spent > 0.0)
+            .map(|spent| spent / samples.len() as f64),
+        samples_ms: samples,
+    }
+}
+
+/// Joules that the packages of the processor have used so far, where the system tells (Linux,
+/// powercap).
+fn energy_joules() -> Option<f64> {
+    let zones = std::fs::read_dir("/sys/class/powercap").ok()?;
+    let mut joules = None;
+    for zone in zones.flatten() {
+        // `intel-rapl:0` is a package, `intel-rapl:0:1` a part of it; AMD's go by the same name.
+        let name = zone.file_name().to_string_lossy().into_owned();
+        if name.starts_with("intel-rapl:") && name.matches(':').count() == 1 {
+            let text = std::fs::read_to_string(zone.path().join("energy_uj")).ok()?;
+            let package = text.trim().parse::<f64>().ok()? * 1e-6;
+            joules = Some(joules.unwrap_or(0.0) + package);
+        }
+    }
+    joules
 }
 
 fn dtypes<B: Primitives>(parameters: &Params<B>) -> Vec<DType> {
@@ -249,7 +334,13 @@ fn check_used<B: Primitives>(
 }
 
 fn honoured(asked: &str, reported: &str, dtypes: &[DType]) -> Result<()> {
-    if !reported.to_lowercase().contains(asked) {
+    // `vulkan` is wgpu's, and libtorch calls itself so.
+    let own_name = match asked {
+        "vulkan" => "wgpu<spirv>",
+        "rocm" => "hip",
+        other => other,
+    };
+    if !reported.to_lowercase().contains(own_name) {
         return Err(Failure::Usage(format!(
             "backend `{asked}` was asked for, but the tensors report `{reported}`; not measured"
         )));
@@ -297,18 +388,19 @@ fn product_gflops<B: Primitives>(
         tasks: None,
         steps: None,
         query: None,
+        width: None,
         task_chunk: 0,
         samples: 20,
         seconds: 0.3,
         threads: 0,
         seed: 0,
     };
-    let milliseconds = samples(effort, || {
+    let taken = samples(Taking::Samples(effort), || {
         let result = product(left.clone(), right.clone());
         wait::<B>(device);
         std::hint::black_box(result);
     });
-    let fastest = milliseconds.into_iter().fold(f64::INFINITY, f64::min);
+    let fastest = taken.samples_ms.into_iter().fold(f64::INFINITY, f64::min);
     flop / (fastest * 1e6)
 }
 

@@ -3,8 +3,11 @@
 //! Each workload is measured in a process of its own, so that its peak memory is its own; what a
 //! process measures, and how it is made sure that it measured what was asked for, is in `measure`.
 
+mod batches;
 mod export;
 mod flops;
+mod history;
+mod launches;
 mod measure;
 mod peers;
 mod report;
@@ -14,7 +17,7 @@ mod workloads;
 use std::process::{Command, Stdio};
 
 use meta_core::{
-    backend::{self, backends, dispatch},
+    backend::{self, Target, backends, dispatch},
     checkpoint::write_atomically,
 };
 use serde_json::Value;
@@ -49,6 +52,12 @@ pub fn bench<L: Learners>(args: &BenchArgs) -> Result<()> {
     if let Some(folder) = &args.export {
         return export::<L>(folder, &workloads, effort);
     }
+    if args.launches {
+        return launches::launches(&workloads, &backends, effort);
+    }
+    if let Some(picture) = &args.plot {
+        return batches::batches(args, &workloads, &backends, picture);
+    }
     if let Some(picture) = &args.scaling {
         return scaling::scaling(args, &workloads, &backends[0], picture);
     }
@@ -72,13 +81,13 @@ pub fn bench<L: Learners>(args: &BenchArgs) -> Result<()> {
 pub fn bench_one<L: Learners>(args: &BenchOneArgs) -> Result<()> {
     start_threads(args.effort.threads)?;
     let json = if args.workload == GEMM {
-        let peak = dispatch(&args.backend, measure::MeasureGemm)?;
+        let peak = dispatch(&Target::of(&args.backend), measure::MeasureGemm)?;
         serde_json::to_string(&peak)
     } else {
         let workload = workloads::find(&args.workload)?;
         let backend = args.backend.clone();
-        let measure = measure::Measure::<L>::new(workload, &backend, args.effort);
-        serde_json::to_string(&dispatch(&backend, measure)??)
+        let measure = measure::Measure::<L>::new(workload, &backend, args.effort, args.iterations);
+        serde_json::to_string(&dispatch(&Target::of(&backend), measure)??)
     };
     print(&format!("{}\n", json.expect("a measurement serialises")))
 }
@@ -106,6 +115,7 @@ fn checked(args: &BenchArgs) -> Result<Effort> {
     positive("--tasks", effort.tasks)?;
     positive("--steps", effort.steps)?;
     positive("--query", effort.query)?;
+    positive("--width", effort.width)?;
     positive("--samples", Some(effort.samples))?;
     positive("--rounds", args.rounds)?;
     for (option, value) in [
@@ -129,7 +139,7 @@ fn export<L: Learners>(
 ) -> Result<()> {
     for &workload in workloads {
         let export = export::Export::<L>::new(folder, workload, effort);
-        dispatch(export::BACKEND, export)??;
+        dispatch(&Target::of(export::BACKEND), export)??;
         eprintln!("{}", folder.join(workload.name).display());
     }
     Ok(())
@@ -150,12 +160,26 @@ fn unreadable(error: serde_json::Error) -> Failure {
 
 /// Runs `meta bench-one` and reads what it prints.
 fn child(workload: &str, backend: &str, effort: Effort) -> Result<Value> {
+    child_in(None, workload, backend, effort, &[])
+}
+
+/// The same in a folder, with more options.
+fn child_in(
+    folder: Option<&std::path::Path>,
+    workload: &str,
+    backend: &str,
+    effort: Effort,
+    options: &[String],
+) -> Result<Value> {
     let failed =
         |what: String| Failure::Usage(format!("measuring {workload} on {backend}: {what}"));
     let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
     let mut command = Command::new(program);
     command.args(["bench-one", workload, "--backend", backend]);
-    command.args(arguments(effort));
+    command.args(arguments(effort)).args(options);
+    if let Some(folder) = folder {
+        command.current_dir(folder);
+    }
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
@@ -185,6 +209,7 @@ fn arguments(effort: Effort) -> Vec<String> {
         ("--tasks", effort.tasks),
         ("--steps", effort.steps),
         ("--query", effort.query),
+        ("--width", effort.width),
     ] {
         options.extend(value.map(|value| (option, value.to_string())));
     }
@@ -199,5 +224,12 @@ fn finish(args: &BenchArgs, report: &Report) -> Result<()> {
     if let Some(path) = &args.json {
         write_atomically(path, format!("{:#}\n", report.json()).as_bytes())?;
     }
-    print(&report.markdown())
+    if let Some(path) = &args.history {
+        history::append(path, report)?;
+    }
+    print(&report.markdown())?;
+    match &args.compare {
+        Some(path) => history::compare(path, report),
+        None => Ok(()),
+    }
 }

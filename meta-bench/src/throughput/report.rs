@@ -47,6 +47,21 @@ impl Report {
         }
     }
 
+    /// All measurements.
+    pub fn rows(&self) -> &[Measurement] {
+        &self.rows
+    }
+
+    /// How much longer a second-order meta-iteration takes than one of first order, on a backend.
+    fn second_to_first(&self, backend: &str) -> Option<f64> {
+        let time = |workload: &str| {
+            let same = |row: &&Measurement| row.workload == workload && row.backend == backend;
+            let row = self.rows.iter().find(same)?;
+            Some(median(&row.samples_ms))
+        };
+        Some(time("omniglot-maml-5")? / time("omniglot-fomaml-5")?)
+    }
+
     /// All measurements of a workload.
     pub fn of<'a>(&'a self, workload: &'a str) -> impl Iterator<Item = &'a Measurement> {
         self.rows.iter().filter(move |row| row.workload == workload)
@@ -68,6 +83,7 @@ impl Report {
                 value["median_ms"] = json!(spread.median);
                 value["lower_quartile_ms"] = json!(spread.lower);
                 value["upper_quartile_ms"] = json!(spread.upper);
+                value["second_to_first_order"] = json!(self.second_to_first(&row.backend));
                 value["tasks_per_second"] = json!(tasks_per_second(row));
                 value["gflops"] = json!(gflops(row));
                 value["share_of_gemm_peak"] = json!(self.share_of_peak(row));
@@ -89,8 +105,9 @@ impl Report {
             out.push_str(&format!("GEMM peak ({backend}): {peak:.0} GFLOP/s.\n\n"));
         }
         out.push_str(
-            "| workload | backend | tasks | ms per iteration | quartiles | tasks/s | GFLOP/s | of \
-             peak | peak memory |\n|---|---|--:|--:|--:|--:|--:|--:|--:|\n",
+            "| workload | backend | tasks | ms per iteration | quartiles | first, ms | tasks/s | \
+             GFLOP/s | of peak | peak memory | on device | J |\n\
+             |---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
         );
         for row in &self.rows {
             let spread = Spread::of(&row.samples_ms);
@@ -98,23 +115,36 @@ impl Report {
                 .share_of_peak(row)
                 .map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share));
             out.push_str(&format!(
-                "| `{}` | {} | {} | {} | {}–{} | {} | {} | {share} | {} |\n",
+                "| `{}` | {} | {} | {} | {}–{} | {} | {} | {} | {share} | {} | {} | {} |\n",
                 row.workload,
                 row.backend,
                 row.tasks,
                 number(spread.median),
                 number(spread.lower),
                 number(spread.upper),
+                number(row.first_ms),
                 number(tasks_per_second(row)),
                 number(gflops(row)),
                 megabytes(row.peak_bytes),
+                row.device_bytes
+                    .map_or("–".to_owned(), |bytes| megabytes(Some(bytes))),
+                row.joules.map_or("–".to_owned(), number),
             ));
+        }
+        for backend in self.peaks.keys() {
+            if let Some(ratio) = self.second_to_first(backend) {
+                out.push_str(&format!(
+                    "\nSecond order takes {ratio:.2} times as long as first order ({backend}, \
+                     omniglot-maml-5 and omniglot-fomaml-5).\n"
+                ));
+            }
         }
         out
     }
 }
 
-fn tasks_per_second(row: &Measurement) -> f64 {
+/// Tasks that are learned from in a second.
+pub fn tasks_per_second(row: &Measurement) -> f64 {
     row.tasks as f64 / (1e-3 * median(&row.samples_ms))
 }
 

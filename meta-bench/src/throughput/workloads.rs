@@ -233,10 +233,13 @@ impl Workload {
             train: shape,
             test: shape,
         };
-        let encoder_settings = meta_core::nn::encoder::encoders()
+        let mut encoder_settings = meta_core::nn::encoder::encoders()
             .iter()
             .find(|info| info.name == self.encoder)
             .map_or_else(|| json!({}), |info| (info.default_settings)());
+        if let Some(width) = effort.width {
+            widen(&mut encoder_settings, width);
+        }
         let entries = L::entries();
         let entry = entries
             .iter()
@@ -267,6 +270,18 @@ impl Workload {
             spec,
             source,
         })
+    }
+}
+
+/// Sets what the settings of an encoder call its width.
+fn widen(settings: &mut Value, width: usize) {
+    for key in ["channels", "width"] {
+        if settings[key].is_u64() {
+            settings[key] = json!(width);
+        }
+    }
+    for layer in settings["hidden"].as_array_mut().into_iter().flatten() {
+        *layer = json!(width);
     }
 }
 

@@ -1,5 +1,19 @@
 //! The primitives on CUDA: the portable compositions.
 
+use burn::tensor::backend::Backend;
+use burn_cuda::{Cuda, CudaDevice};
+
+use super::Compute;
 use crate::primitives::Primitives;
 
-impl Primitives for burn_cuda::Cuda<f32, i32> {}
+type B = Cuda<f32, i32>;
+
+impl Primitives for B {
+    cube_memory!();
+}
+
+impl Compute for B {
+    fn device(number: usize) -> Option<CudaDevice> {
+        (number < B::device_count(0)).then(|| CudaDevice::new(number))
+    }
+}

@@ -3,6 +3,7 @@
 use burn::tensor::TensorData;
 use burn_flex::{Flex, FlexTensor, Layout};
 
+use super::{Compute, Precision};
 use crate::{
     host_primitives,
     primitives::cpu::{Element, Host},
@@ -61,3 +62,14 @@ element!(f32);
 element!(f64);
 
 host_primitives!(Flex);
+
+impl Compute for Flex {
+    fn device(number: usize) -> Option<Self::Device> {
+        (number == 0).then(Default::default)
+    }
+
+    /// The formats that the kernels are written for.
+    fn computes(precision: Precision, _device: &Self::Device) -> bool {
+        precision.trains()
+    }
+}

@@ -6,6 +6,7 @@ use burn::tensor::{
 };
 use burn_ndarray::{NdArray, NdArrayTensor};
 
+use super::{Compute, Precision};
 use crate::{
     host_primitives,
     primitives::cpu::{Element, Host},
@@ -68,3 +69,14 @@ element!(f32, F32);
 element!(f64, F64);
 
 host_primitives!(B);
+
+impl Compute for B {
+    fn device(number: usize) -> Option<Self::Device> {
+        (number == 0).then(Default::default)
+    }
+
+    /// The formats that the kernels are written for.
+    fn computes(precision: Precision, _device: &Self::Device) -> bool {
+        precision.trains()
+    }
+}

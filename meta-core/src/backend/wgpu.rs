@@ -1,5 +1,18 @@
 //! The primitives on wgpu: the portable compositions.
 
+use burn_wgpu::{Wgpu, WgpuDevice};
+
+use super::{Compute, adapters::adapter};
 use crate::primitives::Primitives;
 
-impl Primitives for burn_wgpu::Wgpu<f32, i32> {}
+type B = Wgpu<f32, i32>;
+
+impl Primitives for B {
+    cube_memory!();
+}
+
+impl Compute for B {
+    fn device(number: usize) -> Option<WgpuDevice> {
+        adapter::<B>(number)
+    }
+}

@@ -53,6 +53,12 @@ use crate::params::{primitive, tensor};
 /// twice. A backend overrides what it can do faster; `Autodiff<B>` overrides all but the two
 /// curvatures, whose compositions are differentiated as they stand.
 pub trait Primitives: Backend {
+    /// Bytes that the backend holds on its device, in use or kept for the next tensor; none for
+    /// backends that compute in the memory of the process.
+    fn device_memory(_device: &Self::Device) -> Option<u64> {
+        None
+    }
+
     /// The `wanted` operand of a trilinear form from the other two, in the order input, weight,
     /// output.
     fn contract(

@@ -1,0 +1,360 @@
+//! `meta equivalence`: every backend against one reference, in f64 on a CPU.
+//!
+//! Each operation, layer and encoder is compared by its value, its gradient and a gradient of second
+//! order, each learner by its predictions, its meta-gradient and its predictions after one
+//! meta-iteration. A backend and precision computes in a process of its own: what one of them fixes
+//! (default formats, drivers) is no matter to the others.
+
+use std::{
+    collections::BTreeMap,
+    marker::PhantomData,
+    process::{Command, Stdio},
+};
+
+use meta_core::{
+    backend::{Precision, Target, WithBackend, backends, dispatch},
+    primitives::Primitives,
+};
+use serde::Serialize;
+
+use super::{Checks, KINDS, Outcome, Purpose, cases, learners};
+use crate::{
+    Learners,
+    cli::{EquivalenceArgs, EquivalenceOneArgs},
+    failure::{Failure, Result},
+};
+
+/// Largest difference, relative to the largest number of the same result, that a precision may make.
+fn tolerance(precision: Precision) -> f64 {
+    match precision {
+        Precision::F64 => 1e-9,
+        Precision::F32 => 2e-4,
+        Precision::F16 => 5e-2,
+        Precision::Bf16 => 2e-1,
+    }
+}
+
+/// A backend in a precision, and how far it is from the reference.
+#[derive(Serialize)]
+struct Column {
+    backend: String,
+    precision: Precision,
+    tolerance: f64,
+    /// Why it was not run, where it was not.
+    not_run: Option<String>,
+    /// The device, in the driver's words.
+    device: Option<String>,
+    /// Largest relative difference of each name, by kind and name: with the case and the part.
+    largest: BTreeMap<(String, String), Difference>,
+}
+
+#[derive(Clone, Serialize)]
+struct Difference {
+    relative: f64,
+    case: String,
+    part: String,
+}
+
+/// Compares the backends of this build and prints a table.
+///
+/// # Errors
+/// [`Failure::Wrong`] when one of them is further from the reference than its precision explains.
+pub fn equivalence(args: &EquivalenceArgs) -> Result<()> {
+    let reference = Target {
+        precision: Precision::F64,
+        ..Target::of(&reference_backend(args)?)
+    };
+    eprintln!("{} in f64: the reference", reference.backend);
+    let expected = child(&reference)?;
+    let mut columns = Vec::new();
+    for info in backends() {
+        let asked = args.backends.is_empty() || args.backends.iter().any(|name| name == info.name);
+        if !asked {
+            continue;
+        }
+        let precisions: &[Precision] = match info.accelerator {
+            true => &[Precision::F32],
+            false => &[Precision::F32, Precision::F64],
+        };
+        for &precision in precisions {
+            let target = Target {
+                precision,
+                ..Target::of(info.name)
+            };
+            if target != reference {
+                columns.push(column(&target, &expected, !args.backends.is_empty())?);
+            }
+        }
+    }
+    crate::print(&match args.json {
+        true => json(&columns),
+        false => markdown(&reference, &columns),
+    })?;
+    let wrong: Vec<String> = columns.iter().flat_map(Column::wrong).collect();
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Wrong(wrong.join("; "))),
+    }
+}
+
+fn reference_backend(args: &EquivalenceArgs) -> Result<String> {
+    for name in &args.backends {
+        meta_core::backend::check(name)?;
+    }
+    let mut cpus = backends()
+        .into_iter()
+        .filter(|info| info.compiled && !info.accelerator);
+    let found = cpus.find(|info| info.name == "ndarray").or_else(|| {
+        let mut all = backends().into_iter();
+        all.find(|info| info.compiled && !info.accelerator)
+    });
+    found.map(|info| info.name.to_owned()).ok_or_else(|| {
+        Failure::Usage(
+            "the reference is computed in f64 on a CPU, and this build has no CPU backend; build with \
+             `--features ndarray`"
+                .to_owned(),
+        )
+    })
+}
+
+fn column(target: &Target, expected: &Answer, demanded: bool) -> Result<Column> {
+    let (backend, precision) = (target.backend.clone(), target.precision);
+    eprintln!("{backend} in {}", precision.name());
+    let mut column = Column {
+        tolerance: tolerance(precision),
+        backend,
+        precision,
+        not_run: None,
+        device: None,
+        largest: BTreeMap::new(),
+    };
+    let found = match child(target) {
+        Ok(found) => found,
+        Err(failure) if demanded => return Err(failure),
+        Err(failure) => {
+            column.not_run = Some(failure.to_string());
+            return Ok(column);
+        }
+    };
+    column.device = Some(found.device);
+    assert_eq!(
+        found.outcomes.len(),
+        expected.outcomes.len(),
+        "the same cases"
+    );
+    for (found, expected) in found.outcomes.iter().zip(&expected.outcomes) {
+        assert_eq!((&found.name, &found.case), (&expected.name, &expected.case));
+        for ((part, values), (_, exact)) in found.parts.iter().zip(&expected.parts) {
+            let relative = difference(values, exact);
+            let key = (found.kind.clone(), found.name.clone());
+            let known = column.largest.get(&key);
+            if known.is_none_or(|known| !(relative <= known.relative)) {
+                let difference = Difference {
+                    relative,
+                    case: found.case.clone(),
+                    part: part.clone(),
+                };
+                column.largest.insert(key, difference);
+            }
+        }
+    }
+    Ok(column)
+}
+
+/// Largest difference relative to the largest exact number; not a number where a value is none.
+fn difference(values: &[f64], exact: &[f64]) -> f64 {
+    assert_eq!(values.len(), exact.len(), "as many numbers");
+    let scale = exact.iter().fold(1e-6f64, |scale, v| scale.max(v.abs()));
+    let mut largest = 0.0f64;
+    for (value, exact) in values.iter().zip(exact) {
+        let off = (value - exact).abs() / scale;
+        if off.is_nan() {
+            return f64::NAN;
+        }
+        largest = largest.max(off);
+    }
+    largest
+}
+
+impl Column {
+    fn title(&self) -> String {
+        format!("{} {}", self.backend, self.precision.name())
+    }
+
+    fn wrong(&self) -> Vec<String> {
+        self.largest
+            .iter()
+            .filter(|(_, found)| !(found.relative <= self.tolerance))
+            .map(|((_, name), found)| {
+                format!(
+                    "`{name}` on {} is off by {:.0e}, more than {:.0e} ({}; {})",
+                    self.title(),
+                    found.relative,
+                    self.tolerance,
+                    found.case,
+                    found.part
+                )
+            })
+            .collect()
+    }
+}
+
+/// What a process computed.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Answer {
+    device: String,
+    outcomes: Vec<Outcome>,
+}
+
+/// Computes in a new process.
+fn child(target: &Target) -> Result<Answer> {
+    let failed = |what: String| Failure::Usage(what);
+    let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
+    let output = Command::new(program)
+        .args(["equivalence-one", "--backend", &target.backend])
+        .args(["--precision", target.precision.name()])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()
+        .map_err(|error| failed(error.to_string()))?;
+    if !output.status.success() {
+        let message = String::from_utf8_lossy(&output.stderr);
+        let message = message.trim().trim_start_matches("error: ");
+        return Err(failed(match message {
+            "" => format!("backend `{}`: {}", target.backend, output.status),
+            message => message.to_owned(),
+        }));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))
+}
+
+/// `meta equivalence-one`: the values of one backend, as JSON.
+///
+/// # Errors
+/// When the backend, its device or the precision is not there.
+pub fn one<L: Learners>(args: &EquivalenceOneArgs) -> Result<()> {
+    let target = Target {
+        precision: args.precision,
+        ..Target::of(&args.backend)
+    };
+    let answer = dispatch(&target, Values::<L>(PhantomData))??;
+    let json = serde_json::to_string(&answer).expect("numbers serialise");
+    crate::print(&format!("{json}\n"))
+}
+
+struct Values<L>(PhantomData<L>);
+
+impl<L: Learners> WithBackend for Values<L> {
+    type Output = Result<Answer>;
+
+    fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
+        let name = B::name(&device);
+        let mut checks = Checks::<B> {
+            device: device.clone(),
+            purpose: Purpose::Values,
+            names: &[],
+            known: KINDS.map(str::to_owned).to_vec(),
+            rows: Vec::new(),
+            outcomes: Vec::new(),
+            report: &|_| {},
+        };
+        cases::operations(&mut checks);
+        cases::layers(&mut checks);
+        cases::encoders(&mut checks)?;
+        learners::learners::<L, B>(&mut checks)?;
+        Ok(Answer {
+            device: format!("{name}, {device:?}"),
+            outcomes: checks.outcomes,
+        })
+    }
+}
+
+fn json(columns: &[Column]) -> String {
+    let rows: Vec<_> = columns
+        .iter()
+        .map(|column| {
+            let largest: Vec<_> = column
+                .largest
+                .iter()
+                .map(|((kind, name), found)| {
+                    serde_json::json!({"kind": kind, "name": name, "difference": found})
+                })
+                .collect();
+            serde_json::json!({
+                "backend": column.backend,
+                "precision": column.precision,
+                "tolerance": column.tolerance,
+                "device": column.device,
+                "not_run": column.not_run,
+                "largest": largest,
+            })
+        })
+        .collect();
+    format!("{}\n", serde_json::Value::Array(rows))
+}
+
+fn markdown(reference: &Target, columns: &[Column]) -> String {
+    let (run, left): (Vec<&Column>, Vec<&Column>) =
+        columns.iter().partition(|column| column.not_run.is_none());
+    let mut out = format!(
+        "Largest difference from {} in {}, relative to the largest number of the same result, over \
+         all cases and over value, gradient and second order (learners: predictions, meta-gradient, \
+         predictions after a meta-iteration).\n\n",
+        reference.backend,
+        reference.precision.name()
+    );
+    let titles = run.iter().map(|column| column.title());
+    out.push_str(&format!(
+        "| kind | name | {} |\n",
+        titles.collect::<Vec<_>>().join(" | ")
+    ));
+    out.push_str(&format!("|---|---|{}\n", "---|".repeat(run.len())));
+    let cell = |found: Option<&Difference>, tolerance: f64| match found {
+        Some(found) if found.relative <= tolerance => format!("{:.0e}", found.relative),
+        Some(found) => format!("**{:.0e}**", found.relative),
+        None => "–".to_owned(),
+    };
+    for kind in KINDS {
+        let mut worst: Vec<Option<Difference>> = vec![None; run.len()];
+        let names = run
+            .first()
+            .into_iter()
+            .flat_map(|column| column.largest.keys());
+        for key in names.filter(|(of, _)| of == kind) {
+            out.push_str(&format!("| {kind} | `{}` |", key.1));
+            for (column, worst) in run.iter().zip(&mut worst) {
+                let found = column.largest.get(key);
+                out.push_str(&format!(" {} |", cell(found, column.tolerance)));
+                let above = |worst: &Difference| found.is_some_and(|f| f.relative > worst.relative);
+                if worst.as_ref().is_none_or(above) {
+                    *worst = found.cloned();
+                }
+            }
+            out.push('\n');
+        }
+        out.push_str(&format!("| {kind} | **all** |"));
+        for (column, worst) in run.iter().zip(&worst) {
+            out.push_str(&format!(" {} |", cell(worst.as_ref(), column.tolerance)));
+        }
+        out.push('\n');
+    }
+    out.push_str("| | tolerance |");
+    for column in &run {
+        out.push_str(&format!(" {:.0e} |", column.tolerance));
+    }
+    out.push_str("\n\n| backend | precision | device |\n|---|---|---|\n");
+    for column in run.iter().chain(&left) {
+        let device = match (&column.device, &column.not_run) {
+            (Some(device), _) => device.clone(),
+            (None, Some(reason)) => format!("**not run**: {reason}"),
+            (None, None) => unreachable!("a column was run or says why not"),
+        };
+        out.push_str(&format!(
+            "| `{}` | {} | {} |\n",
+            column.backend,
+            column.precision.name(),
+            device.replace('|', "\\|").replace('\n', " ")
+        ));
+    }
+    out
+}

@@ -1,0 +1,201 @@
+//! `meta bench --plot`: throughput of every backend over the number of tasks.
+
+use std::path::Path;
+
+use meta_core::{Error, checkpoint::write_atomically};
+use plotters::prelude::*;
+use serde_json::json;
+
+use super::{
+    checked,
+    measure::Measurement,
+    measured,
+    report::{Spread, environment, environment_line, number, tasks_per_second},
+    workloads::Workload,
+};
+use crate::{
+    cli::{BenchArgs, Effort},
+    failure::{Failure, Result},
+    picture::{Drawn, FONT, LINES},
+    print,
+};
+
+/// Numbers of tasks that are measured.
+const TASKS: [usize; 6] = [1, 2, 4, 8, 16, 32];
+
+/// Measures, draws and prints a table.
+///
+/// # Errors
+/// As [`super::bench`], and when the picture cannot be written.
+pub fn batches(
+    args: &BenchArgs,
+    workloads: &[&'static Workload],
+    backends: &[String],
+    picture: &Path,
+) -> Result<()> {
+    let effort = checked(args)?;
+    let mut found: Vec<(String, Measurement)> = Vec::new();
+    for round in 0..args.rounds.unwrap_or(1) {
+        for &workload in workloads {
+            for backend in backends {
+                eprintln!("{} on {backend}, round {}", workload.name, round + 1);
+                for tasks in TASKS {
+                    let effort = Effort {
+                        tasks: Some(tasks),
+                        ..effort
+                    };
+                    let measurement = measured(workload, backend, effort)?;
+                    let same = |(name, known): &&mut (String, Measurement)| {
+                        name == backend && known.workload == workload.name && known.tasks == tasks
+                    };
+                    match found.iter_mut().find(same) {
+                        Some((_, known)) => known.samples_ms.extend(measurement.samples_ms),
+                        None => found.push((backend.clone(), measurement)),
+                    }
+                }
+            }
+        }
+    }
+    if let Some(path) = &args.json {
+        let all = json!({
+            "kind": "meta bench --plot",
+            "environment": environment(effort),
+            "measurements": found.iter().map(|(_, measurement)| measurement).collect::<Vec<_>>(),
+        });
+        write_atomically(path, format!("{all:#}\n").as_bytes())?;
+    }
+    let mut svg = String::new();
+    draw(workloads, backends, &found, &mut svg)
+        .map_err(|error| Failure::Usage(format!("{}: {error}", picture.display())))?;
+    std::fs::write(picture, svg).map_err(|error| Error::io(picture, "write", error))?;
+    print(&markdown(workloads, backends, &found))
+}
+
+fn markdown(
+    workloads: &[&'static Workload],
+    backends: &[String],
+    found: &[(String, Measurement)],
+) -> String {
+    let heads: Vec<String> = TASKS.iter().map(|tasks| format!("{tasks} tasks")).collect();
+    let mut out = format!(
+        "{}\n\nTasks per second, medians.\n\n| workload | backend | {} |\n|---|---|{}\n",
+        environment_line(),
+        heads.join(" | "),
+        "--:|".repeat(TASKS.len())
+    );
+    for workload in workloads {
+        for backend in backends {
+            let cells: Vec<String> = of(found, workload, backend)
+                .map(|measurement| number(tasks_per_second(measurement)))
+                .collect();
+            out.push_str(&format!(
+                "| `{}` | {backend} | {} |\n",
+                workload.name,
+                cells.join(" | ")
+            ));
+        }
+    }
+    out
+}
+
+/// The measurements of a workload on a backend, over the number of tasks.
+fn of<'a>(
+    found: &'a [(String, Measurement)],
+    workload: &'a Workload,
+    backend: &'a str,
+) -> impl Iterator<Item = &'a Measurement> {
+    found
+        .iter()
+        .filter(move |(name, known)| name == backend && known.workload == workload.name)
+        .map(|(_, measurement)| measurement)
+}
+
+/// One panel for each workload, one line in it for each backend, both axes logarithmic.
+fn draw(
+    workloads: &[&'static Workload],
+    backends: &[String],
+    found: &[(String, Measurement)],
+    svg: &mut String,
+) -> Drawn {
+    let columns = workloads.len().min(3);
+    let rows = workloads.len().div_ceil(columns.max(1));
+    let size = (380 * columns as u32, 40 + 320 * rows as u32);
+    let root = SVGBackend::with_string(svg, size).into_drawing_area();
+    root.fill(&WHITE)?;
+    let title = "tasks per second over tasks of a meta-batch: medians and quartiles";
+    let root = root.titled(title, (FONT, 18))?;
+    for (panel, workload) in root.split_evenly((rows, columns)).iter().zip(workloads) {
+        let rate = |measurement: &Measurement, ms: f64| 1e3 * measurement.tasks as f64 / ms;
+        let rates = || {
+            backends
+                .iter()
+                .flat_map(|backend| of(found, workload, backend))
+                .map(|measurement| rate(measurement, Spread::of(&measurement.samples_ms).median))
+        };
+        let (low, high) = rates().fold((f64::INFINITY, 0.0f64), |(low, high), rate| {
+            (low.min(rate), high.max(rate))
+        });
+        let last = TASKS[TASKS.len() - 1] as f64;
+        let mut chart = ChartBuilder::on(panel)
+            .margin(10)
+            .margin_right(22)
+            .caption(workload.name, (FONT, 15))
+            .x_label_area_size(40)
+            .y_label_area_size(60)
+            .build_cartesian_2d(
+                (0.9..1.1 * last).log_scale().base(2.0),
+                (0.6 * low..2.5 * high).log_scale(),
+            )?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .x_desc("tasks of a meta-batch")
+            .y_desc("tasks/s")
+            .x_label_formatter(&|x| format!("{x:.0}"))
+            .y_label_formatter(&|y| number(*y))
+            .label_style((FONT, 13))
+            .draw()?;
+        for (backend, colour) in backends.iter().zip(LINES.iter().cycle()) {
+            let points: Vec<(f64, f64, Spread)> = of(found, workload, backend)
+                .map(|measurement| {
+                    let spread = Spread::of(&measurement.samples_ms);
+                    (
+                        measurement.tasks as f64,
+                        rate(measurement, spread.median),
+                        Spread {
+                            lower: rate(measurement, spread.upper),
+                            median: rate(measurement, spread.median),
+                            upper: rate(measurement, spread.lower),
+                        },
+                    )
+                })
+                .collect();
+            let line = points.iter().map(|&(x, y, _)| (x, y));
+            chart
+                .draw_series(LineSeries::new(line, colour.stroke_width(2)))?
+                .label(backend.as_str())
+                .legend(move |(x, y)| {
+                    PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2))
+                });
+            chart.draw_series(points.into_iter().map(|(x, _, spread)| {
+                ErrorBar::new_vertical(
+                    x,
+                    spread.lower,
+                    spread.median,
+                    spread.upper,
+                    colour.filled(),
+                    6,
+                )
+            }))?;
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .background_style(WHITE.mix(0.85))
+            .border_style(BLACK.mix(0.3))
+            .label_font((FONT, 13))
+            .draw()?;
+    }
+    root.present()?;
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! `meta bench --history` and `--compare`: what was measured before, and what became slower since.
+
+use std::{fs::OpenOptions, io::Write, path::Path};
+
+use meta_core::Error;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::report::{Report, Spread, number};
+use crate::{
+    failure::{Failure, Result},
+    print,
+};
+
+/// Adds the report to the file, as one line.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn append(path: &Path, report: &Report) -> Result<()> {
+    let line = format!("{}\n", report.json());
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(line.as_bytes()))
+        .map_err(|error| Error::io(path, "append to", error).into())
+}
+
+/// A measurement of before.
+#[derive(Deserialize)]
+struct Before {
+    workload: String,
+    backend: String,
+    tasks: usize,
+    samples_ms: Vec<f64>,
+}
+
+/// How a time stands to one of before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Slower,
+    Faster,
+    /// The quartiles overlap.
+    WithinNoise,
+}
+
+impl Change {
+    /// Beyond the noise is where the middle halves of the samples do not touch.
+    fn of(before: Spread, now: Spread) -> Self {
+        match () {
+            () if now.lower > before.upper => Change::Slower,
+            () if now.upper < before.lower => Change::Faster,
+            () => Change::WithinNoise,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Change::Slower => "**slower**",
+            Change::Faster => "faster",
+            Change::WithinNoise => "within the noise",
+        }
+    }
+}
+
+/// Prints how the report stands to the measurements in the file.
+///
+/// # Errors
+/// When the file cannot be read or holds no measurements, and [`Failure::Wrong`] when something became
+/// slower.
+pub fn compare(path: &Path, report: &Report) -> Result<()> {
+    let before = read(path)?;
+    let mut out = String::from(
+        "\n| workload | backend | tasks | ms before | ms now | ratio | |\n|---|---|--:|--:|--:|--:|---|\n",
+    );
+    let mut slower = Vec::new();
+    for row in report.rows() {
+        let same = |old: &&Before| {
+            (&old.workload, &old.backend, old.tasks) == (&row.workload, &row.backend, row.tasks)
+        };
+        let Some(old) = before.iter().find(same) else {
+            out.push_str(&format!(
+                "| `{}` | {} | {} | – | | | not measured before |\n",
+                row.workload, row.backend, row.tasks
+            ));
+            continue;
+        };
+        let (old, now) = (Spread::of(&old.samples_ms), Spread::of(&row.samples_ms));
+        let change = Change::of(old, now);
+        let ratio = now.median / old.median;
+        out.push_str(&format!(
+            "| `{}` | {} | {} | {} | {} | {ratio:.2} | {} |\n",
+            row.workload,
+            row.backend,
+            row.tasks,
+            number(old.median),
+            number(now.median),
+            change.words()
+        ));
+        if change == Change::Slower {
+            slower.push(format!(
+                "{} on {} takes {ratio:.2} times as long",
+                row.workload, row.backend
+            ));
+        }
+    }
+    print(&out)?;
+    match slower.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Wrong(format!(
+            "slower than {}, beyond the noise: {}",
+            path.display(),
+            slower.join("; ")
+        ))),
+    }
+}
+
+/// The measurements of a report, or of the last line of a history.
+fn read(path: &Path) -> Result<Vec<Before>> {
+    let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, "read", error))?;
+    let wrong = |message: String| {
+        Failure::Usage(format!(
+            "{}: {message}; expected what `meta bench --json` or `--history` wrote",
+            path.display()
+        ))
+    };
+    let report: Value = serde_json::from_str(&text)
+        .or_else(|_| serde_json::from_str(text.lines().last().unwrap_or_default()))
+        .map_err(|error| wrong(error.to_string()))?;
+    serde_json::from_value(report["measurements"].clone()).map_err(|error| wrong(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beyond_the_noise_is_where_the_middle_halves_do_not_touch() {
+        let spread = |lower, median, upper| Spread {
+            lower,
+            median,
+            upper,
+        };
+        let before = spread(9.0, 10.0, 11.0);
+        assert_eq!(Change::of(before, spread(11.5, 12.0, 13.0)), Change::Slower);
+        assert_eq!(
+            Change::of(before, spread(10.5, 12.0, 13.0)),
+            Change::WithinNoise
+        );
+        assert_eq!(Change::of(before, spread(7.0, 8.0, 8.5)), Change::Faster);
+    }
+
+    #[test]
+    fn a_file_without_measurements_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("old.json");
+        std::fs::write(&path, "{}").unwrap();
+        let message = read(&path).err().unwrap().to_string();
+        assert!(message.contains("old.json"), "{message}");
+        assert!(message.contains("meta bench --json"), "{message}");
+    }
+}

@@ -1,0 +1,179 @@
+//! Where a run computes: devices and precisions that are there and those that are not, and all backends
+//! against one reference.
+//!
+//! The backends of this build are tested always. Another build of the binary, named by `META_WGPU`, is
+//! tested on wgpu where a driver is at hand; without it, those tests say that they were skipped.
+
+use std::{path::PathBuf, process::Command};
+
+use serde_json::Value;
+
+use crate::workbench::{GLYPHS, Ran, SINUSOID, Workbench};
+
+#[test]
+fn a_device_or_precision_that_is_not_there() {
+    let bench = Workbench::new(GLYPHS);
+    let refused = |arguments: &str| {
+        let message = bench.run(&format!("run m.toml {arguments}")).mistake();
+        assert_eq!(bench.names("."), ["m.toml"], "nothing is written");
+        message
+    };
+    insta::assert_snapshot!(refused("device=3"), @"error: backend `flex` has no `device = 3`; the devices here are 0 to 0");
+    insta::assert_snapshot!(refused("precision=f17"), @r#"error: command line: `precision = "f17"`: unknown variant `f17`, expected one of `f32`, `f64`, `f16`, `bf16`"#);
+    insta::assert_snapshot!(refused("precision=bf16"), @"error: command line: `precision = bf16`: is for evaluation (`meta eval`); train in f32 or f64");
+    bench.run("run m.toml --dir run --quiet").ok();
+    insta::assert_snapshot!(bench.run("eval run precision=f16").mistake(), @"error: command line: backend `flex` does not compute in `precision = f16` on Cpu; known: f32, f64");
+}
+
+/// A run in f64 is one: its record says so, and its numbers are near those in f32 but not the same.
+#[test]
+fn a_run_in_f64() {
+    let bench = Workbench::new(SINUSOID);
+    let loss = |precision: &str| {
+        let arguments =
+            format!("precision={precision} train.iterations=5 --dir {precision} --quiet");
+        bench.run(&format!("run m.toml {arguments}")).ok();
+        let record: Value =
+            serde_json::from_slice(&bench.bytes(&format!("{precision}/record.json")))
+                .expect("a record");
+        assert_eq!(record["dtype"], precision);
+        let result: Value =
+            serde_json::from_slice(&bench.bytes(&format!("{precision}/result.json")))
+                .expect("a result");
+        result["mean"].as_f64().expect("a score")
+    };
+    let (single, double) = (loss("f32"), loss("f64"));
+    let difference = (single - double).abs() / double;
+    assert!(difference > 0.0 && difference < 1e-4, "{single} {double}");
+    // What was trained in one format is evaluated in the other.
+    bench.run("eval f64 precision=f32").ok();
+    bench.run("eval f32 precision=f64 backend=ndarray").ok();
+}
+
+#[test]
+fn the_cpu_backends_agree_with_the_reference() {
+    let bench = Workbench::new("");
+    let json = bench
+        .run("equivalence --backends flex,ndarray --json")
+        .ok()
+        .stdout;
+    let columns: Vec<Value> = serde_json::from_str(&json).expect("columns");
+    let titles: Vec<String> = columns
+        .iter()
+        .map(|column| format!("{} {}", column["backend"], column["precision"]).replace('"', ""))
+        .collect();
+    assert_eq!(titles, ["flex f32", "flex f64", "ndarray f32"]);
+    for column in &columns {
+        let largest = column["largest"].as_array().expect("differences");
+        assert!(largest.len() > 50, "{}", largest.len());
+    }
+    let message = bench.run("equivalence --backends flax").mistake();
+    assert!(message.contains("did you mean `flex`"), "{message}");
+}
+
+/// The other build of the binary, if there is one.
+fn wgpu() -> Option<PathBuf> {
+    let path = std::env::var_os("META_WGPU").map(PathBuf::from);
+    if path.is_none() {
+        eprintln!("skipped: META_WGPU names no binary with wgpu");
+    }
+    path.map(|path| std::path::absolute(path).expect("a path"))
+}
+
+/// That binary in the folder of a bench.
+fn on_wgpu(bench: &Workbench, binary: &PathBuf, arguments: &str, driver: bool) -> Ran {
+    let mut command = Command::new(binary);
+    command
+        .args(arguments.split_whitespace())
+        .current_dir(bench.path(""))
+        .env("XDG_RUNTIME_DIR", bench.path(""));
+    if !driver {
+        for name in ["VK_ICD_FILENAMES", "VK_DRIVER_FILES"] {
+            command.env(name, "/nowhere.json");
+        }
+    }
+    command.output().expect("the binary starts").into()
+}
+
+#[test]
+fn without_a_driver_wgpu_says_what_to_install() {
+    let Some(binary) = wgpu() else { return };
+    let bench = Workbench::new(SINUSOID);
+    let message = on_wgpu(&bench, &binary, "run m.toml backend=wgpu", false).mistake();
+    assert!(
+        message.contains("backend `wgpu` finds no device"),
+        "{message}"
+    );
+    assert!(message.contains("mesa-vulkan-drivers"), "{message}");
+    assert_eq!(bench.names("."), ["m.toml"], "nothing is written");
+}
+
+#[test]
+fn a_device_that_wgpu_does_not_have() {
+    let Some(binary) = wgpu() else { return };
+    let bench = Workbench::new(SINUSOID);
+    let message = on_wgpu(&bench, &binary, "run m.toml backend=wgpu device=99", true).mistake();
+    assert!(message.contains("has no `device = 99`"), "{message}");
+    let message = on_wgpu(
+        &bench,
+        &binary,
+        "run m.toml backend=wgpu precision=f64",
+        true,
+    )
+    .mistake();
+    assert!(
+        message.contains("does not compute in `precision = f64`"),
+        "{message}"
+    );
+}
+
+/// A device that cannot take what it is given ends the run with a message, and the run goes on from its
+/// checkpoint.
+#[test]
+fn a_device_that_fails_leaves_the_checkpoint() {
+    let Some(binary) = wgpu() else { return };
+    let bench = Workbench::new(GLYPHS);
+    let large = "run m.toml backend=wgpu --dir run --quiet data.image_size=28 encoder.channels=256 \
+                 train.meta_batch=4 train.task_chunk=4 data.way=20 train.validate_every=0";
+    let message = on_wgpu(&bench, &binary, large, true).mistake();
+    assert!(message.contains("the device failed"), "{message}");
+    assert!(message.contains("smaller train.task_chunk"), "{message}");
+    assert!(bench.path("run/checkpoint.safetensors").exists());
+}
+
+#[test]
+fn wgpu_agrees_with_the_reference() {
+    let Some(binary) = wgpu() else { return };
+    let bench = Workbench::new("");
+    let ran = on_wgpu(&bench, &binary, "equivalence --backends wgpu --json", true).ok();
+    let columns: Vec<Value> = serde_json::from_str(&ran.stdout).expect("columns");
+    assert_eq!(columns.len(), 1);
+    assert_eq!(columns[0]["backend"], "wgpu");
+}
+
+/// Tasks are an axis of the tensors: more of them are larger kernels, not more.
+#[test]
+fn kernel_launches_do_not_grow_with_the_tasks() {
+    let Some(binary) = wgpu() else { return };
+    let bench = Workbench::new("");
+    let workloads = "sinusoid-5 attention-maml omniglot-maml-1";
+    let launches = |tasks: usize| -> Vec<u64> {
+        let options = "--launches --backends wgpu --width 8 --query 3";
+        let arguments = format!("bench {workloads} {options} --tasks {tasks} --task-chunk {tasks}");
+        let table = on_wgpu(&bench, &binary, &arguments, true).ok().stdout;
+        let rows = table.lines().filter(|line| line.starts_with("| `"));
+        rows.map(|row| {
+            let count = row
+                .trim_end_matches('|')
+                .rsplit('|')
+                .next()
+                .expect("a cell");
+            count.trim().parse().expect("a count")
+        })
+        .collect()
+    };
+    let few = launches(2);
+    assert_eq!(few.len(), 3);
+    assert!(few.iter().all(|&count| count > 20), "{few:?}");
+    assert_eq!(few, launches(6));
+}
