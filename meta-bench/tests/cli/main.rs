@@ -3,6 +3,7 @@
 mod bench;
 mod commands;
 mod compare;
+mod explain;
 mod mistakes;
 mod reference;
 mod resume;
