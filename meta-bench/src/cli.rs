@@ -39,6 +39,8 @@ pub enum Command {
     Runs(RunsArgs),
     /// Test a run again, with other test settings if given.
     Eval(EvalArgs),
+    /// Show what a trained learner attends to and how it adapts, as pictures and as numbers.
+    Explain(ExplainArgs),
     /// Show the resolved manifest with the origin of each value, checked, and a forecast of memory
     /// and time.
     Check(CheckArgs),
@@ -366,6 +368,48 @@ pub struct EvalArgs {
     /// Print the result as one JSON object on stdout.
     #[arg(long)]
     pub json: bool,
+    /// No progress on stderr.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Arguments of `meta explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The run folder.
+    pub run_dir: PathBuf,
+    /// Changes, as for `meta eval`.
+    #[arg(value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Numbers of the episodes, separated by commas [default: the first three].
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        conflicts_with = "count"
+    )]
+    pub episodes: Vec<u64>,
+    /// The first so many episodes.
+    #[arg(long, value_name = "N")]
+    pub count: Option<usize>,
+    /// Part of the source: train, validation or test.
+    #[arg(long, default_value = "test")]
+    pub split: String,
+    /// Queries of each class in a picture [default: about ten in all; of regression every one].
+    #[arg(long, value_name = "N")]
+    pub queries: Option<usize>,
+    /// Episodes of the deletion check, the first ones; 0 for none [default: 100].
+    #[arg(long, value_name = "N")]
+    pub deletion_episodes: Option<usize>,
+    /// The folder to write [default: RUN_DIR/explain].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Replace what an earlier `meta explain` wrote there.
+    #[arg(long)]
+    pub force: bool,
+    /// Folder that data sets lie in [default: that of the run].
+    #[arg(long, env = "META_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// No progress on stderr.
     #[arg(long)]
     pub quiet: bool,

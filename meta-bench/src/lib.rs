@@ -6,6 +6,7 @@
 mod cli;
 mod compare;
 pub mod experiment;
+mod explain;
 pub mod failure;
 mod floor;
 mod forecast;
@@ -80,6 +81,7 @@ fn execute<L: Learners>(command: Command) -> Result<()> {
         Command::Diff(args) => compare::diff::<L>(&args),
         Command::Runs(args) => runs::runs(&args),
         Command::Eval(args) => show(&runner::eval::<L>(&args)?, args.json, args.quiet),
+        Command::Explain(args) => explain::explain::<L>(&args),
         Command::Check(args) => check::<L>(&args),
         Command::Trial(args) => forecast::trial::<L>(&args),
         Command::List(args) => list::<L>(&args),

@@ -173,22 +173,28 @@ fn score_tasks<B: Primitives>(predictions: Tensor<B, 3>, episodes: &[Episode]) -
     values
         .chunks(q * outputs)
         .zip(episodes)
-        .map(|(task, episode)| match &episode.query.targets {
-            Targets::Classes(classes) => {
-                let classes: Vec<usize> = classes.iter().map(|&class| class as usize).collect();
-                classification(task, outputs, &classes)
-            }
-            Targets::Values(targets) => {
-                let errors: Vec<f64> = task
-                    .iter()
-                    .zip(targets)
-                    .map(|(prediction, target)| (prediction - f64::from(*target)).powi(2))
-                    .collect();
-                let error = mean(&errors);
-                (error, error)
-            }
-        })
+        .map(|(task, episode)| score_items(task, outputs, &episode.query.targets))
         .collect()
+}
+
+/// Score and loss of predictions `[b, outputs]` for items with these targets: accuracy and mean
+/// cross-entropy, or the mean squared error twice.
+pub fn score_items(predictions: &[f64], outputs: usize, targets: &Targets) -> (f64, f64) {
+    match targets {
+        Targets::Classes(classes) => {
+            let classes: Vec<usize> = classes.iter().map(|&class| class as usize).collect();
+            classification(predictions, outputs, &classes)
+        }
+        Targets::Values(values) => {
+            let errors: Vec<f64> = predictions
+                .iter()
+                .zip(values)
+                .map(|(prediction, target)| (prediction - f64::from(*target)).powi(2))
+                .collect();
+            let error = mean(&errors);
+            (error, error)
+        }
+    }
 }
 
 /// Accuracy and mean cross-entropy of class scores `[q, outputs]`.

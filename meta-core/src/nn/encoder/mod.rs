@@ -34,7 +34,7 @@ use burn::{
 };
 use serde_json::Value;
 
-use super::{Pass, init::Initializer, norm::Statistics};
+use super::{Axis, Pass, init::Initializer, norm::Statistics};
 use crate::{Error, Result, data::ItemShape, primitives::Primitives, settings::Settings};
 
 /// A network from items to embeddings on the backend `B`.
@@ -192,6 +192,14 @@ encoders! {
     "set_transformer" => SetTransformer(SetTransformerSettings, SetTransformer),
     "lstm" => Lstm(LstmSettings, LstmEncoder),
     "bilstm" => Bilstm(BilstmSettings, BilstmEncoder),
+}
+
+/// Leaves the maps of transformer blocks, in which the parts of an item attend to each other.
+fn record_blocks<B: Backend>(maps: &[Tensor<B, 4>], parts: &Axis, pass: &Pass<B>) {
+    for (block, map) in maps.iter().enumerate() {
+        let name = format!("encoder.block {}", block + 1);
+        pass.record(&name, parts.clone(), parts.clone(), map);
+    }
 }
 
 fn at_least_one(key: &str, value: usize) -> Result<()> {
