@@ -192,12 +192,16 @@ impl Deletion {
     }
 }
 
+/// Queries that share an order.
+type Groups = Vec<Vec<usize>>;
+/// The attention that each thing receives, by group or by query.
+type Weights = Vec<Vec<f64>>;
+
 /// An order of masking for one episode: of support items, one for each group of queries; or of parts,
 /// one for each query.
 struct Orders {
     masked: Masked,
-    /// The queries that share an order.
-    groups: Vec<Vec<usize>>,
+    groups: Groups,
     /// What is masked first comes first.
     orders: Vec<Vec<usize>>,
 }
@@ -234,7 +238,7 @@ fn mean_of(all: &[Vec<f64>]) -> Vec<f64> {
 
 /// The attention that support items receive from each query, or from anything, in an episode with `s`
 /// support items and `q` queries: one list for each group of queries.
-fn to_support(map: &Map, s: usize, q: usize) -> Option<(Vec<Vec<usize>>, Vec<Vec<f64>>)> {
+fn to_support(map: &Map, s: usize, q: usize) -> Option<(Groups, Weights)> {
     let [_, _, rows, columns] = map.dims;
     let readable = match map.columns {
         Axis::Support => columns == s,
@@ -270,7 +274,7 @@ fn to_support(map: &Map, s: usize, q: usize) -> Option<(Vec<Vec<usize>>, Vec<Vec
 }
 
 /// The attention that the parts of each query receive.
-fn to_parts(map: &Map, s: usize, q: usize) -> Option<Vec<Vec<f64>>> {
+fn to_parts(map: &Map, s: usize, q: usize) -> Option<Weights> {
     map.over_parts()?;
     let first = match map.of {
         Of::Query => 0,
@@ -318,7 +322,7 @@ fn possible(maps: &[Map], s: usize, q: usize) -> Vec<Masked> {
 
 fn orders(masked: Masked, maps: &[Map], s: usize, q: usize) -> Orders {
     let chosen = deciding(masked, maps, s, q);
-    let mean_over_maps = |lists: Vec<Vec<Vec<f64>>>| -> Vec<Vec<f64>> {
+    let mean_over_maps = |lists: Vec<Weights>| -> Weights {
         (0..lists[0].len())
             .map(|place| {
                 mean_of(
