@@ -31,7 +31,7 @@ use meta_core::{
     nn::{
         Axis, Pass,
         attention::MultiHeadSelfAttention,
-        encoder::Architecture,
+        encoder::{Architecture, FeatureAttention, Masked},
         init::Initializer,
         metric,
         norm::{Norm, Statistics},
@@ -52,6 +52,9 @@ pub struct FeatSettings {
     pub heads: usize,
     /// `τ`, by which distances are divided, above 0.
     pub temperature: f64,
+    /// How the channels of the embeddings are weighted for a task, by its support: `none`, `soft`
+    /// (gates) or `hard` (a choice).
+    pub feature_attention: FeatureAttention,
 }
 
 impl Default for FeatSettings {
@@ -59,6 +62,7 @@ impl Default for FeatSettings {
         FeatSettings {
             heads: 1,
             temperature: 64.0,
+            feature_attention: FeatureAttention::None,
         }
     }
 }
@@ -90,7 +94,10 @@ impl LearnerSettings for FeatSettings {
     }
 
     fn gradient_of() -> GradientOf {
-        GradientOf::Queries(vec![json!({"temperature": 2.0})])
+        GradientOf::Queries(vec![
+            json!({"temperature": 2.0}),
+            json!({"temperature": 2.0, "feature_attention": "soft"}),
+        ])
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -101,11 +108,23 @@ impl LearnerSettings for FeatSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        let rule = Feat {
-            settings: self,
-            architecture,
-        };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        Ok(match self.feature_attention {
+            FeatureAttention::None => {
+                let rule = Feat {
+                    settings: self,
+                    architecture,
+                };
+                Box::new(AmortizedLearner::new(rule, seed, device))
+            }
+            attention => {
+                let architecture = Masked::new(architecture, attention);
+                let rule = Feat {
+                    settings: self,
+                    architecture,
+                };
+                Box::new(AmortizedLearner::new(rule, seed, device))
+            }
+        })
     }
 }
 

@@ -45,7 +45,7 @@ use meta_core::{
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{
         Axis, Pass,
-        encoder::Architecture,
+        encoder::{Architecture, FeatureAttention, Masked},
         init::Initializer,
         metric,
         recurrent::{self, BiLstm, LstmCell, LstmState},
@@ -69,6 +69,9 @@ pub struct MatchingNetSettings {
     /// How often a query reads the support before it is compared, `K`, at least 1; with
     /// `full_context`.
     pub reads: usize,
+    /// How the channels of the embeddings are weighted for a task, by its support: `none`, `soft`
+    /// (gates) or `hard` (a choice).
+    pub feature_attention: FeatureAttention,
 }
 
 impl Default for MatchingNetSettings {
@@ -77,6 +80,7 @@ impl Default for MatchingNetSettings {
             temperature: 1.0,
             full_context: false,
             reads: 5,
+            feature_attention: FeatureAttention::None,
         }
     }
 }
@@ -101,6 +105,7 @@ impl LearnerSettings for MatchingNetSettings {
             json!({}),
             json!({"temperature": 8.0}),
             json!({"full_context": true, "reads": 2}),
+            json!({"temperature": 8.0, "feature_attention": "soft"}),
         ])
     }
 
@@ -112,11 +117,23 @@ impl LearnerSettings for MatchingNetSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        let rule = MatchingNet {
-            settings: self,
-            architecture,
-        };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        Ok(match self.feature_attention {
+            FeatureAttention::None => {
+                let rule = MatchingNet {
+                    settings: self,
+                    architecture,
+                };
+                Box::new(AmortizedLearner::new(rule, seed, device))
+            }
+            attention => {
+                let architecture = Masked::new(architecture, attention);
+                let rule = MatchingNet {
+                    settings: self,
+                    architecture,
+                };
+                Box::new(AmortizedLearner::new(rule, seed, device))
+            }
+        })
     }
 }
 
