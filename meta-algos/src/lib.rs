@@ -5,7 +5,9 @@
 //! the tables of the documentation and the conformance suite.
 
 pub mod anil;
+pub mod anp;
 pub mod cavia;
+pub mod cnp;
 pub mod feat;
 pub mod imaml;
 pub mod maml;
@@ -18,6 +20,7 @@ pub mod relation_net;
 pub mod reptile;
 pub mod ridge;
 pub mod siamese;
+pub mod tnp;
 
 #[cfg(test)]
 mod toy;
@@ -115,6 +118,9 @@ learners! {
     relation_net::RelationNetSettings,
     ridge::RidgeSettings,
     siamese::SiameseSettings,
+    anp::AnpSettings,
+    cnp::CnpSettings,
+    tnp::TnpSettings,
 }
 
 fn unknown(name: &str) -> Error {

@@ -8,6 +8,7 @@ pub mod attention;
 pub mod conv;
 pub mod dropout;
 pub mod encoder;
+pub mod feed_forward;
 pub mod init;
 pub mod linear;
 pub mod loss;
@@ -15,6 +16,7 @@ pub mod metric;
 pub mod network;
 pub mod noise;
 pub mod norm;
+pub mod predictive;
 pub mod recurrent;
 pub mod solve;
 
