@@ -5,7 +5,9 @@
 //! the tables of the documentation and the conformance suite.
 
 pub mod anil;
+pub mod anp;
 pub mod cavia;
+pub mod cnp;
 pub mod feat;
 pub mod imaml;
 pub mod maml;
@@ -23,6 +25,7 @@ pub mod siamese;
 pub mod task_attention;
 pub mod task_relations;
 pub mod task_transformer;
+pub mod tnp;
 
 #[cfg(test)]
 mod toy;
@@ -125,6 +128,9 @@ learners! {
     task_attention::TaskAttentionSettings,
     task_relations::TaskRelationsSettings,
     task_transformer::TaskTransformerSettings,
+    anp::AnpSettings,
+    cnp::CnpSettings,
+    tnp::TnpSettings,
 }
 
 fn unknown(name: &str) -> Error {

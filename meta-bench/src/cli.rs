@@ -260,8 +260,9 @@ pub enum Pairs {
 pub struct CompareArgs {
     /// Run folders, or folders of run folders [default: runs].
     pub runs: Vec<PathBuf>,
-    /// What is compared: `score` (of the test), `score@N` (after N adaptation steps), `loss`,
-    /// `validation`, `train_seconds`, `iterations`, `parameters`.
+    /// What is compared: `score` (of the test), `score@N` (after N adaptation steps),
+    /// `log_likelihood` (of learners that predict densities), `loss`, `validation`,
+    /// `train_seconds`, `iterations`, `parameters`.
     #[arg(long, default_value = "score")]
     pub metric: String,
     /// Keys by which runs are grouped, separated by commas [default: every setting but the seed].

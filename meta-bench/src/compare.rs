@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::Path, path::PathBuf};
 
 use meta_core::{
     Error,
-    eval::Metric,
+    eval::{LogLikelihoods, Metric},
     stats::{Interval, Paired, holm, mean, paired_t, paired_wilcoxon},
 };
 use rayon::prelude::*;
@@ -33,6 +33,8 @@ use crate::{
 enum Measure {
     /// The score of the test, after all adaptation steps or so many.
     Score(Option<usize>),
+    /// The log-likelihood of the queries, of learners that predict densities.
+    LogLikelihood,
     /// A number of the result.
     Field(&'static str),
 }
@@ -50,6 +52,9 @@ impl Measure {
         if text == "score" {
             return Ok(Measure::Score(None));
         }
+        if text == "log_likelihood" {
+            return Ok(Measure::LogLikelihood);
+        }
         if let Some(step) = text.strip_prefix("score@") {
             let step = step.parse().map_err(|_| {
                 Failure::Usage(format!(
@@ -59,7 +64,9 @@ impl Measure {
             return Ok(Measure::Score(Some(step)));
         }
         let field = FIELDS.into_iter().find(|field| *field == text);
-        let known = ["score", "score@N"].into_iter().chain(FIELDS);
+        let known = ["score", "score@N", "log_likelihood"]
+            .into_iter()
+            .chain(FIELDS);
         Ok(Measure::Field(
             field.ok_or_else(|| Error::unknown("metric", text, known))?,
         ))
@@ -72,6 +79,7 @@ impl Measure {
             Measure::Score(Some(step)) => {
                 result.by_step.iter().find(|score| score.step == step)?.mean
             }
+            Measure::LogLikelihood => result.log_likelihood?.learner.mean,
             Measure::Field("loss") => result.loss,
             Measure::Field("validation") => result.best_value?,
             Measure::Field("train_seconds") => result.train_seconds,
@@ -85,6 +93,7 @@ impl Measure {
         match self {
             Measure::Score(None) => metric.name().to_owned(),
             Measure::Score(Some(step)) => format!("{}@{step}", metric.name()),
+            Measure::LogLikelihood => "log_likelihood".to_owned(),
             Measure::Field(field) => field.to_owned(),
         }
     }
@@ -93,15 +102,22 @@ impl Measure {
     fn rises(self, metric: Metric) -> bool {
         match self {
             Measure::Score(_) => metric == Metric::Accuracy,
+            Measure::LogLikelihood => true,
             Measure::Field("validation") => metric == Metric::Accuracy,
             Measure::Field(_) => false,
         }
+    }
+
+    /// Whether it is known of every episode.
+    fn by_episode(self) -> bool {
+        !matches!(self, Measure::Field(_))
     }
 
     /// For people: factor, decimals, unit.
     fn unit(self, metric: Metric) -> (f64, usize, &'static str) {
         match (self, metric) {
             (Measure::Score(_), Metric::Accuracy) => (100.0, 2, " %"),
+            (Measure::LogLikelihood, _) => (1.0, 4, " nats"),
             (Measure::Field("train_seconds"), _) => (1.0, 1, " s"),
             (Measure::Field("iterations" | "parameters"), _) => (1.0, 0, ""),
             _ => (1.0, 4, ""),
@@ -128,6 +144,16 @@ impl Group {
         values.join(" ")
     }
 
+    /// Mean log-likelihood by the distribution that the source draws from.
+    fn exact(&self) -> Option<f64> {
+        let of_run = |run: &Stored| {
+            let densities = run.result.as_ref()?.log_likelihood?;
+            Some(densities.exact?.mean)
+        };
+        let all: Vec<f64> = self.runs.iter().map(of_run).collect::<Option<_>>()?;
+        Some(mean(&all))
+    }
+
     fn seeds(&self) -> Vec<u64> {
         self.runs
             .iter()
@@ -140,14 +166,22 @@ impl Group {
 #[derive(Deserialize)]
 struct Scores {
     scores: Vec<Vec<f64>>,
+    log_likelihood: Option<LogLikelihoods>,
 }
 
-/// The score of every episode of a run.
-fn episodes(folder: &Path, step: Option<usize>) -> Result<Vec<f64>> {
+/// What was measured of every episode of a run.
+fn episodes(folder: &Path, measure: Measure) -> Result<Vec<f64>> {
     let path = folder.join(SCORES);
     let bytes = std::fs::read(&path).map_err(|error| Error::io(&path, "read", error))?;
     let mut scores: Scores = serde_json::from_slice(&bytes)
         .map_err(|error| Failure::from(Error::data(&path, format!("is damaged: {error}"))))?;
+    let step = match measure {
+        Measure::Score(step) => step,
+        _ => {
+            let densities = scores.log_likelihood.map(|densities| densities.learner);
+            return densities.ok_or_else(|| Error::data(&path, "has no log-likelihoods").into());
+        }
+    };
     let step = step.unwrap_or(scores.scores.len().saturating_sub(1));
     match step < scores.scores.len() {
         true => Ok(scores.scores.swap_remove(step)),
@@ -155,11 +189,11 @@ fn episodes(folder: &Path, step: Option<usize>) -> Result<Vec<f64>> {
     }
 }
 
-/// Mean over runs of the score of every episode.
-fn mean_episodes(runs: &[&Stored], step: Option<usize>) -> Result<Vec<f64>> {
+/// Mean over runs of what was measured of every episode.
+fn mean_episodes(runs: &[&Stored], measure: Measure) -> Result<Vec<f64>> {
     let all: Vec<Vec<f64>> = runs
         .par_iter()
-        .map(|run| episodes(&run.folder, step))
+        .map(|run| episodes(&run.folder, measure))
         .collect::<Result<_>>()?;
     let count = all.first().map_or(0, Vec::len);
     if let Some(index) = all.iter().position(|scores| scores.len() != count) {
@@ -329,9 +363,9 @@ fn one_group(
             method: result.method,
             n: result.episodes,
         }),
-        (Measure::Score(step), Some(_), _) => {
+        (measure, Some(_), _) if measure.by_episode() => {
             let all: Vec<&Stored> = runs.iter().collect();
-            Some(Interval::t95(&mean_episodes(&all, step)?))
+            Some(Interval::t95(&mean_episodes(&all, measure)?))
         }
         _ => None,
     };
@@ -383,10 +417,10 @@ fn difference(
     };
     let (rows_a, rows_b) = (chosen(a), chosen(b));
     let (x, y) = match measure {
-        Measure::Score(step) => {
+        Measure::Score(_) | Measure::LogLikelihood => {
             let scores = |group: &Group, rows: &[usize]| {
                 let runs: Vec<&Stored> = rows.iter().map(|&row| &group.runs[row]).collect();
-                mean_episodes(&runs, step).map_err(|error| error.to_string())
+                mean_episodes(&runs, measure).map_err(|error| error.to_string())
             };
             (scores(a, &rows_a)?, scores(b, &rows_b)?)
         }
@@ -589,9 +623,13 @@ fn report(
     columns.push(many.to_owned());
     columns.push(name.clone());
     columns.push(format!("over {many}"));
-    let by_episode = matches!(measure, Measure::Score(_));
+    let by_episode = measure.by_episode();
     if by_episode {
         columns.push("over episodes".to_owned());
+    }
+    let with_exact = measure == Measure::LogLikelihood;
+    if with_exact {
+        columns.push("exact posterior".to_owned());
     }
     let mut rows = Table::new(columns);
     for (index, group) in groups.iter().enumerate() {
@@ -612,6 +650,12 @@ fn report(
         row.push(half(Some(group.over_seeds), factor, decimals));
         if by_episode {
             row.push(half(group.over_episodes, factor, decimals));
+        }
+        if with_exact {
+            row.push(match group.exact() {
+                Some(exact) => Cell::new(format!("{exact:.decimals$}{unit}"), exact),
+                None => Cell::new("–", Value::Null),
+            });
         }
         rows.rows.push(row);
     }

@@ -16,15 +16,15 @@ const LAYERS: &[&[&str]] = &[
     &["checkpoint", "learner"],
     &["adapt", "amortize"],
     &["unroll"],
-    &["eval", "meta_gradcheck"],
+    &["eval", "meta_gradcheck", "selection"],
     &["train"],
 ];
 
 /// Modules of `nn` that are layered among themselves, lowest first.
 const NETWORK_LAYERS: &[&[&str]] = &[
     &["dropout", "init", "loss", "metric", "noise", "solve"],
-    &["conv", "linear", "norm", "tokens"],
-    &["attention", "modulation", "recurrent"],
+    &["conv", "linear", "norm", "predictive", "tokens"],
+    &["attention", "feed_forward", "modulation", "recurrent"],
     &["encoder"],
     &["network"],
 ];

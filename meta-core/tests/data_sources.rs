@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use image::{GrayImage, ImageFormat, Luma};
 use meta_core::data::{
-    EpisodeShape, FolderConfig, GlyphsConfig, ImageFilter, ImageSource, OmniglotConfig,
+    EpisodeShape, FolderConfig, GlyphsConfig, GpConfig, ImageFilter, ImageSource, OmniglotConfig,
     OmniglotSplit, Prefetch, Rotations, SinusoidConfig, Source, Split, Targets, Task,
     contact_sheet, episode_set_hash, find_source, sources,
 };
@@ -128,6 +128,7 @@ fn all_sources() -> &'static [Arc<dyn Source>] {
             Arc::new(folder_source(Rotations::None, false)),
             Arc::new(folder_source(Rotations::Classes, false)),
             Arc::new(folder_source(Rotations::Augment, true)),
+            Arc::new(GpConfig::default().build().expect("valid")),
         ]
     })
 }
@@ -532,6 +533,12 @@ fn the_list_of_sources_builds_from_settings_and_names_bad_ones() {
             "`data.variation = -1`",
         ),
         ("sinusoid", json!({ "noise": -1.0 }), "`data.noise = -1`"),
+        ("gp", json!({ "noise": -1.0 }), "`data.noise = -1`"),
+        (
+            "gp",
+            json!({ "kernel": "cosine" }),
+            "`data.kernel = \"cosine\"`",
+        ),
         (
             "omniglot",
             json!({ "split": "other" }),

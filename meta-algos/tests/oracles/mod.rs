@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 
 use super::{B, device, host};
 
+mod processes;
+
 const TASKS: usize = 2;
 const FEATURES: usize = 6;
 const OUTPUTS: usize = 3;

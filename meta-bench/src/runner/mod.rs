@@ -380,11 +380,14 @@ fn test<B: Primitives>(
     progress.finish();
     let seconds = started.elapsed().as_secs_f64();
     let result = TestResult::new(experiment, hash, run_dir, trained, &evaluation, seconds);
-    let scores = json!({
+    let mut scores = json!({
         "episode_set": result.episode_set,
         "metric": result.metric,
         "scores": evaluation.scores,
     });
+    if let Some(densities) = &evaluation.log_likelihood {
+        scores["log_likelihood"] = json!(densities);
+    }
     Ok((result, scores))
 }
 
