@@ -279,6 +279,10 @@ pub struct CompareArgs {
     /// Which differences are shown [default: all for up to 6 rows, first for up to 50, none above].
     #[arg(long, value_enum)]
     pub pairs: Option<Pairs>,
+    /// Only differences between rows that are told apart by this one of the keys (an ablation), with
+    /// their interval over seeds beside.
+    #[arg(long, value_name = "KEY", conflicts_with = "pairs")]
+    pub contrast: Option<String>,
     /// How differences are tested.
     #[arg(long, value_enum, default_value_t = TestKind::T)]
     pub test: TestKind,

@@ -386,6 +386,38 @@ struct Difference {
     a: usize,
     b: usize,
     paired: Paired,
+    /// Of the runs' means, paired by seed, where the groups share at least two.
+    over_seeds: Option<Interval>,
+}
+
+/// The difference of the runs' means, seed by seed.
+fn over_seeds(a: &Group, b: &Group) -> Option<Interval> {
+    let (seeds_a, seeds_b) = (a.seeds(), b.seeds());
+    let differences: Vec<f64> = seeds_a
+        .iter()
+        .zip(&a.values)
+        .filter_map(|(seed, value)| {
+            let other = seeds_b.iter().position(|of_b| of_b == seed)?;
+            Some(value - b.values[other])
+        })
+        .collect();
+    (differences.len() >= 2).then(|| Interval::t95(&differences))
+}
+
+impl Group {
+    fn value_of(&self, key: &str) -> Option<&str> {
+        let mut label = self.label.iter();
+        label.find_map(|(name, value)| (name == key).then_some(value.as_str()))
+    }
+
+    /// Whether the groups differ in this key and in no other.
+    fn contrasts(&self, other: &Group, key: &str) -> bool {
+        let rest = |group: &Group| -> Vec<(String, String)> {
+            let label = group.label.iter().filter(|(name, _)| name != key);
+            label.cloned().collect()
+        };
+        self.value_of(key) != other.value_of(key) && rest(self) == rest(other)
+    }
 }
 
 fn difference(
@@ -489,7 +521,14 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
     }
     let mut groups = group(args, measure, runs, &mut notes)?;
     sort(args, measure, &mut groups)?;
+    if let Some(key) = &args.contrast
+        && groups[0].value_of(key).is_none()
+    {
+        let known = groups[0].label.iter().map(|(key, _)| key.as_str());
+        return Err(Error::unknown("key of the rows", key, known).into());
+    }
     let pairs = args.pairs.unwrap_or(match groups.len() {
+        _ if args.contrast.is_some() => Pairs::All,
         0..=6 => Pairs::All,
         7..=MOST_GROUPS => Pairs::First,
         _ => Pairs::None,
@@ -549,6 +588,13 @@ fn differences(
     }
     let all: Vec<(usize, usize)> = (0..count)
         .flat_map(|a| (a + 1..count).map(move |b| (a, b)))
+        .filter_map(|(a, b)| match &args.contrast {
+            None => Some((a, b)),
+            Some(key) if !groups[a].contrasts(&groups[b], key) => None,
+            // Whichever is better: the sign says it.
+            Some(key) if groups[a].value_of(key) > groups[b].value_of(key) => Some((b, a)),
+            Some(_) => Some((a, b)),
+        })
         .collect();
     let computed: Vec<(usize, usize, Result<Paired, String>)> = all
         .into_par_iter()
@@ -558,7 +604,12 @@ fn differences(
     let mut refused = Vec::new();
     for (a, b, paired) in computed {
         match paired {
-            Ok(paired) => good.push(Difference { a, b, paired }),
+            Ok(paired) => good.push(Difference {
+                a,
+                b,
+                paired,
+                over_seeds: over_seeds(&groups[a], &groups[b]),
+            }),
             Err(why) if pairs == Pairs::All || a == 0 => refused.push(format!(
                 "not paired: {} ({}) and {} ({}): {why}",
                 a + 1,
@@ -660,10 +711,21 @@ fn report(
         rows.rows.push(row);
     }
     let paired_by = if by_episode { "episodes" } else { "seeds" };
-    let mut pairs = Table::new([
+    let contrast = args.contrast.is_some();
+    let mut columns = vec![
         "pair", "a", "b", "a − b", "95 %", paired_by, "p", "p (Holm)",
-    ]);
-    for (Difference { a, b, paired }, corrected) in differences {
+    ];
+    if contrast {
+        columns.push("95 % over seeds");
+    }
+    let mut pairs = Table::new(columns);
+    for (difference, corrected) in differences {
+        let Difference {
+            a,
+            b,
+            paired,
+            over_seeds,
+        } = difference;
         let (factor, decimals, unit) = measure.unit(groups[*a].metric);
         let unit = if unit == " %" { " points" } else { unit };
         let mean = paired.difference.mean;
@@ -677,6 +739,9 @@ fn report(
             Cell::new(p_text(paired.p_value), paired.p_value),
             Cell::new(p_text(*corrected), *corrected),
         ]);
+        if let (true, Some(row)) = (contrast, pairs.rows.last_mut()) {
+            row.push(half(*over_seeds, factor, decimals));
+        }
     }
     if args.format == Format::Json {
         let value = json!({
