@@ -8,8 +8,10 @@ pub mod anil;
 pub mod cavia;
 pub mod feat;
 pub mod imaml;
+pub mod in_context;
 pub mod maml;
 pub mod maml_pp;
+pub mod mann;
 pub mod matching_net;
 pub mod meta_lstm;
 pub mod meta_sgd;
@@ -18,6 +20,7 @@ pub mod relation_net;
 pub mod reptile;
 pub mod ridge;
 pub mod siamese;
+pub mod snail;
 
 #[cfg(test)]
 mod toy;
@@ -115,6 +118,9 @@ learners! {
     relation_net::RelationNetSettings,
     ridge::RidgeSettings,
     siamese::SiameseSettings,
+    mann::MannSettings,
+    snail::SnailSettings,
+    in_context::InContextSettings,
 }
 
 fn unknown(name: &str) -> Error {

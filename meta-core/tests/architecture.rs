@@ -22,9 +22,17 @@ const LAYERS: &[&[&str]] = &[
 
 /// Modules of `nn` that are layered among themselves, lowest first.
 const NETWORK_LAYERS: &[&[&str]] = &[
-    &["dropout", "init", "loss", "metric", "noise", "solve"],
+    &[
+        "dropout",
+        "init",
+        "loss",
+        "metric",
+        "noise",
+        "presentation",
+        "solve",
+    ],
     &["conv", "linear", "norm"],
-    &["attention", "recurrent"],
+    &["attention", "recurrent", "temporal"],
     &["encoder"],
     &["network"],
 ];

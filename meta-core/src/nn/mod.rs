@@ -15,8 +15,10 @@ pub mod metric;
 pub mod network;
 pub mod noise;
 pub mod norm;
+pub mod presentation;
 pub mod recurrent;
 pub mod solve;
+pub mod temporal;
 
 use std::cell::{Cell, RefCell};
 
