@@ -10,8 +10,10 @@ pub mod cavia;
 pub mod cnp;
 pub mod feat;
 pub mod imaml;
+pub mod in_context;
 pub mod maml;
 pub mod maml_pp;
+pub mod mann;
 pub mod matching_net;
 pub mod meta_attention;
 pub mod meta_lstm;
@@ -22,6 +24,7 @@ pub mod relation_net;
 pub mod reptile;
 pub mod ridge;
 pub mod siamese;
+pub mod snail;
 pub mod task_attention;
 pub mod task_relations;
 pub mod task_transformer;
@@ -131,6 +134,9 @@ learners! {
     anp::AnpSettings,
     cnp::CnpSettings,
     tnp::TnpSettings,
+    mann::MannSettings,
+    snail::SnailSettings,
+    in_context::InContextSettings,
 }
 
 fn unknown(name: &str) -> Error {

@@ -51,7 +51,8 @@ pub enum Command {
     List(ListArgs),
     /// Draw items of a manifest's data source into a PNG file.
     ContactSheet(ContactSheetArgs),
-    /// Draw the scores of a finished run over training and over adaptation steps into an SVG file.
+    /// Draw the scores of a finished run over training and over adaptation steps, or those of many
+    /// runs over a setting, into an SVG file.
     Plot(PlotArgs),
     /// Measure speed and memory on fixed workloads, alone or against PyTorch and JAX.
     Bench(BenchArgs),
@@ -472,10 +473,19 @@ pub struct ContactSheetArgs {
 /// Arguments of `meta plot`.
 #[derive(Debug, Args)]
 pub struct PlotArgs {
-    /// The run folder.
+    /// The run folder; with `--x`, a folder of run folders.
     pub run_dir: PathBuf,
     /// The picture to write.
     pub out: PathBuf,
+    /// Draw the scores of all finished runs over this numeric setting, such as `data.tasks`.
+    #[arg(long, value_name = "KEY")]
+    pub x: Option<String>,
+    /// Make the axis of that setting logarithmic.
+    #[arg(long, requires = "x")]
+    pub log_x: bool,
+    /// Only runs for which this holds, as for `meta compare`; several must all hold.
+    #[arg(long = "where", value_name = "CONDITION", requires = "x")]
+    pub conditions: Vec<String>,
 }
 
 /// How much is measured.

@@ -22,9 +22,23 @@ const LAYERS: &[&[&str]] = &[
 
 /// Modules of `nn` that are layered among themselves, lowest first.
 const NETWORK_LAYERS: &[&[&str]] = &[
-    &["dropout", "init", "loss", "metric", "noise", "solve"],
+    &[
+        "dropout",
+        "init",
+        "loss",
+        "metric",
+        "noise",
+        "presentation",
+        "solve",
+    ],
     &["conv", "linear", "norm", "predictive", "tokens"],
-    &["attention", "feed_forward", "modulation", "recurrent"],
+    &[
+        "attention",
+        "feed_forward",
+        "modulation",
+        "recurrent",
+        "temporal",
+    ],
     &["encoder"],
     &["network"],
 ];

@@ -18,8 +18,10 @@ pub mod network;
 pub mod noise;
 pub mod norm;
 pub mod predictive;
+pub mod presentation;
 pub mod recurrent;
 pub mod solve;
+pub mod temporal;
 pub mod tokens;
 
 use std::cell::{Cell, RefCell};
