@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use image::{GrayImage, ImageFormat, Luma};
 use meta_core::data::{
-    EpisodeShape, FolderConfig, GlyphsConfig, ImageFilter, ImageSource, OmniglotConfig,
+    EpisodeShape, FolderConfig, GlyphsConfig, ImageFilter, ImageSource, Items, OmniglotConfig,
     OmniglotSplit, Prefetch, Rotations, SinusoidConfig, Source, Split, Targets, Task,
     contact_sheet, episode_set_hash, find_source, sources,
 };
