@@ -160,7 +160,8 @@ fn assert_close(left: &[f32], right: &[f32], tolerance: f32) {
 fn iterations(entry: &LearnerEntry) -> u64 {
     match entry.info.name {
         // Where nothing compares or adapts by design, that has to be learned first.
-        "anp" | "cnp" | "tnp" => 1500,
+        "anp" | "tnp" => 1500,
+        "cnp" => 2500,
         "in_context" | "mann" => 1200,
         "snail" => 500,
         _ => 150,

@@ -1,8 +1,10 @@
 //! Task selection: weights over the tasks of a meta-batch, by attention.
 //!
-//! Aggarwal, Hospedales and others, *Task attended meta-learning for few-shot learning*, 2021, weight
-//! the tasks of a meta-batch by attention over what is known of them; Yao et al., *Meta-learning with an
-//! adaptive task scheduler*, NeurIPS 2021, learn a scheduler by what a step does to the loss afterwards.
+//! Aimen, Sidheekh, Ladrecha and Krishnan, *Task attended meta-learning for few-shot learning*,
+//! NeurIPS workshop on meta-learning 2021, weight the tasks of a meta-batch by attention over what is
+//! known of them; Yao et al., *Meta-learning with an adaptive task scheduler*, NeurIPS 2021, learn a
+//! scheduler by what a step does to the loss afterwards.
+//!
 //! For any learner with meta-gradients `gᵢ` and losses `ℓᵢ` of `t` tasks:
 //!
 //! ```text
