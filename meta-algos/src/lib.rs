@@ -126,17 +126,17 @@ learners! {
     relation_net::RelationNetSettings,
     ridge::RidgeSettings,
     siamese::SiameseSettings,
+    mann::MannSettings,
+    snail::SnailSettings,
+    in_context::InContextSettings,
+    cnp::CnpSettings,
+    anp::AnpSettings,
+    tnp::TnpSettings,
     meta_attention::MetaAttentionSettings,
     multimodal_protonet::MultimodalProtoNetSettings,
     task_attention::TaskAttentionSettings,
     task_relations::TaskRelationsSettings,
     task_transformer::TaskTransformerSettings,
-    anp::AnpSettings,
-    cnp::CnpSettings,
-    tnp::TnpSettings,
-    mann::MannSettings,
-    snail::SnailSettings,
-    in_context::InContextSettings,
 }
 
 fn unknown(name: &str) -> Error {
