@@ -229,24 +229,8 @@ impl<A: Architecture> Amortized for Tnp<A> {
         model.decoder.forward(model.norm.forward(query, q, pass))
     }
 
-    fn predictions<L: Primitives>(
-        &self,
-        output: Tensor<L, 3>,
-        _tasks: &TaskBatch<L>,
-    ) -> Tensor<L, 3> {
-        self.predictive.predictions(output)
-    }
-
-    fn losses<L: Primitives>(&self, output: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 1> {
-        self.predictive.losses(output, &tasks.query.targets)
-    }
-
-    fn log_likelihood<L: Primitives>(
-        &self,
-        output: Tensor<L, 3>,
-        tasks: &TaskBatch<L>,
-    ) -> Option<Tensor<L, 1>> {
-        self.predictive.log_likelihood(output, &tasks.query.targets)
+    fn predictive(&self) -> Option<Predictive> {
+        Some(self.predictive)
     }
 }
 
