@@ -32,7 +32,7 @@ use meta_core::{
     nn::{
         Axis, Pass,
         attention::{MultiHeadSelfAttention, MultiHeadSettings, Weighting},
-        encoder::Architecture,
+        encoder::{Architecture, FeatureAttention, Masked},
         init::Initializer,
         metric,
         norm::{Norm, Statistics},
@@ -56,6 +56,9 @@ pub struct FeatSettings {
     /// What a prototype reads the others by: `softmax` (attention) or `uniform` (their mean; for
     /// comparison).
     pub attention: Weighting,
+    /// How the channels of the embeddings are weighted for a task, by its support: `none`, `soft`
+    /// (gates) or `hard` (a choice).
+    pub feature_attention: FeatureAttention,
 }
 
 impl Default for FeatSettings {
@@ -64,6 +67,7 @@ impl Default for FeatSettings {
             heads: 1,
             temperature: 64.0,
             attention: Weighting::Softmax,
+            feature_attention: FeatureAttention::None,
         }
     }
 }
@@ -98,6 +102,7 @@ impl LearnerSettings for FeatSettings {
         GradientOf::Queries(vec![
             json!({"temperature": 2.0}),
             json!({"temperature": 2.0, "attention": "uniform"}),
+            json!({"temperature": 2.0, "feature_attention": "soft"}),
         ])
     }
 
@@ -109,11 +114,23 @@ impl LearnerSettings for FeatSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        let rule = Feat {
-            settings: self,
-            architecture,
-        };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        Ok(match self.feature_attention {
+            FeatureAttention::None => {
+                let rule = Feat {
+                    settings: self,
+                    architecture,
+                };
+                Box::new(AmortizedLearner::new(rule, seed, device))
+            }
+            attention => {
+                let architecture = Masked::new(architecture, attention);
+                let rule = Feat {
+                    settings: self,
+                    architecture,
+                };
+                Box::new(AmortizedLearner::new(rule, seed, device))
+            }
+        })
     }
 }
 

@@ -5,11 +5,15 @@
 //! the tables of the documentation and the conformance suite.
 
 pub mod anil;
+pub mod anp;
 pub mod cavia;
+pub mod cnp;
 pub mod feat;
 pub mod imaml;
+pub mod in_context;
 pub mod maml;
 pub mod maml_pp;
+pub mod mann;
 pub mod matching_net;
 pub mod meta_attention;
 pub mod meta_lstm;
@@ -20,9 +24,11 @@ pub mod relation_net;
 pub mod reptile;
 pub mod ridge;
 pub mod siamese;
+pub mod snail;
 pub mod task_attention;
 pub mod task_relations;
 pub mod task_transformer;
+pub mod tnp;
 
 #[cfg(test)]
 mod toy;
@@ -120,6 +126,12 @@ learners! {
     relation_net::RelationNetSettings,
     ridge::RidgeSettings,
     siamese::SiameseSettings,
+    mann::MannSettings,
+    snail::SnailSettings,
+    in_context::InContextSettings,
+    cnp::CnpSettings,
+    anp::AnpSettings,
+    tnp::TnpSettings,
     meta_attention::MetaAttentionSettings,
     multimodal_protonet::MultimodalProtoNetSettings,
     task_attention::TaskAttentionSettings,

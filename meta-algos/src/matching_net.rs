@@ -52,7 +52,7 @@ use meta_core::{
     nn::{
         Axis, Pass,
         attention::Weighting,
-        encoder::Architecture,
+        encoder::{Architecture, FeatureAttention, Masked},
         init::Initializer,
         metric,
         recurrent::{self, BiLstm, LstmCell, LstmState},
@@ -78,6 +78,9 @@ pub struct MatchingNetSettings {
     pub reads: usize,
     /// What the support is read by: `softmax` (attention) or `uniform` (means; for comparison).
     pub attention: Weighting,
+    /// How the channels of the embeddings are weighted for a task, by its support: `none`, `soft`
+    /// (gates) or `hard` (a choice).
+    pub feature_attention: FeatureAttention,
 }
 
 impl Default for MatchingNetSettings {
@@ -87,6 +90,7 @@ impl Default for MatchingNetSettings {
             full_context: false,
             reads: 5,
             attention: Weighting::Softmax,
+            feature_attention: FeatureAttention::None,
         }
     }
 }
@@ -112,6 +116,7 @@ impl LearnerSettings for MatchingNetSettings {
             json!({"temperature": 8.0}),
             json!({"full_context": true, "reads": 2}),
             json!({"full_context": true, "reads": 2, "attention": "uniform"}),
+            json!({"temperature": 8.0, "feature_attention": "soft"}),
         ])
     }
 
@@ -123,11 +128,23 @@ impl LearnerSettings for MatchingNetSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        let rule = MatchingNet {
-            settings: self,
-            architecture,
-        };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        Ok(match self.feature_attention {
+            FeatureAttention::None => {
+                let rule = MatchingNet {
+                    settings: self,
+                    architecture,
+                };
+                Box::new(AmortizedLearner::new(rule, seed, device))
+            }
+            attention => {
+                let architecture = Masked::new(architecture, attention);
+                let rule = MatchingNet {
+                    settings: self,
+                    architecture,
+                };
+                Box::new(AmortizedLearner::new(rule, seed, device))
+            }
+        })
     }
 }
 

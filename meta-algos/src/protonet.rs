@@ -21,7 +21,12 @@ use meta_core::{
     Result,
     amortize::{Amortized, AmortizedLearner, embed_together},
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
-    nn::{Pass, encoder::Architecture, init::Initializer, metric},
+    nn::{
+        Pass,
+        encoder::{Architecture, FeatureAttention, Masked},
+        init::Initializer,
+        metric,
+    },
     primitives::Primitives,
     rng::Seed,
     settings::above_zero,
@@ -48,6 +53,9 @@ pub struct ProtoNetSettings {
     pub distance: Distance,
     /// `τ` of the cosine distance, above 0; unused otherwise.
     pub temperature: f64,
+    /// How the channels of the embeddings are weighted for a task, by its support: `none`, `soft`
+    /// (gates) or `hard` (a choice).
+    pub feature_attention: FeatureAttention,
 }
 
 impl Default for ProtoNetSettings {
@@ -55,6 +63,7 @@ impl Default for ProtoNetSettings {
         ProtoNetSettings {
             distance: Distance::Euclidean,
             temperature: 10.0,
+            feature_attention: FeatureAttention::None,
         }
     }
 }
@@ -75,7 +84,11 @@ impl LearnerSettings for ProtoNetSettings {
     }
 
     fn gradient_of() -> GradientOf {
-        GradientOf::Queries(vec![json!({}), json!({"distance": "cosine"})])
+        GradientOf::Queries(vec![
+            json!({}),
+            json!({"distance": "cosine"}),
+            json!({"feature_attention": "soft"}),
+        ])
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -86,11 +99,23 @@ impl LearnerSettings for ProtoNetSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        let rule = ProtoNet {
-            settings: self,
-            architecture,
-        };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        Ok(match self.feature_attention {
+            FeatureAttention::None => {
+                let rule = ProtoNet {
+                    settings: self,
+                    architecture,
+                };
+                Box::new(AmortizedLearner::new(rule, seed, device))
+            }
+            attention => {
+                let architecture = Masked::new(architecture, attention);
+                let rule = ProtoNet {
+                    settings: self,
+                    architecture,
+                };
+                Box::new(AmortizedLearner::new(rule, seed, device))
+            }
+        })
     }
 }
 

@@ -27,7 +27,13 @@ use meta_core::{
     Result,
     amortize::{Amortized, AmortizedLearner, embed_together},
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
-    nn::{Pass, encoder::Architecture, init::Initializer, linear::Linear, metric},
+    nn::{
+        Pass,
+        encoder::{Architecture, FeatureAttention, Masked},
+        init::Initializer,
+        linear::Linear,
+        metric,
+    },
     primitives::{self, Primitives},
     rng::Seed,
     settings::at_least_one,
@@ -42,11 +48,17 @@ use serde_json::json;
 pub struct RelationNetSettings {
     /// Width of both hidden layers of the relation module, at least 1.
     pub hidden: usize,
+    /// How the channels of the embeddings are weighted for a task, by its support: `none`, `soft`
+    /// (gates) or `hard` (a choice).
+    pub feature_attention: FeatureAttention,
 }
 
 impl Default for RelationNetSettings {
     fn default() -> Self {
-        RelationNetSettings { hidden: 64 }
+        RelationNetSettings {
+            hidden: 64,
+            feature_attention: FeatureAttention::None,
+        }
     }
 }
 
@@ -66,7 +78,13 @@ impl LearnerSettings for RelationNetSettings {
     }
 
     fn gradient_of() -> GradientOf {
-        GradientOf::Training("squared error of sigmoids", vec![json!({"hidden": 5})])
+        GradientOf::Training(
+            "squared error of sigmoids",
+            vec![
+                json!({"hidden": 5}),
+                json!({"hidden": 5, "feature_attention": "soft"}),
+            ],
+        )
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -77,11 +95,23 @@ impl LearnerSettings for RelationNetSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        let rule = RelationNet {
-            settings: self,
-            architecture,
-        };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        Ok(match self.feature_attention {
+            FeatureAttention::None => {
+                let rule = RelationNet {
+                    settings: self,
+                    architecture,
+                };
+                Box::new(AmortizedLearner::new(rule, seed, device))
+            }
+            attention => {
+                let architecture = Masked::new(architecture, attention);
+                let rule = RelationNet {
+                    settings: self,
+                    architecture,
+                };
+                Box::new(AmortizedLearner::new(rule, seed, device))
+            }
+        })
     }
 }
 

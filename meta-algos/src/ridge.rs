@@ -32,7 +32,7 @@ use meta_core::{
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
     nn::{
         Pass,
-        encoder::Architecture,
+        encoder::{Architecture, FeatureAttention, Masked},
         init::{Initializer, constant},
         metric,
         solve::solve_positive_definite,
@@ -53,6 +53,9 @@ pub struct RidgeSettings {
     pub lambda: f64,
     /// First value of `α`, above 0.
     pub scale: f64,
+    /// How the channels of the embeddings are weighted for a task, by its support: `none`, `soft`
+    /// (gates) or `hard` (a choice).
+    pub feature_attention: FeatureAttention,
 }
 
 impl Default for RidgeSettings {
@@ -60,6 +63,7 @@ impl Default for RidgeSettings {
         RidgeSettings {
             lambda: 1.0,
             scale: 10.0,
+            feature_attention: FeatureAttention::None,
         }
     }
 }
@@ -80,7 +84,11 @@ impl LearnerSettings for RidgeSettings {
     }
 
     fn gradient_of() -> GradientOf {
-        GradientOf::Queries(vec![json!({}), json!({"lambda": 0.1})])
+        GradientOf::Queries(vec![
+            json!({}),
+            json!({"lambda": 0.1}),
+            json!({"feature_attention": "soft"}),
+        ])
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -91,12 +99,25 @@ impl LearnerSettings for RidgeSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        let rule = Ridge {
-            settings: self,
-            architecture,
-            task: spec.task,
-        };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        Ok(match self.feature_attention {
+            FeatureAttention::None => {
+                let rule = Ridge {
+                    settings: self,
+                    task: spec.task,
+                    architecture,
+                };
+                Box::new(AmortizedLearner::new(rule, seed, device))
+            }
+            attention => {
+                let architecture = Masked::new(architecture, attention);
+                let rule = Ridge {
+                    settings: self,
+                    task: spec.task,
+                    architecture,
+                };
+                Box::new(AmortizedLearner::new(rule, seed, device))
+            }
+        })
     }
 }
 

@@ -30,7 +30,13 @@ use meta_core::{
     Error, Result,
     amortize::{Amortized, AmortizedLearner, embed_together},
     learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
-    nn::{Pass, encoder::Architecture, init::Initializer, linear::Linear, metric},
+    nn::{
+        Pass,
+        encoder::{Architecture, FeatureAttention, Masked},
+        init::Initializer,
+        linear::Linear,
+        metric,
+    },
     primitives::Primitives,
     rng::Seed,
     task::{TaskBatch, TaskSpec},
@@ -38,10 +44,14 @@ use meta_core::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of siamese networks: none.
+/// Settings of siamese networks.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct SiameseSettings {}
+pub struct SiameseSettings {
+    /// How the channels of the embeddings are weighted for a task, by its support: `none`, `soft`
+    /// (gates) or `hard` (a choice).
+    pub feature_attention: FeatureAttention,
+}
 
 impl LearnerSettings for SiameseSettings {
     const INFO: LearnerInfo = LearnerInfo {
@@ -66,7 +76,10 @@ impl LearnerSettings for SiameseSettings {
     }
 
     fn gradient_of() -> GradientOf {
-        GradientOf::Training("cross-entropy of pairs", vec![json!({})])
+        GradientOf::Training(
+            "cross-entropy of pairs",
+            vec![json!({}), json!({"feature_attention": "soft"})],
+        )
     }
 
     fn build<A: Architecture, B: Primitives>(
@@ -77,8 +90,17 @@ impl LearnerSettings for SiameseSettings {
         device: &B::Device,
     ) -> Result<Box<dyn Learner<B>>> {
         self.check(&architecture, spec)?;
-        let rule = Siamese { architecture };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        Ok(match self.feature_attention {
+            FeatureAttention::None => {
+                let rule = Siamese { architecture };
+                Box::new(AmortizedLearner::new(rule, seed, device))
+            }
+            attention => {
+                let architecture = Masked::new(architecture, attention);
+                let rule = Siamese { architecture };
+                Box::new(AmortizedLearner::new(rule, seed, device))
+            }
+        })
     }
 }
 

@@ -6,11 +6,12 @@ use meta_algos::{LearnerEntry, learners};
 use meta_core::{
     backend::Cpu,
     data::{Episode, EpisodeShape, ItemShape, Items, Targets, Task},
-    learner::{Answers, Learner},
+    learner::{Answers, Learner, MetaGradient},
     nn::encoder::EncoderSpec,
     optim::{self, OptimizerSettings, OptimizerState},
     params::Params,
     rng::Seed,
+    selection::merge_weighted,
     task::{TaskBatch, TaskSpec},
 };
 use serde_json::{Value, json};
@@ -83,6 +84,16 @@ fn build(entry: &LearnerEntry, seed: u64) -> Box<dyn Learner<B>> {
         "reptile" => json!({"inner_lr": 0.1, "test_steps": 20, "inner_optimizer": "sgd"}),
         "matching_net" => json!({"temperature": 10.0}),
         "feat" => json!({"temperature": 1.0}),
+        "cnp" => json!({"hidden": 64, "encoder_layers": 2, "decoder_layers": 3}),
+        "anp" => {
+            json!({"hidden": 32, "encoder_layers": 2, "decoder_layers": 2, "layers": 1, "heads": 2})
+        }
+        "tnp" => json!({"hidden": 32, "encoder_layers": 2, "layers": 2}),
+        "mann" => {
+            json!({"hidden": 48, "slots": 16, "slot_width": 16, "heads": 2, "sharpness": 5.0})
+        }
+        "snail" => json!({"keys": [16, 16, 16], "values": [16, 16, 16], "filters": 16}),
+        "in_context" => json!({"layers": 2, "width": 32, "heads": 4, "hidden": 64}),
         _ => json!({}),
     };
     meta_algos::build(
@@ -145,15 +156,58 @@ fn assert_close(left: &[f32], right: &[f32], tolerance: f32) {
     }
 }
 
+/// Iterations after which the toy task is learned.
+fn iterations(entry: &LearnerEntry) -> u64 {
+    match entry.info.name {
+        // Where nothing compares or adapts by design, that has to be learned first.
+        "anp" | "tnp" => 1500,
+        "cnp" => 2500,
+        "in_context" | "mann" => 1200,
+        "snail" => 500,
+        _ => 150,
+    }
+}
+
 #[test]
 fn learns_a_task_that_can_be_solved() {
     for_every_learner(|entry| {
         let mut learner = build(entry, 0);
         let test = batch(&episodes(100_000..100_050));
-        train(learner.as_mut(), 150);
-        // 600 queries, chance 1/3: an accuracy of 0.9 by guessing is beyond 25 standard errors.
+        train(learner.as_mut(), iterations(entry));
+        // 600 queries, chance 1/3: an accuracy of 0.9 by guessing is beyond 25 standard errors, one of
+        // 0.8 beyond 20. A MANN reads a mixture of its slots and learns to do it sharply last.
+        let bar = if entry.info.name == "mann" { 0.8 } else { 0.9 };
         let accuracy = accuracy(learner.as_ref(), &test);
-        assert!(accuracy > 0.9, "{}: {accuracy}", entry.info.name);
+        assert!(accuracy > bar, "{}: {accuracy}", entry.info.name);
+    });
+}
+
+/// A weighted meta-gradient is the weighted mean of those of the tasks alone: equal weights give that of
+/// the tasks together, all weight on one task gives that task's own.
+#[test]
+fn weights_of_tasks_are_weights_of_meta_gradients() {
+    for_every_learner(|entry| {
+        let learner = build(entry, 0);
+        let all = episodes(0..3);
+        let each = || -> Vec<MetaGradient<B>> {
+            let alone = |episode: &Episode| batch(std::slice::from_ref(episode));
+            all.iter()
+                .map(|episode| learner.meta_gradient(&alone(episode)))
+                .collect()
+        };
+        let host = |gradient: MetaGradient<B>| -> Vec<f32> {
+            let entries = gradient.gradients.trainable().to_data().into_iter();
+            entries
+                .flat_map(|(_, data)| data.to_vec::<f32>().unwrap())
+                .collect()
+        };
+        let together = host(learner.meta_gradient(&batch(&all)));
+        let largest = together.iter().fold(0.0f32, |max, g| max.max(g.abs()));
+        let scaled = |list: Vec<f32>| -> Vec<f32> { list.iter().map(|g| g / largest).collect() };
+        let third = host(merge_weighted(each(), &[1.0 / 3.0; 3]));
+        assert_close(&scaled(third), &scaled(together), 1e-3);
+        let second = host(merge_weighted(each(), &[0.0, 1.0, 0.0]));
+        assert_eq!(second, host(each().swap_remove(1)));
     });
 }
 

@@ -39,6 +39,8 @@ pub enum Command {
     Runs(RunsArgs),
     /// Test a run again, with other test settings if given.
     Eval(EvalArgs),
+    /// Show what a trained learner attends to and how it adapts, as pictures and as numbers.
+    Explain(ExplainArgs),
     /// Show the resolved manifest with the origin of each value, checked, and a forecast of memory
     /// and time.
     Check(CheckArgs),
@@ -49,7 +51,8 @@ pub enum Command {
     List(ListArgs),
     /// Draw items of a manifest's data source into a PNG file.
     ContactSheet(ContactSheetArgs),
-    /// Draw the scores of a finished run over training and over adaptation steps into an SVG file.
+    /// Draw the scores of a finished run over training and over adaptation steps, or those of many
+    /// runs over a setting, into an SVG file.
     Plot(PlotArgs),
     /// Measure speed and memory on fixed workloads, alone or against PyTorch and JAX.
     Bench(BenchArgs),
@@ -258,8 +261,9 @@ pub enum Pairs {
 pub struct CompareArgs {
     /// Run folders, or folders of run folders [default: runs].
     pub runs: Vec<PathBuf>,
-    /// What is compared: `score` (of the test), `score@N` (after N adaptation steps), `loss`,
-    /// `validation`, `train_seconds`, `iterations`, `parameters`.
+    /// What is compared: `score` (of the test), `score@N` (after N adaptation steps),
+    /// `log_likelihood` (of learners that predict densities), `loss`, `validation`,
+    /// `train_seconds`, `iterations`, `parameters`.
     #[arg(long, default_value = "score")]
     pub metric: String,
     /// Keys by which runs are grouped, separated by commas [default: every setting but the seed].
@@ -276,6 +280,10 @@ pub struct CompareArgs {
     /// Which differences are shown [default: all for up to 6 rows, first for up to 50, none above].
     #[arg(long, value_enum)]
     pub pairs: Option<Pairs>,
+    /// Only differences between rows that are told apart by this one of the keys (an ablation), with
+    /// their interval over seeds beside.
+    #[arg(long, value_name = "KEY", conflicts_with = "pairs")]
+    pub contrast: Option<String>,
     /// How differences are tested.
     #[arg(long, value_enum, default_value_t = TestKind::T)]
     pub test: TestKind,
@@ -371,6 +379,48 @@ pub struct EvalArgs {
     pub quiet: bool,
 }
 
+/// Arguments of `meta explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The run folder.
+    pub run_dir: PathBuf,
+    /// Changes, as for `meta eval`.
+    #[arg(value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Numbers of the episodes, separated by commas [default: the first three].
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        conflicts_with = "count"
+    )]
+    pub episodes: Vec<u64>,
+    /// The first so many episodes.
+    #[arg(long, value_name = "N")]
+    pub count: Option<usize>,
+    /// Part of the source: train, validation or test.
+    #[arg(long, default_value = "test")]
+    pub split: String,
+    /// Queries of each class in a picture [default: about ten in all; of regression every one].
+    #[arg(long, value_name = "N")]
+    pub queries: Option<usize>,
+    /// Episodes of the deletion check, the first ones; 0 for none [default: 100].
+    #[arg(long, value_name = "N")]
+    pub deletion_episodes: Option<usize>,
+    /// The folder to write [default: RUN_DIR/explain].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Replace what an earlier `meta explain` wrote there.
+    #[arg(long)]
+    pub force: bool,
+    /// Folder that data sets lie in [default: that of the run].
+    #[arg(long, env = "META_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// No progress on stderr.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
 /// A list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ListKind {
@@ -423,10 +473,19 @@ pub struct ContactSheetArgs {
 /// Arguments of `meta plot`.
 #[derive(Debug, Args)]
 pub struct PlotArgs {
-    /// The run folder.
+    /// The run folder; with `--x`, a folder of run folders.
     pub run_dir: PathBuf,
     /// The picture to write.
     pub out: PathBuf,
+    /// Draw the scores of all finished runs over this numeric setting, such as `data.tasks`.
+    #[arg(long, value_name = "KEY")]
+    pub x: Option<String>,
+    /// Make the axis of that setting logarithmic.
+    #[arg(long, requires = "x")]
+    pub log_x: bool,
+    /// Only runs for which this holds, as for `meta compare`; several must all hold.
+    #[arg(long = "where", value_name = "CONDITION", requires = "x")]
+    pub conditions: Vec<String>,
 }
 
 /// How much is measured.

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::Path, path::PathBuf};
 
 use meta_core::{
     Error,
-    eval::Metric,
+    eval::{LogLikelihoods, Metric},
     stats::{Interval, Paired, holm, mean, paired_t, paired_wilcoxon},
 };
 use rayon::prelude::*;
@@ -33,6 +33,8 @@ use crate::{
 enum Measure {
     /// The score of the test, after all adaptation steps or so many.
     Score(Option<usize>),
+    /// The log-likelihood of the queries, of learners that predict densities.
+    LogLikelihood,
     /// A number of the result.
     Field(&'static str),
 }
@@ -50,6 +52,9 @@ impl Measure {
         if text == "score" {
             return Ok(Measure::Score(None));
         }
+        if text == "log_likelihood" {
+            return Ok(Measure::LogLikelihood);
+        }
         if let Some(step) = text.strip_prefix("score@") {
             let step = step.parse().map_err(|_| {
                 Failure::Usage(format!(
@@ -59,7 +64,9 @@ impl Measure {
             return Ok(Measure::Score(Some(step)));
         }
         let field = FIELDS.into_iter().find(|field| *field == text);
-        let known = ["score", "score@N"].into_iter().chain(FIELDS);
+        let known = ["score", "score@N", "log_likelihood"]
+            .into_iter()
+            .chain(FIELDS);
         Ok(Measure::Field(
             field.ok_or_else(|| Error::unknown("metric", text, known))?,
         ))
@@ -72,6 +79,7 @@ impl Measure {
             Measure::Score(Some(step)) => {
                 result.by_step.iter().find(|score| score.step == step)?.mean
             }
+            Measure::LogLikelihood => result.log_likelihood?.learner.mean,
             Measure::Field("loss") => result.loss,
             Measure::Field("validation") => result.best_value?,
             Measure::Field("train_seconds") => result.train_seconds,
@@ -85,6 +93,7 @@ impl Measure {
         match self {
             Measure::Score(None) => metric.name().to_owned(),
             Measure::Score(Some(step)) => format!("{}@{step}", metric.name()),
+            Measure::LogLikelihood => "log_likelihood".to_owned(),
             Measure::Field(field) => field.to_owned(),
         }
     }
@@ -93,15 +102,22 @@ impl Measure {
     fn rises(self, metric: Metric) -> bool {
         match self {
             Measure::Score(_) => metric == Metric::Accuracy,
+            Measure::LogLikelihood => true,
             Measure::Field("validation") => metric == Metric::Accuracy,
             Measure::Field(_) => false,
         }
+    }
+
+    /// Whether it is known of every episode.
+    fn by_episode(self) -> bool {
+        !matches!(self, Measure::Field(_))
     }
 
     /// For people: factor, decimals, unit.
     fn unit(self, metric: Metric) -> (f64, usize, &'static str) {
         match (self, metric) {
             (Measure::Score(_), Metric::Accuracy) => (100.0, 2, " %"),
+            (Measure::LogLikelihood, _) => (1.0, 4, " nats"),
             (Measure::Field("train_seconds"), _) => (1.0, 1, " s"),
             (Measure::Field("iterations" | "parameters"), _) => (1.0, 0, ""),
             _ => (1.0, 4, ""),
@@ -128,6 +144,16 @@ impl Group {
         values.join(" ")
     }
 
+    /// Mean log-likelihood by the distribution that the source draws from.
+    fn exact(&self) -> Option<f64> {
+        let of_run = |run: &Stored| {
+            let densities = run.result.as_ref()?.log_likelihood?;
+            Some(densities.exact?.mean)
+        };
+        let all: Vec<f64> = self.runs.iter().map(of_run).collect::<Option<_>>()?;
+        Some(mean(&all))
+    }
+
     fn seeds(&self) -> Vec<u64> {
         self.runs
             .iter()
@@ -140,14 +166,22 @@ impl Group {
 #[derive(Deserialize)]
 struct Scores {
     scores: Vec<Vec<f64>>,
+    log_likelihood: Option<LogLikelihoods>,
 }
 
-/// The score of every episode of a run.
-fn episodes(folder: &Path, step: Option<usize>) -> Result<Vec<f64>> {
+/// What was measured of every episode of a run.
+fn episodes(folder: &Path, measure: Measure) -> Result<Vec<f64>> {
     let path = folder.join(SCORES);
     let bytes = std::fs::read(&path).map_err(|error| Error::io(&path, "read", error))?;
     let mut scores: Scores = serde_json::from_slice(&bytes)
         .map_err(|error| Failure::from(Error::data(&path, format!("is damaged: {error}"))))?;
+    let step = match measure {
+        Measure::Score(step) => step,
+        _ => {
+            let densities = scores.log_likelihood.map(|densities| densities.learner);
+            return densities.ok_or_else(|| Error::data(&path, "has no log-likelihoods").into());
+        }
+    };
     let step = step.unwrap_or(scores.scores.len().saturating_sub(1));
     match step < scores.scores.len() {
         true => Ok(scores.scores.swap_remove(step)),
@@ -155,11 +189,11 @@ fn episodes(folder: &Path, step: Option<usize>) -> Result<Vec<f64>> {
     }
 }
 
-/// Mean over runs of the score of every episode.
-fn mean_episodes(runs: &[&Stored], step: Option<usize>) -> Result<Vec<f64>> {
+/// Mean over runs of what was measured of every episode.
+fn mean_episodes(runs: &[&Stored], measure: Measure) -> Result<Vec<f64>> {
     let all: Vec<Vec<f64>> = runs
         .par_iter()
-        .map(|run| episodes(&run.folder, step))
+        .map(|run| episodes(&run.folder, measure))
         .collect::<Result<_>>()?;
     let count = all.first().map_or(0, Vec::len);
     if let Some(index) = all.iter().position(|scores| scores.len() != count) {
@@ -329,9 +363,9 @@ fn one_group(
             method: result.method,
             n: result.episodes,
         }),
-        (Measure::Score(step), Some(_), _) => {
+        (measure, Some(_), _) if measure.by_episode() => {
             let all: Vec<&Stored> = runs.iter().collect();
-            Some(Interval::t95(&mean_episodes(&all, step)?))
+            Some(Interval::t95(&mean_episodes(&all, measure)?))
         }
         _ => None,
     };
@@ -352,6 +386,38 @@ struct Difference {
     a: usize,
     b: usize,
     paired: Paired,
+    /// Of the runs' means, paired by seed, where the groups share at least two.
+    over_seeds: Option<Interval>,
+}
+
+/// The difference of the runs' means, seed by seed.
+fn over_seeds(a: &Group, b: &Group) -> Option<Interval> {
+    let (seeds_a, seeds_b) = (a.seeds(), b.seeds());
+    let differences: Vec<f64> = seeds_a
+        .iter()
+        .zip(&a.values)
+        .filter_map(|(seed, value)| {
+            let other = seeds_b.iter().position(|of_b| of_b == seed)?;
+            Some(value - b.values[other])
+        })
+        .collect();
+    (differences.len() >= 2).then(|| Interval::t95(&differences))
+}
+
+impl Group {
+    fn value_of(&self, key: &str) -> Option<&str> {
+        let mut label = self.label.iter();
+        label.find_map(|(name, value)| (name == key).then_some(value.as_str()))
+    }
+
+    /// Whether the groups differ in this key and in no other.
+    fn contrasts(&self, other: &Group, key: &str) -> bool {
+        let rest = |group: &Group| -> Vec<(String, String)> {
+            let label = group.label.iter().filter(|(name, _)| name != key);
+            label.cloned().collect()
+        };
+        self.value_of(key) != other.value_of(key) && rest(self) == rest(other)
+    }
 }
 
 fn difference(
@@ -383,10 +449,10 @@ fn difference(
     };
     let (rows_a, rows_b) = (chosen(a), chosen(b));
     let (x, y) = match measure {
-        Measure::Score(step) => {
+        Measure::Score(_) | Measure::LogLikelihood => {
             let scores = |group: &Group, rows: &[usize]| {
                 let runs: Vec<&Stored> = rows.iter().map(|&row| &group.runs[row]).collect();
-                mean_episodes(&runs, step).map_err(|error| error.to_string())
+                mean_episodes(&runs, measure).map_err(|error| error.to_string())
             };
             (scores(a, &rows_a)?, scores(b, &rows_b)?)
         }
@@ -455,7 +521,14 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
     }
     let mut groups = group(args, measure, runs, &mut notes)?;
     sort(args, measure, &mut groups)?;
+    if let Some(key) = &args.contrast
+        && groups[0].value_of(key).is_none()
+    {
+        let known = groups[0].label.iter().map(|(key, _)| key.as_str());
+        return Err(Error::unknown("key of the rows", key, known).into());
+    }
     let pairs = args.pairs.unwrap_or(match groups.len() {
+        _ if args.contrast.is_some() => Pairs::All,
         0..=6 => Pairs::All,
         7..=MOST_GROUPS => Pairs::First,
         _ => Pairs::None,
@@ -515,6 +588,13 @@ fn differences(
     }
     let all: Vec<(usize, usize)> = (0..count)
         .flat_map(|a| (a + 1..count).map(move |b| (a, b)))
+        .filter_map(|(a, b)| match &args.contrast {
+            None => Some((a, b)),
+            Some(key) if !groups[a].contrasts(&groups[b], key) => None,
+            // Whichever is better: the sign says it.
+            Some(key) if groups[a].value_of(key) > groups[b].value_of(key) => Some((b, a)),
+            Some(_) => Some((a, b)),
+        })
         .collect();
     let computed: Vec<(usize, usize, Result<Paired, String>)> = all
         .into_par_iter()
@@ -524,7 +604,12 @@ fn differences(
     let mut refused = Vec::new();
     for (a, b, paired) in computed {
         match paired {
-            Ok(paired) => good.push(Difference { a, b, paired }),
+            Ok(paired) => good.push(Difference {
+                a,
+                b,
+                paired,
+                over_seeds: over_seeds(&groups[a], &groups[b]),
+            }),
             Err(why) if pairs == Pairs::All || a == 0 => refused.push(format!(
                 "not paired: {} ({}) and {} ({}): {why}",
                 a + 1,
@@ -589,9 +674,13 @@ fn report(
     columns.push(many.to_owned());
     columns.push(name.clone());
     columns.push(format!("over {many}"));
-    let by_episode = matches!(measure, Measure::Score(_));
+    let by_episode = measure.by_episode();
     if by_episode {
         columns.push("over episodes".to_owned());
+    }
+    let with_exact = measure == Measure::LogLikelihood;
+    if with_exact {
+        columns.push("exact posterior".to_owned());
     }
     let mut rows = Table::new(columns);
     for (index, group) in groups.iter().enumerate() {
@@ -613,13 +702,30 @@ fn report(
         if by_episode {
             row.push(half(group.over_episodes, factor, decimals));
         }
+        if with_exact {
+            row.push(match group.exact() {
+                Some(exact) => Cell::new(format!("{exact:.decimals$}{unit}"), exact),
+                None => Cell::new("–", Value::Null),
+            });
+        }
         rows.rows.push(row);
     }
     let paired_by = if by_episode { "episodes" } else { "seeds" };
-    let mut pairs = Table::new([
+    let contrast = args.contrast.is_some();
+    let mut columns = vec![
         "pair", "a", "b", "a − b", "95 %", paired_by, "p", "p (Holm)",
-    ]);
-    for (Difference { a, b, paired }, corrected) in differences {
+    ];
+    if contrast {
+        columns.push("95 % over seeds");
+    }
+    let mut pairs = Table::new(columns);
+    for (difference, corrected) in differences {
+        let Difference {
+            a,
+            b,
+            paired,
+            over_seeds,
+        } = difference;
         let (factor, decimals, unit) = measure.unit(groups[*a].metric);
         let unit = if unit == " %" { " points" } else { unit };
         let mean = paired.difference.mean;
@@ -633,6 +739,9 @@ fn report(
             Cell::new(p_text(paired.p_value), paired.p_value),
             Cell::new(p_text(*corrected), *corrected),
         ]);
+        if let (true, Some(row)) = (contrast, pairs.rows.last_mut()) {
+            row.push(half(*over_seeds, factor, decimals));
+        }
     }
     if args.format == Format::Json {
         let value = json!({

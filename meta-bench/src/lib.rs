@@ -5,7 +5,9 @@
 
 mod cli;
 mod compare;
+mod curve;
 pub mod experiment;
+mod explain;
 pub mod failure;
 mod floor;
 mod forecast;
@@ -80,15 +82,21 @@ fn execute<L: Learners>(command: Command) -> Result<()> {
         Command::Diff(args) => compare::diff::<L>(&args),
         Command::Runs(args) => runs::runs(&args),
         Command::Eval(args) => show(&runner::eval::<L>(&args)?, args.json, args.quiet),
+        Command::Explain(args) => explain::explain::<L>(&args),
         Command::Check(args) => check::<L>(&args),
         Command::Trial(args) => forecast::trial::<L>(&args),
         Command::List(args) => list::<L>(&args),
         Command::ContactSheet(args) => contact_sheet::<L>(&args),
-        Command::Plot(args) => plot::plot_run(
-            &args.run_dir,
-            &runner::read_result(&args.run_dir)?,
-            &args.out,
-        ),
+        Command::Plot(args) => match &args.x {
+            Some(key) => {
+                curve::plot_curve(&args.run_dir, key, args.log_x, &args.conditions, &args.out)
+            }
+            None => plot::plot_run(
+                &args.run_dir,
+                &runner::read_result(&args.run_dir)?,
+                &args.out,
+            ),
+        },
         Command::Bench(args) => throughput::bench::<L>(&args),
         Command::BenchOne(args) => throughput::bench_one::<L>(&args),
         Command::Gradcheck(args) => gradcheck::gradcheck::<L>(&args),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use meta_core::{
     data::Split,
-    eval::{Evaluation, Metric},
+    eval::{Evaluation, LogLikelihoods, Metric},
     stats::{Interval, IntervalMethod},
 };
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,60 @@ pub struct StepScore {
     /// Half of the 95 % interval's width.
     #[serde(deserialize_with = "null_is_nan")]
     pub ci95: f64,
+}
+
+/// A mean over episodes, in nats, and half of its 95 % interval's width.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Nats {
+    /// Mean.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub mean: f64,
+    /// Half of the 95 % interval's width.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub ci95: f64,
+}
+
+impl Nats {
+    fn of(values: &[f64]) -> Self {
+        let interval = Interval::t95(values);
+        Nats {
+            mean: interval.mean,
+            ci95: interval.half_width,
+        }
+    }
+}
+
+impl std::fmt::Display for Nats {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{:.4} ± {:.4}", self.mean, self.ci95)
+    }
+}
+
+/// Log-likelihood of the query targets given the support: mean over queries and outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogLikelihood {
+    /// By the learner.
+    #[serde(flatten)]
+    pub learner: Nats,
+    /// By the distribution that the source draws from, where it knows it.
+    #[serde(default)]
+    pub exact: Option<Nats>,
+    /// How far the learner is below that, paired by episode.
+    #[serde(default)]
+    pub below_exact: Option<Nats>,
+}
+
+impl LogLikelihood {
+    fn of(densities: &LogLikelihoods) -> Self {
+        let LogLikelihoods { learner, exact } = densities;
+        let known = exact.len() == learner.len();
+        let gaps: Vec<f64> = exact.iter().zip(learner).map(|(e, l)| e - l).collect();
+        LogLikelihood {
+            learner: Nats::of(learner),
+            exact: known.then(|| Nats::of(exact)),
+            below_exact: known.then(|| Nats::of(&gaps)),
+        }
+    }
 }
 
 /// The result of a test.
@@ -73,6 +127,9 @@ pub struct TestResult {
     /// Mean query loss.
     #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
+    /// Log-likelihood of the queries, where the learner predicts densities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_likelihood: Option<LogLikelihood>,
     /// The score after each adaptation step, from before adaptation on; empty for a learner that does
     /// not adapt by steps.
     pub by_step: Vec<StepScore>,
@@ -160,6 +217,7 @@ impl TestResult {
             episodes: score.n,
             episode_set: experiment.test_episodes().hash(),
             loss: evaluation.loss().mean,
+            log_likelihood: evaluation.log_likelihood.as_ref().map(LogLikelihood::of),
             by_step,
             seed: manifest.run.seed,
             test_seed: manifest.test.seed,
@@ -215,6 +273,18 @@ impl TestResult {
             self.method,
             self.episodes
         ));
+        if let Some(density) = &self.log_likelihood {
+            out.push_str(&format!(
+                "  {:<18} {} nats\n",
+                "log-likelihood", density.learner
+            ));
+            if let (Some(exact), Some(below)) = (density.exact, density.below_exact) {
+                out.push_str(&format!(
+                    "  {:<18} {exact} nats, {below} above the learner (paired)\n",
+                    "exact posterior"
+                ));
+            }
+        }
         let chosen = match (self.best_value, self.metric) {
             (Some(value), _) => format!(", best validation {value:.4}"),
             (None, _) => String::new(),

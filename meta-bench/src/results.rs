@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use meta_core::{
-    eval::Metric,
-    stats::{mean, paired_t, standard_deviation},
+    eval::{LogLikelihoods, Metric},
+    stats::{Interval, mean, paired_t, standard_deviation},
     train::TrainSettings,
 };
 use serde_json::Value;
@@ -16,7 +16,7 @@ use crate::{
     learners::Learners,
     manifest::Manifest,
     progress::duration_text,
-    report::TestResult,
+    report::{Nats, TestResult},
     runner::{
         folder::{MANIFEST, RECORD, SCORES, read_json},
         read_result,
@@ -167,12 +167,14 @@ fn processor() -> String {
 pub fn results<L: Learners>(folders: &[PathBuf], data: Option<&Path>) -> Result<String> {
     let mut table = String::new();
     let mut protocols = String::new();
+    let mut densities = Densities::default();
     for folder in folders {
         let result = read_result(folder)?;
         let record = read_json(&folder.join(RECORD))?;
         let experiment = recorded::<L>(folder, &record, data)?;
         let floor = floor::scores(&experiment.spec, &experiment.test_episodes())?;
         let scores = read_json(&folder.join(SCORES))?;
+        densities.add(&result, &experiment, &scores);
         let scores: Vec<f64> = scores["scores"]
             .as_array()
             .and_then(|steps| serde_json::from_value(steps.last()?.clone()).ok())
@@ -264,10 +266,79 @@ pub fn results<L: Learners>(folders: &[PathBuf], data: Option<&Path>) -> Result<
          is better.\n\n\
          | manifest | learner | test score | floor | standard errors above | published | episodes | iterations \
          × tasks | training | commit |\n|---|---|---|---|---|---|---|---|---|---|\n{table}\n\
-         ## Protocol\n\n{protocols}\n\
+         {}## Protocol\n\n{protocols}\n\
          The published figures are of other protocols: see the first lines of each manifest for what \
-         differs (iterations, classes, rotations, normalisation).\n"
+         differs (iterations, classes, rotations, normalisation).\n",
+        densities.section()
     ))
+}
+
+/// Log-likelihoods of the learners that predict densities.
+#[derive(Default)]
+struct Densities {
+    rows: String,
+    /// The first run on each set of episodes: the set, its learner and its log-likelihoods.
+    first: Vec<(String, String, Vec<f64>)>,
+}
+
+impl Densities {
+    fn add(&mut self, result: &TestResult, experiment: &Experiment, scores: &Value) {
+        let Some(density) = result.log_likelihood else {
+            return;
+        };
+        let of_episodes: LogLikelihoods =
+            serde_json::from_value(scores["log_likelihood"].clone()).unwrap_or_default();
+        let known = self
+            .first
+            .iter()
+            .find(|(set, ..)| *set == result.episode_set);
+        let better = match known {
+            Some((_, name, others)) if others.len() == of_episodes.learner.len() => {
+                let Interval {
+                    mean, half_width, ..
+                } = paired_t(&of_episodes.learner, others).difference;
+                format!("{mean:+.4} ± {half_width:.4} ({name})")
+            }
+            _ => "–".to_owned(),
+        };
+        if known.is_none() {
+            self.first.push((
+                result.episode_set.clone(),
+                result.learner.clone(),
+                of_episodes.learner,
+            ));
+        }
+        let data = match experiment.source.describe()["settings"]["kernel"].as_str() {
+            Some(kernel) => format!("{}, {kernel}", result.source),
+            None => result.source.clone(),
+        };
+        let shown = |nats: Option<Nats>| nats.map_or("–".to_owned(), |nats| nats.to_string());
+        self.rows.push_str(&format!(
+            "| `{}` | {} | {data}, {}-shot | {} | {} | {} | {better} |\n",
+            result.name,
+            result.learner,
+            result.shot,
+            density.learner,
+            shown(density.exact),
+            shown(density.below_exact),
+        ));
+    }
+
+    /// The section, nothing where no learner predicts a density.
+    fn section(&self) -> String {
+        match self.rows.is_empty() {
+            true => String::new(),
+            false => format!(
+                "## Log-likelihood\n\n\
+                 Mean log-density of the query targets given the support, in nats. The exact posterior \
+                 is the ceiling: the density by the distribution that the source draws its tasks from. \
+                 Differences are paired by test episode.\n\n\
+                 | manifest | learner | data | log-likelihood | exact posterior | below it | against the first \
+                 run on the same episodes |\n|---|---|---|---|---|---|---|\n{}\n",
+                self.rows
+            ),
+        }
+    }
 }
 
 /// The experiment of a finished run, on the data it had.

@@ -10,7 +10,7 @@ use burn_autodiff::Autodiff;
 
 use crate::{
     learner::{Answers, Explanation, Learner, MetaGradient},
-    nn::{Mode, Pass, encoder::Encoder, init::Initializer, loss},
+    nn::{Mode, Pass, encoder::Encoder, init::Initializer, loss, predictive::Predictive},
     params::Params,
     primitives::Primitives,
     rng::Seed,
@@ -40,28 +40,42 @@ pub trait Amortized: Send + 'static {
         pass: &Pass<L>,
     ) -> Tensor<L, 3>;
 
+    /// The distributions that the output of the forward pass stands for; predictions, loss and
+    /// likelihood then follow from them. None where the output is something else.
+    fn predictive(&self) -> Option<Predictive> {
+        None
+    }
+
     /// Predictions for the queries, `[t, q, outputs]`, from the output of the forward pass.
     fn predictions<L: Primitives>(
         &self,
         output: Tensor<L, 3>,
         _tasks: &TaskBatch<L>,
     ) -> Tensor<L, 3> {
-        output
+        match self.predictive() {
+            Some(predictive) => predictive.predictions(output),
+            None => output,
+        }
     }
 
     /// Loss of each task, `[t]`, from the output of the forward pass.
     fn losses<L: Primitives>(&self, output: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 1> {
-        loss::loss(self.predictions(output, tasks), &tasks.query.targets)
+        let targets = &tasks.query.targets;
+        match self.predictive() {
+            Some(predictive) => predictive.losses(output, targets),
+            None => loss::loss(self.predictions(output, tasks), targets),
+        }
     }
 
     /// Mean over queries and outputs of the log-density of their targets, in nats, `[t]`; none where
     /// the rule predicts no density.
     fn log_likelihood<L: Primitives>(
         &self,
-        _output: Tensor<L, 3>,
-        _tasks: &TaskBatch<L>,
+        output: Tensor<L, 3>,
+        tasks: &TaskBatch<L>,
     ) -> Option<Tensor<L, 1>> {
-        None
+        self.predictive()?
+            .log_likelihood(output, &tasks.query.targets)
     }
 }
 

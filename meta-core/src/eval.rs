@@ -88,8 +88,21 @@ pub struct Evaluation {
     /// Score of each episode after each adaptation step, `[step][episode]`, as far as they were asked
     /// for; the last is that of the learner's answer.
     pub scores: Vec<Vec<f64>>,
-    /// Query loss of each episode after the last step: cross-entropy in nats, or mean squared error.
+    /// Query loss of each episode after the last step: cross-entropy in nats, or mean squared error;
+    /// of a learner that predicts densities, the negative log-likelihood.
     pub losses: Vec<f64>,
+    /// Log-likelihoods of the queries, where the learner predicts densities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_likelihood: Option<LogLikelihoods>,
+}
+
+/// Mean over the query of the log-density of its targets given the support, in nats, by episode.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LogLikelihoods {
+    /// By the learner.
+    pub learner: Vec<f64>,
+    /// By the distribution that the source draws from; empty where it does not know it.
+    pub exact: Vec<f64>,
 }
 
 impl Evaluation {
@@ -133,6 +146,7 @@ pub fn evaluate<B: Primitives>(
     let chunk = if chunk == 0 { set.count } else { chunk }.max(1);
     let mut scores: Vec<Vec<f64>> = Vec::new();
     let mut losses = Vec::with_capacity(set.count);
+    let mut densities = LogLikelihoods::default();
     let mut episodes = Prefetch::new(
         set.source.clone(),
         set.seed,
@@ -145,7 +159,8 @@ pub fn evaluate<B: Primitives>(
     while losses.len() < set.count {
         let mut batch = episodes.next()?;
         batch.truncate(set.count - losses.len());
-        let steps = learner.predict(&TaskBatch::new(&batch, spec, device), answers);
+        let tasks = TaskBatch::new(&batch, spec, device);
+        let steps = learner.predict(&tasks, answers);
         scores.resize(steps.len(), Vec::new());
         let last = steps.len() - 1;
         for (step, predictions) in steps.into_iter().enumerate() {
@@ -156,12 +171,22 @@ pub fn evaluate<B: Primitives>(
                 }
             }
         }
+        if let Some(given) = learner.log_likelihood(&tasks) {
+            densities.learner.extend(given.into_data().iter::<f64>());
+            let exact = |episode| set.source.log_likelihood(set.seed, set.split, episode);
+            densities.exact.extend(batch.iter().filter_map(exact));
+        }
         progress(losses.len());
+    }
+    let log_likelihood = (!densities.learner.is_empty()).then_some(densities);
+    if let Some(densities) = &log_likelihood {
+        losses = densities.learner.iter().map(|density| -density).collect();
     }
     Ok(Evaluation {
         metric: Metric::of(spec.task),
         scores,
         losses,
+        log_likelihood,
     })
 }
 
@@ -173,22 +198,28 @@ fn score_tasks<B: Primitives>(predictions: Tensor<B, 3>, episodes: &[Episode]) -
     values
         .chunks(q * outputs)
         .zip(episodes)
-        .map(|(task, episode)| match &episode.query.targets {
-            Targets::Classes(classes) => {
-                let classes: Vec<usize> = classes.iter().map(|&class| class as usize).collect();
-                classification(task, outputs, &classes)
-            }
-            Targets::Values(targets) => {
-                let errors: Vec<f64> = task
-                    .iter()
-                    .zip(targets)
-                    .map(|(prediction, target)| (prediction - f64::from(*target)).powi(2))
-                    .collect();
-                let error = mean(&errors);
-                (error, error)
-            }
-        })
+        .map(|(task, episode)| score_items(task, outputs, &episode.query.targets))
         .collect()
+}
+
+/// Score and loss of predictions `[b, outputs]` for items with these targets: accuracy and mean
+/// cross-entropy, or the mean squared error twice.
+pub fn score_items(predictions: &[f64], outputs: usize, targets: &Targets) -> (f64, f64) {
+    match targets {
+        Targets::Classes(classes) => {
+            let classes: Vec<usize> = classes.iter().map(|&class| class as usize).collect();
+            classification(predictions, outputs, &classes)
+        }
+        Targets::Values(values) => {
+            let errors: Vec<f64> = predictions
+                .iter()
+                .zip(values)
+                .map(|(prediction, target)| (prediction - f64::from(*target)).powi(2))
+                .collect();
+            let error = mean(&errors);
+            (error, error)
+        }
+    }
 }
 
 /// Accuracy and mean cross-entropy of class scores `[q, outputs]`.
@@ -245,6 +276,7 @@ mod tests {
             metric: Metric::Accuracy,
             scores: vec![vec![0.2, 0.2], vec![0.8, 1.0]],
             losses: vec![0.5, 0.7],
+            log_likelihood: None,
         };
         assert!((evaluation.score().mean - 0.9).abs() < 1e-12);
         assert_eq!(evaluation.by_step().len(), 2);

@@ -10,7 +10,7 @@
 //! | differentiation | [`params`], [`primitives`], [`gradcheck`] |
 //! | networks | [`nn`] |
 //! | tasks and learners | [`task`], [`learner`], [`adapt`], [`amortize`], [`unroll`] |
-//! | loops | [`train`], [`eval`], [`checkpoint`], [`meta_gradcheck`] |
+//! | loops | [`train`], [`selection`], [`eval`], [`checkpoint`], [`meta_gradcheck`] |
 
 mod error;
 
@@ -28,6 +28,7 @@ pub mod optim;
 pub mod params;
 pub mod primitives;
 pub mod rng;
+pub mod selection;
 pub mod settings;
 pub mod stats;
 pub mod task;

@@ -87,6 +87,18 @@ impl<B: Backend> TargetBatch<B> {
             TargetBatch::Values(_) => panic!("classification targets expected"),
         }
     }
+
+    /// The targets as a network reads them, `[t, b, outputs]` in the dtype of `like`: one-hot labels
+    /// of `outputs` classes, or the values.
+    pub fn encoded(&self, outputs: usize, like: &Tensor<B, 3>) -> Tensor<B, 3> {
+        match self {
+            TargetBatch::Classes(labels) => {
+                let one_hot = labels.clone().one_hot::<3>(outputs);
+                one_hot.float().cast(like.dtype())
+            }
+            TargetBatch::Values(values) => values.clone(),
+        }
+    }
 }
 
 /// Items of `t` tasks, `b` of each: inputs `[t, b, f]` and their targets.

@@ -27,6 +27,8 @@ use crate::{
     params::Params,
     primitives::Primitives,
     rng::Seed,
+    selection::{Pending, Selection, TaskSelection, TaskWeights},
+    settings::{above_zero, in_unit},
     stats::Interval,
     task::{Moment, TaskBatch, TaskSpec},
 };
@@ -89,6 +91,13 @@ pub struct TrainSettings {
     /// The outer optimiser.
     #[serde(flatten)]
     pub optimizer: OptimizerSettings,
+    /// Weights of the tasks of a meta-batch: `none` (all alike), `attention` (by attention over the
+    /// tasks' losses and supports) or `uniform` (all alike, and logged).
+    pub task_selection: TaskSelection,
+    /// Least entropy of the weights over its maximum, in [0, 1]; with `task_selection = "attention"`.
+    pub selection_entropy: f64,
+    /// Learning rate of the attention over tasks (Adam), above 0.
+    pub selection_lr: f64,
     /// Largest Euclidean norm of the meta-gradient, which is scaled down to it. 0: no limit.
     pub clip_norm: f64,
     /// Iterations between two logged iterations. 0: none is logged.
@@ -121,6 +130,9 @@ impl Default for TrainSettings {
             step_factor: 0.5,
             warmup: 0,
             optimizer: OptimizerSettings::default(),
+            task_selection: TaskSelection::None,
+            selection_entropy: 0.9,
+            selection_lr: 1e-2,
             clip_norm: 0.0,
             log_every: 10,
             validate_every: 500,
@@ -139,6 +151,10 @@ impl TrainSettings {
     /// [`Error::Setting`] naming the key under `train.`, its value and what was expected.
     pub fn check(&self) -> Result<()> {
         self.optimizer.check("train")?;
+        above_zero("train.selection_lr", self.selection_lr)?;
+        if self.selection_entropy != 1.0 {
+            in_unit("train.selection_entropy", self.selection_entropy)?;
+        }
         let require =
             |holds: bool, key: &str, value: &dyn std::fmt::Display, expected: &str| match holds {
                 true => Ok(()),
@@ -259,6 +275,8 @@ pub struct TrainState<B: Primitives> {
     pub best: Option<Best<B>>,
     /// Validations since the best one.
     pub validations_without_improvement: u64,
+    /// The attention over tasks, with `task_selection = "attention"` from the first iteration on.
+    pub selection: Option<Selection<B>>,
 }
 
 impl<B: Primitives> Default for TrainState<B> {
@@ -277,6 +295,16 @@ struct StateRecord {
     moments: usize,
     best: Option<BestRecord>,
     validations_without_improvement: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    selection: Option<SelectionRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SelectionRecord {
+    optimizer_step: u64,
+    moments: usize,
+    /// Tasks of the meta-batch that is not judged yet.
+    pending: usize,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -293,6 +321,7 @@ impl<B: Primitives> TrainState<B> {
             optimizer: OptimizerState::new(),
             best: None,
             validations_without_improvement: 0,
+            selection: None,
         }
     }
 
@@ -313,6 +342,14 @@ impl<B: Primitives> TrainState<B> {
                 value: best.value,
             }),
             validations_without_improvement: self.validations_without_improvement,
+            selection: self.selection.as_ref().map(|selection| SelectionRecord {
+                optimizer_step: selection.optimizer.step,
+                moments: selection.optimizer.moments.len(),
+                pending: selection
+                    .pending
+                    .as_ref()
+                    .map_or(0, |pending| pending.gradients.len()),
+            }),
         };
         let mut tensors: Vec<(String, TensorData)> =
             prefixed("parameters", parameters.to_data()).collect();
@@ -321,6 +358,9 @@ impl<B: Primitives> TrainState<B> {
         }
         if let Some(best) = &self.best {
             tensors.extend(prefixed("best", best.parameters.to_data()));
+        }
+        if let Some(selection) = &self.selection {
+            tensors.extend(selection_tensors(selection));
         }
         Checkpoint {
             record: json!({ "train": record, "extra": extra }),
@@ -367,7 +407,12 @@ impl<B: Primitives> TrainState<B> {
             }),
             None => None,
         };
+        let selection = record
+            .selection
+            .map(|record| read_selection(path, &record, &mut checkpoint, device))
+            .transpose()?;
         let state = TrainState {
+            selection,
             iteration: record.iteration,
             optimizer: OptimizerState {
                 step: record.optimizer_step,
@@ -378,6 +423,62 @@ impl<B: Primitives> TrainState<B> {
         };
         Ok((parameters, state, checkpoint.record["extra"].take()))
     }
+}
+
+/// Everything of the attention over tasks that the next iteration depends on.
+fn selection_tensors<B: Primitives>(selection: &Selection<B>) -> Vec<(String, TensorData)> {
+    let mut tensors: Vec<(String, TensorData)> =
+        prefixed("selection.parameters", selection.parameters.to_data()).collect();
+    for (index, moment) in selection.optimizer.moments.iter().enumerate() {
+        let name = format!("selection.moments.{index}");
+        tensors.extend(prefixed(&name, moment.to_data()));
+    }
+    if let Some(pending) = &selection.pending {
+        let features = vec![("f".to_owned(), pending.features.clone().into_data())];
+        tensors.extend(prefixed("selection.features", features));
+        for (index, gradient) in pending.gradients.iter().enumerate() {
+            let name = format!("selection.gradients.{index}");
+            tensors.extend(prefixed(&name, gradient.to_data()));
+        }
+    }
+    tensors
+}
+
+fn read_selection<B: Primitives>(
+    path: &Path,
+    record: &SelectionRecord,
+    checkpoint: &mut Checkpoint,
+    device: &B::Device,
+) -> Result<Selection<B>> {
+    let mut read = |name: &str| Params::from_data(checkpoint.take(name), device);
+    let parameters = read("selection.parameters");
+    let moments = (0..record.moments)
+        .map(|index| read(&format!("selection.moments.{index}")))
+        .collect();
+    let features = read("selection.features");
+    let gradients: Vec<Params<B>> = (0..record.pending)
+        .map(|index| read(&format!("selection.gradients.{index}")))
+        .collect();
+    let pending = match record.pending {
+        0 => None,
+        _ => {
+            let features = features.get::<2>("f").ok_or_else(|| {
+                Error::checkpoint(path, "has no features of the last meta-batch".to_owned())
+            })?;
+            Some(Pending {
+                features,
+                gradients,
+            })
+        }
+    };
+    Ok(Selection {
+        parameters,
+        optimizer: OptimizerState {
+            step: record.optimizer_step,
+            moments,
+        },
+        pending,
+    })
 }
 
 /// Parameters from the tensors of the file at `path`, which must be those of `expected`.
@@ -432,6 +533,9 @@ pub struct IterationRecord {
     pub gradient_norm: f64,
     /// Learning rate.
     pub lr: f64,
+    /// Weights of its tasks, where they are selected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<TaskWeights>,
 }
 
 /// A validation.
@@ -523,6 +627,8 @@ struct Step<B: Primitives> {
     gradient: MetaGradient<B>,
     /// Mean loss and squared gradient norm, `[2]`: finite in a healthy run.
     health: Tensor<B, 1>,
+    /// Weights of the tasks, where they are selected.
+    weights: Option<TaskWeights>,
 }
 
 impl<B: Primitives> Trainer<B> {
@@ -553,7 +659,8 @@ impl<B: Primitives> Trainer<B> {
         let mut good = learner.parameters();
         while state.iteration < settings.iterations && !self.out_of_patience(&state) {
             let iteration = state.iteration + 1;
-            let step = self.meta_gradient(learner, iteration, &episodes.next()?);
+            let step =
+                self.meta_gradient(learner, iteration, &episodes.next()?, &mut state.selection);
             unread.push((iteration, step.health.clone()));
             let last = iteration == settings.iterations;
             let stop = observer.should_stop();
@@ -613,13 +720,36 @@ impl<B: Primitives> Trainer<B> {
         learner: &dyn Learner<B>,
         iteration: u64,
         episodes: &[Episode],
+        selection: &mut Option<Selection<B>>,
     ) -> Step<B> {
         let moment = Moment {
             progress: (iteration - 1) as f64 / self.settings.iterations as f64,
             noise: Some(self.seed),
         };
-        let chunk = self.settings.task_chunk;
-        let gradient = meta_gradient(learner, &self.spec, episodes, moment, chunk, &self.device);
+        let (spec, device) = (&self.spec, &self.device);
+        let settings = &self.settings;
+        let together = || {
+            let chunk = settings.task_chunk;
+            meta_gradient(learner, spec, episodes, moment, chunk, device)
+        };
+        let (gradient, weights) = match settings.task_selection {
+            TaskSelection::None => (together(), None),
+            TaskSelection::Uniform => (together(), Some(TaskWeights::uniform(episodes.len()))),
+            TaskSelection::Attention => {
+                let selection =
+                    selection.get_or_insert_with(|| Selection::new(self.seed, &self.device));
+                let each = episodes
+                    .iter()
+                    .map(|episode| {
+                        let task = std::slice::from_ref(episode);
+                        meta_gradient(learner, spec, task, moment, 1, device)
+                    })
+                    .collect();
+                let (floor, lr) = (settings.selection_entropy, settings.selection_lr);
+                let (gradient, weights) = selection.apply(each, episodes, self.seed, floor, lr);
+                (gradient, Some(weights))
+            }
+        };
         let health = Tensor::cat(
             vec![
                 gradient.losses.clone().mean(),
@@ -631,6 +761,7 @@ impl<B: Primitives> Trainer<B> {
             iteration,
             gradient,
             health,
+            weights,
         }
     }
 
@@ -642,6 +773,7 @@ impl<B: Primitives> Trainer<B> {
             score: Interval::t95(&read(step.gradient.scores.clone())),
             gradient_norm: health[1].sqrt(),
             lr: self.settings.learning_rate(step.iteration),
+            selection: step.weights.clone(),
         }
     }
 
@@ -834,6 +966,8 @@ mod tests {
             ("warmup", json!(5)),
             ("step_factor", json!(2.0)),
             ("validation_episodes", json!(1)),
+            ("selection_entropy", json!(1.5)),
+            ("selection_lr", json!(0.0)),
         ] {
             let mut bad = given.clone();
             bad[key] = value;
@@ -1020,6 +1154,15 @@ mod tests {
 
     #[test]
     fn stopped_and_continued_is_the_same_to_the_bit() {
+        for task_selection in [TaskSelection::None, TaskSelection::Attention] {
+            stop_and_continue(|| TrainSettings {
+                task_selection,
+                ..settings()
+            });
+        }
+    }
+
+    fn stop_and_continue(settings: impl Fn() -> TrainSettings) {
         let path = Path::new("checkpoint.safetensors");
         let bytes = |learner: &Constant, state: &TrainState<Cpu>| {
             let checkpoint = state.to_checkpoint(&learner.parameters(), &settings(), json!({}));
@@ -1052,6 +1195,50 @@ mod tests {
             let (state, ending) = trainer(settings()).run(&mut fresh, state, &mut ()).unwrap();
             assert_eq!(ending, Ending::Finished);
             assert!(bytes(&fresh, &state) == whole, "stopped after {stop_after}");
+        }
+    }
+
+    /// Uniform weights are those of no selection, to the bit, and logged; those of attention are others
+    /// as soon as it has learned, and never below their entropy.
+    #[test]
+    fn selection_weights_the_tasks() {
+        let train = |task_selection| {
+            let mut log = Log::default();
+            let mut learner = Constant::new();
+            let settings = TrainSettings {
+                task_selection,
+                selection_entropy: 0.7,
+                log_every: 1,
+                ..settings()
+            };
+            let trainer = trainer(settings);
+            trainer
+                .run(&mut learner, TrainState::new(), &mut log)
+                .unwrap();
+            (learner.theta().into_scalar().to_bits(), log.0)
+        };
+        let (none, log) = train(TaskSelection::None);
+        assert!(log.iter().all(Option::is_none));
+        let (uniform, log) = train(TaskSelection::Uniform);
+        assert_eq!(none, uniform);
+        assert_eq!(log[7], Some(TaskWeights::uniform(6)));
+        let (attended, log) = train(TaskSelection::Attention);
+        assert_ne!(none, attended);
+        for weights in log.into_iter().flatten() {
+            assert_eq!(weights.weights.len(), 6);
+            assert!((weights.weights.iter().sum::<f64>() - 1.0).abs() < 1e-6);
+            assert!((0.7..=1.0 + 1e-9).contains(&weights.entropy), "{weights:?}");
+        }
+    }
+
+    /// The weights that are logged.
+    #[derive(Default)]
+    struct Log(Vec<Option<TaskWeights>>);
+
+    impl Observer<Cpu> for Log {
+        fn iteration(&mut self, record: &IterationRecord) -> Result<()> {
+            self.0.push(record.selection.clone());
+            Ok(())
         }
     }
 

@@ -16,15 +16,29 @@ const LAYERS: &[&[&str]] = &[
     &["checkpoint", "learner"],
     &["adapt", "amortize"],
     &["unroll"],
-    &["eval", "meta_gradcheck"],
+    &["eval", "meta_gradcheck", "selection"],
     &["train"],
 ];
 
 /// Modules of `nn` that are layered among themselves, lowest first.
 const NETWORK_LAYERS: &[&[&str]] = &[
-    &["dropout", "init", "loss", "metric", "noise", "solve"],
-    &["conv", "linear", "norm", "tokens"],
-    &["attention", "modulation", "recurrent"],
+    &[
+        "dropout",
+        "init",
+        "loss",
+        "metric",
+        "noise",
+        "presentation",
+        "solve",
+    ],
+    &["conv", "linear", "norm", "predictive", "tokens"],
+    &[
+        "attention",
+        "feed_forward",
+        "modulation",
+        "recurrent",
+        "temporal",
+    ],
     &["encoder"],
     &["network"],
 ];

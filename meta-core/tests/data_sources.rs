@@ -10,9 +10,9 @@ use std::sync::{Arc, OnceLock};
 
 use image::{GrayImage, ImageFormat, Luma};
 use meta_core::data::{
-    EpisodeShape, FolderConfig, GlyphsConfig, ImageFilter, ImageSource, OmniglotConfig,
-    OmniglotSplit, Prefetch, Rotations, SinusoidConfig, Source, Split, Targets, Task,
-    contact_sheet, episode_set_hash, find_source, sources,
+    EpisodeShape, FolderConfig, GlyphsConfig, GpConfig, ImageFilter, ImageSource, Items,
+    OmniglotConfig, OmniglotSplit, Prefetch, ProjectedConfig, Rotations, SinusoidConfig, Source,
+    Split, Targets, Task, contact_sheet, episode_set_hash, find_source, sources,
 };
 use meta_core::rng::Seed;
 use proptest::prelude::*;
@@ -124,10 +124,24 @@ fn all_sources() -> &'static [Arc<dyn Source>] {
         vec![
             Arc::new(glyphs(6).build().expect("valid")),
             Arc::new(glyphs(0).build().expect("valid")),
+            Arc::new(
+                ProjectedConfig {
+                    width: 6,
+                    image_size: 12,
+                    train_classes: 40,
+                    validation_classes: 7,
+                    test_classes: 11,
+                    items_per_class: 6,
+                    ..ProjectedConfig::default()
+                }
+                .build()
+                .expect("valid"),
+            ),
             Arc::new(SinusoidConfig::default().build().expect("valid")),
             Arc::new(folder_source(Rotations::None, false)),
             Arc::new(folder_source(Rotations::Classes, false)),
             Arc::new(folder_source(Rotations::Augment, true)),
+            Arc::new(GpConfig::default().build().expect("valid")),
         ]
     })
 }
@@ -193,7 +207,10 @@ proptest! {
                             let class = episode.classes[label as usize].class;
                             prop_assert_eq!(id >> 32, u64::from(class));
                         }
-                        prop_assert!(items.inputs.iter().all(|x| (0.0..=1.0).contains(x)));
+                        // Of images; projections have any sign.
+                        if source.item_shape().height > 1 {
+                            prop_assert!(items.inputs.iter().all(|x| (0.0..=1.0).contains(x)));
+                        }
                     }
                     Targets::Values(values) => prop_assert_eq!(values.len(), each),
                 }
@@ -532,6 +549,12 @@ fn the_list_of_sources_builds_from_settings_and_names_bad_ones() {
             "`data.variation = -1`",
         ),
         ("sinusoid", json!({ "noise": -1.0 }), "`data.noise = -1`"),
+        ("gp", json!({ "noise": -1.0 }), "`data.noise = -1`"),
+        (
+            "gp",
+            json!({ "kernel": "cosine" }),
+            "`data.kernel = \"cosine\"`",
+        ),
         (
             "omniglot",
             json!({ "split": "other" }),

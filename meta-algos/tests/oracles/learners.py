@@ -218,30 +218,31 @@ def relation(hidden):
     return record(shapes, task_loss)
 
 
-ALL = NETWORK | HEAD
-PER_PARAMETER = {f"rates.{name}": shape for name, shape in ALL.items()}
-PER_STEP = {f"rates.{step}.{name}": (1, 1) for step in range(3) for name in ALL}
-numbers = {
-    "maml, 1 step": record(ALL, descent(1, lambda p, step, name: 0.1)),
-    "maml, 5 steps": record(ALL, descent(5, lambda p, step, name: 0.1)),
-    "maml, 5 steps, first order": record(ALL, descent(5, lambda p, step, name: 0.1, exact=False)),
-    "maml, 5 steps, regression": record(
-        ALL, descent(5, lambda p, step, name: 0.1, criterion=mse_loss), regression=True
-    ),
-    "meta_sgd": record(ALL | PER_PARAMETER, descent(2, lambda p, step, name: p[f"rates.{name}"])),
-    "anil": record(ALL, descent(3, lambda p, step, name: 0.1, adapts=lambda name: name in HEAD)),
-    "maml_pp, every": record(
-        ALL | PER_STEP, descent(3, lambda p, step, name: p[f"rates.{step}.{name}"], weights=[1 / 3] * 3)
-    ),
-    # Half of the annealed part is done.
-    "maml_pp, annealed": record(
-        ALL | PER_STEP, descent(3, lambda p, step, name: p[f"rates.{step}.{name}"], weights=[1 / 6, 1 / 6, 2 / 3])
-    ),
-    "meta_lstm": meta_lstm(3, 3, exact=False),
-    "meta_lstm, exact": meta_lstm(3, 3, exact=True),
-    "matching_net": matching(4.0),
-    "matching_net, full context": matching(4.0, reads=3),
-    "relation_net": relation(5),
-}
-lines = [f"{json.dumps(name)}: {json.dumps(case)}" for name, case in numbers.items()]
-pathlib.Path(__file__).with_suffix(".json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+if __name__ == "__main__":
+    ALL = NETWORK | HEAD
+    PER_PARAMETER = {f"rates.{name}": shape for name, shape in ALL.items()}
+    PER_STEP = {f"rates.{step}.{name}": (1, 1) for step in range(3) for name in ALL}
+    numbers = {
+        "maml, 1 step": record(ALL, descent(1, lambda p, step, name: 0.1)),
+        "maml, 5 steps": record(ALL, descent(5, lambda p, step, name: 0.1)),
+        "maml, 5 steps, first order": record(ALL, descent(5, lambda p, step, name: 0.1, exact=False)),
+        "maml, 5 steps, regression": record(
+            ALL, descent(5, lambda p, step, name: 0.1, criterion=mse_loss), regression=True
+        ),
+        "meta_sgd": record(ALL | PER_PARAMETER, descent(2, lambda p, step, name: p[f"rates.{name}"])),
+        "anil": record(ALL, descent(3, lambda p, step, name: 0.1, adapts=lambda name: name in HEAD)),
+        "maml_pp, every": record(
+            ALL | PER_STEP, descent(3, lambda p, step, name: p[f"rates.{step}.{name}"], weights=[1 / 3] * 3)
+        ),
+        # Half of the annealed part is done.
+        "maml_pp, annealed": record(
+            ALL | PER_STEP, descent(3, lambda p, step, name: p[f"rates.{step}.{name}"], weights=[1 / 6, 1 / 6, 2 / 3])
+        ),
+        "meta_lstm": meta_lstm(3, 3, exact=False),
+        "meta_lstm, exact": meta_lstm(3, 3, exact=True),
+        "matching_net": matching(4.0),
+        "matching_net, full context": matching(4.0, reads=3),
+        "relation_net": relation(5),
+    }
+    lines = [f"{json.dumps(name)}: {json.dumps(case)}" for name, case in numbers.items()]
+    pathlib.Path(__file__).with_suffix(".json").write_text("{\n" + ",\n".join(lines) + "\n}\n")

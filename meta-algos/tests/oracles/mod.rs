@@ -1,6 +1,8 @@
 //! Learners against PyTorch: `learners.py` in this folder wrote the numbers, task by task, from the
 //! equations of the papers.
 
+mod memory;
+
 use burn::tensor::{Tensor, TensorData};
 use meta_core::{
     data::{EpisodeShape, ItemShape, Task},
@@ -13,6 +15,8 @@ use meta_core::{
 use serde_json::{Value, json};
 
 use super::{B, device, host};
+
+mod processes;
 
 const TASKS: usize = 2;
 const FEATURES: usize = 6;
@@ -166,44 +170,55 @@ fn learners_equal_pytorch() {
     ];
     assert_eq!(cases.len(), oracle.len());
     for (case, name, settings, task, progress) in cases {
-        let spec = spec(task);
-        let encoder = EncoderSpec::new("mlp", &json!({"hidden": [5, 4]}), spec.item).unwrap();
-        let mut learner =
-            meta_algos::build::<_, B>(name, &settings, encoder, &spec, Seed(0), &device()).unwrap();
-        learner.set_parameters(parameters(&learner.parameters()));
-        let tasks = TaskBatch {
-            shape: spec.train,
-            support: items(&spec, 0.4),
-            query: items(&spec, 1.1),
-            moment: Moment {
-                progress,
-                noise: None,
-            },
-            episodes: [0, 1].into(),
-        };
-        let expected = &oracle[case];
-        let answer = learner.predict(&tasks, Answers::Last).remove(0);
-        let answer: Vec<f64> = answer.into_data().iter().collect();
-        assert_close(
-            &format!("{case}, answers"),
-            &answer,
-            &numbers(&expected["answers"]),
-        );
-        let result = learner.meta_gradient(&tasks);
-        let losses: Vec<f64> = result.losses.into_data().iter().collect();
-        assert_close(
-            &format!("{case}, losses"),
-            &losses,
-            &numbers(&expected["losses"]),
-        );
-        let gradients = host(&result.gradients);
-        assert_eq!(
-            gradients.len(),
-            expected["gradients"].as_object().unwrap().len()
-        );
-        for (entry, found) in gradients {
-            let expected = numbers(&expected["gradients"][&entry]);
-            assert_close(&format!("{case}, {entry}"), &found, &expected);
-        }
+        equals_pytorch(case, name, &settings, task, progress, &oracle[case]);
+    }
+}
+
+/// Answers, losses and meta-gradients of the learner called `name` are those of the oracle.
+fn equals_pytorch(
+    case: &str,
+    name: &str,
+    settings: &Value,
+    task: Task,
+    progress: f64,
+    expected: &Value,
+) {
+    let spec = spec(task);
+    let encoder = EncoderSpec::new("mlp", &json!({"hidden": [5, 4]}), spec.item).unwrap();
+    let mut learner =
+        meta_algos::build::<_, B>(name, settings, encoder, &spec, Seed(0), &device()).unwrap();
+    learner.set_parameters(parameters(&learner.parameters()));
+    let tasks = TaskBatch {
+        shape: spec.train,
+        support: items(&spec, 0.4),
+        query: items(&spec, 1.1),
+        moment: Moment {
+            progress,
+            noise: None,
+        },
+        episodes: [0, 1].into(),
+    };
+    let answer = learner.predict(&tasks, Answers::Last).remove(0);
+    let answer: Vec<f64> = answer.into_data().iter().collect();
+    assert_close(
+        &format!("{case}, answers"),
+        &answer,
+        &numbers(&expected["answers"]),
+    );
+    let result = learner.meta_gradient(&tasks);
+    let losses: Vec<f64> = result.losses.into_data().iter().collect();
+    assert_close(
+        &format!("{case}, losses"),
+        &losses,
+        &numbers(&expected["losses"]),
+    );
+    let gradients = host(&result.gradients);
+    assert_eq!(
+        gradients.len(),
+        expected["gradients"].as_object().unwrap().len()
+    );
+    for (entry, found) in gradients {
+        let expected = numbers(&expected["gradients"][&entry]);
+        assert_close(&format!("{case}, {entry}"), &found, &expected);
     }
 }

@@ -17,6 +17,7 @@ use meta_core::{
         norm::{Norm, Statistics},
         recurrent::{BiLstm, join, split},
         solve::solve_positive_definite,
+        temporal::{TcBlock, Timeline},
     },
     primitives::{
         Primitives, add_rows, bias_relu, broadcast_rows, conv2d, linear, max_pool2d, scale,
@@ -291,6 +292,15 @@ pub fn layers<B: Primitives>(checks: &mut Checks<B>) {
             let shown = states.map(|(f, b)| Tensor::cat(vec![f.hidden, b.hidden], 2));
             join(shown.collect())
         }
+    );
+    layer!(
+        checks,
+        "TcBlock",
+        "three steps, two ends",
+        [20],
+        TcBlock<L>,
+        |init, device| TcBlock::new(2, 2, 4, init, device),
+        |layer, v| layer.forward(at(&v[0], [2, 5, 2]), Timeline { length: 3, ends: 2 })
     );
     layer!(
         checks,

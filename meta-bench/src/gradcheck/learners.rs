@@ -48,9 +48,11 @@ pub fn learners<L: Learners, B: Primitives>(checks: &mut Checks<B>) -> Result<()
                         continue;
                     }
                     let error = error(learner.as_mut(), &entry.gradient_of, &batch);
-                    let (first, second) = match info.family {
-                        Family::Gradient => (None, error),
-                        _ => (error, None),
+                    // Through inner gradients, the meta-gradient is of second order.
+                    let steps = settings["inner_steps"].as_u64().unwrap_or(0);
+                    let (first, second) = match info.family == Family::Gradient || steps > 0 {
+                        true => (None, error),
+                        false => (error, None),
                     };
                     checks.push(Row {
                         kind: "learner",

@@ -15,6 +15,7 @@ use meta_core::{
     checkpoint,
     eval::{Metric, evaluate},
     learner::{Answers, Learner},
+    params::Params,
     primitives::Primitives,
     train::{Ending, TrainState, Trainer, parameters_like},
 };
@@ -379,11 +380,14 @@ fn test<B: Primitives>(
     progress.finish();
     let seconds = started.elapsed().as_secs_f64();
     let result = TestResult::new(experiment, hash, run_dir, trained, &evaluation, seconds);
-    let scores = json!({
+    let mut scores = json!({
         "episode_set": result.episode_set,
         "metric": result.metric,
         "scores": evaluation.scores,
     });
+    if let Some(densities) = &evaluation.log_likelihood {
+        scores["log_likelihood"] = json!(densities);
+    }
     Ok((result, scores))
 }
 
@@ -391,7 +395,7 @@ fn test<B: Primitives>(
 fn record<B: Primitives>(
     experiment: &Experiment,
     hash: &str,
-    parameters: &meta_core::params::Params<B>,
+    parameters: &Params<B>,
     device: &B::Device,
 ) -> Value {
     let dtype = parameters
@@ -443,19 +447,23 @@ const EVALUATION_KEYS: [&str; 10] = [
     "threads=",
 ];
 
-/// `meta eval`: tests the best parameters of a run again.
+/// The experiment of the run at `path`, with changes that its trained parameters do not depend on, and
+/// its record; data sets lie in `data`, or where they lay.
 ///
 /// # Errors
 /// Whatever is wrong with the folder, the changes or the data.
-pub fn eval<L: Learners>(args: &EvalArgs) -> Result<TestResult> {
-    let path = &args.run_dir;
+pub fn trained<L: Learners>(
+    path: &Path,
+    changes: &[String],
+    data: Option<&Path>,
+) -> Result<(Experiment, Value)> {
     if inspect(path)? == Found::Nothing {
         return Err(Failure::Usage(format!(
             "{}: expected a run folder, found nothing",
             path.display()
         )));
     }
-    for change in &args.overrides {
+    for change in changes {
         let squeezed = change.replace(' ', "");
         let allowed = EVALUATION_KEYS.iter().any(|key| squeezed.starts_with(key));
         if !allowed || squeezed.starts_with("learner.name=") {
@@ -473,12 +481,12 @@ pub fn eval<L: Learners>(args: &EvalArgs) -> Result<TestResult> {
         format!("data.train_shot={}", train.shot),
         format!("data.train_query={}", train.query),
     ];
-    overrides.extend(args.overrides.iter().cloned());
+    overrides.extend(changes.iter().cloned());
     let manifest = manifest.with_overrides(&overrides)?;
     start_threads(manifest.run.threads)?;
     let record = read_json(&path.join(folder::RECORD))?;
     let recorded = record["data"]["folder"].as_str().map(PathBuf::from);
-    let data_folder = args.data.clone().or(recorded);
+    let data_folder = data.map(Path::to_owned).or(recorded);
     let experiment = Experiment::prepare::<L>(manifest, data_folder.as_deref())?;
     if record["data"]["content"] != json!(experiment.source.content_hash()) {
         return Err(Failure::Usage(format!(
@@ -486,12 +494,56 @@ pub fn eval<L: Learners>(args: &EvalArgs) -> Result<TestResult> {
             path.display()
         )));
     }
+    Ok((experiment, record))
+}
+
+/// The best parameters of a run.
+pub struct Best<B: Primitives> {
+    /// The parameters.
+    pub parameters: Params<B>,
+    /// Their iteration.
+    pub iteration: u64,
+    /// What they were chosen by; none where nothing was validated.
+    pub value: Option<f64>,
+}
+
+/// Reads the best parameters of the run at `path` for a learner with parameters `like` these.
+///
+/// # Errors
+/// When there are none yet, or they belong to another network.
+pub fn best_parameters<B: Primitives>(
+    path: &Path,
+    like: &Params<B>,
+    device: &B::Device,
+) -> Result<Best<B>> {
+    let file = path.join(folder::BEST);
+    if !file.exists() {
+        return Err(Failure::Usage(format!(
+            "{}: has no {} yet; let the run come to its first validation",
+            path.display(),
+            folder::BEST
+        )));
+    }
+    let mut best = checkpoint::read(&file)?;
+    Ok(Best {
+        parameters: parameters_like(&file, best.take("parameters"), like, device)?,
+        iteration: best.record["iteration"].as_u64().unwrap_or(0),
+        value: best.record["value"].as_f64(),
+    })
+}
+
+/// `meta eval`: tests the best parameters of a run again.
+///
+/// # Errors
+/// Whatever is wrong with the folder, the changes or the data.
+pub fn eval<L: Learners>(args: &EvalArgs) -> Result<TestResult> {
+    let (experiment, record) = trained::<L>(&args.run_dir, &args.overrides, args.data.as_deref())?;
     let target = experiment.manifest.run.target();
     dispatch(
         &target,
         Evaluator::<L> {
             experiment,
-            path: path.clone(),
+            path: args.run_dir.clone(),
             record,
             quiet: args.quiet,
             learners: std::marker::PhantomData,
@@ -512,36 +564,21 @@ impl<L: Learners> WithBackend for Evaluator<L> {
     type Output = Result<TestResult>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
-        let path = self.path.join(folder::BEST);
-        if !path.exists() {
-            return Err(Failure::Usage(format!(
-                "{}: has no {} yet; let the run come to its first validation",
-                self.path.display(),
-                folder::BEST
-            )));
-        }
-        let mut best = checkpoint::read(&path)?;
         let mut learner = self.experiment.learner::<L, B>(&device)?;
-        let parameters = parameters_like(
-            &path,
-            best.take("parameters"),
-            &learner.parameters(),
-            &device,
-        )?;
-        let count = parameters.num_elements();
-        learner.set_parameters(parameters);
+        let best = best_parameters(&self.path, &learner.parameters(), &device)?;
+        let count = best.parameters.num_elements();
+        learner.set_parameters(best.parameters);
         let before = read_result(&self.path).ok();
-        let iteration = best.record["iteration"].as_u64().unwrap_or(0);
         let trained = Trained {
             parameters: count,
             iterations: before
                 .as_ref()
-                .map_or(iteration, |result| result.iterations),
+                .map_or(best.iteration, |result| result.iterations),
             ending: before
                 .as_ref()
                 .map_or("unfinished".to_owned(), |result| result.ending.clone()),
-            best_iteration: iteration,
-            best_value: best.record["value"].as_f64(),
+            best_iteration: best.iteration,
+            best_value: best.value,
             train_seconds: before.as_ref().map_or(0.0, |result| result.train_seconds),
         };
         let hash = self.record["hash"].as_str().unwrap_or_default().to_owned();

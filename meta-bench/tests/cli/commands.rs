@@ -301,3 +301,31 @@ fn a_finished_run_is_drawn() {
     assert!(message.contains("no-such-run"), "{message}");
     assert!(!bench.path("out.svg").exists());
 }
+
+#[test]
+fn runs_are_drawn_over_a_setting() {
+    let bench = Workbench::new(SINUSOID);
+    for iterations in [2, 4] {
+        let dir = format!("runs/{iterations}");
+        let arguments = format!("run m.toml train.iterations={iterations} --dir {dir} --quiet");
+        bench.run(&arguments).ok();
+    }
+    bench
+        .run("plot runs curve.svg --x train.iterations --log-x")
+        .ok();
+    let svg = String::from_utf8(bench.bytes("curve.svg")).unwrap();
+    for text in [
+        "<svg",
+        "train.iterations (logarithmic)",
+        "unseen tasks",
+        "training tasks",
+    ] {
+        assert!(svg.contains(text), "{text}");
+    }
+    let message = bench.run("plot runs out.svg --x learner.name").mistake();
+    assert!(message.contains("not a number"), "{message}");
+    let condition = "plot runs out.svg --x train.lr --where train.iterations>9";
+    let message = bench.run(condition).mistake();
+    assert!(message.contains("no finished run"), "{message}");
+    assert!(!bench.path("out.svg").exists());
+}

@@ -4,6 +4,7 @@ mod backends;
 mod bench;
 mod commands;
 mod compare;
+mod explain;
 mod mistakes;
 mod reference;
 mod resume;

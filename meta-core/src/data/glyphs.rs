@@ -167,7 +167,7 @@ pub struct GlyphsSource {
 }
 
 impl GlyphsSource {
-    fn class_number(split: Split, position: usize) -> u32 {
+    pub(crate) fn class_number(split: Split, position: usize) -> u32 {
         (3 * position + split.position()) as u32
     }
 
@@ -191,6 +191,24 @@ impl GlyphsSource {
             canvas.read(drawer.pen_width, &mut pixels);
         }
         pixels
+    }
+
+    /// Writes the pixels of an item of the class at `position` of a split.
+    pub(crate) fn write(&self, split: Split, position: usize, item: usize, place: &mut [f32]) {
+        let class = Self::class_number(split, position);
+        let write = |bytes: &[u8], place: &mut [f32]| {
+            for (place, &byte) in place.iter_mut().zip(bytes) {
+                *place = unit_interval(byte);
+            }
+        };
+        match self.drawn[split.position()].get(position) {
+            Some(kept) => {
+                let items = 0..self.config.items_per_class;
+                let all = kept.get_or_init(|| self.draw(class, items).into());
+                write(&all[item * place.len()..], place);
+            }
+            None => write(&self.draw(class, std::iter::once(item)), place),
+        }
     }
 }
 
@@ -249,12 +267,6 @@ impl Source for GlyphsSource {
             })
             .collect();
         let (features, pixels) = (self.item_shape().features(), self.pixels());
-        let write = |bytes: &[u8], place: &mut [f32]| {
-            for (place, &byte) in place.iter_mut().zip(bytes) {
-                *place = unit_interval(byte);
-            }
-        };
-        let kept = &self.drawn[split.position()];
         let numbers = references.clone();
         Ok(assemble(
             index,
@@ -263,20 +275,13 @@ impl Source for GlyphsSource {
             &draws,
             references,
             |label, item, place| {
-                let class = numbers[label].class;
                 let support = &draws[label].items[..shape.shot.0];
                 if self.config.side && support.contains(&item) {
+                    let class = numbers[label].class;
                     let glyph = Glyph::of_class(Seed(self.config.world), class);
                     place[pixels..pixels + DESCRIPTION].copy_from_slice(&glyph.describe());
                 }
-                let place = &mut place[..pixels];
-                match kept.get(draws[label].position) {
-                    Some(kept) => {
-                        let all = kept.get_or_init(|| self.draw(class, 0..items).into());
-                        write(&all[item * pixels..], place);
-                    }
-                    None => write(&self.draw(class, std::iter::once(item)), place),
-                }
+                self.write(split, draws[label].position, item, &mut place[..pixels]);
             },
         ))
     }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `episode` | what an episode is |
 //! | `source` | what a source promises |
-//! | `glyphs`, `sinusoid`, `omniglot`, `folder` | the sources |
+//! | `glyphs`, `projected`, `sinusoid`, `gp`, `omniglot`, `folder` | the sources |
 //! | `draw` | drawing classes and items |
 //! | `image_files`, `image_set`, `image_cache` | images on disk, in memory, and decoded on disk |
 //! | `prefetch` | making episodes ahead of time |
@@ -18,11 +18,13 @@ mod draw;
 mod episode;
 mod folder;
 mod glyphs;
+mod gp;
 mod image_cache;
 mod image_files;
 mod image_set;
 mod omniglot;
 mod prefetch;
+mod projected;
 mod sinusoid;
 mod source;
 
@@ -37,15 +39,17 @@ pub use episode::{
 };
 pub use folder::FolderConfig;
 pub use glyphs::{GlyphsConfig, GlyphsSource};
+pub use gp::{GpConfig, GpSource, Kernel};
 pub use image_files::ImageFilter;
 pub use image_set::{ImageSource, Rotations};
 pub use omniglot::{OmniglotConfig, OmniglotSplit};
 pub use prefetch::Prefetch;
+pub use projected::{ProjectedConfig, ProjectedSource};
 pub use sinusoid::{SinusoidConfig, SinusoidSource, Wave};
 pub use source::{BuildSource, Source, SourceEntry, episode_set_hash};
 
 /// The list of sources; adding a row makes a source known to manifests and help.
-static SOURCES: [SourceEntry; 4] = [
+static SOURCES: [SourceEntry; 6] = [
     SourceEntry {
         name: "glyphs",
         summary: "handwritten-like characters drawn by a program; needs no files",
@@ -53,10 +57,26 @@ static SOURCES: [SourceEntry; 4] = [
         build: |settings, _| Ok(Arc::new(parse_config::<GlyphsConfig>(settings)?.build()?)),
     },
     SourceEntry {
+        name: "projected-glyphs",
+        summary: "random projections of glyphs, a number of training tasks (Kirsch et al. 2022); needs no files",
+        default_config: || config_value(&ProjectedConfig::default()),
+        build: |settings, _| {
+            Ok(Arc::new(
+                parse_config::<ProjectedConfig>(settings)?.build()?,
+            ))
+        },
+    },
+    SourceEntry {
         name: "sinusoid",
         summary: "regression of sine waves (Finn et al. 2017); needs no files",
         default_config: || config_value(&SinusoidConfig::default()),
         build: |settings, _| Ok(Arc::new(parse_config::<SinusoidConfig>(settings)?.build()?)),
+    },
+    SourceEntry {
+        name: "gp",
+        summary: "regression of functions from a Gaussian process, with its exact posterior; needs no files",
+        default_config: || config_value(&GpConfig::default()),
+        build: |settings, _| Ok(Arc::new(parse_config::<GpConfig>(settings)?.build()?)),
     },
     SourceEntry {
         name: "omniglot",

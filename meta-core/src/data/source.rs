@@ -43,6 +43,13 @@ pub trait Source: Send + Sync {
     fn episode(&self, seed: Seed, split: Split, shape: EpisodeShape, index: u64)
     -> Result<Episode>;
 
+    /// Mean over the query of the log-density of its targets given the support, in nats, of `episode`
+    /// of this stream, where the source knows the distribution that it draws tasks from: what no
+    /// learner can exceed on average. Each target's own (marginal) density, as learners give it.
+    fn log_likelihood(&self, _seed: Seed, _split: Split, _episode: &Episode) -> Option<f64> {
+        None
+    }
+
     /// Hexadecimal hash of everything that episodes depend on: settings and, for files, their content
     /// (not where they lie or how they are packed).
     fn content_hash(&self) -> String;

@@ -9,3 +9,4 @@ mod optimizers;
 mod primitives;
 mod recurrent;
 mod support;
+mod temporal;

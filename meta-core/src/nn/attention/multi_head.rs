@@ -211,12 +211,28 @@ impl<B: Primitives> MultiHeadAttention<B> {
         hidden: Option<&Tensor<B, 4, Bool>>,
         pass: &Pass<B>,
     ) -> (Tensor<B, 3>, Tensor<B, 4>) {
-        let ([t, rows, _], [_, memory_rows, _]) = (queries.dims(), memory.dims());
+        self.read(queries, memory.clone(), memory, items, hidden, pass)
+    }
+
+    /// The same where what a query looks for is not what it reads: keys and values `[t, b·m, e]`.
+    ///
+    /// # Panics
+    /// When the shapes do not fit.
+    pub fn read(
+        &self,
+        queries: Tensor<B, 3>,
+        keys: Tensor<B, 3>,
+        values: Tensor<B, 3>,
+        items: usize,
+        hidden: Option<&Tensor<B, 4, Bool>>,
+        pass: &Pass<B>,
+    ) -> (Tensor<B, 3>, Tensor<B, 4>) {
+        let ([t, rows, _], [_, memory_rows, _]) = (queries.dims(), keys.dims());
         assert!(
             rows.is_multiple_of(items) && memory_rows.is_multiple_of(items),
             "queries {:?} and memory {:?} of {items} items",
             queries.dims(),
-            memory.dims()
+            keys.dims()
         );
         let MultiHeadSettings {
             heads,
@@ -232,8 +248,8 @@ impl<B: Primitives> MultiHeadAttention<B> {
         let placed = |x: Tensor<B, 3>| if rotary { rotate(x, heads) } else { x };
         let (read, map) = soft_read(
             placed(of_items(self.query.forward(queries))),
-            placed(of_items(self.key.forward(memory.clone()))),
-            of_items(self.value.forward(memory)),
+            placed(of_items(self.key.forward(keys))),
+            of_items(self.value.forward(values)),
             heads,
             weighting,
             hidden,

@@ -6,12 +6,12 @@ use burn::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Encoder, at_least_one};
+use super::{Encoder, at_least_one, record_blocks};
 use crate::{
     Error, Result,
     data::ItemShape,
     nn::{
-        Pass,
+        Axis, Pass,
         attention::{Block, BlockSettings, check_heads, position::place, stack},
         init::Initializer,
         linear::Linear,
@@ -192,6 +192,7 @@ impl<B: Primitives> AttentionEncoder<B> {
         let embedded = add_rows(embedded, bias.val());
         let placed = place(embedded, self.positions.val());
         let (hidden, maps) = stack(&self.blocks, placed, length, None, pass);
+        record_blocks(&maps, &Axis::Part(rows, columns), pass);
         let hidden = self.norm.forward(hidden, b * length, pass);
         let sums = sum_rows(hidden.reshape([t * b, length, d]));
         let mean = sums.reshape([t, b, d]).div_scalar(length as f64);

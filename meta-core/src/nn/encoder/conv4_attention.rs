@@ -14,7 +14,7 @@ use crate::{
     Error, Result,
     data::ItemShape,
     nn::{
-        Pass,
+        Axis, Pass,
         attention::{MultiHeadAttention, MultiHeadSettings},
         init::{Initializer, constant},
         norm::Statistics,
@@ -175,6 +175,12 @@ impl<B: Primitives> Conv4Attention<B> {
         let [t, b, h, w, c] = below.dims();
         let tokens = below.reshape([t, b * h * w, c]);
         let (read, map) = self.attention.forward(tokens.clone(), h * w);
+        pass.record(
+            "encoder.attention",
+            Axis::Part(h, w),
+            Axis::Part(h, w),
+            &map,
+        );
         let gamma = self.gamma.val();
         let gamma_tasks = gamma.dims()[0];
         let attended = tokens + scale(read, gamma.expand([gamma_tasks, 1, c]));

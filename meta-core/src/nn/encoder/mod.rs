@@ -11,6 +11,7 @@ mod bilstm;
 mod conv4;
 mod conv4_attention;
 mod lstm;
+mod masked;
 mod mlp;
 mod resnet12;
 mod sequence;
@@ -22,6 +23,7 @@ pub use bilstm::{BilstmEncoder, BilstmSettings};
 pub use conv4::{Conv4, Conv4Settings};
 pub use conv4_attention::{Conv4Attention, Conv4AttentionSettings};
 pub use lstm::{LstmEncoder, LstmSettings};
+pub use masked::{FeatureAttention, FeatureMask, Masked, MaskedEncoder};
 pub use mlp::{Mlp, MlpSettings};
 pub use resnet12::{ResNet12, Resnet12Settings};
 pub use sequence::Steps;
@@ -34,7 +36,7 @@ use burn::{
 };
 use serde_json::Value;
 
-use super::{Pass, init::Initializer, norm::Statistics};
+use super::{Axis, Pass, init::Initializer, norm::Statistics};
 use crate::{Error, Result, data::ItemShape, primitives::Primitives, settings::Settings};
 
 /// A network from items to embeddings on the backend `B`.
@@ -192,6 +194,14 @@ encoders! {
     "set_transformer" => SetTransformer(SetTransformerSettings, SetTransformer),
     "lstm" => Lstm(LstmSettings, LstmEncoder),
     "bilstm" => Bilstm(BilstmSettings, BilstmEncoder),
+}
+
+/// Leaves the maps of transformer blocks, in which the parts of an item attend to each other.
+fn record_blocks<B: Backend>(maps: &[Tensor<B, 4>], parts: &Axis, pass: &Pass<B>) {
+    for (block, map) in maps.iter().enumerate() {
+        let name = format!("encoder.block {}", block + 1);
+        pass.record(&name, parts.clone(), parts.clone(), map);
+    }
 }
 
 fn at_least_one(key: &str, value: usize) -> Result<()> {

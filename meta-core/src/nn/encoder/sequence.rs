@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::{Error, Result, data::ItemShape};
+use crate::{Error, Result, data::ItemShape, nn::Axis};
 
 /// How an item is read step by step: an item with rows has one row for each step, with all its
 /// columns and channels; a vector has one feature for each step.
@@ -12,6 +12,8 @@ pub struct Steps {
     pub length: usize,
     /// Numbers in one step.
     pub features: usize,
+    /// Whether the steps are the features of a vector.
+    of_vector: bool,
 }
 
 impl Steps {
@@ -21,11 +23,21 @@ impl Steps {
             (1, 1) => Steps {
                 length: item.channels,
                 features: 1,
+                of_vector: true,
             },
             (height, width) => Steps {
                 length: height,
                 features: width * item.channels,
+                of_vector: false,
             },
+        }
+    }
+
+    /// The steps as parts of an item: one below the other, or side by side for a vector.
+    pub(super) fn axis(self) -> Axis {
+        match self.of_vector {
+            true => Axis::Part(1, self.length),
+            false => Axis::Part(self.length, 1),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     Error, Result,
     data::ItemShape,
     nn::{
-        Pass,
+        Axis, Pass,
         attention::{Block, BlockSettings, check_heads},
         init::Initializer,
         linear::Linear,
@@ -199,7 +199,9 @@ impl<B: Primitives> SetTransformer<B> {
         let mut elements = self.embedding.forward(rows);
         let mut maps = Vec::new();
         let d = elements.dims()[2];
-        for SetLayer { inducing, block } in &self.layers {
+        let (parts, points_axis) = (self.elements.axis(), Axis::Other("inducing point"));
+        for (layer, SetLayer { inducing, block }) in self.layers.iter().enumerate() {
+            let name = format!("encoder.block {}", layer + 1);
             let (seen, map) = match inducing {
                 None => block.forward(elements, length, pass),
                 Some(inducing) => {
@@ -207,15 +209,27 @@ impl<B: Primitives> SetTransformer<B> {
                     let m = points.dims()[2] / d;
                     let points = points.reshape([t, b * m, d]);
                     let (summary, map) = inducing.block.attend(points, elements.clone(), b, pass);
+                    pass.record(
+                        &format!("{name}, inducing"),
+                        points_axis.clone(),
+                        parts.clone(),
+                        &map,
+                    );
                     maps.push(map);
                     block.attend(elements, summary, b, pass)
                 }
             };
             elements = seen;
+            let read = match inducing {
+                None => parts.clone(),
+                Some(_) => points_axis.clone(),
+            };
+            pass.record(&name, parts.clone(), read, &map);
             maps.push(map);
         }
         let seeds = broadcast_rows(self.seed.val(), t, b);
         let (pooled, map) = self.pool.attend(seeds, elements, b, pass);
+        pass.record("encoder.pool", Axis::Other("seed"), parts, &map);
         maps.push(map);
         (self.norm.forward(pooled, b, pass), maps)
     }

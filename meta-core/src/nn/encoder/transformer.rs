@@ -6,7 +6,7 @@ use burn::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Encoder, Steps, at_least_one};
+use super::{Encoder, Steps, at_least_one, record_blocks};
 use crate::{
     Result,
     data::ItemShape,
@@ -174,6 +174,7 @@ impl<B: Primitives> Transformer<B> {
         let placed = dropout(placed, rate, t, pass);
         let hidden = causal.then(|| mask::causal(length, &device));
         let (seen, maps) = stack(&self.blocks, placed, length, hidden.as_ref(), pass);
+        record_blocks(&maps, &self.steps.axis(), pass);
         let seen = self.norm.forward(seen, b * length, pass);
         let seen = seen.reshape([t * b, length, width]);
         let embedding = match causal {

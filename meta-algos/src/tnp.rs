@@ -1,0 +1,261 @@
+//! Transformer neural processes, TNP-D: each target predicted independently of the others.
+//!
+//! Nguyen and Grover, *Transformer neural processes: uncertainty-aware meta learning via sequence
+//! modeling*, ICML 2022, section 3.2.
+//!
+//! Support and queries are one sequence of tokens; every token attends to the support alone, so that
+//! a prediction depends on neither the order of the support nor the other queries:
+//!
+//! ```text
+//! tokens  e([φ(xᵢ), yᵢ]) of the support,  e([φ(x), 0]) of the queries
+//! layers  u ← block(u reads the tokens of the support)
+//! [m, s] = g(u of the query),   σ = σ₀ + (1 − σ₀) softplus(s)
+//! p(y | x) = N(y; m, σ²)
+//! ```
+//!
+//! Trained by the mean of `−ln p(y | x)` over the queries. In classification `y` is 1 for the class and
+//! 0 for the others, and `g` gives class scores.
+//!
+//! # Differences from the paper
+//! * Inputs pass an encoder `φ` first, shared by support and queries, whose width is that of a token
+//!   (the paper's is 64).
+//! * A block has the normalisation before each part, with a last one after the blocks; the paper's is
+//!   PyTorch's, after each part. There is no dropout.
+//! * `σ` is bounded below like that of the other neural processes.
+//! * The number of context points is that of the episode; the paper's varies from batch to batch.
+
+use burn::{
+    module::Module,
+    tensor::{Tensor, backend::Backend},
+};
+use meta_core::{
+    Result,
+    amortize::{Amortized, AmortizedLearner, embed_together},
+    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    nn::{
+        Axis, Pass,
+        attention::{Block, MultiHeadSettings, Weighting, check_heads},
+        encoder::Architecture,
+        feed_forward::FeedForward,
+        init::Initializer,
+        norm::{Norm, Statistics},
+        predictive::Predictive,
+    },
+    primitives::Primitives,
+    rng::Seed,
+    settings::{above_zero, at_least_one, in_unit},
+    task::{TaskBatch, TaskSpec},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// Settings of transformer neural processes; the defaults are the paper's for one-dimensional
+/// regression.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TnpSettings {
+    /// Width of the hidden layers of `e` and `g` and of the feed-forward parts, at least 1.
+    pub hidden: usize,
+    /// Layers of `e`, at least 1.
+    pub encoder_layers: usize,
+    /// Layers of `g`, at least 1.
+    pub decoder_layers: usize,
+    /// Blocks of the transformer, at least 1.
+    pub layers: usize,
+    /// Attention heads, at least 1; must divide the width of the embedding.
+    pub heads: usize,
+    /// What the weights of all attention follow from: `softmax` of the scores, or `uniform` (mean
+    /// pooling with the same parameters).
+    pub attention: Weighting,
+    /// `σ₀`, the least standard deviation of a prediction, in (0, 1); regression only.
+    pub least_deviation: f64,
+}
+
+impl Default for TnpSettings {
+    fn default() -> Self {
+        TnpSettings {
+            hidden: 128,
+            encoder_layers: 4,
+            decoder_layers: 2,
+            layers: 6,
+            heads: 4,
+            attention: Weighting::Softmax,
+            least_deviation: 0.1,
+        }
+    }
+}
+
+impl LearnerSettings for TnpSettings {
+    const INFO: LearnerInfo = LearnerInfo {
+        name: "tnp",
+        family: Family::InContext,
+        summary: "a transformer over support and queries predicts a distribution (TNP-D)",
+        paper: "Nguyen and Grover, Transformer neural processes, ICML 2022",
+        regression: true,
+        any_way: false,
+    };
+
+    fn check<A: Architecture>(&self, architecture: &A, spec: &TaskSpec) -> Result<()> {
+        spec.require_one_way(Self::INFO.name)?;
+        at_least_one("learner.hidden", self.hidden)?;
+        at_least_one("learner.encoder_layers", self.encoder_layers)?;
+        at_least_one("learner.decoder_layers", self.decoder_layers)?;
+        at_least_one("learner.layers", self.layers)?;
+        let width = architecture.width();
+        check_heads(
+            "learner.heads",
+            self.heads,
+            "the width of the embedding",
+            width,
+        )?;
+        above_zero("learner.least_deviation", self.least_deviation)?;
+        in_unit("learner.least_deviation", self.least_deviation)
+    }
+
+    fn gradient_of() -> GradientOf {
+        let small = |attention: &str| {
+            json!({"hidden": 5, "encoder_layers": 2, "decoder_layers": 1, "layers": 2, "heads": 1,
+                "attention": attention})
+        };
+        let settings = vec![small("softmax"), small("uniform")];
+        GradientOf::Training("negative log-likelihood", settings)
+    }
+
+    fn build<A: Architecture, B: Primitives>(
+        self,
+        architecture: A,
+        spec: &TaskSpec,
+        seed: Seed,
+        device: &B::Device,
+    ) -> Result<Box<dyn Learner<B>>> {
+        self.check(&architecture, spec)?;
+        let rule = Tnp {
+            predictive: Predictive::new(spec, self.least_deviation),
+            settings: self,
+            architecture,
+        };
+        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+    }
+}
+
+/// `φ`, `e`, the transformer and `g`.
+#[derive(Module, Debug)]
+pub struct TnpModel<B: Backend, E> {
+    encoder: E,
+    embed: FeedForward<B>,
+    blocks: Vec<Block<B>>,
+    norm: Norm<B>,
+    decoder: FeedForward<B>,
+}
+
+/// How a transformer neural process answers.
+pub struct Tnp<A> {
+    settings: TnpSettings,
+    architecture: A,
+    predictive: Predictive,
+}
+
+impl<A: Architecture> Amortized for Tnp<A> {
+    type Model<L: Primitives> = TnpModel<L, A::Model<L>>;
+
+    fn init<L: Primitives>(
+        &self,
+        initializer: &mut Initializer,
+        device: &L::Device,
+    ) -> Self::Model<L> {
+        let (width, settings) = (self.architecture.width(), &self.settings);
+        let hidden = settings.hidden;
+        let attention = MultiHeadSettings {
+            weighting: settings.attention,
+            ..MultiHeadSettings::of_width(width, settings.heads)
+        };
+        let encoder = self.architecture.init(initializer, device);
+        let embed = FeedForward::new(
+            width + self.predictive.outputs(),
+            hidden,
+            width,
+            settings.encoder_layers,
+            initializer,
+            device,
+        );
+        let blocks = (0..settings.layers)
+            .map(|_| Block::with(attention, hidden, initializer, device).expect("checked"))
+            .collect();
+        TnpModel {
+            encoder,
+            embed,
+            blocks,
+            norm: Norm::new(width, Statistics::Layer, "norm", device),
+            decoder: FeedForward::new(
+                width,
+                hidden,
+                self.predictive.width(),
+                settings.decoder_layers,
+                initializer,
+                device,
+            ),
+        }
+    }
+
+    /// `[m, s]`, `[t, q, 2·outputs]`, or class scores, `[t, q, n]`.
+    fn forward<L: Primitives>(
+        &self,
+        model: &Self::Model<L>,
+        tasks: &TaskBatch<L>,
+        pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        let (support, query) = embed_together(&model.encoder, tasks, pass);
+        let ([t, s, _], [_, q, _]) = (support.dims(), query.dims());
+        let targets = self.predictive.numbers(&tasks.support.targets, &support);
+        let outputs = self.predictive.outputs();
+        let unknown = targets.clone().narrow(1, 0, 1).zeros_like();
+        let pairs = Tensor::cat(vec![support, targets], 2);
+        let targetless = Tensor::cat(vec![query, unknown.expand([t, q, outputs])], 2);
+        let tokens = model.embed.forward(Tensor::cat(vec![pairs, targetless], 1));
+        let mut support = tokens.clone().narrow(1, 0, s);
+        let mut query = tokens.narrow(1, s, q);
+        for (layer, block) in model.blocks.iter().enumerate() {
+            let name = format!("blocks.{layer}");
+            let (read, map) = block.attend(query, support.clone(), 1, pass);
+            pass.record(&name, Axis::Query, Axis::Support, &map);
+            query = read;
+            // What the support becomes in the last layer is read by nobody.
+            if layer + 1 < model.blocks.len() {
+                let (read, map) = block.forward(support, s, pass);
+                pass.record(&name, Axis::Support, Axis::Support, &map);
+                support = read;
+            }
+        }
+        model.decoder.forward(model.norm.forward(query, q, pass))
+    }
+
+    fn predictive(&self) -> Option<Predictive> {
+        Some(self.predictive)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy::{Answers, assert_close, learner, spec, tasks, values};
+    use meta_core::{data::Task, task::TargetBatch};
+
+    /// A query is answered alone: others beside it change nothing.
+    #[test]
+    fn queries_do_not_see_each_other() {
+        let spec = TaskSpec {
+            task: Task::Regression { outputs: 1 },
+            ..spec(1, 4)
+        };
+        let tnp = learner("tnp", json!({"heads": 1, "layers": 2}), &spec);
+        let mut both = tasks(&crate::toy::spec(1, 4));
+        let numbers = |x: &Tensor<_, 3>| TargetBatch::Values(x.clone().narrow(2, 0, 1));
+        both.support.targets = numbers(&both.support.inputs);
+        both.query.targets = numbers(&both.query.inputs);
+        let mut first = both.clone();
+        first.query.inputs = both.query.inputs.clone().narrow(1, 0, 1);
+        let answer = |tasks: &TaskBatch<_>| tnp.predict(tasks, Answers::Last).remove(0);
+        let alone = values(answer(&first));
+        assert_close(&values(answer(&both).narrow(1, 0, 1)), &alone, 1e-5);
+    }
+}

@@ -1,0 +1,483 @@
+//! Curves: adaptation by step, functions, and the deletion check.
+
+use plotters::{
+    coord::Shift,
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
+
+use meta_core::{data::Targets, nn::Axis, stats::Interval};
+
+use super::{
+    deletion::{Curve, Deletion},
+    maps::{Map, Of},
+    scene::Scene,
+};
+use crate::{
+    failure::{Failure, Result},
+    picture::{Drawn, FONT, LINES},
+};
+
+/// Font sizes as plotters counts them: a quarter more than in the SVG.
+const TITLE: u32 = 21;
+const TEXT: u32 = 17;
+const LABEL: u32 = 15;
+/// Okabe and Ito's colours but yellow, which is too light for a line.
+const COLOURS: [RGBColor; 7] = [
+    LINES[0],
+    LINES[1],
+    LINES[2],
+    LINES[3],
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(60, 60, 60),
+];
+
+/// Text, and what is said beside the point.
+const INK: RGBColor = RGBColor(34, 34, 34);
+const GREY: RGBColor = RGBColor(105, 105, 105);
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// A picture of this size, with lines above it.
+fn picture(
+    size: (u32, u32),
+    title: &str,
+    lines: &[&str],
+    draw: impl FnOnce(&Area) -> Drawn,
+) -> Result<String> {
+    let mut svg = String::new();
+    let drawn = || -> Drawn {
+        let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        root.fill(&WHITE)?;
+        let style =
+            |size: u32, colour: &'static RGBColor| TextStyle::from((FONT, size)).color(colour);
+        root.draw(&Text::new(title.to_owned(), (18, 16), style(TITLE, &INK)))?;
+        let mut y = 16 + TITLE as i32 + 4;
+        for line in lines {
+            root.draw(&Text::new((*line).to_owned(), (18, y), style(TEXT, &GREY)))?;
+            y += TEXT as i32 + 3;
+        }
+        draw(&root.margin(y + 10, 0, 0, 0))?;
+        root.present()?;
+        Ok(())
+    };
+    drawn().map_err(|error| Failure::Usage(format!("a picture cannot be drawn: {error}")))?;
+    Ok(svg)
+}
+
+/// A range that holds all values, with air above and below, and more above where a legend stands.
+fn range(values: impl Iterator<Item = f64>, above: f64) -> std::ops::Range<f64> {
+    let (low, high) = values
+        .filter(|value| value.is_finite())
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
+    if low > high {
+        return 0.0..1.0;
+    }
+    let width = match high - low {
+        width if width > 1e-9 * high.abs() => width,
+        _ => high.abs().max(1e-6),
+    };
+    low - 0.06 * width..high + above * width
+}
+
+/// Numbers of an axis: with as many digits as its range needs.
+fn number(range: &std::ops::Range<f64>) -> impl Fn(&f64) -> String + use<> {
+    let width = range.end - range.start;
+    let decimals = if width > 8.0 {
+        0
+    } else if width > 0.8 {
+        1
+    } else if width > 0.08 {
+        2
+    } else {
+        3
+    };
+    move |value| {
+        // No minus sign before a zero.
+        let value = if value.abs() < 1e-9 { 0.0 } else { *value };
+        format!("{value:.decimals$}")
+    }
+}
+
+fn whole(value: &f64) -> String {
+    match (value - value.round()).abs() < 1e-9 {
+        true => format!("{value:.0}"),
+        false => String::new(),
+    }
+}
+
+/// What happened in each step of adaptation.
+pub struct Trajectory<'a> {
+    /// Query loss before the first step and after every one.
+    pub losses: &'a [f64],
+    /// Accuracy likewise; nothing in regression.
+    pub accuracies: &'a [f64],
+    /// Layers, and how far each is from its start after every step.
+    pub movement: &'a [(String, Vec<f64>)],
+}
+
+/// Lines of layers that are told apart.
+const LAYERS: usize = COLOURS.len();
+
+/// Draws the adaptation of one episode.
+///
+/// # Errors
+/// When it cannot be drawn.
+pub fn trajectory(scene: &Scene, trajectory: &Trajectory) -> Result<String> {
+    let what = match trajectory.accuracies.is_empty() {
+        true => "adaptation: squared error of the queries and movement of the parameters, by step",
+        false => {
+            "adaptation: loss and accuracy of the queries and movement of the parameters, by step"
+        }
+    };
+    let panels = 1 + usize::from(!trajectory.accuracies.is_empty());
+    let moved = !trajectory.movement.is_empty();
+    let size = (30 + 290 * panels as u32 + if moved { 460 } else { 0 }, 400);
+    let size = (size.0.max(620), size.1);
+    picture(size, &scene.title, &[&scene.setting, what], |area| {
+        let (left, right) = area.split_horizontally(match moved {
+            true => 290 * panels as i32,
+            false => size.0 as i32,
+        });
+        let charts = left.split_evenly((1, panels));
+        let name = match trajectory.accuracies.is_empty() {
+            true => "mean squared error",
+            false => "cross-entropy (nats)",
+        };
+        steps(&charts[0], name, trajectory.losses, LINES[0])?;
+        if let Some(chart) = charts.get(1) {
+            let percent: Vec<f64> = trajectory
+                .accuracies
+                .iter()
+                .map(|value| 100.0 * value)
+                .collect();
+            steps(chart, "accuracy (%)", &percent, LINES[2])?;
+        }
+        match moved {
+            true => movement(&right, trajectory.movement),
+            false => Ok(()),
+        }
+    })
+}
+
+fn steps(area: &Area, name: &str, values: &[f64], colour: RGBColor) -> Drawn {
+    let said = |value: f64| match value.abs() >= 10.0 {
+        true => format!("{value:.1}"),
+        false => format!("{value:.3}"),
+    };
+    let last = (values.len() - 1).max(1) as f64;
+    let y = range(values.iter().copied(), 0.14);
+    let format = number(&y);
+    let lift = 0.03 * (y.end - y.start);
+    let rises = values.get(1).is_some_and(|second| *second > values[0]);
+    let mut chart = ChartBuilder::on(area)
+        .margin(8)
+        .margin_right(18)
+        .x_label_area_size(44)
+        .y_label_area_size(58)
+        .build_cartesian_2d(-0.05 * last..1.05 * last, y)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .x_desc("inner step")
+        .y_desc(name)
+        .x_labels(values.len().min(8))
+        .x_label_formatter(&whole)
+        .y_label_formatter(&format)
+        .label_style((FONT, LABEL))
+        .axis_desc_style((FONT, TEXT))
+        .draw()?;
+    let points = || {
+        values
+            .iter()
+            .enumerate()
+            .map(|(step, value)| (step as f64, *value))
+    };
+    chart.draw_series(LineSeries::new(points(), colour.stroke_width(2)))?;
+    chart.draw_series(points().map(|point| Circle::new(point, 3, colour.filled())))?;
+    // Beside the first point and above the last one: off the line.
+    let style = |place| TextStyle::from((FONT, LABEL)).pos(place);
+    let below = Pos::new(HPos::Left, if rises { VPos::Top } else { VPos::Bottom });
+    let first = (0.04 * last, values[0] + if rises { 0.0 } else { lift });
+    let end = values[values.len() - 1];
+    let above = Pos::new(HPos::Right, VPos::Bottom);
+    chart.draw_series([
+        Text::new(said(values[0]), first, style(below)),
+        Text::new(said(end), (1.03 * last, end + lift), style(above)),
+    ])?;
+    Ok(())
+}
+
+fn movement(area: &Area, layers: &[(String, Vec<f64>)]) -> Drawn {
+    let mut farthest: Vec<&(String, Vec<f64>)> = layers.iter().collect();
+    let end = |layer: &(String, Vec<f64>)| layer.1.last().copied().unwrap_or(0.0);
+    farthest.sort_by(|a, b| end(b).total_cmp(&end(a)));
+    farthest.truncate(LAYERS);
+    let count = farthest
+        .iter()
+        .map(|(_, by_step)| by_step.len())
+        .max()
+        .unwrap_or(1);
+    let y = range(
+        farthest
+            .iter()
+            .flat_map(|(_, by_step)| by_step.iter().copied())
+            .chain([0.0]),
+        0.08,
+    );
+    let format = number(&y);
+    let (chart_area, legend) = area.split_horizontally(290);
+    let last = count as f64;
+    let mut chart = ChartBuilder::on(&chart_area)
+        .margin(8)
+        .margin_right(10)
+        .x_label_area_size(44)
+        .y_label_area_size(58)
+        .build_cartesian_2d(-0.05 * last..1.05 * last, 0.0..y.end)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .x_desc("inner step")
+        .y_desc("distance from the start (Euclidean)")
+        .x_labels((count + 1).min(8))
+        .x_label_formatter(&whole)
+        .y_label_formatter(&format)
+        .label_style((FONT, LABEL))
+        .axis_desc_style((FONT, TEXT))
+        .draw()?;
+    for ((_, by_step), colour) in farthest.iter().zip(COLOURS) {
+        let points = || {
+            std::iter::once((0.0, 0.0)).chain(
+                by_step
+                    .iter()
+                    .enumerate()
+                    .map(|(step, value)| ((step + 1) as f64, *value)),
+            )
+        };
+        chart.draw_series(LineSeries::new(points(), colour.stroke_width(2)))?;
+        chart.draw_series(points().map(|point| Circle::new(point, 2, colour.filled())))?;
+    }
+    let style = TextStyle::from((FONT, LABEL)).color(&INK);
+    let entry = |place: usize| 16 + 20 * place as i32;
+    for (place, ((name, _), colour)) in farthest.iter().zip(COLOURS).enumerate() {
+        let y = entry(place);
+        legend.draw(&PathElement::new(
+            [(4, y + 5), (24, y + 5)],
+            colour.stroke_width(2),
+        ))?;
+        legend.draw(&Text::new(name.clone(), (30, y - 2), style.clone()))?;
+    }
+    if layers.len() > farthest.len() {
+        let note = format!("the {} of {} that move most", farthest.len(), layers.len());
+        legend.draw(&Text::new(
+            note,
+            (4, entry(farthest.len()) + 6),
+            style.clone(),
+        ))?;
+    }
+    Ok(())
+}
+
+/// Draws the function of a regression task with one number in and one out: support points as large as
+/// the attention they receive, where queries attend to the support, and the learner's answers.
+///
+/// # Errors
+/// When it cannot be drawn.
+pub fn function(scene: &Scene, maps: &[Map]) -> Option<Result<String>> {
+    let Targets::Values(support) = &scene.episode.support.targets else {
+        return None;
+    };
+    let Targets::Values(query) = &scene.episode.query.targets else {
+        return None;
+    };
+    if !scene.numbers() || support.len() != scene.support() {
+        return None;
+    }
+    let x = |item: usize| f64::from(scene.inputs(item)[0]);
+    let (s, q) = (scene.support(), scene.queries());
+    let map = maps.iter().find(|map| {
+        (&map.rows, &map.columns, map.of) == (&Axis::Query, &Axis::Support, Of::Episode)
+            && map.dims[2..] == [q, s]
+    });
+    let received = map.map(|map| super::maps::Matrix::mean(&map.by_head(0)).received());
+    let mut answers: Vec<(f64, f64)> = (0..q)
+        .map(|item| (x(s + item), scene.answers[item][0]))
+        .collect();
+    answers.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let targets: Vec<(f64, f64)> = (0..q)
+        .map(|item| (x(s + item), f64::from(query[item])))
+        .collect();
+    let points: Vec<(f64, f64)> = (0..s)
+        .map(|item| (x(item), f64::from(support[item])))
+        .collect();
+    let what = match map {
+        Some(map) => format!(
+            "the task and the answers; a support point is as large as the attention it receives \
+             (“{}”, mean over queries)",
+            map.name
+        ),
+        None => "the task and the answers".to_owned(),
+    };
+    let drawn = picture((860, 470), &scene.title, &[&scene.setting, &what], |area| {
+        let all = || answers.iter().chain(&targets).chain(&points);
+        let xs = range(all().map(|point| point.0), 0.06);
+        let ys = range(all().map(|point| point.1), 0.08);
+        let (x_format, y_format) = (number(&xs), number(&ys));
+        let (area, legend) = area.split_horizontally(710);
+        let mut chart = ChartBuilder::on(&area)
+            .margin(8)
+            .margin_right(20)
+            .x_label_area_size(44)
+            .y_label_area_size(58)
+            .build_cartesian_2d(xs, ys)?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .x_desc("x")
+            .y_desc("y")
+            .x_label_formatter(&x_format)
+            .y_label_formatter(&y_format)
+            .label_style((FONT, LABEL))
+            .axis_desc_style((FONT, TEXT))
+            .draw()?;
+        let largest = received.iter().flatten().copied().fold(0.0, f64::max);
+        // The area, not the radius, says how much.
+        let radius = |item: usize| match &received {
+            Some(received) if largest > 0.0 => {
+                (12.0 * (received[item] / largest).sqrt()).max(2.0) as i32
+            }
+            _ => 6,
+        };
+        let point = |place, size| Circle::new(place, size, LINES[1].mix(0.75).filled());
+        let truth = |place| Circle::new(place, 4, LINES[0].stroke_width(2));
+        let answer = |place| Cross::new(place, 4, LINES[3].stroke_width(2));
+        let line = LINES[3].mix(0.5).stroke_width(1);
+        chart.draw_series(LineSeries::new(answers.iter().copied(), line))?;
+        let support = points.iter().enumerate();
+        chart.draw_series(
+            support.map(|(item, &place)| {
+                Circle::new(place, radius(item), LINES[1].mix(0.75).filled())
+            }),
+        )?;
+        let truths = targets.iter();
+        chart.draw_series(truths.map(|&place| Circle::new(place, 4, LINES[0].stroke_width(2))))?;
+        chart.draw_series(
+            answers
+                .iter()
+                .map(|&place| Cross::new(place, 4, LINES[3].stroke_width(2))),
+        )?;
+        let style = TextStyle::from((FONT, LABEL)).color(&INK);
+        let said = |text: &str, y: i32| Text::new(text.to_owned(), (24, y - 7), style.clone());
+        legend.draw(&point((10, 20), 7))?;
+        legend.draw(&said("support point", 20))?;
+        legend.draw(&truth((10, 42)))?;
+        legend.draw(&said("query, truth", 42))?;
+        legend.draw(&answer((10, 64)))?;
+        legend.draw(&said("query, answer", 64))?;
+        if largest > 0.0 {
+            legend.draw(&Text::new(
+                "attention weight".to_owned(),
+                (4, 96),
+                style.clone(),
+            ))?;
+            for (place, share) in [(128, 1.0), (156, 0.5), (178, 0.1)] {
+                let size = (12.0 * f64::sqrt(share)) as i32;
+                legend.draw(&point((16, place), size))?;
+                let text = format!("{:.3}", share * largest);
+                legend.draw(&Text::new(text, (36, place - 7), style.clone()))?;
+            }
+        }
+        Ok(())
+    });
+    Some(drawn)
+}
+
+/// Draws a deletion check: the scores over how many were masked, with 95 % intervals over episodes.
+///
+/// # Errors
+/// When it cannot be drawn.
+pub fn deletion(title: &str, setting: &str, check: &Deletion) -> Result<String> {
+    let what = format!(
+        "masking {} by attention and at random; mean and 95 % interval over {} episodes",
+        check.masked.name(),
+        check.effect().n
+    );
+    let (factor, name) = match check.accuracy {
+        true => (100.0, "accuracy (%)"),
+        false => (1.0, "mean squared error"),
+    };
+    let points = |curve: &Curve| -> Vec<(f64, Interval)> {
+        check
+            .levels
+            .iter()
+            .zip(&curve.scores)
+            .map(|(&level, scores)| (level as f64, Interval::t95(scores).scaled(factor)))
+            .collect()
+    };
+    let curves = [
+        ("most attended first", points(&check.attended), LINES[3]),
+        ("at random", points(&check.random), LINES[0]),
+    ];
+    picture((760, 440), title, &[setting, &what], |area| {
+        let values = curves.iter().flat_map(|(_, points, _)| points);
+        let y = range(
+            values.flat_map(|(_, interval)| [interval.low(), interval.high()]),
+            0.1,
+        );
+        let format = number(&y);
+        let last = check.count as f64;
+        let mut chart = ChartBuilder::on(area)
+            .margin(8)
+            .margin_right(20)
+            .x_label_area_size(44)
+            .y_label_area_size(58)
+            .build_cartesian_2d(-0.02 * last..1.02 * last, y)?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .x_desc(format!(
+                "{} masked, of {}",
+                check.masked.name(),
+                check.count
+            ))
+            .y_desc(name)
+            .x_labels((check.count + 1).min(10))
+            .x_label_formatter(&whole)
+            .y_label_formatter(&format)
+            .label_style((FONT, LABEL))
+            .axis_desc_style((FONT, TEXT))
+            .draw()?;
+        for (label, points, colour) in &curves {
+            let upper = points.iter().map(|(x, interval)| (*x, interval.high()));
+            let lower = points
+                .iter()
+                .rev()
+                .map(|(x, interval)| (*x, interval.low()));
+            let band: Vec<(f64, f64)> = upper.chain(lower).collect();
+            chart.draw_series([Polygon::new(band, colour.mix(0.2).filled())])?;
+            let colour = *colour;
+            let line = points.iter().map(|(x, interval)| (*x, interval.mean));
+            chart
+                .draw_series(LineSeries::new(line.clone(), colour.stroke_width(2)))?
+                .label(*label)
+                .legend(move |(x, y)| {
+                    PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2))
+                });
+            chart.draw_series(line.map(|point| Circle::new(point, 3, colour.filled())))?;
+        }
+        chart
+            .configure_series_labels()
+            .position(match check.accuracy {
+                true => SeriesLabelPosition::UpperRight,
+                false => SeriesLabelPosition::LowerRight,
+            })
+            .background_style(WHITE.mix(0.85))
+            .border_style(BLACK.mix(0.3))
+            .label_font((FONT, LABEL))
+            .draw()?;
+        Ok(())
+    })
+}

@@ -1,0 +1,294 @@
+//! Temporal convolution: causal and dilated, along a sequence and on to the step after it.
+//!
+//! A convolution is a product with the rows and one with the rows before them: it stands on the
+//! primitive `linear` and differentiates to any order.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Bool, Int, Tensor, backend::Backend},
+};
+
+use super::{
+    init::{Initializer, constant},
+    linear::Linear,
+    metric::sigmoid,
+};
+use crate::primitives::{Primitives, linear};
+
+/// When the rows of a task are: the first `length` are the steps of a sequence, one after the other,
+/// and each of the other `ends` is the step after the last, alone.
+///
+/// So one pass asks several questions of a sequence, each as if it were its only end: an end sees the
+/// sequence and itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeline {
+    /// Steps of the sequence.
+    pub length: usize,
+    /// Rows that each continue it by a step.
+    pub ends: usize,
+}
+
+impl Timeline {
+    /// All rows of a task.
+    pub fn rows(self) -> usize {
+        self.length + self.ends
+    }
+
+    /// What was `distance` steps before each row, zeros before the first: steps `x [t, length, c]` to
+    /// `[t, rows, c]`.
+    ///
+    /// # Panics
+    /// When `x` does not have the length of the sequence, or the distance is 0.
+    pub fn before<B: Backend>(self, x: Tensor<B, 3>, distance: usize) -> Tensor<B, 3> {
+        let [t, length, c] = x.dims();
+        assert_eq!(length, self.length, "steps {:?} of {self:?}", x.dims());
+        assert!(distance >= 1, "an end sees what was before it");
+        let zeros = |rows| Tensor::<B, 3>::zeros([t, rows, c], &x.device()).cast(x.dtype());
+        if distance > length {
+            return zeros(self.rows());
+        }
+        let mut parts = vec![zeros(distance)];
+        if distance < length {
+            parts.push(x.clone().narrow(1, 0, length - distance));
+        }
+        if self.ends > 0 {
+            let last = x.clone().narrow(1, length - distance, 1);
+            parts.push(last.expand([t, self.ends, c]));
+        }
+        Tensor::cat(parts, 1)
+    }
+
+    /// Hides from each row what comes later and the other ends: `[1, 1, rows, rows]`, for attention.
+    pub fn hidden<B: Backend>(self, device: &B::Device) -> Tensor<B, 4, Bool> {
+        let rows = self.rows();
+        let shape = [1, 1, rows, rows];
+        let numbers = Tensor::<B, 1, Int>::arange(0..rows as i64, device);
+        let reader = numbers.clone().reshape([1, 1, rows, 1]).expand(shape);
+        let read = numbers.reshape([1, 1, 1, rows]).expand(shape);
+        let later = read.clone().greater(reader.clone());
+        let other_end = read
+            .clone()
+            .not_equal(reader)
+            .bool_and(read.greater_equal_elem(self.length as i64));
+        later.bool_or(other_end)
+    }
+}
+
+/// `y_i = x_i W + x_{i − r} V + b`: a causal convolution with a kernel of 2 and dilation `r`.
+#[derive(Module, Debug)]
+pub struct CausalConv<B: Backend> {
+    /// `W`, `[1|t, c, o]`, and `b`.
+    pub now: Linear<B>,
+    /// `V`, `[1|t, c, o]`.
+    pub before: Param<Tensor<B, 3>>,
+    #[module(skip)]
+    dilation: usize,
+}
+
+impl<B: Backend> CausalConv<B> {
+    /// Glorot-uniform weights, zero bias.
+    pub fn new(
+        inputs: usize,
+        outputs: usize,
+        dilation: usize,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Self {
+        let mut weight =
+            || initializer.glorot([1, inputs, outputs], 2 * inputs, 2 * outputs, device);
+        CausalConv {
+            now: Linear {
+                weight: weight(),
+                bias: constant(0.0, [1, 1, outputs], device),
+            },
+            before: weight(),
+            dilation,
+        }
+    }
+}
+
+impl<B: Primitives> CausalConv<B> {
+    /// `x [t, rows, c]` to `[t, rows, o]`.
+    pub fn forward(&self, x: Tensor<B, 3>, timeline: Timeline) -> Tensor<B, 3> {
+        let steps = x.clone().narrow(1, 0, timeline.length);
+        let before = linear(steps, self.before.val());
+        self.now.forward(x) + timeline.before(before, self.dilation)
+    }
+}
+
+/// `[x ; tanh(f(x)) ⊙ σ(g(x))]`, `f` and `g` causal convolutions: a gated layer whose output is added
+/// to the channels (Mishra et al., ICLR 2018, section 3; the gate of van den Oord et al., 2016).
+#[derive(Module, Debug)]
+pub struct DenseBlock<B: Backend> {
+    /// `f` and `g`, one beside the other.
+    conv: CausalConv<B>,
+}
+
+impl<B: Backend> DenseBlock<B> {
+    /// A block that adds `filters` channels.
+    pub fn new(
+        inputs: usize,
+        filters: usize,
+        dilation: usize,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Self {
+        DenseBlock {
+            conv: CausalConv::new(inputs, 2 * filters, dilation, initializer, device),
+        }
+    }
+}
+
+impl<B: Primitives> DenseBlock<B> {
+    /// `x [t, rows, c]` to `[t, rows, c + filters]`.
+    pub fn forward(&self, x: Tensor<B, 3>, timeline: Timeline) -> Tensor<B, 3> {
+        let both = self.conv.forward(x.clone(), timeline);
+        let filters = both.dims()[2] / 2;
+        let value = both.clone().narrow(2, 0, filters).tanh();
+        let gate = sigmoid(both.narrow(2, filters, filters));
+        Tensor::cat(vec![x, value * gate], 2)
+    }
+}
+
+/// Dense blocks of dilations 1, 2, 4, …, as many as let the last step see the first (Mishra et al.,
+/// ICLR 2018, section 3).
+#[derive(Module, Debug)]
+pub struct TcBlock<B: Backend> {
+    blocks: Vec<DenseBlock<B>>,
+}
+
+impl<B: Backend> TcBlock<B> {
+    /// Blocks for sequences of `length` steps, `⌈log₂ length⌉` of them.
+    pub fn new(
+        inputs: usize,
+        filters: usize,
+        length: usize,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Self {
+        let block = |level: usize| {
+            let inputs = inputs + level * filters;
+            DenseBlock::new(inputs, filters, 1 << level, initializer, device)
+        };
+        TcBlock {
+            blocks: (0..Self::levels(length)).map(block).collect(),
+        }
+    }
+
+    fn levels(length: usize) -> usize {
+        length.next_power_of_two().ilog2() as usize
+    }
+
+    /// Channels of the result.
+    pub fn width(inputs: usize, filters: usize, length: usize) -> usize {
+        inputs + Self::levels(length) * filters
+    }
+}
+
+impl<B: Primitives> TcBlock<B> {
+    /// `x [t, rows, c]` to `[t, rows, c + ⌈log₂ length⌉·filters]`.
+    pub fn forward(&self, x: Tensor<B, 3>, timeline: Timeline) -> Tensor<B, 3> {
+        self.blocks
+            .iter()
+            .fold(x, |x, block| block.forward(x, timeline))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{backend::Cpu, rng::Seed};
+    use burn::tensor::TensorData;
+
+    type B = Cpu;
+
+    fn random(shape: [usize; 3]) -> Tensor<B, 3> {
+        let mut stream = Seed(0).stream("temporal", 0, "x");
+        let values = (0..shape.iter().product()).map(|_| stream.normal() as f32);
+        let data = TensorData::new(values.collect::<Vec<f32>>(), shape);
+        Tensor::from_data(data, &Default::default())
+    }
+
+    fn values(x: Tensor<B, 3>) -> Vec<f32> {
+        x.into_data().to_vec().expect("f32")
+    }
+
+    #[test]
+    fn rows_before_the_first_are_zero() {
+        let x = Tensor::<B, 3>::from_data([[[1.0], [2.0], [3.0]]], &Default::default());
+        let timeline = Timeline { length: 3, ends: 2 };
+        let before = |distance| values(timeline.before(x.clone(), distance));
+        assert_eq!(before(1), [0.0, 1.0, 2.0, 3.0, 3.0]);
+        assert_eq!(before(2), [0.0, 0.0, 1.0, 2.0, 2.0]);
+        assert_eq!(before(3), [0.0, 0.0, 0.0, 1.0, 1.0]);
+        assert_eq!(before(4), [0.0; 5]);
+    }
+
+    #[test]
+    fn an_end_sees_the_sequence_and_itself() {
+        let timeline = Timeline { length: 2, ends: 2 };
+        let hidden = timeline.hidden::<B>(&Default::default()).into_data();
+        let expected = [
+            [false, true, true, true],
+            [false, false, true, true],
+            [false, false, false, true],
+            [false, false, true, false],
+        ];
+        assert_eq!(hidden.iter::<bool>().collect::<Vec<_>>(), expected.concat());
+    }
+
+    /// Several ends in one pass are what each would be as the last step of a sequence of its own.
+    #[test]
+    fn ends_equal_sequences_one_by_one() {
+        let device = Default::default();
+        let (length, ends) = (5, 3);
+        let block = TcBlock::new(2, 3, 6, &mut Initializer::seeded(Seed(1)), &device);
+        let x = random([2, length + ends, 2]);
+        let together = block.forward(x.clone(), Timeline { length, ends });
+        assert_eq!(
+            together.dims(),
+            [2, length + ends, TcBlock::<B>::width(2, 3, 6)]
+        );
+        for end in 0..ends {
+            let steps = x.clone().narrow(1, 0, length);
+            let last = x.clone().narrow(1, length + end, 1);
+            let sequence = Tensor::cat(vec![steps, last], 1);
+            let alone = block.forward(
+                sequence,
+                Timeline {
+                    length: length + 1,
+                    ends: 0,
+                },
+            );
+            let found = values(together.clone().narrow(1, length + end, 1));
+            for (found, expected) in found.iter().zip(values(alone.narrow(1, length, 1))) {
+                assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+            }
+        }
+    }
+
+    /// The last of 8 steps sees all of them; no step sees a later one.
+    #[test]
+    fn a_block_sees_its_past_and_all_of_it() {
+        let device = Default::default();
+        let block = TcBlock::new(1, 2, 8, &mut Initializer::seeded(Seed(1)), &device);
+        let timeline = Timeline { length: 8, ends: 0 };
+        let x = random([1, 8, 1]);
+        let plain = block.forward(x.clone(), timeline);
+        for changed in 0..8 {
+            let mut data: Vec<f32> = values(x.clone());
+            data[changed] += 1.0;
+            let moved = Tensor::<B, 1>::from_data(data.as_slice(), &device).reshape([1, 8, 1]);
+            let difference = (block.forward(moved, timeline) - plain.clone())
+                .abs()
+                .sum_dim(2);
+            for (step, difference) in values(difference).into_iter().enumerate() {
+                match step < changed {
+                    true => assert_eq!(difference, 0.0, "{changed} at {step}"),
+                    false if step == 7 || step == changed => assert!(difference > 0.0),
+                    false => {}
+                }
+            }
+        }
+    }
+}
