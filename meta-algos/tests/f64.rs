@@ -4,8 +4,10 @@
 mod identities;
 mod oracles;
 
+use std::sync::Mutex;
+
 use burn::tensor::DType;
-use meta_algos::learners;
+use meta_algos::{LearnerEntry, learners};
 use meta_core::{
     backend::Cpu,
     data::{Episode, Task},
@@ -74,26 +76,42 @@ fn tasks(spec: &TaskSpec, count: u64) -> TaskBatch<B> {
     TaskBatch::new(&episodes, spec, &device())
 }
 
+/// All learners, a thread for each core.
 #[test]
 fn meta_gradients_equal_central_differences() {
-    for entry in learners() {
-        let name = entry.info.name;
-        let mut kinds = vec![Task::Classification];
-        if entry.info.regression {
-            kinds.push(Task::Regression { outputs: 2 });
-        }
-        for task in kinds {
-            let spec = small_spec(task);
-            for encoder in encoders() {
-                for settings in entry.gradient_of.settings() {
-                    let mut learner = learner(name, settings, &encoder, &spec);
-                    let error = error(learner.as_mut(), &entry.gradient_of, &tasks(&spec, 2));
-                    println!("{name} {settings}, {encoder:?}, {task:?}: {error:?}");
-                    assert!(
-                        error.is_none_or(|error| error < 1e-6),
-                        "{name} {settings}, {encoder:?}, {task:?}: {error:?}"
-                    );
+    let entries = Mutex::new(learners().into_iter());
+    let next = || entries.lock().expect("nobody panics with it").next();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(entry) = next() {
+                    equals_central_differences(&entry);
                 }
+            });
+        }
+    });
+}
+
+fn equals_central_differences(entry: &LearnerEntry) {
+    let name = entry.info.name;
+    let mut kinds = vec![Task::Classification];
+    if entry.info.regression {
+        kinds.push(Task::Regression { outputs: 2 });
+    }
+    for task in kinds {
+        let spec = small_spec(task);
+        for encoder in encoders() {
+            // Variants of the learner with the simplest network, the others with the first: all of
+            // them with all networks are `meta gradcheck`'s.
+            let variants = if encoder.0 == "mlp" { usize::MAX } else { 1 };
+            for settings in entry.gradient_of.settings().iter().take(variants) {
+                let mut learner = learner(name, settings, &encoder, &spec);
+                let error = error(learner.as_mut(), &entry.gradient_of, &tasks(&spec, 2));
+                println!("{name} {settings}, {encoder:?}, {task:?}: {error:?}");
+                assert!(
+                    error.is_none_or(|error| error < 1e-6),
+                    "{name} {settings}, {encoder:?}, {task:?}: {error:?}"
+                );
             }
         }
     }

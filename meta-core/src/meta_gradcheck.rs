@@ -3,7 +3,7 @@
 //! For every meta-parameter: does moving it a little change the loss as the meta-gradient says? The
 //! tasks are random, as what is learned does not matter to a gradient. Run it in f64.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData, get_device_settings};
 
 use crate::{
     data::{Episode, EpisodeShape, ItemShape, Items, Targets, Task},
@@ -81,19 +81,8 @@ pub fn error<B: Primitives>(
         return None;
     }
     let device = tasks.query.inputs.device();
-    let set = |learner: &mut dyn Learner<B>, values: &[Entry]| {
-        let data = values.iter().map(|(name, shape, values)| {
-            let data = TensorData::new(values.clone(), shape.clone());
-            (name.clone(), data)
-        });
-        learner.set_parameters(Params::from_data(data.collect(), &device));
-    };
-    let mut start = host(&learner.parameters());
-    let mut stream = Seed(8).stream("gradient test", 0, "offset");
-    for (_, _, values) in &mut start {
-        values.iter_mut().for_each(|v| *v += 0.1 * stream.normal());
-    }
-    set(learner, &start);
+    let set = |learner: &mut dyn Learner<B>, values: &[Entry]| set(learner, values, &device);
+    let start = off_start(learner, &device);
     let gradients = host(&learner.meta_gradient(tasks).gradients);
 
     let (mut deviation, mut scale) = (0.0f64, 1e-9f64);
@@ -112,6 +101,32 @@ pub fn error<B: Primitives>(
         }
     }
     Some(deviation / scale)
+}
+
+/// Adds a little noise to each parameter of `learner`, the same every time, and returns where it then
+/// stands.
+fn off_start<B: Primitives>(learner: &mut dyn Learner<B>, device: &B::Device) -> Vec<Entry> {
+    let mut start = host(&learner.parameters());
+    let mut stream = Seed(8).stream("gradient test", 0, "offset");
+    for (_, _, values) in &mut start {
+        values.iter_mut().for_each(|v| *v += 0.1 * stream.normal());
+    }
+    set(learner, &start, device);
+    start
+}
+
+/// Moves `learner` off its symmetric start, as [`error`] does.
+pub fn move_off_start<B: Primitives>(learner: &mut dyn Learner<B>, device: &B::Device) {
+    off_start(learner, device);
+}
+
+fn set<B: Primitives>(learner: &mut dyn Learner<B>, values: &[Entry], device: &B::Device) {
+    let format = get_device_settings::<B>(device).float_dtype;
+    let data = values.iter().map(|(name, shape, values)| {
+        let data = TensorData::new(values.clone(), shape.clone());
+        (name.clone(), data.convert_dtype(format.into()))
+    });
+    learner.set_parameters(Params::from_data(data.collect(), device));
 }
 
 /// Mean over tasks of the query loss after adaptation.

@@ -25,10 +25,13 @@ use crate::{
 };
 
 /// Largest difference, relative to the largest number of the same result, that a precision may make.
+///
+/// Inner steps multiply the rounding of a format, an inner Adam most of all; a wrong derivative is off
+/// by a hundredth or more.
 fn tolerance(precision: Precision) -> f64 {
     match precision {
         Precision::F64 => 1e-9,
-        Precision::F32 => 2e-4,
+        Precision::F32 => 2e-3,
         Precision::F16 => 5e-2,
         Precision::Bf16 => 2e-1,
     }

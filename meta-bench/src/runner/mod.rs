@@ -525,8 +525,15 @@ pub fn best_parameters<B: Primitives>(
         )));
     }
     let mut best = checkpoint::read(&file)?;
+    // What was trained in one format may be evaluated in another.
+    let format = like.to_data().first().map(|(_, data)| data.dtype);
+    let stored = best.take("parameters").into_iter();
+    let converted = stored.map(|(name, data)| match format {
+        Some(format) if data.dtype != format => (name, data.convert_dtype(format)),
+        _ => (name, data),
+    });
     Ok(Best {
-        parameters: parameters_like(&file, best.take("parameters"), like, device)?,
+        parameters: parameters_like(&file, converted.collect(), like, device)?,
         iteration: best.record["iteration"].as_u64().unwrap_or(0),
         value: best.record["value"].as_f64(),
     })

@@ -10,10 +10,9 @@ use std::{
     fs,
     marker::PhantomData,
     path::{Path, PathBuf},
-    sync::Once,
 };
 
-use burn::tensor::{DType, Tensor, TensorData, set_default_dtypes};
+use burn::tensor::{DType, Tensor, TensorData};
 use meta_core::{
     Error,
     backend::WithBackend,
@@ -80,11 +79,6 @@ impl<L: Learners> WithBackend for Export<L> {
     type Output = Result<()>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
-        static F64: Once = Once::new();
-        F64.call_once(|| {
-            // Refused only where something ran before, which the check of the results would find.
-            let _ = set_default_dtypes::<B>(&device, DType::F64, DType::I32);
-        });
         let prepared = self.workload.prepare::<L>(self.effort)?;
         let mut learner = learner::<L, B>(&prepared, &device)?;
         let parameters = converted(learner.parameters().to_data(), DType::F32);

@@ -17,7 +17,7 @@ mod workloads;
 use std::process::{Command, Stdio};
 
 use meta_core::{
-    backend::{self, Target, backends, dispatch},
+    backend::{self, Precision, Target, backends, dispatch},
     checkpoint::write_atomically,
 };
 use serde_json::Value;
@@ -139,7 +139,12 @@ fn export<L: Learners>(
 ) -> Result<()> {
     for &workload in workloads {
         let export = export::Export::<L>::new(folder, workload, effort);
-        dispatch(&Target::of(export::BACKEND), export)??;
+        // What the peers must agree with is computed in f64.
+        let target = Target {
+            precision: Precision::F64,
+            ..Target::of(export::BACKEND)
+        };
+        dispatch(&target, export)??;
         eprintln!("{}", folder.join(workload.name).display());
     }
     Ok(())

@@ -22,7 +22,7 @@ fn a_device_or_precision_that_is_not_there() {
     insta::assert_snapshot!(refused("precision=f17"), @r#"error: command line: `precision = "f17"`: unknown variant `f17`, expected one of `f32`, `f64`, `f16`, `bf16`"#);
     insta::assert_snapshot!(refused("precision=bf16"), @"error: command line: `precision = bf16`: is for evaluation (`meta eval`); train in f32 or f64");
     bench.run("run m.toml --dir run --quiet").ok();
-    insta::assert_snapshot!(bench.run("eval run precision=f16").mistake(), @"error: command line: backend `flex` does not compute in `precision = f16` on Cpu; known: f32, f64");
+    insta::assert_snapshot!(bench.run("eval run precision=f16").mistake(), @"error: backend `flex` does not compute in `precision = f16` on Cpu; known: f32, f64");
 }
 
 /// A run in f64 is one: its record says so, and its numbers are near those in f32 but not the same.
