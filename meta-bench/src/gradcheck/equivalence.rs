@@ -151,7 +151,7 @@ fn column(target: &Target, expected: &Answer, demanded: bool) -> Result<Column> 
             let relative = difference(values, exact);
             let key = (found.kind.clone(), found.name.clone());
             let known = column.largest.get(&key);
-            if known.is_none_or(|known| !(relative <= known.relative)) {
+            if known.is_none_or(|known| relative > known.relative) {
                 let difference = Difference {
                     relative,
                     case: found.case.clone(),
@@ -164,7 +164,8 @@ fn column(target: &Target, expected: &Answer, demanded: bool) -> Result<Column> 
     Ok(column)
 }
 
-/// Largest difference relative to the largest exact number; not a number where a value is none.
+/// Largest difference relative to the largest exact number; infinite where a value is
+/// not a number.
 fn difference(values: &[f64], exact: &[f64]) -> f64 {
     assert_eq!(values.len(), exact.len(), "as many numbers");
     let scale = exact.iter().fold(1e-6f64, |scale, v| scale.max(v.abs()));
@@ -172,7 +173,7 @@ fn difference(values: &[f64], exact: &[f64]) -> f64 {
     for (value, exact) in values.iter().zip(exact) {
         let off = (value - exact).abs() / scale;
         if off.is_nan() {
-            return f64::NAN;
+            return f64::INFINITY;
         }
         largest = largest.max(off);
     }
@@ -187,7 +188,7 @@ impl Column {
     fn wrong(&self) -> Vec<String> {
         self.largest
             .iter()
-            .filter(|(_, found)| !(found.relative <= self.tolerance))
+            .filter(|(_, found)| found.relative > self.tolerance)
             .map(|((_, name), found)| {
                 format!(
                     "`{name}` on {} is off by {:.0e}, more than {:.0e} ({}; {})",
