@@ -152,7 +152,11 @@ fn draw(
             .x_desc("tasks of a meta-batch")
             .y_desc("tasks/s")
             .x_label_formatter(&|x| format!("{x:.0}"))
-            .y_label_formatter(&|y| number(*y))
+            .y_labels(4)
+            .y_label_formatter(&|&y| match y >= 1000.0 {
+                true => format!("{:.0} k", y / 1000.0),
+                false => number(y),
+            })
             .label_style((FONT, 13))
             .draw()?;
         for (backend, colour) in backends.iter().zip(LINES.iter().cycle()) {
