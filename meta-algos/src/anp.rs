@@ -205,7 +205,8 @@ impl<A: Architecture> Amortized for Anp<A> {
     ) -> Tensor<L, 3> {
         let (support, query) = embed_together(&model.encoder, tasks, pass);
         let s = support.dims()[1];
-        let targets = self.predictive.numbers(&tasks.support.targets, &support);
+        let outputs = self.predictive.outputs();
+        let targets = tasks.support.targets.encoded(outputs, &support);
         let pairs = Tensor::cat(vec![support.clone(), targets], 2);
         let read = model.reader.forward(pairs);
         let (values, maps) = stack(&model.blocks, read, s, None, pass);

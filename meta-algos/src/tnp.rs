@@ -206,7 +206,8 @@ impl<A: Architecture> Amortized for Tnp<A> {
     ) -> Tensor<L, 3> {
         let (support, query) = embed_together(&model.encoder, tasks, pass);
         let ([t, s, _], [_, q, _]) = (support.dims(), query.dims());
-        let targets = self.predictive.numbers(&tasks.support.targets, &support);
+        let outputs = self.predictive.outputs();
+        let targets = tasks.support.targets.encoded(outputs, &support);
         let outputs = self.predictive.outputs();
         let unknown = targets.clone().narrow(1, 0, 1).zeros_like();
         let pairs = Tensor::cat(vec![support, targets], 2);

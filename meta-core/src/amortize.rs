@@ -66,17 +66,6 @@ pub trait Amortized: Send + 'static {
             None => loss::loss(self.predictions(output, tasks), targets),
         }
     }
-
-    /// Mean over queries and outputs of the log-density of their targets, in nats, `[t]`; none where
-    /// the rule predicts no density.
-    fn log_likelihood<L: Primitives>(
-        &self,
-        output: Tensor<L, 3>,
-        tasks: &TaskBatch<L>,
-    ) -> Option<Tensor<L, 1>> {
-        self.predictive()?
-            .log_likelihood(output, &tasks.query.targets)
-    }
 }
 
 /// A rule with the parameters of its model on the backend `B`.
@@ -148,8 +137,10 @@ impl<R: Amortized, B: Primitives> Learner<B> for AmortizedLearner<R, B> {
     }
 
     fn log_likelihood(&self, tasks: &TaskBatch<B>) -> Option<Tensor<B, 1>> {
+        // Asked of every learner that is evaluated: without a density there is no second pass.
+        let predictive = self.rule.predictive()?;
         let output = self.answer(tasks, &Self::evaluation(tasks));
-        self.rule.log_likelihood(output, tasks)
+        predictive.log_likelihood(output, &tasks.query.targets)
     }
 
     fn explain(&self, tasks: &TaskBatch<B>) -> Explanation<B> {

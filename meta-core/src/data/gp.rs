@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::episode::{Episode, EpisodeShape, ItemShape, Items, Split, Targets, Task};
-use super::source::{Source, check_items, config_value, settings_hash};
+use super::source::{Source, check_regression, config_value, settings_hash};
 use crate::error::{Error, Result};
 use crate::rng::Seed;
 
@@ -270,14 +270,7 @@ impl Source for GpSource {
     }
 
     fn check(&self, _split: Split, shape: EpisodeShape) -> Result<()> {
-        if shape.way.0 != 1 {
-            return Err(Error::setting(
-                "data.way",
-                shape.way,
-                "regression tasks have no classes: must be 1",
-            ));
-        }
-        check_items(shape)
+        check_regression(shape)
     }
 
     fn episode(

@@ -130,7 +130,7 @@ pub(crate) fn check_classification(
 }
 
 /// Checks that support and query have at least one item per class and an allocatable number in all.
-pub(crate) fn check_items(shape: EpisodeShape) -> Result<()> {
+fn check_items(shape: EpisodeShape) -> Result<()> {
     // Beyond this an episode cannot be what was meant, and sizes in bytes might overflow.
     const MAXIMUM: usize = 1 << 24;
     for (key, count) in [("data.shot", shape.shot.0), ("data.query", shape.query.0)] {
@@ -144,6 +144,18 @@ pub(crate) fn check_items(shape: EpisodeShape) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Checks the shape of regression tasks, which have no classes.
+pub(crate) fn check_regression(shape: EpisodeShape) -> Result<()> {
+    if shape.way.0 != 1 {
+        return Err(Error::setting(
+            "data.way",
+            shape.way,
+            "regression tasks have no classes: must be 1",
+        ));
+    }
+    check_items(shape)
 }
 
 /// Builds a source from its settings and the folder that data sets lie in.

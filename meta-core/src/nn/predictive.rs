@@ -45,19 +45,6 @@ impl Predictive {
         }
     }
 
-    /// Targets as numbers, `[t, b, outputs]`: values, or 1 for the class and 0 for others; in the
-    /// dtype of `like`.
-    pub fn numbers<B: Backend>(
-        self,
-        targets: &TargetBatch<B>,
-        like: &Tensor<B, 3>,
-    ) -> Tensor<B, 3> {
-        match targets {
-            TargetBatch::Classes(labels) => metric::membership(labels.clone(), self.outputs, like),
-            TargetBatch::Values(values) => values.clone(),
-        }
-    }
-
     /// Class scores, or means: `[t, q, width]` to `[t, q, outputs]`.
     pub fn predictions<B: Backend>(self, output: Tensor<B, 3>) -> Tensor<B, 3> {
         output.narrow(2, 0, self.outputs)
