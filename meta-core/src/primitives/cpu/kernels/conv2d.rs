@@ -9,13 +9,15 @@
 //!   `gx = fold(gy·Wᵀ)`, the adjoint of taking patches, otherwise.
 //!
 //! Patches are made in blocks that fit the second-level cache, in one of three layouts that
-//! differ in how much they copy.
+//! differ in how much they copy. Where it pays, [`winograd`] takes their place.
 
 use crate::primitives::Conv2dForm;
 
 use super::gemm::{Matrix, product, product_into, transpose};
 use super::memory::{build, build_zeroed, with_scratch};
 use super::{Real, add_partials, check_len, row_blocks};
+
+mod winograd;
 
 /// Bytes of patches and output per block: with the weight they stay in a second-level cache of
 /// 1 MiB.
@@ -122,6 +124,9 @@ pub fn conv2d_input<T: Real>(geometry: &Conv2dForm, gy: &[T], w: &[T]) -> Vec<T>
 pub fn conv2d_weight<T: Real>(geometry: &Conv2dForm, x: &[T], gy: &[T]) -> Vec<T> {
     let (tasks, window) = geometry.enter(Some(x.len()), None, Some(gy.len()));
     let co = geometry.out_channels;
+    if winograd::suits(&window, co) {
+        return winograd::weight_gradient(&window, tasks, co, x, gy);
+    }
     let layout = window.layout();
     let len = window.depth() * co;
     let lines = window.items * window.out.0;
@@ -486,6 +491,9 @@ impl Window {
 
 /// `y = P·W`, block by block.
 fn convolve<T: Real>(window: &Window, tasks: usize, co: usize, x: &[T], w: &[T]) -> Vec<T> {
+    if winograd::suits(window, co) {
+        return winograd::convolve(window, tasks, co, x, w);
+    }
     let layout = window.layout();
     let lines = window.items * window.out.0;
     let depth = window.depth();
@@ -686,6 +694,11 @@ mod tests {
             geometry((2, 2), (7, 7), (64, 65), 3, (1, 1)),
             geometry((2, 1), (9, 12), (65, 64), 3, (1, 1)),
             geometry((4, 5), (3, 3), (8, 8), 3, (1, 1)),
+            geometry((2, 3), (14, 14), (32, 40), 3, (1, 1)),
+            geometry((3, 7), (7, 7), (64, 32), 3, (1, 1)),
+            geometry((1, 5), (6, 9), (32, 32), 3, (1, 0)),
+            geometry((2, 1), (13, 5), (40, 32), 3, (1, 2)),
+            geometry((1, 2), (5, 120), (32, 32), 3, (1, 1)),
             geometry((1, 1), (31, 17), (16, 8), 5, (1, 2)),
             geometry((1, 40), (10, 10), (8, 8), 3, (1, 1)),
             geometry((1, 1), (1, 1), (1, 1), 1, (1, 0)),
@@ -771,6 +784,8 @@ mod tests {
             ((3, 1), 10, 14, (16, 24)),
             ((1, 1), 100, 7, (16, 16)),
             ((5, 5), 30, 3, (32, 16)),
+            ((3, 3), 9, 14, (32, 32)),
+            ((3, 1), 9, 7, (32, 40)),
             ((1, 1), 1, 60, (9, 16)),
         ] {
             for stride in [1, 2] {

@@ -16,7 +16,7 @@
 //! | `gemm` | the one door to the `gemm` crate, with the bounds proof |
 //! | `tile` | small matrix products, in registers |
 //! | `linear` | batched matrix products |
-//! | `conv2d` | convolution, its input gradient, its weight gradient |
+//! | `conv2d` | convolution, its input gradient, its weight gradient; `winograd` the 3×3 ones |
 //! | `rows` | per-channel scale, add, sum, broadcast |
 //! | `standardize` | normalisation over rows, its adjoint, its curvature |
 //! | `layer` | normalisation along the channels of a row, its adjoint, its curvature |
