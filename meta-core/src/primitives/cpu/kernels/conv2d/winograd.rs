@@ -37,7 +37,7 @@ const GAP: usize = 16;
 /// Whether the tiles of an output fill it well enough, and the channels the vectors.
 pub fn suits(window: &Window, out_channels: usize) -> bool {
     let tiles = Tiles::of(window);
-    let fits = |channels: usize| channels % LANES == 0 && channels >= FEWEST_CHANNELS;
+    let fits = |channels: usize| channels.is_multiple_of(LANES) && channels >= FEWEST_CHANNELS;
     window.kernel == (3, 3)
         && window.stride == 1
         && fits(window.channels)
@@ -258,7 +258,7 @@ fn store<T: Real>(to: &mut [T], at: usize, from: Lanes<T>) {
 #[inline(always)]
 fn add<T: Real>(mut a: Lanes<T>, b: Lanes<T>) -> Lanes<T> {
     for lane in 0..LANES {
-        a[lane] = a[lane] + b[lane];
+        a[lane] += b[lane];
     }
     a
 }
@@ -445,8 +445,9 @@ wide! {
                     load(w, element(2)),
                 ]);
             }
+            let [a, b, c] = rows;
             for j in 0..4 {
-                let made = kernel_to_points([rows[0][j], rows[1][j], rows[2][j]]);
+                let made = kernel_to_points([a[j], b[j], c[j]]);
                 for (i, made) in made.into_iter().enumerate() {
                     store(points, (4 * i + j) * len + at, made);
                 }
@@ -467,8 +468,9 @@ wide! {
                 }
                 *row = points_to_kernel(across);
             }
+            let [a, b, c, d] = rows;
             for j in 0..3 {
-                let made = points_to_kernel([rows[0][j], rows[1][j], rows[2][j], rows[3][j]]);
+                let made = points_to_kernel([a[j], b[j], c[j], d[j]]);
                 for (i, made) in made.into_iter().enumerate() {
                     store(gw, (3 * i + j) * len + at, made);
                 }
