@@ -222,13 +222,17 @@ fn training_key(manifest: &Manifest, error: Error) -> Error {
     }
 }
 
-/// Sets the number of threads of the CPU backends; `threads = 0` is one per core.
+/// Sets the number of threads of the CPU backends, of which the calling thread is one; `threads = 0`
+/// is one per core.
+///
+/// A thread outside the pool would sleep while the pool works, and wake for each kernel.
 ///
 /// # Errors
 /// When the threads cannot be started.
 pub fn start_threads(threads: usize) -> Result<()> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
+        .use_current_thread()
         .build_global()
         .map_err(|error| Failure::Usage(format!("`threads = {threads}`: {error}")))
 }
