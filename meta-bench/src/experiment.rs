@@ -222,17 +222,21 @@ fn training_key(manifest: &Manifest, error: Error) -> Error {
     }
 }
 
-/// Sets the number of threads of the CPU backends, of which the calling thread is one; `threads = 0`
-/// is one per core.
+/// Sets the number of threads of the CPU backends; `threads = 0` is one per core.
 ///
-/// A thread outside the pool would sleep while the pool works, and wake for each kernel.
+/// The calling thread is one of several: outside the pool it would sleep while the pool works, and wake
+/// for each kernel. A pool of one is apart from it, so that a data source may use the pool while the
+/// caller waits for its episodes.
 ///
 /// # Errors
 /// When the threads cannot be started.
 pub fn start_threads(threads: usize) -> Result<()> {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .use_current_thread()
-        .build_global()
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    let pool = match if threads == 0 { cores() } else { threads } {
+        1 => pool,
+        _ => pool.use_current_thread(),
+    };
+    pool.build_global()
         .map_err(|error| Failure::Usage(format!("`threads = {threads}`: {error}")))
 }

@@ -56,9 +56,12 @@ fn forms() -> Vec<Form> {
             (3, 1, 0),
             (5, 3, 2),
         ] {
-            for (items, height, width, in_channels, out_channels) in
-                [(1, 5, 5, 1, 2), (2, 6, 7, 3, 4), (3, 9, 5, 2, 1)]
-            {
+            for (items, height, width, in_channels, out_channels) in [
+                (1, 5, 5, 1, 2),
+                (2, 6, 7, 3, 4),
+                (3, 9, 5, 2, 1),
+                (1, 6, 9, 32, 40),
+            ] {
                 forms.push(Form::Conv2d(Conv2dForm {
                     tasks,
                     weight_tasks,

@@ -11,10 +11,6 @@ use super::{Real, RowBlock, add_partials, check_len, row_blocks, wide};
 /// Multiply-adds of one piece; smaller pieces would spend their time packing the weight.
 const PIECE_WORK: usize = 1 << 20;
 
-/// Elements from which on the input gradient transposes the weights before the pieces share them,
-/// instead of once for every piece.
-const TRANSPOSED_WEIGHT: usize = 1 << 14;
-
 /// Rows summed into one partial weight gradient.
 const PARTIAL_ROWS: usize = 1024;
 
@@ -152,7 +148,8 @@ fn linear_then<T: Real>(
 pub fn linear_input<T: Real>(geometry: &LinearForm, gy: &[T], w: &[T]) -> Vec<T> {
     geometry.check(None, Some(w.len()), Some(gy.len()));
     let g = geometry.fold();
-    if g.weight_len() < TRANSPOSED_WEIGHT {
+    // Pieces that share a weight share its transpose.
+    if g.row_blocks().len() <= g.tasks {
         return times_transpose(&g, |block, gx| {
             let w = g.weight(w, block.task);
             with_scratch(w.len(), |wt: &mut [T]| {
