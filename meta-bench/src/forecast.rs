@@ -8,7 +8,7 @@
 //! * How much memory and time will the run take? That is *measured*, by a trial: a process of its own
 //!   takes two iterations and a chunk of the test, and says its peak and its pace.
 
-use std::{process::Command, time::Instant};
+use std::time::Instant;
 
 use meta_core::{
     backend::{WithBackend, dispatch},
@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    child::{self, Trouble},
     cli::ManifestArgs,
     experiment::Experiment,
     failure::{Failure, Result},
@@ -189,34 +190,22 @@ impl Trial {
 /// # Errors
 /// What the trial says; that it was killed, as it is where memory does not suffice.
 pub fn trial_of(args: &ManifestArgs) -> Result<Trial> {
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::Usage(format!("this program cannot be found: {error}")))?;
-    let mut command = Command::new(program);
-    command
-        .arg("trial")
-        .arg(&args.manifest)
-        .args(&args.overrides);
-    if let Some(data) = &args.data {
-        command.arg("--data").arg(data);
-    }
-    let output = command
-        .output()
-        .map_err(|error| Failure::Usage(format!("a trial of the run cannot start: {error}")))?;
-    if output.status.success()
-        && let Ok(trial) = serde_json::from_slice(&output.stdout)
-    {
-        return Ok(trial);
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.trim().trim_start_matches("error: ");
-    Err(Failure::Usage(match said.is_empty() {
-        true => format!(
-            "a trial of two iterations ended with {}: there may be too little memory (lower \
-             train.task_chunk or train.chunk_memory)",
-            output.status
-        ),
-        false => format!("a trial of two iterations failed: {said}"),
-    }))
+    let answer = child::answer(|command| {
+        command.arg("trial");
+        command.arg(&args.manifest).args(&args.overrides);
+        if let Some(data) = &args.data {
+            command.arg("--data").arg(data);
+        }
+    });
+    answer.map_err(|trouble| {
+        Failure::Usage(match trouble {
+            Trouble::Said(message) => format!("a trial of two iterations failed: {message}"),
+            Trouble::Ended(status) => format!(
+                "a trial of two iterations ended with {status}: there may be too little memory \
+                 (lower train.task_chunk or train.chunk_memory)"
+            ),
+        })
+    })
 }
 
 /// The trial itself, in this process: prints what it found as JSON.

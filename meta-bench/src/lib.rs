@@ -3,6 +3,7 @@
 //! A crate with learners of its own gets the whole binary by implementing [`Learners`] and calling
 //! [`main_with`] in its `main`.
 
+mod child;
 mod cli;
 mod compare;
 mod curve;

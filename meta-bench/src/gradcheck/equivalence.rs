@@ -5,11 +5,7 @@
 //! meta-iteration. A backend and precision computes in a process of its own: what one of them fixes
 //! (default formats, drivers) is no matter to the others.
 
-use std::{
-    collections::BTreeMap,
-    marker::PhantomData,
-    process::{Command, Stdio},
-};
+use std::{collections::BTreeMap, marker::PhantomData};
 
 use meta_core::{
     backend::{Precision, Target, WithBackend, backends, dispatch},
@@ -20,6 +16,7 @@ use serde::Serialize;
 use super::{Checks, KINDS, Outcome, Purpose, cases, learners};
 use crate::{
     Learners,
+    child::{self, Trouble},
     cli::{EquivalenceArgs, EquivalenceOneArgs},
     failure::{Failure, Result},
 };
@@ -212,24 +209,16 @@ struct Answer {
 
 /// Computes in a new process.
 fn child(target: &Target) -> Result<Answer> {
-    let failed = |what: String| Failure::Usage(what);
-    let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
-    let output = Command::new(program)
-        .args(["equivalence-one", "--backend", &target.backend])
-        .args(["--precision", target.precision.name()])
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .output()
-        .map_err(|error| failed(error.to_string()))?;
-    if !output.status.success() {
-        let message = String::from_utf8_lossy(&output.stderr);
-        let message = message.trim().trim_start_matches("error: ");
-        return Err(failed(match message {
-            "" => format!("backend `{}`: {}", target.backend, output.status),
-            message => message.to_owned(),
-        }));
-    }
-    serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))
+    let answer = child::answer(|command| {
+        command.args(["equivalence-one", "--backend", &target.backend]);
+        command.args(["--precision", target.precision.name()]);
+    });
+    answer.map_err(|trouble| {
+        Failure::Usage(match trouble {
+            Trouble::Said(message) => message,
+            Trouble::Ended(status) => format!("backend `{}`: {status}", target.backend),
+        })
+    })
 }
 
 /// `meta equivalence-one`: the values of one backend, as JSON.

@@ -14,8 +14,6 @@ mod report;
 mod scaling;
 mod workloads;
 
-use std::process::{Command, Stdio};
-
 use meta_core::{
     backend::{self, Precision, Target, backends, dispatch},
     checkpoint::write_atomically,
@@ -23,6 +21,7 @@ use meta_core::{
 use serde_json::Value;
 
 use crate::{
+    child::{self, Trouble},
     cli::{BenchArgs, BenchOneArgs, Effort},
     experiment::start_threads,
     failure::{Failure, Result},
@@ -176,29 +175,20 @@ fn child_in(
     effort: Effort,
     options: &[String],
 ) -> Result<Value> {
-    let failed =
-        |what: String| Failure::Usage(format!("measuring {workload} on {backend}: {what}"));
-    let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
-    let mut command = Command::new(program);
-    command.args(["bench-one", workload, "--backend", backend]);
-    command.args(arguments(effort)).args(options);
-    if let Some(folder) = folder {
-        command.current_dir(folder);
-    }
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .output()
-        .map_err(|error| failed(error.to_string()))?;
-    if !output.status.success() {
-        let message = String::from_utf8_lossy(&output.stderr);
-        let message = message.trim().trim_start_matches("error: ");
-        return Err(failed(match message {
-            "" => output.status.to_string(),
-            message => message.to_owned(),
-        }));
-    }
-    serde_json::from_slice(&output.stdout).map_err(unreadable)
+    let answer = child::answer(|command| {
+        command.args(["bench-one", workload, "--backend", backend]);
+        command.args(arguments(effort)).args(options);
+        if let Some(folder) = folder {
+            command.current_dir(folder);
+        }
+    });
+    answer.map_err(|trouble| {
+        let what = match trouble {
+            Trouble::Said(message) => message,
+            Trouble::Ended(status) => status.to_string(),
+        };
+        Failure::Usage(format!("measuring {workload} on {backend}: {what}"))
+    })
 }
 
 /// The options of a measuring process.
