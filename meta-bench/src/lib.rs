@@ -62,6 +62,11 @@ pub fn main_with<L: Learners>() -> ExitCode {
 }
 
 fn start_log(level: &str) -> Result<()> {
+    // A device that fails is an error of the command; CubeCL's warnings would only say it again.
+    let level = match level {
+        "warn" => "warn,cubecl_common=error",
+        other => other,
+    };
     let filter = tracing_subscriber::EnvFilter::try_new(level).map_err(|error| {
         Failure::Usage(format!(
             "`--log {level}`: {error}; expected error, warn, info, debug, trace or a filter"

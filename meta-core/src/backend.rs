@@ -38,12 +38,10 @@ mod vulkan;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use burn::tensor::{DType, Element, FloatDType, Tensor, get_device_settings, set_default_dtypes};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, primitives::Primitives};
+use crate::{Error, Result, device::watched, primitives::Primitives};
 
 /// Floating-point format of all tensors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,12 +202,12 @@ fn open<B: Compute, W: WithBackend>(
         let device = find::<B>(target).map_err(refuse)?;
         return Ok(computation.run::<B>(device));
     }
-    let device = quietly(|| find::<B>(target))
+    let device = watched(|| find::<B>(target))
         .unwrap_or_else(|panic| Err(format!("finds no device: {panic}; it needs {}", info.needs)))
         .map_err(refuse)?;
-    catch_unwind(AssertUnwindSafe(|| computation.run::<B>(device))).map_err(|panic| Error::Device {
+    watched(|| computation.run::<B>(device)).map_err(|reason| Error::Device {
         backend: info.name.to_owned(),
-        reason: message_of(panic.as_ref()),
+        reason,
     })
 }
 
@@ -265,26 +263,6 @@ fn find<B: Compute>(target: &Target) -> Result<B::Device, String> {
             precision.name()
         )),
     }
-}
-
-/// Runs `action` without a word of panics on stderr: the message of one is the error.
-#[allow(dead_code)]
-fn quietly<T>(action: impl FnOnce() -> T) -> Result<T, String> {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let result = catch_unwind(AssertUnwindSafe(action));
-    std::panic::set_hook(hook);
-    result.map_err(|panic| message_of(panic.as_ref()))
-}
-
-#[allow(dead_code)]
-fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("it does not say why");
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The CPU backend that tests and examples use: flex where it is compiled in, else ndarray.

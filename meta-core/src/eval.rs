@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result,
     data::{Episode, EpisodeShape, Prefetch, Source, Split, Targets, Task, episode_set_hash},
+    device,
     learner::{Answers, Learner},
     primitives::Primitives,
     rng::Seed,
@@ -173,6 +174,7 @@ pub fn evaluate<B: Primitives>(
         }
         if let Some(given) = learner.log_likelihood(&tasks) {
             densities.learner.extend(given.into_data().iter::<f64>());
+            device::check();
             let exact = |episode| set.source.log_likelihood(set.seed, set.split, episode);
             densities.exact.extend(batch.iter().filter_map(exact));
         }
@@ -195,6 +197,7 @@ fn score_tasks<B: Primitives>(predictions: Tensor<B, 3>, episodes: &[Episode]) -
     let [t, q, outputs] = predictions.dims();
     assert_eq!(t, episodes.len(), "one prediction per episode");
     let values: Vec<f64> = predictions.into_data().iter::<f64>().collect();
+    device::check();
     values
         .chunks(q * outputs)
         .zip(episodes)

@@ -19,6 +19,7 @@ pub mod amortize;
 pub mod backend;
 pub mod checkpoint;
 pub mod data;
+pub mod device;
 pub mod eval;
 pub mod gradcheck;
 pub mod learner;

@@ -21,6 +21,7 @@ use crate::{
     Error, Result,
     checkpoint::{Checkpoint, prefixed},
     data::{Episode, Prefetch, Source, Split},
+    device,
     eval::{FrozenEpisodes, Metric, evaluate},
     learner::{Answers, Learner, MetaGradient},
     optim::{self, OptimizerSettings, OptimizerState},
@@ -890,7 +891,9 @@ fn improves(value: f64, before: Option<f64>, higher_is_better: bool) -> bool {
 }
 
 fn read<B: Primitives>(tensor: Tensor<B, 1>) -> Vec<f64> {
-    tensor.into_data().iter::<f64>().collect()
+    let values = tensor.into_data().iter::<f64>().collect();
+    device::check();
+    values
 }
 
 /// Reads the gathered scalars at once and forgets them.

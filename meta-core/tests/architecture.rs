@@ -9,7 +9,7 @@ use std::{
 /// The modules of this crate, lowest layer first.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["rng", "settings", "stats"],
+    &["device", "rng", "settings", "stats"],
     &["data", "params"],
     &["optim", "primitives", "task"],
     &["backend", "gradcheck", "nn"],

@@ -232,6 +232,8 @@ const SECTIONS: [&str; 6] = ["", "data", "encoder", "learner", "train", "test"];
 /// Keys that change no result: `name` is a label, and the others say where and how fast. What lies at
 /// `data.path` enters the identity by its content.
 const NOT_IDENTITY: [&str; 5] = ["name", "device", "threads", "data.path", "data.cache_dir"];
+/// Keys that bound memory and change nothing but rounding: a run may go on with others.
+const BOUNDS: [&str; 2] = ["train.task_chunk", "train.chunk_memory"];
 
 /// The encoder of a manifest that names none.
 const DEFAULT_ENCODER: &str = "conv4";
@@ -402,6 +404,18 @@ impl Manifest {
     /// Keys that change no result.
     pub fn is_identity(key: &str) -> bool {
         !NOT_IDENTITY.contains(&key)
+    }
+
+    /// The same with the bounds of memory of `other`, which is the [`Manifest::values`] of a manifest.
+    pub fn with_bounds_of(&self, other: &Value) -> Self {
+        let mut manifest = self.clone();
+        for entry in &mut manifest.entries {
+            let there = &other[entry.section][&entry.key];
+            if BOUNDS.contains(&entry.dotted().as_str()) && !there.is_null() {
+                entry.value = there.clone();
+            }
+        }
+        manifest
     }
 
     fn identity(&self) -> impl Iterator<Item = &Entry> {

@@ -71,11 +71,11 @@ pub fn run<L: Learners>(args: &RunArgs) -> Result<TestResult> {
         .dir
         .clone()
         .unwrap_or_else(|| experiment.default_folder());
-    let hash = experiment.hash();
+    let mut hash = experiment.hash();
     let locked = match inspect(&path)? {
         Found::Nothing => None,
         Found::Finished => {
-            same_run(&path, &experiment, &hash)?;
+            same_run(&path, &experiment)?;
             if !args.quiet {
                 eprintln!("{}: this run is finished; its result:", path.display());
             }
@@ -83,7 +83,7 @@ pub fn run<L: Learners>(args: &RunArgs) -> Result<TestResult> {
         }
         Found::Unfinished => {
             let folder = RunFolder::open(&path)?;
-            same_run(&path, &experiment, &hash)?;
+            hash = same_run(&path, &experiment)?;
             if !args.resume {
                 return Err(Failure::Usage(format!(
                     "{}: this run was started and is not finished; continue it with --resume, or \
@@ -95,7 +95,7 @@ pub fn run<L: Learners>(args: &RunArgs) -> Result<TestResult> {
         }
     };
     listen_for_interrupt()?;
-    session::<L>(experiment, path, locked, args.quiet, u64::MAX)
+    session::<L>(experiment, hash, path, locked, args.quiet, u64::MAX)
 }
 
 /// Starts or continues the run of `experiment` in the folder at `path`, at most up to iteration
@@ -110,14 +110,16 @@ pub fn work<L: Learners>(experiment: Experiment, path: PathBuf, until: u64) -> R
         Found::Finished => return read_result(&path),
         Found::Unfinished => Some(RunFolder::open(&path)?),
     };
-    if locked.is_some() {
-        same_run(&path, &experiment, &experiment.hash())?;
-    }
-    session::<L>(experiment, path, locked, true, until)
+    let hash = match locked {
+        Some(_) => same_run(&path, &experiment)?,
+        None => experiment.hash(),
+    };
+    session::<L>(experiment, hash, path, locked, true, until)
 }
 
 fn session<L: Learners>(
     experiment: Experiment,
+    hash: String,
     path: PathBuf,
     locked: Option<RunFolder>,
     quiet: bool,
@@ -125,7 +127,6 @@ fn session<L: Learners>(
 ) -> Result<TestResult> {
     experiment.check_precision_of_training()?;
     let target = experiment.manifest.run.target();
-    let hash = experiment.hash();
     let folder = path.clone();
     dispatch(
         &target,
@@ -171,16 +172,18 @@ pub fn read_result(path: &Path) -> Result<TestResult> {
         .map_err(|error| Failure::Usage(format!("{}: not a result: {error}", path.display())))
 }
 
-/// Checks that the run at `path` is the one of `experiment`.
-fn same_run(path: &Path, experiment: &Experiment, hash: &str) -> Result<()> {
+/// Checks that the run at `path` is the one of `experiment`, and returns its hash.
+///
+/// A run whose device was full goes on with fewer tasks at once: bounds of memory may be others.
+fn same_run(path: &Path, experiment: &Experiment) -> Result<String> {
     let record = read_json(&path.join(folder::RECORD))?;
+    let manifest = experiment.manifest.with_bounds_of(&record["manifest"]);
+    let hash = manifest.hash(&experiment.source.content_hash());
     if record["hash"] == json!(hash) {
-        return Ok(());
+        return Ok(hash);
     }
-    let before: Value = record["manifest"].clone();
-    let difference = experiment
-        .manifest
-        .first_difference_from(&before)
+    let difference = manifest
+        .first_difference_from(&record["manifest"])
         .map_or_else(
             || "the data has another content".to_owned(),
             |(key, here, there)| format!("`{key}` is {there} there and {here} here"),

@@ -219,12 +219,14 @@ fn finish(args: &BenchArgs, report: &Report) -> Result<()> {
     if let Some(path) = &args.json {
         write_atomically(path, format!("{:#}\n", report.json()).as_bytes())?;
     }
+    print(&report.markdown())?;
+    // Before this report is a part of the history.
+    let compared = match &args.compare {
+        Some(path) => history::compare(path, report),
+        None => Ok(()),
+    };
     if let Some(path) = &args.history {
         history::append(path, report)?;
     }
-    print(&report.markdown())?;
-    match &args.compare {
-        Some(path) => history::compare(path, report),
-        None => Ok(()),
-    }
+    compared
 }

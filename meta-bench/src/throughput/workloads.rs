@@ -280,7 +280,8 @@ fn widen(settings: &mut Value, width: usize) {
             settings[key] = json!(width);
         }
     }
-    for layer in settings["hidden"].as_array_mut().into_iter().flatten() {
+    let hidden = settings.get_mut("hidden").and_then(Value::as_array_mut);
+    for layer in hidden.into_iter().flatten() {
         *layer = json!(width);
     }
 }
@@ -310,5 +311,27 @@ impl Prepared {
         (0..self.tasks as u64)
             .map(|index| Ok(self.source.episode(self.seed, split, shape, index)?))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every encoder has a width of its own name, and gets no other key.
+    #[test]
+    fn a_width_is_set_where_the_encoder_has_one() {
+        let widened = |mut settings: Value| {
+            widen(&mut settings, 8);
+            settings
+        };
+        assert_eq!(
+            widened(json!({ "channels": 64, "blocks": 4 })),
+            json!({ "channels": 8, "blocks": 4 })
+        );
+        assert_eq!(
+            widened(json!({ "hidden": [40, 40] })),
+            json!({ "hidden": [8, 8] })
+        );
     }
 }

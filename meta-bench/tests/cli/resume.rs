@@ -82,6 +82,21 @@ fn ten_kills_do_not_change_a_bit() {
     killed_and_resumed(GLYPHS, 2, &[1, 4, 5, 6, 10, 11, 15, 21, 26, 31]);
 }
 
+/// As after a device that was full.
+#[test]
+fn a_run_goes_on_with_fewer_tasks_at_once() {
+    let bench = Workbench::new(SINUSOID);
+    let mut first = bench.start("run m.toml --dir here train.task_chunk=4");
+    wait_for_lines(&bench, "here/metrics.jsonl", 12, &mut first);
+    first.kill().expect("SIGKILL is sent");
+    first.wait().expect("the child ends");
+    let fewer = "run m.toml --dir here train.task_chunk=1 --resume";
+    let message = bench.run(&format!("{fewer} train.lr=0.5")).mistake();
+    assert!(message.contains("`train.lr` is 0.001 there"), "{message}");
+    bench.run(fewer).ok();
+    assert!(bench.path("here/result.json").exists());
+}
+
 #[test]
 fn a_second_process_is_refused() {
     let bench = Workbench::new(SINUSOID);

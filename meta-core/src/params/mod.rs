@@ -158,14 +158,17 @@ impl<B: Backend> Params<B> {
 
     /// Host copies of all entries, in order.
     pub fn to_data(&self) -> Vec<(String, TensorData)> {
-        self.entries
+        let data = self
+            .entries
             .iter()
             .map(|entry| {
                 let data = burn::tensor::read_sync(B::float_into_data(entry.tensor.clone()))
                     .expect("the device returns its tensors");
                 (entry.name.clone(), data)
             })
-            .collect()
+            .collect();
+        crate::device::check();
+        data
     }
 
     /// Entries from host copies; the dtype of the data is kept.

@@ -4,7 +4,7 @@
 //! also stand on an autodiff level.
 
 use burn::tensor::{
-    Int, Slice, Tensor, TensorMetadata, TensorPrimitive,
+    Int, Slice, Tensor, TensorData, TensorMetadata, TensorPrimitive,
     ops::{FloatTensor, IntTensor},
 };
 
@@ -98,9 +98,7 @@ fn contract_linear<B: Primitives>(
         Role::Input => fold(right, weight_tasks)
             .matmul(left.swap_dims(1, 2))
             .reshape([tasks, items, inputs]),
-        Role::Weight => fold(left, weight_tasks)
-            .swap_dims(1, 2)
-            .matmul(fold(right, weight_tasks)),
+        Role::Weight => outer_products(fold(left, weight_tasks), fold(right, weight_tasks), tasks),
     }
 }
 
@@ -121,94 +119,149 @@ fn sum_rows<B: Primitives>(x: Tensor<B, 3>, tasks: usize) -> Tensor<B, 3> {
     fold(x, tasks).sum_dim(1)
 }
 
-/// The region of the padded image that tap `(row, column)` of the kernel sees.
-fn tap_region(form: &Conv2dForm, row: usize, column: usize) -> [Slice; 5] {
-    let range = |start: usize, count: usize| {
-        Slice::new(
-            start as isize,
-            Some((start + (count - 1) * form.stride + 1) as isize),
-            form.stride as isize,
-        )
+/// Rows of each of the products that a long sum of outer products is cut into, at least.
+const SUMMED_ROWS: usize = 256;
+
+/// `Σᵣ xᵣᵀ yᵣ` over the rows of each weight: `x [n, r, i]` and `y [n, r, o]` to `[n, i, o]`.
+///
+/// A weight has few numbers and many rows, so that one product would keep a GPU waiting for few threads
+/// with long sums: it is cut into products of some rows of one task, which are summed. Whether it is cut
+/// does not depend on the number of tasks.
+fn outer_products<B: Primitives>(x: Tensor<B, 3>, y: Tensor<B, 3>, tasks: usize) -> Tensor<B, 3> {
+    let ([n, rows, inputs], outputs) = (x.dims(), y.dims()[2]);
+    let tasks_of_weight = tasks / n;
+    let parts = parts(rows / tasks_of_weight);
+    if parts == 1 {
+        return x.swap_dims(1, 2).matmul(y);
+    }
+    let count = n * tasks_of_weight * parts;
+    let x = x.reshape([count, n * rows / count, inputs]);
+    let y = y.reshape([count, n * rows / count, outputs]);
+    (x.swap_dims(1, 2).matmul(y))
+        .reshape([n, count / n, inputs * outputs])
+        .sum_dim(1)
+        .reshape([n, inputs, outputs])
+}
+
+/// Into how many equal parts of at least [`SUMMED_ROWS`] the rows of a task can be cut.
+fn parts(rows: usize) -> usize {
+    let most = (rows / SUMMED_ROWS).max(1);
+    (1..=most)
+        .rev()
+        .find(|&parts| rows.is_multiple_of(parts))
+        .unwrap_or(1)
+}
+
+/// Where a window lies: for each of its places, row and column of the image it reads, or none outside.
+type Places = Vec<Option<usize>>;
+
+/// What the windows of a convolution read: at `(row, column)` of the output, all taps.
+fn read_places(form: &Conv2dForm) -> Places {
+    let inside = |at: usize, tap: usize, size: usize| {
+        (at * form.stride + tap)
+            .checked_sub(form.padding)
+            .filter(|&at| at < size)
     };
-    [
-        Slice::full(),
-        Slice::full(),
-        range(row, form.out_height()),
-        range(column, form.out_width()),
-        Slice::full(),
-    ]
+    let size = [form.out_height(), form.out_width()];
+    places(form, form.in_channels, size, |at, tap| {
+        let row = inside(at[0], tap[0], form.height)?;
+        Some(row * form.width + inside(at[1], tap[1], form.width)?)
+    })
 }
 
-fn taps(form: &Conv2dForm) -> impl Iterator<Item = (usize, usize)> + use<> {
-    let kernel = form.kernel;
-    (0..kernel).flat_map(move |row| (0..kernel).map(move |column| (row, column)))
-}
-
-fn interior(form: &Conv2dForm) -> [Slice; 5] {
-    let range = |count: usize| {
-        Slice::new(
-            form.padding as isize,
-            Some((form.padding + count) as isize),
-            1,
-        )
+/// Where an input was read: at `(row, column)` of the input, for all taps, the output that it went to.
+fn written_places(form: &Conv2dForm) -> Places {
+    let inside = |at: usize, tap: usize, size: usize| {
+        (at + form.padding)
+            .checked_sub(tap)
+            .filter(|at| at.is_multiple_of(form.stride))
+            .map(|at| at / form.stride)
+            .filter(|&at| at < size)
     };
-    [
-        Slice::full(),
-        Slice::full(),
-        range(form.height),
-        range(form.width),
-        Slice::full(),
-    ]
+    let (height, width) = (form.out_height(), form.out_width());
+    let size = [form.height, form.width];
+    places(form, form.out_channels, size, |at, tap| {
+        let row = inside(at[0], tap[0], height)?;
+        Some(row * width + inside(at[1], tap[1], width)?)
+    })
 }
 
-fn padded_zeros<B: Primitives>(form: &Conv2dForm, like: &Tensor<B, 5>) -> Tensor<B, 5> {
-    Tensor::zeros(
-        [
-            form.tasks,
-            form.items,
-            form.height + 2 * form.padding,
-            form.width + 2 * form.padding,
-            form.in_channels,
-        ],
-        (&like.device(), like.dtype()),
-    )
+/// Taps of a window of so many channels, with as many empty ones after them as make a row of whole groups
+/// of four numbers, which is how GPUs read them.
+fn padded_taps(form: &Conv2dForm, channels: usize) -> usize {
+    let taps = form.kernel * form.kernel;
+    (taps..)
+        .find(|taps| (taps * channels).is_multiple_of(4))
+        .expect("one of four in a row")
 }
 
-/// The windows as rows: `[weight_tasks, rows, kernel² · in_channels]`.
-fn columns<B: Primitives>(form: &Conv2dForm, x: Tensor<B, 5>) -> Tensor<B, 3> {
-    let padded = match form.padding {
-        0 => x,
-        _ => padded_zeros(form, &x).slice_assign(interior(form), x),
-    };
-    let windows = taps(form)
-        .map(|(row, column)| padded.clone().slice(tap_region(form, row, column)))
+fn places(
+    form: &Conv2dForm,
+    channels: usize,
+    [height, width]: [usize; 2],
+    place: impl Fn([usize; 2], [usize; 2]) -> Option<usize>,
+) -> Places {
+    let (kernel, taps) = (form.kernel, padded_taps(form, channels));
+    let mut places = Vec::with_capacity(height * width * taps);
+    for (row, column) in (0..height).flat_map(|row| (0..width).map(move |column| (row, column))) {
+        for tap in 0..kernel * kernel {
+            places.push(place([row, column], [tap / kernel, tap % kernel]));
+        }
+        places.extend((kernel * kernel..taps).map(|_| None));
+    }
+    places
+}
+
+/// The windows of images as rows, `[weight_tasks, rows, kernel² · channels]`, read by one kernel.
+fn windows<B: Primitives>(form: &Conv2dForm, places: &Places, x: Tensor<B, 5>) -> Tensor<B, 3> {
+    let [tasks, items, height, width, channels] = x.dims();
+    let (images, pixels, device) = (tasks * items, height * width, x.device());
+    let mut x = x.reshape([images, pixels, channels]);
+    if places.contains(&None) {
+        // What lies outside reads a row of zeros after the last pixel.
+        let zeros = Tensor::zeros([images, pixels + 1, channels], (&device, x.dtype()));
+        x = zeros.slice_assign([0..images, 0..pixels], x);
+    }
+    let index: Vec<i32> = places
+        .iter()
+        .map(|place| i32::try_from(place.unwrap_or(pixels)).expect("an image of so many pixels"))
         .collect();
-    let windows: Tensor<B, 5> = Tensor::cat(windows, 4);
-    windows.reshape([
-        form.weight_tasks,
-        rows_per_weight(form),
-        form.kernel * form.kernel * form.in_channels,
-    ])
+    let index = TensorData::new(index, [places.len()]);
+    let taps = padded_taps(form, channels);
+    x.select(1, Tensor::<B, 1, Int>::from_data(index, &device))
+        .reshape([
+            form.weight_tasks,
+            images * places.len() / taps / form.weight_tasks,
+            taps * channels,
+        ])
 }
 
-fn rows_per_weight(form: &Conv2dForm) -> usize {
-    form.tasks * form.items * form.out_height() * form.out_width() / form.weight_tasks
-}
-
+/// The weight `[weight_tasks, kernel², channels, outputs]` as a matrix that fits the windows.
 fn weight_matrix<B: Primitives>(form: &Conv2dForm, weight: Tensor<B, 4>) -> Tensor<B, 3> {
-    weight.reshape([
+    let [tasks, taps, channels, outputs] = weight.dims();
+    let empty = padded_taps(form, channels) - taps;
+    let rows = weight.reshape([tasks, taps * channels, outputs]);
+    if empty == 0 {
+        return rows;
+    }
+    let zeros = Tensor::zeros(
+        [tasks, empty * channels, outputs],
+        (&rows.device(), rows.dtype()),
+    );
+    Tensor::cat(vec![rows, zeros], 1)
+}
+
+fn output_rows<B: Primitives>(form: &Conv2dForm, y: Tensor<B, 5>) -> Tensor<B, 3> {
+    let rows = form.tasks * form.items * form.out_height() * form.out_width();
+    y.reshape([
         form.weight_tasks,
-        form.kernel * form.kernel * form.in_channels,
+        rows / form.weight_tasks,
         form.out_channels,
     ])
 }
 
-fn output_rows<B: Primitives>(form: &Conv2dForm, y: Tensor<B, 5>) -> Tensor<B, 3> {
-    y.reshape([form.weight_tasks, rows_per_weight(form), form.out_channels])
-}
-
 fn conv2d<B: Primitives>(form: &Conv2dForm, x: Tensor<B, 5>, weight: Tensor<B, 4>) -> Tensor<B, 5> {
-    columns(form, x)
+    windows(form, &read_places(form), x)
         .matmul(weight_matrix(form, weight))
         .reshape([
             form.tasks,
@@ -219,33 +272,21 @@ fn conv2d<B: Primitives>(form: &Conv2dForm, x: Tensor<B, 5>, weight: Tensor<B, 4
         ])
 }
 
+/// The adjoint in the input, again a convolution: each input gathers the outputs that it went to.
 fn conv2d_input<B: Primitives>(
     form: &Conv2dForm,
     weight: Tensor<B, 4>,
     y: Tensor<B, 5>,
 ) -> Tensor<B, 5> {
-    let (padded, c) = (padded_zeros(form, &y), form.in_channels);
-    let columns = output_rows(form, y)
-        .matmul(weight_matrix(form, weight).swap_dims(1, 2))
+    windows(form, &written_places(form), y)
+        .matmul(weight_matrix(form, weight.swap_dims(2, 3)))
         .reshape([
             form.tasks,
             form.items,
-            form.out_height(),
-            form.out_width(),
-            form.kernel * form.kernel * c,
-        ]);
-    let sum = taps(form)
-        .enumerate()
-        .fold(padded, |sum, (tap, (row, column))| {
-            let region = tap_region(form, row, column);
-            let contribution = columns.clone().narrow(4, tap * c, c);
-            let updated = sum.clone().slice(region) + contribution;
-            sum.slice_assign(region, updated)
-        });
-    match form.padding {
-        0 => sum,
-        _ => sum.slice(interior(form)),
-    }
+            form.height,
+            form.width,
+            form.in_channels,
+        ])
 }
 
 fn conv2d_weight<B: Primitives>(
@@ -253,15 +294,11 @@ fn conv2d_weight<B: Primitives>(
     x: Tensor<B, 5>,
     y: Tensor<B, 5>,
 ) -> Tensor<B, 4> {
-    columns(form, x)
-        .swap_dims(1, 2)
-        .matmul(output_rows(form, y))
-        .reshape([
-            form.weight_tasks,
-            form.kernel * form.kernel,
-            form.in_channels,
-            form.out_channels,
-        ])
+    let x = windows(form, &read_places(form), x);
+    let taps = form.kernel * form.kernel;
+    outer_products(x, output_rows(form, y), form.tasks)
+        .narrow(1, 0, taps * form.in_channels)
+        .reshape([form.weight_tasks, taps, form.in_channels, form.out_channels])
 }
 
 /// See [`Primitives::map_linear`].
@@ -647,12 +684,14 @@ pub fn layer_standardize_curvature<B: Primitives>(
 pub fn scaled_softmax<B: Primitives>(x: FloatTensor<B>, factor: f64) -> FloatTensor<B> {
     let x: Tensor<B, 4> = tensor(x);
     let highest = x.clone().max_dim(3);
-    // Where nothing is read, the differences would be −∞ + ∞.
-    let nothing = highest.clone().equal_elem(f64::NEG_INFINITY);
-    let weights = (x - highest.mask_fill(nothing.clone(), 0.0))
+    // Where nothing is read, the differences would be −∞ + ∞; some backends say the least number there.
+    let nothing = highest.clone().lower_equal_elem(f64::from(f32::MIN));
+    let weights = (x - highest.mask_fill(nothing, 0.0))
         .mul_scalar(factor)
         .exp();
-    let sums = weights.clone().sum_dim(3).mask_fill(nothing, 1.0);
+    let sums = weights.clone().sum_dim(3);
+    let nothing = sums.clone().equal_elem(0.0);
+    let sums = sums.mask_fill(nothing, 1.0);
     primitive(weights / sums)
 }
 

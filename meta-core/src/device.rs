@@ -1,0 +1,85 @@
+//! Failures of an accelerator, which happen in threads of its driver.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// The first failure since the computation on an accelerator began, in whichever thread.
+static FAILURE: Mutex<Option<String>> = Mutex::new(None);
+
+fn failure() -> MutexGuard<'static, Option<String>> {
+    FAILURE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends a computation whose accelerator has failed, before what was read from it is believed.
+///
+/// CubeCL works in a thread of its own, which goes on after a failure (memory that it does not get, say)
+/// without the kernel that failed: the numbers that follow look like any others. Values that are read wait
+/// for that thread, so that a failure is known after reading.
+///
+/// # Panics
+/// When something failed since the computation began; [`crate::backend::dispatch`] makes it an error.
+pub fn check() {
+    let reason = failure().clone();
+    if let Some(reason) = reason {
+        panic!("{reason}");
+    }
+}
+
+/// Runs `action`; a panic, in whichever thread, is its error instead of words on stderr.
+pub(crate) fn watched<T>(action: impl FnOnce() -> T) -> Result<T, String> {
+    *failure() = None;
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::debug!("{panic}");
+        failure().get_or_insert_with(|| message_of(panic.payload()));
+    }));
+    let result = catch_unwind(AssertUnwindSafe(action));
+    std::panic::set_hook(hook);
+    let failed = failure().take();
+    match (result, failed) {
+        (_, Some(reason)) => Err(reason),
+        (Ok(result), None) => Ok(result),
+        (Err(panic), None) => Err(message_of(panic.as_ref())),
+    }
+}
+
+fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("it does not say why");
+    // An unwrapped error is known by what comes after these words.
+    let text = text
+        .split_once("on an `Err` value: ")
+        .map_or(text, |(_, error)| error);
+    let text = text.replace("No backtrace available", "");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The threads of a driver go on after a failure; nobody may believe what they compute then.
+    #[test]
+    fn a_failure_in_another_thread_ends_the_computation() {
+        let failing = || {
+            let driver = std::thread::spawn(|| -> () {
+                Err::<(), _>("no memory").unwrap();
+            });
+            let _ = driver.join();
+        };
+        assert_eq!(watched(failing), Err("\"no memory\"".to_owned()));
+        let reading = || {
+            failing();
+            check();
+            unreachable!("the failure is known");
+        };
+        assert_eq!(watched::<()>(reading), Err("\"no memory\"".to_owned()));
+        assert_eq!(watched(|| 1), Ok(1));
+        check();
+    }
+}
