@@ -67,8 +67,8 @@ mod tests {
     #[test]
     fn a_failure_in_another_thread_ends_the_computation() {
         let failing = || {
-            let driver = std::thread::spawn(|| -> () {
-                Err::<(), _>("no memory").unwrap();
+            let driver = std::thread::spawn(|| {
+                panic!("called `Result::unwrap()` on an `Err` value: \"no memory\"");
             });
             let _ = driver.join();
         };
