@@ -54,7 +54,8 @@ pub enum Failure {
     /// The device failed in the middle of a run.
     #[error(
         "{error}; the run is saved up to iteration {saved}, in {}: go on with --resume, with fewer tasks \
-         in memory at once (a smaller train.task_chunk) where it was full",
+         in memory at once (a smaller train.task_chunk; of validations and the test, test.chunk) where \
+         it was full",
         .checkpoint.display()
     )]
     Lost {

@@ -233,7 +233,7 @@ const SECTIONS: [&str; 6] = ["", "data", "encoder", "learner", "train", "test"];
 /// `data.path` enters the identity by its content.
 const NOT_IDENTITY: [&str; 5] = ["name", "device", "threads", "data.path", "data.cache_dir"];
 /// Keys that bound memory and change nothing but rounding: a run may go on with others.
-const BOUNDS: [&str; 2] = ["train.task_chunk", "train.chunk_memory"];
+const BOUNDS: [&str; 3] = ["train.task_chunk", "train.chunk_memory", "test.chunk"];
 
 /// The encoder of a manifest that names none.
 const DEFAULT_ENCODER: &str = "conv4";

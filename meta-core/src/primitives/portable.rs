@@ -260,7 +260,72 @@ fn output_rows<B: Primitives>(form: &Conv2dForm, y: Tensor<B, 5>) -> Tensor<B, 3
     ])
 }
 
+/// Numbers of the windows that are gathered at once, at most: a buffer of 64 MiB in f32, and half of what
+/// every WebGPU device has.
+const GATHERED: usize = 1 << 24;
+
+/// The form cut in two, and the axis along which, where its windows are too many to be gathered at once.
+fn halves(form: &Conv2dForm, wanted: Role) -> Option<(usize, [Conv2dForm; 2])> {
+    let (pixels, channels) = match wanted {
+        Role::Input => (form.height * form.width, form.out_channels),
+        Role::Weight | Role::Output => (form.out_height() * form.out_width(), form.in_channels),
+    };
+    let numbers = pixels * padded_taps(form, channels) * channels * form.items * form.tasks;
+    if numbers <= GATHERED || form.items * form.tasks == 1 {
+        return None;
+    }
+    let mut halves = [*form; 2];
+    let axis = match form.items {
+        1 => {
+            halves[0].tasks = form.tasks / 2;
+            halves[1].tasks = form.tasks - form.tasks / 2;
+            if form.weight_tasks > 1 {
+                halves
+                    .iter_mut()
+                    .for_each(|half| half.weight_tasks = half.tasks);
+            }
+            0
+        }
+        items => {
+            halves[0].items = items / 2;
+            halves[1].items = items - items / 2;
+            1
+        }
+    };
+    Some((axis, halves))
+}
+
+/// The images of each half.
+fn cut<B: Primitives>(axis: usize, halves: &[Conv2dForm; 2], x: Tensor<B, 5>) -> [Tensor<B, 5>; 2] {
+    let first = match axis {
+        0 => halves[0].tasks,
+        _ => halves[0].items,
+    };
+    let rest = x.dims()[axis] - first;
+    [
+        x.clone().narrow(axis, 0, first),
+        x.narrow(axis, first, rest),
+    ]
+}
+
+/// The weights of each half.
+fn cut_weight<B: Primitives>(halves: &[Conv2dForm; 2], weight: Tensor<B, 4>) -> [Tensor<B, 4>; 2] {
+    let [first, second] = halves.map(|half| half.weight_tasks);
+    match weight.dims()[0] == first {
+        true => [weight.clone(), weight],
+        false => [
+            weight.clone().narrow(0, 0, first),
+            weight.narrow(0, first, second),
+        ],
+    }
+}
+
 fn conv2d<B: Primitives>(form: &Conv2dForm, x: Tensor<B, 5>, weight: Tensor<B, 4>) -> Tensor<B, 5> {
+    if let Some((axis, halves)) = halves(form, Role::Output) {
+        let ([x, x2], [w, w2]) = (cut(axis, &halves, x), cut_weight(&halves, weight));
+        let outputs = vec![conv2d(&halves[0], x, w), conv2d(&halves[1], x2, w2)];
+        return Tensor::cat(outputs, axis);
+    }
     windows(form, &read_places(form), x)
         .matmul(weight_matrix(form, weight))
         .reshape([
@@ -278,6 +343,14 @@ fn conv2d_input<B: Primitives>(
     weight: Tensor<B, 4>,
     y: Tensor<B, 5>,
 ) -> Tensor<B, 5> {
+    if let Some((axis, halves)) = halves(form, Role::Input) {
+        let ([y, y2], [w, w2]) = (cut(axis, &halves, y), cut_weight(&halves, weight));
+        let inputs = vec![
+            conv2d_input(&halves[0], w, y),
+            conv2d_input(&halves[1], w2, y2),
+        ];
+        return Tensor::cat(inputs, axis);
+    }
     windows(form, &written_places(form), y)
         .matmul(weight_matrix(form, weight.swap_dims(2, 3)))
         .reshape([
@@ -294,6 +367,17 @@ fn conv2d_weight<B: Primitives>(
     x: Tensor<B, 5>,
     y: Tensor<B, 5>,
 ) -> Tensor<B, 4> {
+    if let Some((axis, halves)) = halves(form, Role::Weight) {
+        let ([x, x2], [y, y2]) = (cut(axis, &halves, x), cut(axis, &halves, y));
+        let (first, second) = (
+            conv2d_weight(&halves[0], x, y),
+            conv2d_weight(&halves[1], x2, y2),
+        );
+        return match axis == 0 && form.weight_tasks > 1 {
+            true => Tensor::cat(vec![first, second], 0),
+            false => first + second,
+        };
+    }
     let x = windows(form, &read_places(form), x);
     let taps = form.kernel * form.kernel;
     outer_products(x, output_rows(form, y), form.tasks)
@@ -722,4 +806,53 @@ pub fn scaled_softmax_curvature<B: Primitives>(
     let (g_mean, u_mean) = (along_keys(&p, &g), along_keys(&p, &u));
     let curvature = u.clone() * (g.clone() - g_mean) - g * u_mean;
     primitive(curvature.mul_scalar(factor))
+}
+
+#[cfg(all(test, any(feature = "flex", feature = "ndarray")))]
+mod tests {
+    use super::*;
+    use crate::backend::Cpu;
+
+    /// Every half of a form is one, down to a single image, and together they are the form.
+    #[test]
+    fn halves_are_the_whole() {
+        let form = Conv2dForm {
+            tasks: 3,
+            weight_tasks: 3,
+            items: 1,
+            height: 1500,
+            width: 1000,
+            in_channels: 2,
+            out_channels: 1,
+            kernel: 3,
+            stride: 1,
+            padding: 1,
+        };
+        let (axis, [first, second]) = halves(&form, Role::Output).expect("too large at once");
+        assert_eq!((axis, first.tasks, second.tasks), (0, 1, 2));
+        assert_eq!((first.weight_tasks, second.weight_tasks), (1, 2));
+        assert_eq!(halves(&first, Role::Output), None);
+
+        let device = Default::default();
+        let shape = [form.tasks, form.items, form.height, form.width, 2];
+        let x = Tensor::<Cpu, 5>::ones(shape, &device);
+        let y = x.clone().narrow(4, 0, 1);
+        let scale = Tensor::<Cpu, 1>::from_data([1.0, 2.0, 3.0], &device).reshape([3, 1, 1, 1]);
+        let w = scale.expand([3, 9, 2, 1]);
+        let at = |t: Tensor<Cpu, 5>, task: usize| -> f32 {
+            t.slice([task..task + 1, 0..1, 700..701, 500..501, 0..1])
+                .into_scalar()
+        };
+        let output = conv2d(&form, x.clone(), w.clone());
+        let input = conv2d_input(&form, w, y.clone());
+        let weight = conv2d_weight(&form, x, y);
+        let pixels = (form.height * form.width) as f32;
+        for task in 0..3 {
+            let scale = (task + 1) as f32;
+            assert_eq!(at(output.clone(), task), 18.0 * scale);
+            assert_eq!(at(input.clone(), task), 9.0 * scale);
+            let centre = weight.clone().slice([task..task + 1, 4..5, 0..1, 0..1]);
+            assert!((centre.into_scalar() / pixels - 1.0).abs() < 1e-4);
+        }
+    }
 }
