@@ -76,7 +76,11 @@ fn markdown(
     backends: &[String],
     found: &[(String, Measurement)],
 ) -> String {
-    let heads: Vec<String> = TASKS.iter().map(|tasks| format!("{tasks} tasks")).collect();
+    let head = |tasks: &usize| match tasks {
+        1 => "1 task".to_owned(),
+        tasks => format!("{tasks} tasks"),
+    };
+    let heads: Vec<String> = TASKS.iter().map(head).collect();
     let mut out = format!(
         "{}\n\nTasks per second, medians.\n\n| workload | backend | {} |\n|---|---|{}\n",
         environment_line(),
