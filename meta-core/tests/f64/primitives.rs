@@ -132,6 +132,55 @@ fn the_three_roles_of_a_form_are_adjoint() {
     }
 }
 
+/// Windows that are too large to be gathered at once are gathered task by task.
+#[test]
+fn a_composition_in_parts_is_the_whole() {
+    let (tasks, height, width) = (3, 1500, 1000);
+    let form = Form::Conv2d(Conv2dForm {
+        tasks,
+        weight_tasks: tasks,
+        items: 1,
+        height,
+        width,
+        in_channels: 2,
+        out_channels: 1,
+        kernel: 3,
+        stride: 1,
+        padding: 1,
+    });
+    let ones = |role| {
+        let shape = form.shape(role);
+        let ones = vec![1.0; shape.iter().product()];
+        erase(tensor(
+            ones,
+            [shape[0], shape[1], shape[2], shape[3], shape[4]],
+        ))
+    };
+    let scales = (0..tasks)
+        .flat_map(|task| vec![task as f64 + 1.0; 18])
+        .collect();
+    let weight = erase(tensor(scales, [tasks, 9, 2, 1]));
+    let of = |wanted, left: &FloatTensor<B>, right: &FloatTensor<B>| {
+        flat(portable::contract::<B>(
+            &form,
+            wanted,
+            left.clone(),
+            right.clone(),
+        ))
+    };
+    let (x, y) = (ones(Role::Input), ones(Role::Output));
+    let output = of(Role::Output, &x, &weight);
+    let input = of(Role::Input, &weight, &y);
+    let gradient = of(Role::Weight, &x, &y);
+    let pixels = height * width;
+    for task in 0..tasks {
+        let (inside, scale) = (task * pixels + 700 * width + 500, task as f64 + 1.0);
+        assert_eq!(output[inside], 18.0 * scale);
+        assert_eq!(input[2 * inside], 9.0 * scale);
+        assert_eq!(gradient[task * 18 + 8], pixels as f64);
+    }
+}
+
 /// The backend's own kernels against the compositions of stock operations.
 #[test]
 fn a_form_equals_its_portable_composition() {
