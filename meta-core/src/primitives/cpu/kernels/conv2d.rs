@@ -9,7 +9,7 @@
 //!   `gx = fold(gy·Wᵀ)`, the adjoint of taking patches, otherwise.
 //!
 //! Patches are made in blocks that fit the second-level cache, in one of three layouts that
-//! differ in how much they copy. Where it pays, [`winograd`] takes their place.
+//! differ in how much they copy. Where it pays, `winograd` takes their place.
 
 use crate::primitives::Conv2dForm;
 
