@@ -4,7 +4,7 @@
 //! also stand on an autodiff level.
 
 use burn::tensor::{
-    Int, Slice, Tensor, TensorData, TensorMetadata, TensorPrimitive,
+    Int, Tensor, TensorMetadata, TensorPrimitive,
     ops::{FloatTensor, IntTensor},
 };
 
@@ -152,38 +152,73 @@ fn parts(rows: usize) -> usize {
         .unwrap_or(1)
 }
 
-/// Where a window lies: for each of its places, row and column of the image it reads, or none outside.
-type Places = Vec<Option<usize>>;
-
-/// What the windows of a convolution read: at `(row, column)` of the output, all taps.
-fn read_places(form: &Conv2dForm) -> Places {
-    let inside = |at: usize, tap: usize, size: usize| {
-        (at * form.stride + tap)
-            .checked_sub(form.padding)
-            .filter(|&at| at < size)
-    };
-    let size = [form.out_height(), form.out_width()];
-    places(form, form.in_channels, size, |at, tap| {
-        let row = inside(at[0], tap[0], form.height)?;
-        Some(row * form.width + inside(at[1], tap[1], form.width)?)
-    })
+/// How images are laid into a frame of zeros, and windows over it.
+#[derive(Clone, Copy)]
+struct Frame {
+    /// The distance that pixels are moved apart to.
+    spread: usize,
+    /// Zeros before the first pixel; less than none where pixels are left out.
+    before: isize,
+    height: usize,
+    width: usize,
+    /// The distance of windows.
+    step: usize,
 }
 
-/// Where an input was read: at `(row, column)` of the input, for all taps, the output that it went to.
-fn written_places(form: &Conv2dForm) -> Places {
-    let inside = |at: usize, tap: usize, size: usize| {
-        (at + form.padding)
-            .checked_sub(tap)
-            .filter(|at| at.is_multiple_of(form.stride))
-            .map(|at| at / form.stride)
-            .filter(|&at| at < size)
-    };
-    let (height, width) = (form.out_height(), form.out_width());
-    let size = [form.height, form.width];
-    places(form, form.out_channels, size, |at, tap| {
-        let row = inside(at[0], tap[0], height)?;
-        Some(row * width + inside(at[1], tap[1], width)?)
-    })
+impl Frame {
+    /// What the windows of a convolution read: at `(row, column)` of the output, all taps.
+    fn read(form: &Conv2dForm) -> Self {
+        let extent = |windows: usize| (windows - 1) * form.stride + form.kernel;
+        Frame {
+            spread: 1,
+            before: form.padding as isize,
+            height: extent(form.out_height()),
+            width: extent(form.out_width()),
+            step: form.stride,
+        }
+    }
+
+    /// Where an input was read: at `(row, column)` of the input, for all taps from the last to the first,
+    /// the output that it went to.
+    fn written(form: &Conv2dForm) -> Self {
+        Frame {
+            spread: form.stride,
+            before: form.kernel as isize - 1 - form.padding as isize,
+            height: form.height + form.kernel - 1,
+            width: form.width + form.kernel - 1,
+            step: 1,
+        }
+    }
+
+    /// The images `[n, h, w, c]` in the frame.
+    fn lay<B: Primitives>(self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        let ([n, h, w, c], options) = (x.dims(), (&x.device(), x.dtype()));
+        let x = match self.spread {
+            1 => x,
+            s => Tensor::zeros([n, h, s, w, s, c], options)
+                .slice_assign(
+                    [0..n, 0..h, 0..1, 0..w, 0..1, 0..c],
+                    x.reshape([n, h, 1, w, 1, c]),
+                )
+                .reshape([n, h * s, w * s, c]),
+        };
+        let [_, h, w, _] = x.dims();
+        let (from, to) = (
+            self.before.min(0).unsigned_abs(),
+            self.before.max(0) as usize,
+        );
+        let rows = h.saturating_sub(from).min(self.height.saturating_sub(to));
+        let columns = w.saturating_sub(from).min(self.width.saturating_sub(to));
+        let framed = Tensor::zeros([n, self.height, self.width, c], options);
+        if rows * columns == 0 {
+            return framed;
+        }
+        let x = x.slice([0..n, from..from + rows, from..from + columns, 0..c]);
+        if [rows, columns] == [self.height, self.width] {
+            return x;
+        }
+        framed.slice_assign([0..n, to..to + rows, to..to + columns, 0..c], x)
+    }
 }
 
 /// Taps of a window of so many channels, with as many empty ones after them as make a row of whole groups
@@ -195,60 +230,38 @@ fn padded_taps(form: &Conv2dForm, channels: usize) -> usize {
         .expect("one of four in a row")
 }
 
-fn places(
-    form: &Conv2dForm,
-    channels: usize,
-    [height, width]: [usize; 2],
-    place: impl Fn([usize; 2], [usize; 2]) -> Option<usize>,
-) -> Places {
-    let (kernel, taps) = (form.kernel, padded_taps(form, channels));
-    let mut places = Vec::with_capacity(height * width * taps);
-    for (row, column) in (0..height).flat_map(|row| (0..width).map(move |column| (row, column))) {
-        for tap in 0..kernel * kernel {
-            places.push(place([row, column], [tap / kernel, tap % kernel]));
-        }
-        places.extend((kernel * kernel..taps).map(|_| None));
-    }
-    places
+/// The windows of images as rows, `[weight_tasks, rows, kernel² · channels]`: a view, copied by one kernel.
+fn windows<B: Primitives>(form: &Conv2dForm, frame: Frame, x: Tensor<B, 5>) -> Tensor<B, 3> {
+    let [tasks, items, height, width, channels] = x.dims();
+    let framed = frame.lay(x.reshape([tasks * items, height, width, channels]));
+    let rows: Tensor<B, 5> = framed.unfold(1, form.kernel, frame.step);
+    let windows: Tensor<B, 6> = rows.unfold(2, form.kernel, frame.step);
+    let [n, rows, columns, ..] = windows.dims();
+    let taps = form.kernel * form.kernel;
+    let windows = windows.permute([0, 1, 2, 4, 5, 3]).reshape([
+        form.weight_tasks,
+        n * rows * columns / form.weight_tasks,
+        taps * channels,
+    ]);
+    with_zeros(2, (padded_taps(form, channels) - taps) * channels, windows)
 }
 
-/// The windows of images as rows, `[weight_tasks, rows, kernel² · channels]`, read by one kernel.
-fn windows<B: Primitives>(form: &Conv2dForm, places: &Places, x: Tensor<B, 5>) -> Tensor<B, 3> {
-    let [tasks, items, height, width, channels] = x.dims();
-    let (images, pixels, device) = (tasks * items, height * width, x.device());
-    let mut x = x.reshape([images, pixels, channels]);
-    if places.contains(&None) {
-        // What lies outside reads a row of zeros after the last pixel.
-        let zeros = Tensor::zeros([images, pixels + 1, channels], (&device, x.dtype()));
-        x = zeros.slice_assign([0..images, 0..pixels], x);
+/// `x` and so many zeros after it along an axis.
+fn with_zeros<B: Primitives>(axis: usize, count: usize, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    if count == 0 {
+        return x;
     }
-    let index: Vec<i32> = places
-        .iter()
-        .map(|place| i32::try_from(place.unwrap_or(pixels)).expect("an image of so many pixels"))
-        .collect();
-    let index = TensorData::new(index, [places.len()]);
-    let taps = padded_taps(form, channels);
-    x.select(1, Tensor::<B, 1, Int>::from_data(index, &device))
-        .reshape([
-            form.weight_tasks,
-            images * places.len() / taps / form.weight_tasks,
-            taps * channels,
-        ])
+    let mut shape = x.dims();
+    shape[axis] = count;
+    let zeros = Tensor::zeros(shape, (&x.device(), x.dtype()));
+    Tensor::cat(vec![x, zeros], axis)
 }
 
 /// The weight `[weight_tasks, kernel², channels, outputs]` as a matrix that fits the windows.
 fn weight_matrix<B: Primitives>(form: &Conv2dForm, weight: Tensor<B, 4>) -> Tensor<B, 3> {
     let [tasks, taps, channels, outputs] = weight.dims();
-    let empty = padded_taps(form, channels) - taps;
-    let rows = weight.reshape([tasks, taps * channels, outputs]);
-    if empty == 0 {
-        return rows;
-    }
-    let zeros = Tensor::zeros(
-        [tasks, empty * channels, outputs],
-        (&rows.device(), rows.dtype()),
-    );
-    Tensor::cat(vec![rows, zeros], 1)
+    let empty = (padded_taps(form, channels) - taps) * channels;
+    with_zeros(1, empty, weight.reshape([tasks, taps * channels, outputs]))
 }
 
 fn output_rows<B: Primitives>(form: &Conv2dForm, y: Tensor<B, 5>) -> Tensor<B, 3> {
@@ -326,7 +339,7 @@ fn conv2d<B: Primitives>(form: &Conv2dForm, x: Tensor<B, 5>, weight: Tensor<B, 4
         let outputs = vec![conv2d(&halves[0], x, w), conv2d(&halves[1], x2, w2)];
         return Tensor::cat(outputs, axis);
     }
-    windows(form, &read_places(form), x)
+    windows(form, Frame::read(form), x)
         .matmul(weight_matrix(form, weight))
         .reshape([
             form.tasks,
@@ -351,8 +364,8 @@ fn conv2d_input<B: Primitives>(
         ];
         return Tensor::cat(inputs, axis);
     }
-    windows(form, &written_places(form), y)
-        .matmul(weight_matrix(form, weight.swap_dims(2, 3)))
+    windows(form, Frame::written(form), y)
+        .matmul(weight_matrix(form, weight.flip([1]).swap_dims(2, 3)))
         .reshape([
             form.tasks,
             form.items,
@@ -378,7 +391,7 @@ fn conv2d_weight<B: Primitives>(
             false => first + second,
         };
     }
-    let x = windows(form, &read_places(form), x);
+    let x = windows(form, Frame::read(form), x);
     let taps = form.kernel * form.kernel;
     outer_products(x, output_rows(form, y), form.tasks)
         .narrow(1, 0, taps * form.in_channels)
@@ -470,20 +483,15 @@ pub fn max_pool<B: Primitives>(
     let (size, device) = (pooling.size, x.device());
     let [items, height, width, channels] = pooled(pooling);
     // One candidate per position in the window; a later one wins only where it is larger.
-    let candidate = |row: usize, column: usize| {
-        let range = |start: usize, count: usize| {
-            Slice::new(
-                start as isize,
-                Some((start + (count - 1) * size + 1) as isize),
-                size as isize,
-            )
-        };
-        x.clone().slice([
-            Slice::full(),
-            range(row, height),
-            range(column, width),
-            Slice::full(),
-        ])
+    let rows: Tensor<B, 5> = x.unfold(1, size, size);
+    let windows: Tensor<B, 6> = rows.unfold(2, size, size);
+    let candidates =
+        windows
+            .permute([4, 5, 0, 1, 2, 3])
+            .reshape([size * size, items, height, width, channels]);
+    let candidate = |tap: usize| {
+        let value = candidates.clone().narrow(0, tap, 1);
+        value.reshape([items, height, width, channels])
     };
     let corner = {
         let rows = Tensor::<B, 1, Int>::arange(0..height as i64, &device)
@@ -495,19 +503,14 @@ pub fn max_pool<B: Primitives>(
         (rows.expand([items, height, width, channels]))
             + columns.expand([items, height, width, channels])
     };
-    let mut maxima = candidate(0, 0);
+    let mut maxima = candidate(0);
     let mut index = corner.clone();
-    for (row, column) in (0..size)
-        .flat_map(|row| (0..size).map(move |column| (row, column)))
-        .skip(1)
-    {
-        let value = candidate(row, column);
+    for tap in 1..size * size {
+        let value = candidate(tap);
         let wins = value.clone().greater(maxima.clone());
-        let position = corner
-            .clone()
-            .add_scalar((row * pooling.width + column) as i64);
+        let position = (tap / size * pooling.width + tap % size) as i64;
         maxima = maxima.mask_where(wins.clone(), value);
-        index = index.mask_where(wins, position);
+        index = index.mask_where(wins, corner.clone().add_scalar(position));
     }
     (primitive(maxima), index.into_primitive())
 }

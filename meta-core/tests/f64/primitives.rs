@@ -55,6 +55,8 @@ fn forms() -> Vec<Form> {
             (1, 2, 0),
             (3, 1, 0),
             (5, 3, 2),
+            (1, 1, 2),
+            (1, 12, 3),
         ] {
             for (items, height, width, in_channels, out_channels) in [
                 (1, 5, 5, 1, 2),
