@@ -87,13 +87,20 @@ impl Initializer {
     }
 }
 
-/// A parameter with the same value everywhere.
+/// A parameter with the same value everywhere, which takes memory only once it is read: most are replaced
+/// before that.
 pub fn constant<B: Backend, const D: usize>(
     value: f64,
     shape: [usize; D],
     device: &B::Device,
 ) -> Param<Tensor<B, D>> {
-    parameter(Tensor::full(shape, value, device))
+    Param::uninitialized(
+        burn::module::ParamId::new(),
+        move |device, _| Tensor::full(shape, value, device),
+        device.clone(),
+        false,
+        shape.into(),
+    )
 }
 
 /// A parameter with this value.

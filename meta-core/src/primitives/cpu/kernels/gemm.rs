@@ -244,13 +244,20 @@ fn turn_tiles(
     pitch: usize,
 ) {
     use std::arch::x86_64::*;
+    if rows * columns == 0 {
+        return;
+    }
+    // The last element of the last tile, on both sides.
+    assert!((rows - 1) * width + first + columns <= from.len());
+    assert!((columns - 1) * pitch + rows <= to.len());
     for top in (0..rows).step_by(TILE) {
         for left in (0..columns).step_by(TILE) {
             let mut tile = [_mm256_setzero_ps(); TILE];
             for (i, line) in tile.iter_mut().enumerate() {
-                let line_of = &from[(top + i) * width + first + left..][..TILE];
-                // SAFETY: the slice has the eight elements that are read.
-                *line = unsafe { _mm256_loadu_ps(line_of.as_ptr()) };
+                // SAFETY: row `top + i < rows` has eight elements from column `left` on, of `columns`, a
+                // multiple of eight; the first assertion holds the last of them.
+                *line =
+                    unsafe { _mm256_loadu_ps(from.as_ptr().add((top + i) * width + first + left)) };
             }
             let [a, b, c, d, e, f, g, h] = tile;
             // Pairs, fours, and halves change places.
@@ -270,9 +277,8 @@ fn turn_tiles(
                     0 => _mm256_permute2f128_ps::<0x20>(x, y),
                     _ => _mm256_permute2f128_ps::<0x31>(x, y),
                 };
-                let line_to = &mut to[(left + j) * pitch + top..][..TILE];
-                // SAFETY: the slice has the eight elements that are written.
-                unsafe { _mm256_storeu_ps(line_to.as_mut_ptr(), line) };
+                // SAFETY: likewise by the second assertion.
+                unsafe { _mm256_storeu_ps(to.as_mut_ptr().add((left + j) * pitch + top), line) };
             }
         }
     }

@@ -3,7 +3,8 @@
 //! `C = A·B` is cut into tiles of a few rows and a few vectors of columns. A tile's sums stay in
 //! registers while `k` runs: each step loads one row piece of `B` and multiplies it by one element of
 //! each row of `A`. Every element of `C` is one chain of multiply-adds in the order of `k`, however
-//! the tiles lie, so the last vector of a row may overlap the one before it instead of being short.
+//! the tiles lie, so the last vector of a row may overlap the one before it instead of being short. Only
+//! a `C` of one column is summed along vectors.
 
 use std::mem::MaybeUninit;
 
@@ -142,7 +143,8 @@ unsafe fn avx2<T: Real>(call: &Call<'_, T>, c: &mut [MaybeUninit<T>]) {
     }
 }
 
-/// Fewer columns than the widest vector: vectors of `L`, of half of that, or single elements.
+/// Fewer columns than the widest vector: vectors of `L`, of half of that, or single elements; a single
+/// column, where rows of `A` are contiguous as it is, by products of vectors along `k`.
 ///
 /// # Safety
 /// `c` is initialised when `call.add`.
@@ -152,7 +154,9 @@ unsafe fn narrow<T: Real, const L: usize>(call: &Call<'_, T>, c: &mut [MaybeUnin
     let n = call.sizes[2];
     // SAFETY: the caller vouches for `c`.
     unsafe {
-        if n >= L {
+        if n == 1 && call.a.column == 1 && call.b.row == 1 {
+            dots::<T, L>(call, c);
+        } else if n >= L {
             panels::<T, L, 2>(call, c);
         } else if L > 4 && n >= 4 {
             panels::<T, 4, 2>(call, c);
@@ -161,6 +165,44 @@ unsafe fn narrow<T: Real, const L: usize>(call: &Call<'_, T>, c: &mut [MaybeUnin
                 rows::<T, 1, 1>(call, [column], c);
             }
         }
+    }
+}
+
+/// One column: every element is the product of a row of `A` with `B`, both contiguous, summed in `L` lanes,
+/// the lanes pairwise, then what is left of `k`.
+///
+/// # Safety
+/// `c` is initialised when `call.add`.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn dots<T: Real, const L: usize>(call: &Call<'_, T>, c: &mut [MaybeUninit<T>]) {
+    let [m, k, _] = call.sizes;
+    let (right, right_rest) = call.b.data[..k].as_chunks::<L>();
+    for row in 0..m {
+        let (left, left_rest) = call.a.data[row * call.a.row..][..k].as_chunks::<L>();
+        let mut sums = [T::ZERO; L];
+        for (left, right) in left.iter().zip(right) {
+            for lane in 0..L {
+                sums[lane] = left[lane].mul_add(right[lane], sums[lane]);
+            }
+        }
+        let mut half = L / 2;
+        while half > 0 {
+            for lane in 0..half {
+                sums[lane] += sums[lane + half];
+            }
+            half /= 2;
+        }
+        let mut sum = sums[0];
+        for (&left, &right) in left_rest.iter().zip(right_rest) {
+            sum = left.mul_add(right, sum);
+        }
+        let slot = &mut c[row * call.pitch];
+        if call.add {
+            // SAFETY: initialised, as the caller vouches.
+            sum += unsafe { slot.assume_init() };
+        }
+        slot.write(sum);
     }
 }
 
