@@ -228,6 +228,8 @@ def variant(workload, convolution):
     network = Network(workload, convolution)
     data = [network.inputs("support"), network.targets("support")]
     data += [network.inputs("query"), network.targets("query")]
+    if workload.device == "cuda" and not workload.is_double:
+        data = jax.device_put(data)
     gradient = meta_gradient(workload, network)
     parameters = network.parameters()
     double = workload.is_double
@@ -260,8 +262,9 @@ def variant(workload, convolution):
     now = {"state": (on_device(parameters), (jnp.zeros(()), zeros(), zeros()))}
 
     def run():
-        p, state, _ = iteration(*now["state"], *data)
+        p, state, losses = iteration(*now["state"], *data)
         now["state"] = jax.block_until_ready((p, state))
+        return losses
 
     return check, run
 
@@ -270,16 +273,29 @@ def on_device(parameters):
     return {name: jnp.array(value) for name, value in parameters.items()}
 
 
+def place(array):
+    """The kind of device that an array lies on."""
+    (device,) = array.devices()
+    return {"gpu": "cuda"}.get(device.platform, device.platform)
+
+
 def main():
     given = options()
-    workload = Workload(given.folder)
+    jax.config.update("jax_platforms", given.device)
+    # f32 where f32 is said: no TF32.
+    jax.config.update("jax_default_matmul_precision", "highest")
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:
+        sys.exit(f"JAX sees no {given.device} device {error}".strip())
+    workload = Workload(given.folder, given.device)
     convolutions = ["conv"]
     if workload.encoder == "conv4":
         convolutions = ["patches", "conv"] if workload.learner == "maml" else ["conv", "patches"]
     variants = {
         name: lambda workload, name=name: variant(workload, name) for name in convolutions
     }
-    measure("jax", workload, variants, given, {"jax": jax.__version__})
+    measure("jax", workload, variants, given, {"jax": jax.__version__}, place)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ function of the parameters; `--compile` passes it through `torch.compile`."""
 import torch
 from torch.func import grad, grad_and_value, vmap
 
-from torch_networks import LAYOUTS, Network, adam, to_ours, with_threads
+from torch_networks import LAYOUTS, Network, adam, place, start, to_ours, with_threads
 from workload import Workload, measure, options
 
 
@@ -76,27 +76,27 @@ def variant(workload, network, compiled):
 
     def run():
         if not workload.trains:
-            step(parameters, *data)
-            return
-        gradients, _ = step(parameters, *data)
+            return step(parameters, *data)
+        gradients, losses = step(parameters, *data)
         for name, parameter in parameters.items():
             parameter.grad = gradients[name]
         optimizer.step()
+        return losses
 
     def check():
         if not workload.trains:
-            return workload.check_predictions(step(parameters, *data).numpy())
+            return workload.check_predictions(step(parameters, *data).cpu().numpy())
         gradients, losses = step(parameters, *data)
         gradients = {name: to_ours(name, value) for name, value in gradients.items()}
-        return workload.check_step(losses.numpy(), gradients)
+        return workload.check_step(losses.cpu().numpy(), gradients)
 
     return check, run
 
 
 def main():
     given = options()
-    torch.set_num_threads(given.threads)
-    workload = Workload(given.folder)
+    start(given)
+    workload = Workload(given.folder, given.device)
     if workload.encoder == "conv4":
         ways = {name: (given.threads, layout, "conv") for name, layout in LAYOUTS.items()}
         if workload.learner == "maml":
@@ -111,7 +111,7 @@ def main():
         for name, way in ways.items()
     }
     peer = "torch-compile" if given.compile else "torch-func"
-    measure(peer, workload, variants, given, {"torch": torch.__version__})
+    measure(peer, workload, variants, given, {"torch": torch.__version__}, place)
 
 
 if __name__ == "__main__":

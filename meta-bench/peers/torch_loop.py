@@ -3,7 +3,7 @@
 
 import torch
 
-from torch_networks import LAYOUTS, Network, adam, to_ours, with_threads
+from torch_networks import LAYOUTS, Network, adam, place, start, to_ours, with_threads
 from workload import Workload, measure, options
 
 
@@ -90,26 +90,31 @@ def variant(workload, memory_format):
     network = Network(workload, memory_format)
     if not workload.trains:
         learner = Predict(workload, network)
-        return lambda: workload.check_predictions(learner.predictions().numpy()), learner.predictions
+
+        def check_predictions():
+            return workload.check_predictions(learner.predictions().cpu().numpy())
+
+        return check_predictions, learner.predictions
     kind = Maml if workload.learner == "maml" else ProtoNet
     learner = kind(workload, network)
 
     def check():
         losses = learner.gradient()
         gradients = {name: to_ours(name, p.grad) for name, p in learner.parameters.items()}
-        return workload.check_step(losses.numpy(), gradients)
+        return workload.check_step(losses.cpu().numpy(), gradients)
 
     def run():
-        learner.gradient()
+        losses = learner.gradient()
         learner.optimizer.step()
+        return losses
 
     return check, run
 
 
 def main():
     given = options()
-    torch.set_num_threads(given.threads)
-    workload = Workload(given.folder)
+    start(given)
+    workload = Workload(given.folder, given.device)
     if workload.encoder == "conv4":
         ways = {name: (layout, given.threads) for name, layout in LAYOUTS.items()}
     else:
@@ -120,7 +125,7 @@ def main():
         name: lambda workload, way=way: with_threads(way[1], variant(workload, way[0]))
         for name, way in ways.items()
     }
-    measure("torch-loop", workload, variants, given, {"torch": torch.__version__})
+    measure("torch-loop", workload, variants, given, {"torch": torch.__version__}, place)
 
 
 if __name__ == "__main__":

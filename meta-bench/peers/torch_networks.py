@@ -5,8 +5,25 @@ Parameters have no task axis here. Convolution weights are `[out, in, 3, 3]` and
 `[in, out]`.
 """
 
+import sys
+
 import torch
 import torch.nn.functional as F
+
+
+def start(given):
+    """Threads, the device, and f32 where f32 is said: no TF32."""
+    torch.set_num_threads(given.threads)
+    if given.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("PyTorch sees no CUDA device")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+
+
+def place(tensor):
+    """The kind of device that a tensor lies on."""
+    return tensor.device.type
 
 
 def from_ours(name, value):
@@ -24,7 +41,7 @@ def to_ours(name, value):
     value = value.detach()
     if name.endswith("conv.weight"):
         value = value.permute(2, 3, 1, 0)
-    return value.contiguous().numpy()
+    return value.contiguous().cpu().numpy()
 
 
 class Network:
@@ -48,16 +65,20 @@ class Network:
     def parameters(self):
         """Fresh copies of the initial parameters."""
         tensors = {
-            name: from_ours(name, value) for name, value in self.workload.parameters.items()
+            name: from_ours(name, value).to(self.workload.device)
+            for name, value in self.workload.parameters.items()
         }
         return {
             name: value.contiguous(memory_format=self.memory_format) if value.ndim == 4 else value
             for name, value in tensors.items()
         }
 
+    def episode(self, name):
+        return torch.from_numpy(self.workload.episodes[name]).to(self.workload.device)
+
     def inputs(self, part):
         """Inputs of all tasks, `[t, b, …]`."""
-        values = torch.from_numpy(self.workload.episodes[f"{part}.inputs"])
+        values = self.episode(f"{part}.inputs")
         if self.workload.encoder != "conv4":
             return values
         item = self.workload.item
@@ -67,7 +88,7 @@ class Network:
         return images.unflatten(0, (t, b))
 
     def targets(self, part):
-        values = torch.from_numpy(self.workload.episodes[f"{part}.targets"])
+        values = self.episode(f"{part}.targets")
         return values.long() if self.workload.classifies else values
 
     def __call__(self, p, x):
@@ -186,12 +207,15 @@ def adam(workload, parameters):
 
 
 def with_threads(threads, functions):
-    """The same functions, each on this number of threads."""
+    """The same functions, each on this number of threads, and waited for where a GPU computes."""
 
     def on_threads(function):
         def run():
             torch.set_num_threads(threads)
-            return function()
+            result = function()
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
+            return result
 
         return run
 

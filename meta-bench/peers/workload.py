@@ -22,9 +22,9 @@ WARM_UP_SECONDS = 0.3
 class Workload:
     """The files of a workload."""
 
-    def __init__(self, folder, double=False):
+    def __init__(self, folder, device="cpu", double=False):
         folder = pathlib.Path(folder)
-        self.folder, self.is_double = folder, double
+        self.folder, self.device, self.is_double = folder, device, double
         self.description = json.loads((folder / "workload.json").read_text())
         if self.description["format"] != 1:
             sys.exit(f"{folder}: format {self.description['format']}, expected 1")
@@ -78,7 +78,7 @@ class Workload:
 
     def double(self):
         """The same in f64."""
-        return Workload(self.folder, double=True)
+        return Workload(self.folder, self.device, double=True)
 
     def require(self, what, error):
         if not error <= self.limit:
@@ -120,6 +120,7 @@ def options():
     parser.add_argument("--samples", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--variant", help="measure this way to write it [default: the fastest]")
     parser.add_argument("--compile", action="store_true", help="with torch.compile")
     return parser.parse_args()
@@ -147,11 +148,12 @@ def samples_ms(run, samples, seconds):
     return times
 
 
-def measure(peer, workload, variants, given, versions):
+def measure(peer, workload, variants, given, versions, place):
     """Checks and measures the fastest of `variants` and prints the result.
 
     `variants` maps a name to a function of a workload that returns `(check, run)`: `check()` computes
-    the first step and compares it, `run()` does one iteration and waits for it.
+    the first step and compares it, `run()` does one iteration, waits for it, and returns something that it
+    computed, of which `place` tells the device.
     """
     start_bytes = peak_bytes()
     names = [given.variant] if given.variant else list(variants)
@@ -170,6 +172,9 @@ def measure(peer, workload, variants, given, versions):
         sys.exit("; ".join(reasons))
     _, name, f32_error, run = min(candidates, key=lambda candidate: candidate[0])
     times = samples_ms(run, given.samples, given.seconds)
+    device = place(run())
+    if device != given.device:
+        sys.exit(f"computed on {device}, not on {given.device}")
     peak = peak_bytes()
     # Last, for its memory is not that of the workload; and once, at the first turn.
     errors = (None, None)
@@ -189,5 +194,6 @@ def measure(peer, workload, variants, given, versions):
         "versions": versions,
         "threads": given.threads,
         "dtype": "f32",
+        "device": device,
     }
     print(json.dumps(result))

@@ -572,6 +572,9 @@ pub struct BenchArgs {
     /// Only these peers, separated by commas [default: all].
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub only: Vec<String>,
+    /// Where the peers compute [default: cuda beside the backend `cuda`, else cpu].
+    #[arg(long, value_name = "DEVICE", value_parser = ["cpu", "cuda"])]
+    pub peer_device: Option<String>,
     /// Seconds after which a peer's process is stopped.
     #[arg(long, value_name = "S", default_value_t = 600.0)]
     pub peer_timeout: f64,

@@ -96,11 +96,13 @@ struct PeerMeasurement {
     versions: BTreeMap<String, String>,
     threads: usize,
     dtype: String,
+    /// `cpu` or `cuda`, read from what it computed.
+    device: String,
 }
 
 /// How a peer fared on a workload.
 enum Outcome {
-    Measured(PeerMeasurement),
+    Measured(Box<PeerMeasurement>),
     /// It has no time, for this reason.
     None(String),
 }
@@ -126,6 +128,11 @@ pub fn compare<L: Learners>(
     let programs = write_programs(&folder)?;
     let mut report = Report::new(effort);
     let mut outcomes = Outcomes::new();
+    let device = match &args.peer_device {
+        Some(device) => device,
+        None if backend == "cuda" => "cuda",
+        None => "cpu",
+    };
     for round in 0..args.rounds.unwrap_or(3) {
         report.add_peak(backend, gemm_peak(backend, effort)?);
         for workload in workloads {
@@ -136,6 +143,7 @@ pub fn compare<L: Learners>(
                     python: &args.python,
                     program: programs.join(peer.program),
                     workload: folder.join(workload.name),
+                    device,
                     limit: Duration::from_secs_f64(args.peer_timeout),
                 };
                 take_turn(&process, peer, workload.name, effort, &mut outcomes);
@@ -151,6 +159,7 @@ pub fn compare<L: Learners>(
         peers: &peers,
         outcomes: &outcomes,
         report: &report,
+        device,
     };
     if let Some(path) = &args.json {
         let mut json = report.json();
@@ -221,6 +230,7 @@ struct Process<'a> {
     python: &'a Path,
     program: PathBuf,
     workload: PathBuf,
+    device: &'a str,
     limit: Duration,
 }
 
@@ -236,6 +246,7 @@ impl Process<'_> {
             .args(["--samples", &effort.samples.to_string()])
             .args(["--seconds", &effort.seconds.to_string()])
             .args(["--threads", &threads.to_string()])
+            .args(["--device", self.device])
             .args(arguments)
             .env("OMP_NUM_THREADS", threads.to_string())
             .env("MKL_NUM_THREADS", threads.to_string())
@@ -294,7 +305,7 @@ fn take_turn(
             before.f32_error = before.f32_error.max(new.f32_error);
         }
         (Ok(new), _) => {
-            outcomes.insert(key, Outcome::Measured(new));
+            outcomes.insert(key, Outcome::Measured(Box::new(new)));
         }
         (Err(reason), _) => {
             eprintln!("{} on {workload}: {reason}", peer.name);
@@ -309,13 +320,15 @@ struct Comparison<'a> {
     peers: &'a [&'static Peer],
     outcomes: &'a Outcomes,
     report: &'a Report,
+    /// `cpu` or `cuda`.
+    device: &'a str,
 }
 
 impl Comparison<'_> {
     fn measured(&self, workload: &'static str) -> impl Iterator<Item = &PeerMeasurement> {
         self.peers.iter().filter_map(
             move |peer| match self.outcomes.get(&(workload, peer.name)) {
-                Some(Outcome::Measured(measurement)) => Some(measurement),
+                Some(Outcome::Measured(measurement)) => Some(measurement.as_ref()),
                 _ => None,
             },
         )
@@ -375,7 +388,8 @@ impl Comparison<'_> {
         let names: Vec<&str> = self.peers.iter().map(|peer| peer.name).collect();
         let mut out = format!(
             "Milliseconds (median), and how many times as long as ours; the ratio is that of the \
-             fastest peer.\n\n| workload | ours | {} | ratio |\n|---|--:|{}--:|\n",
+             fastest peer. The peers compute on {}.\n\n| workload | ours | {} | ratio |\n|---|--:|{}--:|\n",
+            self.device,
             names.join(" | "),
             "--:|".repeat(names.len())
         );
