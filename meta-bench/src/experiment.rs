@@ -45,7 +45,7 @@ impl Experiment {
     /// # Errors
     /// The first thing that does not, with the place where it was given.
     pub fn prepare<L: Learners>(manifest: Manifest, data_folder: Option<&Path>) -> Result<Self> {
-        backend::check(&manifest.run.backend).map_err(|error| manifest.locate(error))?;
+        check_backend(&manifest).map_err(|error| manifest.locate(error))?;
         let source = source(&manifest, data_folder)?;
         Self::with_source::<L>(manifest, data_folder, source)
     }
@@ -60,7 +60,7 @@ impl Experiment {
         source: Arc<dyn Source>,
     ) -> Result<Self> {
         let at = |error| manifest.locate(error);
-        backend::check(&manifest.run.backend).map_err(at)?;
+        check_backend(&manifest).map_err(at)?;
         let spec = TaskSpec {
             item: source.item_shape(),
             task: source.task(),
@@ -220,6 +220,30 @@ fn training_key(manifest: &Manifest, error: Error) -> Error {
         }
         other => other,
     }
+}
+
+/// Learners whose meta-gradients are wrong on `tch`, as `meta equivalence` shows: in Burn 0.21 it takes the
+/// view that `swap_dims` and `permute` make for memory of its own, and writes into it.
+const WRONG_ON_TCH: [&str; 4] = [
+    "mann",
+    "task_attention",
+    "task_relations",
+    "task_transformer",
+];
+
+/// Checks that the backend is compiled in, and computes what the learner needs.
+fn check_backend(manifest: &Manifest) -> Result<(), Error> {
+    let (backend, learner) = (&manifest.run.backend, &manifest.learner.name);
+    if backend == "tch" && WRONG_ON_TCH.contains(&learner.as_str()) {
+        return Err(Error::Backend {
+            name: backend.clone(),
+            reason: format!(
+                "computes wrong gradients for `{learner}` in Burn 0.21 (docs/backends.md); choose another \
+                 backend"
+            ),
+        });
+    }
+    backend::check(backend).map(|_| ())
 }
 
 /// Sets the number of threads of the CPU backends; `threads = 0` is one per core.

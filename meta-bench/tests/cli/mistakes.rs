@@ -70,6 +70,12 @@ fn a_backend_that_is_not_compiled_in() {
 }
 
 #[test]
+fn a_backend_that_is_wrong_for_the_learner() {
+    let bench = Workbench::new(GLYPHS);
+    insta::assert_snapshot!(refused(&bench, "backend=tch learner.name=mann"), @"error: command line: backend `tch` computes wrong gradients for `mann` in Burn 0.21 (docs/backends.md); choose another backend");
+}
+
+#[test]
 fn a_data_folder_that_is_missing() {
     let bench = Workbench::new("[data]\nsource = \"omniglot\"\n");
     let message = refused(&bench, "--data nowhere");
