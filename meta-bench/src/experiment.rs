@@ -222,8 +222,8 @@ fn training_key(manifest: &Manifest, error: Error) -> Error {
     }
 }
 
-/// Learners whose meta-gradients are wrong on `tch`, as `meta equivalence` shows: in Burn 0.21 it takes the
-/// view that `swap_dims` and `permute` make for memory of its own, and writes into it.
+/// Learners whose meta-gradients are wrong on `tch` in Burn 0.21, as `meta equivalence` shows; it seems to
+/// write into the views that `swap_dims` and `permute` make.
 const WRONG_ON_TCH: [&str; 4] = [
     "mann",
     "task_attention",
