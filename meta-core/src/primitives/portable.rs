@@ -209,15 +209,15 @@ impl Frame {
         );
         let rows = h.saturating_sub(from).min(self.height.saturating_sub(to));
         let columns = w.saturating_sub(from).min(self.width.saturating_sub(to));
-        let framed = Tensor::zeros([n, self.height, self.width, c], options);
+        let frame = || Tensor::zeros([n, self.height, self.width, c], options);
         if rows * columns == 0 {
-            return framed;
+            return frame();
         }
         let x = x.slice([0..n, from..from + rows, from..from + columns, 0..c]);
         if [rows, columns] == [self.height, self.width] {
             return x;
         }
-        framed.slice_assign([0..n, to..to + rows, to..to + columns, 0..c], x)
+        frame().slice_assign([0..n, to..to + rows, to..to + columns, 0..c], x)
     }
 }
 
