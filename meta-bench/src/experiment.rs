@@ -110,13 +110,14 @@ impl Experiment {
 
     /// The settings of the outer loop, with the tasks of a computation graph chosen where the
     /// manifest leaves that open; `parameters` are the learner's.
-    pub fn train_settings(&self, parameters: usize) -> TrainSettings {
+    pub fn train_settings<B: Primitives>(&self, parameters: usize) -> TrainSettings {
         forecast::train_settings(
             &self.manifest.train,
             &self.architecture,
             &self.spec,
             &self.manifest.learner.settings,
             parameters,
+            B::SIDE_BY_SIDE,
         )
     }
 

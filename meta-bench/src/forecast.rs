@@ -13,6 +13,7 @@ use std::time::Instant;
 use meta_core::{
     backend::{WithBackend, dispatch},
     eval::{FrozenEpisodes, evaluate},
+    graphs,
     learner::Answers,
     nn::encoder::{Architecture, EncoderSpec},
     primitives::Primitives,
@@ -60,30 +61,49 @@ pub fn task_bytes(
     NUMBER * (activations as usize + copies * parameters)
 }
 
-/// Tasks of a computation graph: those that fit into `memory` bytes at `task` bytes each, at least
-/// one, spread evenly over the chunks of a meta-batch.
-pub fn chunk(meta_batch: usize, memory: usize, task: usize) -> usize {
-    let most = (memory / task.max(1)).clamp(1, meta_batch.max(1));
-    let chunks = meta_batch.div_ceil(most).max(1);
-    meta_batch.div_ceil(chunks).max(1)
+/// Bytes of a graph from which on another one beside it pays for its own bookkeeping.
+const GRAPH: usize = 16_000_000;
+
+/// Graphs side by side that a meta-batch is cut into where it is large enough.
+const GRAPHS: usize = 4;
+
+/// Tasks of a computation graph at `task` bytes each: at least one, spread evenly over the chunks of a
+/// meta-batch. On one device, all that fit into `memory` bytes; side by side, a large meta-batch is cut
+/// into several graphs, two of which fit.
+pub fn chunk(meta_batch: usize, memory: usize, task: usize, side_by_side: bool) -> usize {
+    let task = task.max(1);
+    let (most, graphs) = match side_by_side {
+        true => (memory / 2 / task, (meta_batch * task / GRAPH).min(GRAPHS)),
+        false => (memory / task, 1),
+    };
+    let chunks = meta_batch.div_ceil(most.clamp(1, meta_batch.max(1)));
+    meta_batch.div_ceil(chunks.max(graphs).max(1)).max(1)
 }
 
-/// The settings of the outer loop with its number of tasks in a graph, which `task_chunk = 0` leaves
-/// to the memory that a graph may take.
+/// The settings of the outer loop with its number of tasks in a graph, which `task_chunk = 0` leaves to
+/// the memory that graphs may take, and the number of graphs at a time, which `graphs_at_once = 0` does.
+/// `side_by_side` says that the backend can compute several.
 pub fn train_settings(
     settings: &TrainSettings,
     architecture: &EncoderSpec,
     spec: &TaskSpec,
     learner: &Value,
     parameters: usize,
+    side_by_side: bool,
 ) -> TrainSettings {
     let mut settings = settings.clone();
-    if settings.task_chunk == 0 && settings.chunk_memory > 0 {
-        let steps = learner["inner_steps"].as_u64().unwrap_or(0) as usize;
-        let checkpointed = learner["checkpoint_inner_steps"] == true;
-        let task = task_bytes(architecture, spec, parameters, steps, checkpointed);
-        let memory = settings.chunk_memory.saturating_mul(1_000_000);
-        settings.task_chunk = chunk(settings.meta_batch, memory, task);
+    if settings.chunk_memory == 0 {
+        return settings;
+    }
+    let steps = learner["inner_steps"].as_u64().unwrap_or(0) as usize;
+    let checkpointed = learner["checkpoint_inner_steps"] == true;
+    let task = task_bytes(architecture, spec, parameters, steps, checkpointed).max(1);
+    let memory = settings.chunk_memory.saturating_mul(1_000_000);
+    if settings.task_chunk == 0 {
+        settings.task_chunk = chunk(settings.meta_batch, memory, task, side_by_side);
+    }
+    if settings.graphs_at_once == 0 {
+        settings.graphs_at_once = (memory / (task * settings.task_chunk)).max(1);
     }
     settings
 }
@@ -126,7 +146,7 @@ impl<L: Learners> WithBackend for ForecastOf<'_, L> {
         let experiment = self.experiment;
         let learner = experiment.learner::<L, B>(&device)?;
         let parameters = learner.parameters().num_elements();
-        let settings = experiment.train_settings(parameters);
+        let settings = experiment.train_settings::<B>(parameters);
         let (architecture, spec) = (&experiment.architecture, &experiment.spec);
         let own = &experiment.manifest.learner.settings;
         let steps = own["inner_steps"].as_u64().unwrap_or(0) as usize;
@@ -136,12 +156,24 @@ impl<L: Learners> WithBackend for ForecastOf<'_, L> {
             0 => settings.meta_batch,
             chunk => chunk.min(settings.meta_batch),
         };
+        let at_once = match B::SIDE_BY_SIDE {
+            true => {
+                let graphs = settings.meta_batch.div_ceil(tasks.max(1));
+                let most = if settings.graphs_at_once == 0 {
+                    graphs
+                } else {
+                    settings.graphs_at_once
+                };
+                graphs::at_once(graphs, rayon::current_num_threads(), most)
+            }
+            false => 1,
+        };
         let items = spec.train.support_items() + spec.train.query_items();
         Ok(Forecast {
             parameters,
             // With both moments of Adam.
             state_bytes: NUMBER * 5 * parameters,
-            graph_bytes: tasks * task,
+            graph_bytes: tasks * task * at_once,
             // Two batches ready, one being made, one in use.
             episode_bytes: NUMBER * 4 * settings.meta_batch * items * spec.item.features(),
         })
@@ -241,7 +273,7 @@ impl<L: Learners> WithBackend for TrialOn<'_, L> {
         let experiment = self.experiment;
         let mut learner = experiment.learner::<L, B>(&device)?;
         let parameters = learner.parameters().num_elements();
-        let planned = experiment.train_settings(parameters);
+        let planned = experiment.train_settings::<B>(parameters);
         let iterations = planned.iterations;
         let settings = TrainSettings {
             iterations: 2.min(iterations),
@@ -345,11 +377,21 @@ mod tests {
 
     #[test]
     fn a_meta_batch_is_spread_evenly_over_its_chunks() {
-        assert_eq!(chunk(8, 100, 10), 8);
-        assert_eq!(chunk(8, 50, 10), 4);
-        assert_eq!(chunk(9, 40, 10), 3);
-        assert_eq!(chunk(8, 5, 10), 1);
-        assert_eq!(chunk(1, 0, 10), 1);
+        assert_eq!(chunk(8, 100, 10, false), 8);
+        assert_eq!(chunk(8, 50, 10, false), 4);
+        assert_eq!(chunk(9, 40, 10, false), 3);
+        assert_eq!(chunk(8, 5, 10, false), 1);
+        assert_eq!(chunk(1, 0, 10, false), 1);
+    }
+
+    #[test]
+    fn graphs_side_by_side_share_the_memory_and_are_worth_it() {
+        let (small, large) = (100_000, 20_000_000);
+        assert_eq!(chunk(25, 256_000_000, small, true), 25);
+        assert_eq!(chunk(8, 256_000_000, large, true), 2);
+        assert_eq!(chunk(64, 256_000_000, large, true), 6);
+        assert_eq!(chunk(8, 1, large, true), 1);
+        assert_eq!(chunk(1, 256_000_000, large, true), 1);
     }
 
     #[test]

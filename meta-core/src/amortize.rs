@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How queries are answered from a support, on any level over a backend.
-pub trait Amortized: Send + 'static {
+pub trait Amortized: Send + Sync + 'static {
     /// What is learned: an encoder, and more where the rule itself is learned.
     type Model<L: Primitives>: Module<L>;
 

@@ -127,7 +127,7 @@ pub struct Explanation<B: Primitives> {
 ///
 /// `B` is a plain backend; a learner that differentiates goes up the levels itself. Adaptation
 /// never changes the learner: only [`Learner::set_parameters`] does.
-pub trait Learner<B: Primitives>: Send {
+pub trait Learner<B: Primitives>: Send + Sync {
     /// The meta-parameters and buffers, each `[1, …]` on the task axis.
     fn parameters(&self) -> Params<B>;
 
@@ -187,7 +187,9 @@ impl GradientOf {
 }
 
 /// Settings of a learner: how it is described, checked and built.
-pub trait LearnerSettings: Default + Serialize + DeserializeOwned + Clone + Send + 'static {
+pub trait LearnerSettings:
+    Default + Serialize + DeserializeOwned + Clone + Send + Sync + 'static
+{
     /// What the learner is.
     const INFO: LearnerInfo;
 

@@ -6,7 +6,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | ground | [`error`](Error), [`settings`], [`rng`], [`stats`] |
-//! | host and device | [`data`] · [`backend`] |
+//! | host and device | [`data`] · [`backend`], [`graphs`] |
 //! | differentiation | [`params`], [`primitives`], [`gradcheck`] |
 //! | networks | [`nn`] |
 //! | tasks and learners | [`task`], [`learner`], [`adapt`], [`amortize`], [`unroll`] |
@@ -22,6 +22,7 @@ pub mod data;
 pub mod device;
 pub mod eval;
 pub mod gradcheck;
+pub mod graphs;
 pub mod learner;
 pub mod meta_gradcheck;
 pub mod nn;

@@ -23,6 +23,7 @@ use crate::{
     data::{Episode, Prefetch, Source, Split},
     device,
     eval::{FrozenEpisodes, Metric, evaluate},
+    graphs,
     learner::{Answers, Learner, MetaGradient},
     optim::{self, OptimizerSettings, OptimizerState},
     params::Params,
@@ -74,9 +75,12 @@ pub struct TrainSettings {
     /// their sizes as weights. Bounds memory; changes only rounding. 0: as many as `chunk_memory`
     /// allows.
     pub task_chunk: usize,
-    /// Memory that one computation graph may take, in MB, by an estimate from the settings alone; at
-    /// least one task is taken. 0: no bound, the whole meta-batch.
+    /// Memory that the graphs computed at a time may take, in MB, by an estimate from the settings
+    /// alone; at least one task is taken. 0: no bound, the whole meta-batch in one graph.
     pub chunk_memory: usize,
+    /// Graphs computed side by side on a CPU, at most, each on a thread of its own; they change no
+    /// result. 0: as many as there are threads, within `chunk_memory`.
+    pub graphs_at_once: usize,
     /// Learning rate of the outer optimiser.
     pub lr: f64,
     /// Schedule of the learning rate: `constant`, `cosine` or `step`.
@@ -124,6 +128,7 @@ impl Default for TrainSettings {
             meta_batch: 4,
             task_chunk: 0,
             chunk_memory: 256,
+            graphs_at_once: 0,
             lr: 1e-3,
             schedule: Schedule::Constant,
             lr_final: 0.0,
@@ -223,6 +228,14 @@ impl TrainSettings {
             &self.patience,
             "needs validations, but train.validate_every = 0",
         )
+    }
+
+    /// How a meta-batch is cut into computation graphs.
+    pub fn graphs(&self) -> Graphs {
+        Graphs {
+            tasks: self.task_chunk,
+            at_once: self.graphs_at_once,
+        }
     }
 
     /// The learning rate of `iteration`, counted from 1.
@@ -730,8 +743,8 @@ impl<B: Primitives> Trainer<B> {
         let (spec, device) = (&self.spec, &self.device);
         let settings = &self.settings;
         let together = || {
-            let chunk = settings.task_chunk;
-            meta_gradient(learner, spec, episodes, moment, chunk, device)
+            let graphs = settings.graphs();
+            meta_gradient(learner, spec, episodes, moment, graphs, device)
         };
         let (gradient, weights) = match settings.task_selection {
             TaskSelection::None => (together(), None),
@@ -739,13 +752,11 @@ impl<B: Primitives> Trainer<B> {
             TaskSelection::Attention => {
                 let selection =
                     selection.get_or_insert_with(|| Selection::new(self.seed, &self.device));
-                let each = episodes
-                    .iter()
-                    .map(|episode| {
-                        let task = std::slice::from_ref(episode);
-                        meta_gradient(learner, spec, task, moment, 1, device)
-                    })
-                    .collect();
+                let graphs = Graphs {
+                    tasks: 1,
+                    ..settings.graphs()
+                };
+                let each = meta_gradients(learner, spec, episodes, moment, graphs, device);
                 let (floor, lr) = (settings.selection_entropy, settings.selection_lr);
                 let (gradient, weights) = selection.apply(each, episodes, self.seed, floor, lr);
                 (gradient, Some(weights))
@@ -855,10 +866,20 @@ impl<B: Primitives> Trainer<B> {
     }
 }
 
-/// The meta-gradient of the tasks of `episodes` at `moment`, computed for `chunk` tasks at a time (0: all at
-/// once): the mean over tasks of the gradients of all chunks.
+/// How a meta-batch is cut into computation graphs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Graphs {
+    /// Tasks of a graph; 0: all in one.
+    pub tasks: usize,
+    /// Graphs computed side by side, at most; 0: as many as there are threads.
+    pub at_once: usize,
+}
+
+/// The meta-gradient of the tasks of `episodes` at `moment`, computed in several graphs: the mean over
+/// tasks of the gradients of all.
 ///
-/// The chunk bounds memory and, but for rounding, changes nothing.
+/// The graphs bound memory and, but for rounding, change nothing; how many are computed side by side
+/// changes nothing at all.
 ///
 /// # Panics
 /// When there is no episode, or they differ in shape.
@@ -867,18 +888,38 @@ pub fn meta_gradient<B: Primitives>(
     spec: &TaskSpec,
     episodes: &[Episode],
     moment: Moment,
-    chunk: usize,
+    graphs: Graphs,
     device: &B::Device,
 ) -> MetaGradient<B> {
-    let chunk = match chunk {
-        0 => episodes.len().max(1),
-        chunk => chunk,
-    };
-    episodes
-        .chunks(chunk)
-        .map(|chunk| learner.meta_gradient(&TaskBatch::new(chunk, spec, device).at(moment)))
+    meta_gradients(learner, spec, episodes, moment, graphs, device)
+        .into_iter()
         .reduce(MetaGradient::merge)
         .expect("a meta-batch has at least one task")
+}
+
+/// The meta-gradient of each graph's tasks.
+fn meta_gradients<B: Primitives>(
+    learner: &dyn Learner<B>,
+    spec: &TaskSpec,
+    episodes: &[Episode],
+    moment: Moment,
+    graphs: Graphs,
+    device: &B::Device,
+) -> Vec<MetaGradient<B>> {
+    let all = |bound: usize, all: usize| if bound == 0 { all } else { bound };
+    let chunks: Vec<&[Episode]> = episodes
+        .chunks(all(graphs.tasks, episodes.len().max(1)))
+        .collect();
+    let at_once = match B::SIDE_BY_SIDE {
+        true => {
+            let most = all(graphs.at_once, usize::MAX);
+            graphs::at_once(chunks.len(), rayon::current_num_threads(), most)
+        }
+        false => 1,
+    };
+    graphs::each(&chunks, at_once, |chunk| {
+        learner.meta_gradient(&TaskBatch::new(chunk, spec, device).at(moment))
+    })
 }
 
 /// Whether `value` is better than the best one before it; what is not a number never is.

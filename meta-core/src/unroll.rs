@@ -193,7 +193,7 @@ impl<A, U> UnrolledLearner<A, U> {
     }
 }
 
-impl<A: Architecture, B: Primitives, U: Unrolled<A, B> + Send> Learner<B>
+impl<A: Architecture, B: Primitives, U: Unrolled<A, B> + Send + Sync> Learner<B>
     for UnrolledLearner<A, U>
 {
     fn parameters(&self) -> Params<B> {

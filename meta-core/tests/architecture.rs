@@ -9,7 +9,7 @@ use std::{
 /// The modules of this crate, lowest layer first.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["device", "rng", "settings", "stats"],
+    &["device", "graphs", "rng", "settings", "stats"],
     &["data", "params"],
     &["optim", "primitives", "task"],
     &["backend", "gradcheck", "nn"],

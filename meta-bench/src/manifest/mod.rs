@@ -231,7 +231,14 @@ const SECTIONS: [&str; 6] = ["", "data", "encoder", "learner", "train", "test"];
 
 /// Keys that change no result: `name` is a label, and the others say where and how fast. What lies at
 /// `data.path` enters the identity by its content.
-const NOT_IDENTITY: [&str; 5] = ["name", "device", "threads", "data.path", "data.cache_dir"];
+const NOT_IDENTITY: [&str; 6] = [
+    "name",
+    "device",
+    "threads",
+    "data.path",
+    "data.cache_dir",
+    "train.graphs_at_once",
+];
 /// Keys that bound memory and change nothing but rounding: a run may go on with others.
 const BOUNDS: [&str; 3] = ["train.task_chunk", "train.chunk_memory", "test.chunk"];
 

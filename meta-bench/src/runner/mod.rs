@@ -298,7 +298,7 @@ impl<L: Learners> WithBackend for Session<L> {
         let trainer = Trainer {
             source: experiment.source.clone(),
             spec: experiment.spec,
-            settings: experiment.train_settings(learner.parameters().num_elements()),
+            settings: experiment.train_settings::<B>(learner.parameters().num_elements()),
             seed: experiment.seed(),
             validation_seed: experiment.frozen_seed(),
             validation_chunk: manifest.test.chunk,
@@ -420,7 +420,7 @@ fn record<B: Primitives>(
         "threads": rayon::current_num_threads(),
         "system": format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         "parameters": parameters.num_elements(),
-        "task_chunk": experiment.train_settings(parameters.num_elements()).task_chunk,
+        "task_chunk": experiment.train_settings::<B>(parameters.num_elements()).task_chunk,
         "versions": { "meta": env!("CARGO_PKG_VERSION"), "burn": BURN_VERSION },
         "commit": option_env!("META_COMMIT"),
         "protocol": experiment.protocol(),

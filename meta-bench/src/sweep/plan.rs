@@ -17,7 +17,7 @@ use meta_core::{
     eval::Metric,
     primitives::Primitives,
     task::Moment,
-    train::meta_gradient,
+    train::{Graphs, meta_gradient},
 };
 use rayon::prelude::*;
 use serde_json::Value;
@@ -345,7 +345,14 @@ impl<L: Learners> WithBackend for StepOf<'_, L> {
         let mut fastest = f64::INFINITY;
         for _ in 0..3 {
             let started = Instant::now();
-            let step = meta_gradient(built.as_ref(), spec, &episodes, moment, 0, &device);
+            let step = meta_gradient(
+                built.as_ref(),
+                spec,
+                &episodes,
+                moment,
+                Graphs::default(),
+                &device,
+            );
             step.losses.into_data();
             step.gradients.squared_norm().into_data();
             fastest = started.elapsed().as_secs_f64().min(fastest);

@@ -88,13 +88,13 @@ impl<L: Learners> WithBackend for Export<L> {
         let tasks = TaskBatch::<B>::new(&episodes, &prepared.spec, &device);
         let first_step = match self.workload.kind {
             Kind::Train => {
-                let chunk = prepared.task_chunk(self.effort, learner.parameters().num_elements());
+                let graphs = prepared.graphs::<B>(self.effort, learner.parameters().num_elements());
                 let result = train::meta_gradient(
                     learner.as_ref(),
                     &prepared.spec,
                     &episodes,
                     Moment::default(),
-                    chunk,
+                    graphs,
                     &device,
                 );
                 let mut tensors = vec![("losses".to_owned(), result.losses.into_data())];

@@ -11,7 +11,7 @@ use meta_core::{
     params::Params,
     primitives::{Primitives, linear},
     task::{Moment, TaskBatch},
-    train,
+    train::{self, Graphs},
 };
 use serde::{Deserialize, Serialize};
 
@@ -123,14 +123,14 @@ impl<L: Learners> WithBackend for Measure<'_, L> {
         let taken = match self.workload.kind {
             Kind::Train => {
                 let mut state = OptimizerState::new();
-                let chunk = prepared.task_chunk(self.effort, parameters.num_elements());
+                let graphs = prepared.graphs::<B>(self.effort, parameters.num_elements());
                 samples(taking, || {
                     let optimizer = std::mem::take(&mut state);
                     state = meta_iteration(
                         learner.as_mut(),
                         &prepared,
                         &episodes,
-                        chunk,
+                        graphs,
                         optimizer,
                         &device,
                     );
@@ -191,13 +191,13 @@ fn meta_iteration<B: Primitives>(
     learner: &mut dyn Learner<B>,
     prepared: &Prepared,
     episodes: &[Episode],
-    chunk: usize,
+    graphs: Graphs,
     state: OptimizerState<B>,
     device: &B::Device,
 ) -> OptimizerState<B> {
     let spec = &prepared.spec;
     let moment = Moment::default();
-    let result = train::meta_gradient(&*learner, spec, episodes, moment, chunk, device);
+    let result = train::meta_gradient(&*learner, spec, episodes, moment, graphs, device);
     let (parameters, state) = optim::step(
         &OptimizerSettings::default(),
         OUTER_LR,

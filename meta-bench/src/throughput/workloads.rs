@@ -6,9 +6,10 @@ use meta_core::{
     Error,
     data::{Episode, EpisodeShape, Source, Split, find_source},
     nn::encoder::EncoderSpec,
+    primitives::Primitives,
     rng::Seed,
     task::TaskSpec,
-    train::TrainSettings,
+    train::{Graphs, TrainSettings},
 };
 use serde_json::{Value, json};
 
@@ -287,15 +288,18 @@ fn widen(settings: &mut Value, width: usize) {
 }
 
 impl Prepared {
-    /// Tasks of a computation graph: those asked for, or as many as in a run with default settings.
-    pub fn task_chunk(&self, effort: Effort, parameters: usize) -> usize {
+    /// The graphs of a meta-batch: of as many tasks as was asked for, or as in a run with default
+    /// settings.
+    pub fn graphs<B: Primitives>(&self, effort: Effort, parameters: usize) -> Graphs {
         let settings = TrainSettings {
             meta_batch: self.tasks,
             task_chunk: effort.task_chunk,
             ..TrainSettings::default()
         };
         let (architecture, spec) = (&self.architecture, &self.spec);
-        train_settings(&settings, architecture, spec, &self.settings, parameters).task_chunk
+        let own = &self.settings;
+        let side_by_side = B::SIDE_BY_SIDE;
+        train_settings(&settings, architecture, spec, own, parameters, side_by_side).graphs()
     }
 
     /// The episodes of one meta-batch.

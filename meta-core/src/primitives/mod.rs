@@ -59,6 +59,10 @@ pub trait Primitives: Backend {
         None
     }
 
+    /// Whether threads of the host can compute graphs side by side ([`crate::graphs`]); a device takes
+    /// one operation after the other.
+    const SIDE_BY_SIDE: bool = false;
+
     /// The `wanted` operand of a trilinear form from the other two, in the order input, weight,
     /// output.
     fn contract(

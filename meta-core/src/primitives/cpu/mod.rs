@@ -334,6 +334,8 @@ macro_rules! host_primitives {
                 Activation, Form, LinearMap, Pooling, Primitives, Role, Winners, portable,
             };
             impl Primitives for $backend {
+                const SIDE_BY_SIDE: bool = true;
+
                 fn contract(
                     form: &Form,
                     wanted: Role,

@@ -226,7 +226,7 @@ pub fn linear_weight<T: Real>(geometry: &LinearForm, x: &[T], gy: &[T]) -> Vec<T
 
 /// The weight gradient of few rows: the pieces are rows of `gw`, so nothing is left to add.
 fn linear_weight_whole<T: Real>(g: &LinearForm, x: &[T], gy: &[T]) -> Vec<T> {
-    let rows = (PIECE_WORK / (g.items * g.outputs).max(1)).max(48);
+    let rows = (PIECE_WORK / (g.items * g.outputs).max(1)).max(64);
     build(
         &row_blocks(g.tasks, g.inputs, rows),
         |block| block.len() * g.outputs,

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::Real;
+use crate::graphs;
 
 /// Work, in scalar operations, below which a kernel stays on the calling thread: waking the pool
 /// costs about as much as this much arithmetic.
@@ -199,7 +200,10 @@ pub fn update<T: Real, P: Sync>(
 }
 
 fn in_parallel(work: usize, pieces: usize) -> bool {
-    work >= PARALLEL_WORK && pieces > 1 && rayon::current_num_threads() > 1
+    work >= PARALLEL_WORK
+        && pieces > 1
+        && rayon::current_num_threads() > 1
+        && !graphs::stays_on_this_thread()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! the tiles lie, so the last vector of a row may overlap the one before it instead of being short. Only
 //! a `C` of one column is summed along vectors.
 
-use std::mem::MaybeUninit;
+use std::{cell::Cell, mem::MaybeUninit};
 
 use super::Real;
 use super::gemm::Matrix;
@@ -14,6 +14,11 @@ use super::gemm::Matrix;
 /// Elements of `B` that are multiplied at a time: they stay in the second-level cache while the rows of
 /// `A` pass by.
 const RIGHT: usize = 1 << 16;
+
+/// Rows of `B`, and columns of `A`, that are multiplied at a time where those columns are contiguous (a
+/// weight's gradient): every tile then reads a line of either at each step, so both stay in the
+/// first-level cache, and the next ones are fetched meanwhile.
+const DEPTH: usize = 64;
 
 /// Columns beyond which too few rows of `B` would be multiplied at a time.
 const MOST_COLUMNS: usize = 512;
@@ -47,6 +52,7 @@ pub unsafe fn product<T: Real>(
             b: a.transposed(),
             pitch: m,
             add,
+            ahead: Ahead::default(),
         },
         (_, 1) => Call {
             sizes: [m, k, n],
@@ -54,6 +60,7 @@ pub unsafe fn product<T: Real>(
             b,
             pitch,
             add,
+            ahead: Ahead::default(),
         },
         _ => return false,
     };
@@ -63,15 +70,21 @@ pub unsafe fn product<T: Real>(
     let Some(multiply) = instructions() else {
         return false;
     };
-    let depth = (RIGHT / call.sizes[2].max(1)).max(1);
+    let [m, _, n] = call.sizes;
+    let by_columns = call.a.row == 1 && call.a.column > 1;
+    let depth = match by_columns {
+        true => DEPTH,
+        false => (RIGHT / n.max(1)).max(1),
+    };
     for start in (0..k).step_by(depth) {
-        let [m, _, n] = call.sizes;
+        let next = k.saturating_sub(start + depth).min(depth);
         let part = Call {
             sizes: [m, depth.min(k - start), n],
             a: call.a.skip_columns(start),
             b: call.b.skip_rows(start),
             pitch: call.pitch,
             add: call.add || start > 0,
+            ahead: Ahead::new(if by_columns { next } else { 0 }, m, n),
         };
         // SAFETY: the processor has the instructions; the caller vouches for `c`, which the first
         // part has written where the others add.
@@ -105,6 +118,64 @@ struct Call<'a, T> {
     b: Matrix<'a, T>,
     pitch: usize,
     add: bool,
+    /// What is fetched for the part after this one.
+    ahead: Ahead,
+}
+
+/// Columns of `A` and rows of `B` beyond those of a part, which its tiles fetch into the cache.
+#[derive(Default)]
+struct Ahead {
+    /// How many.
+    count: usize,
+    /// How many each tile fetches.
+    of_tile: usize,
+    /// How many have been fetched.
+    done: Cell<usize>,
+}
+
+impl Ahead {
+    fn new(count: usize, m: usize, n: usize) -> Self {
+        // At least as many tiles as the narrowest vectors leave.
+        let tiles = (m / ROWS).max(1) * (n / 32).max(1);
+        Ahead {
+            count,
+            of_tile: count.div_ceil(tiles),
+            done: Cell::new(0),
+        }
+    }
+
+    /// Fetches the share of a tile.
+    #[inline(always)]
+    fn fetch<T>(&self, call: &Call<'_, T>) {
+        let done = self.done.get();
+        if done == self.count {
+            return;
+        }
+        let [m, k, n] = call.sizes;
+        let until = (done + self.of_tile).min(self.count);
+        for p in k + done..k + until {
+            fetch_line(&call.a.data[p * call.a.column..], m);
+            fetch_line(&call.b.data[p * call.b.row..], n);
+        }
+        self.done.set(until);
+    }
+}
+
+/// Asks for the first `count` elements.
+#[inline(always)]
+fn fetch_line<T>(values: &[T], count: usize) {
+    let line = 64 / size_of::<T>();
+    for values in values[..count].chunks(line) {
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code)]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a hint about an address inside of a slice, which reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = values;
+    }
 }
 
 /// # Safety
@@ -284,7 +355,32 @@ unsafe fn tile<T: Real, const R: usize, const L: usize, const V: usize>(
     starts: [usize; V],
     c: &mut [MaybeUninit<T>],
 ) {
-    let [_, k, n] = call.sizes;
+    // SAFETY: the caller vouches for `c`.
+    unsafe {
+        match (call.a.row, call.a.column) {
+            // Distances known beforehand leave the loop fewer registers to hold.
+            (1, column) => sums::<T, R, L, V>(call, row, starts, c, [1, column]),
+            (of_row, 1) => sums::<T, R, L, V>(call, row, starts, c, [of_row, 1]),
+            (of_row, column) => sums::<T, R, L, V>(call, row, starts, c, [of_row, column]),
+        }
+    }
+}
+
+/// [`tile`], with the distances between elements of `A`.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn sums<T: Real, const R: usize, const L: usize, const V: usize>(
+    call: &Call<'_, T>,
+    row: usize,
+    starts: [usize; V],
+    c: &mut [MaybeUninit<T>],
+    [of_row, of_column]: [usize; 2],
+) {
+    call.ahead.fetch(call);
+    let [_, k, _] = call.sizes;
     let (a, b, pitch) = (&call.a, &call.b, call.pitch);
     let mut sums = [[[T::ZERO; L]; V]; R];
     if call.add {
@@ -298,21 +394,36 @@ unsafe fn tile<T: Real, const R: usize, const L: usize, const V: usize>(
             }
         }
     }
-    let first = a.data.get(row * a.row..).unwrap_or(&[]);
-    for p in 0..k {
-        let line = &b.data[p * b.row..][..n];
-        let mut right = [[T::ZERO; L]; V];
+    // The loop has no room for checks: they would cost as much as its multiply-adds.
+    let last = k - 1;
+    let left = &a.data[row * of_row..][..(R - 1) * of_row + last * of_column + 1];
+    let ends = starts.map(|start| last * b.row + start + L);
+    assert!(
+        ends.iter().all(|&end| end <= b.data.len()),
+        "B has {} elements, fewer than {ends:?}",
+        b.data.len()
+    );
+    let (mut left, mut right) = (left.as_ptr(), b.data.as_ptr());
+    for _ in 0..k {
+        let mut line = [[T::ZERO; L]; V];
         for v in 0..V {
-            right[v].copy_from_slice(&line[starts[v]..][..L]);
+            // SAFETY: step p reads elements p·b.row + starts[v].. of B, L of them; the last step's
+            // lie in it, as asserted.
+            line[v] = unsafe { right.add(starts[v]).cast::<[T; L]>().read() };
         }
         for i in 0..R {
-            let left = first[i * a.row + p * a.column];
+            // SAFETY: step p reads element i·of_row + p·of_column of `left`; the last one's, with
+            // i = R − 1, is the last of the slice.
+            let left = unsafe { *left.add(i * of_row) };
             for v in 0..V {
                 for lane in 0..L {
-                    sums[i][v][lane] = left.mul_add(right[v][lane], sums[i][v][lane]);
+                    sums[i][v][lane] = left.mul_add(line[v][lane], sums[i][v][lane]);
                 }
             }
         }
+        // After the last step, they may point past the end, where nothing is read.
+        left = left.wrapping_add(of_column);
+        right = right.wrapping_add(b.row);
     }
     for i in 0..R {
         for v in 0..V {
@@ -361,6 +472,7 @@ mod tests {
                             b: Matrix::rows(&b, n),
                             pitch: n,
                             add,
+                            ahead: Ahead::default(),
                         };
                         for wide in [true, false] {
                             let mut c = vec![MaybeUninit::uninit(); m * n];
