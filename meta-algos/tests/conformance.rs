@@ -1,11 +1,12 @@
 //! The conformance suite: every test runs for every learner of the list. Being registered is being
 //! enrolled. (Meta-gradients against central differences: `f64.rs`.)
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use meta_algos::{LearnerEntry, learners};
 use meta_core::{
     backend::Cpu,
     data::{Episode, EpisodeShape, ItemShape, Items, Targets, Task},
+    graphs,
     learner::{Answers, Learner, MetaGradient},
     nn::encoder::EncoderSpec,
     optim::{self, OptimizerSettings, OptimizerState},
@@ -209,6 +210,38 @@ fn weights_of_tasks_are_weights_of_meta_gradients() {
         let second = host(merge_weighted(each(), &[0.0, 1.0, 0.0]));
         assert_eq!(second, host(each().swap_remove(1)));
     });
+}
+
+/// Graphs side by side give the bits of the same graphs one after the other.
+#[test]
+fn graphs_side_by_side_change_no_bit() {
+    for_every_learner(|entry| {
+        let learner = build(entry, 0);
+        let (spec, episodes) = (spec(), episodes(0..7));
+        let step = |at_once| -> (Vec<(String, TensorData)>, Vec<f32>) {
+            let result = meta_gradients(&episodes, 2, at_once, |episodes| {
+                learner.meta_gradient(&TaskBatch::new(episodes, &spec, &Default::default()))
+            });
+            let mut tensors = result.gradients.to_data();
+            tensors.extend(result.buffers.to_data());
+            (tensors, values(result.losses))
+        };
+        let (alone, losses) = step(1);
+        assert_eq!(losses.len(), 7);
+        assert_eq!((alone, losses), step(3));
+    });
+}
+
+/// The meta-gradient from graphs of so many tasks.
+fn meta_gradients(
+    episodes: &[Episode],
+    tasks: usize,
+    at_once: usize,
+    of: impl Fn(&[Episode]) -> MetaGradient<B> + Sync,
+) -> MetaGradient<B> {
+    let chunks: Vec<&[Episode]> = episodes.chunks(tasks).collect();
+    let each = graphs::each(&chunks, at_once, |chunk| of(chunk));
+    each.into_iter().reduce(MetaGradient::merge).unwrap()
 }
 
 #[test]

@@ -370,6 +370,10 @@ unsafe fn tile<T: Real, const R: usize, const L: usize, const V: usize>(
 ///
 /// # Safety
 /// As [`tile`].
+#[expect(
+    clippy::needless_range_loop,
+    reason = "as the other loops: unrolled, the sums in registers"
+)]
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn sums<T: Real, const R: usize, const L: usize, const V: usize>(
