@@ -3,8 +3,9 @@
 //! Two questions, two answers:
 //!
 //! * How many tasks share a graph where `train.task_chunk = 0`? As many as an *estimate* puts into
-//!   `train.chunk_memory`. The estimate is a formula of the settings, since the answer decides how
-//!   sums are rounded: the same manifest must give the same chunks on every machine.
+//!   `train.chunk_memory`, fewer where several graphs side by side are quicker. The estimate is a formula
+//!   of the settings, since the answer decides how sums are rounded: the same manifest must give the
+//!   same chunks on every machine.
 //! * How much memory and time will the run take? That is *measured*, by a trial: a process of its own
 //!   takes two iterations and a chunk of the test, and says its peak and its pace.
 
@@ -13,7 +14,6 @@ use std::time::Instant;
 use meta_core::{
     backend::{WithBackend, dispatch},
     eval::{FrozenEpisodes, evaluate},
-    graphs,
     learner::Answers,
     nn::encoder::{Architecture, EncoderSpec},
     primitives::Primitives,
@@ -156,18 +156,8 @@ impl<L: Learners> WithBackend for ForecastOf<'_, L> {
             0 => settings.meta_batch,
             chunk => chunk.min(settings.meta_batch),
         };
-        let at_once = match B::SIDE_BY_SIDE {
-            true => {
-                let graphs = settings.meta_batch.div_ceil(tasks.max(1));
-                let most = if settings.graphs_at_once == 0 {
-                    graphs
-                } else {
-                    settings.graphs_at_once
-                };
-                graphs::at_once(graphs, rayon::current_num_threads(), most)
-            }
-            false => 1,
-        };
+        let graphs = settings.meta_batch.div_ceil(tasks.max(1));
+        let at_once = settings.graphs().side_by_side::<B>(graphs);
         let items = spec.train.support_items() + spec.train.query_items();
         Ok(Forecast {
             parameters,

@@ -8,7 +8,7 @@
 use std::{
     cell::Cell,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -45,7 +45,7 @@ pub fn at_once(graphs: usize, threads: usize, most: usize) -> usize {
 ///
 /// # Panics
 /// When `compute` does.
-pub fn each<T: Sync, R: Send>(
+pub fn each<T: Sync, R: Send + Sync>(
     items: &[T],
     at_once: usize,
     compute: impl Fn(&T) -> R + Sync,
@@ -54,25 +54,21 @@ pub fn each<T: Sync, R: Send>(
     if threads < 2 || stays_on_this_thread() {
         return items.iter().map(compute).collect();
     }
-    let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
+    let results: Vec<OnceLock<R>> = items.iter().map(|_| OnceLock::new()).collect();
     let next = AtomicUsize::new(0);
     let work = || {
         let _alone = Alone::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(item) = items.get(index) else { break };
-            let result = compute(item);
-            *results[index]
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(result);
+            let first = results[index].set(compute(item));
+            assert!(first.is_ok(), "an item was computed twice");
         }
     };
     side_by_side(&workers(threads - 1), &work);
-    let taken =
-        |result: Mutex<Option<R>>| result.into_inner().unwrap_or_else(PoisonError::into_inner);
     results
         .into_iter()
-        .map(|result| taken(result).expect("every item was computed"))
+        .map(|result| result.into_inner().expect("every item was computed"))
         .collect()
 }
 

@@ -875,6 +875,20 @@ pub struct Graphs {
     pub at_once: usize,
 }
 
+impl Graphs {
+    /// How many of `count` graphs the backend `B` computes side by side.
+    pub fn side_by_side<B: Primitives>(self, count: usize) -> usize {
+        let most = match self.at_once {
+            0 => usize::MAX,
+            most => most,
+        };
+        match B::SIDE_BY_SIDE {
+            true => graphs::at_once(count, rayon::current_num_threads(), most),
+            false => 1,
+        }
+    }
+}
+
 /// The meta-gradient of the tasks of `episodes` at `moment`, computed in several graphs: the mean over
 /// tasks of the gradients of all.
 ///
@@ -906,18 +920,12 @@ fn meta_gradients<B: Primitives>(
     graphs: Graphs,
     device: &B::Device,
 ) -> Vec<MetaGradient<B>> {
-    let all = |bound: usize, all: usize| if bound == 0 { all } else { bound };
-    let chunks: Vec<&[Episode]> = episodes
-        .chunks(all(graphs.tasks, episodes.len().max(1)))
-        .collect();
-    let at_once = match B::SIDE_BY_SIDE {
-        true => {
-            let most = all(graphs.at_once, usize::MAX);
-            graphs::at_once(chunks.len(), rayon::current_num_threads(), most)
-        }
-        false => 1,
+    let tasks = match graphs.tasks {
+        0 => episodes.len().max(1),
+        tasks => tasks,
     };
-    graphs::each(&chunks, at_once, |chunk| {
+    let chunks: Vec<&[Episode]> = episodes.chunks(tasks).collect();
+    graphs::each(&chunks, graphs.side_by_side::<B>(chunks.len()), |chunk| {
         learner.meta_gradient(&TaskBatch::new(chunk, spec, device).at(moment))
     })
 }

@@ -31,6 +31,10 @@ use crate::{
 pub const BUSY: u8 = 75;
 /// Exit code of a worker that was asked to stop, or came to the end of its part.
 const STOPPED: i32 = 130;
+/// Signals, by their numbers on every Unix.
+const SIGINT: i32 = 2;
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
 /// Time between two looks at the workers.
 const TICK: Duration = Duration::from_millis(10);
 /// Time until a run that another process works on is looked at again.
@@ -257,6 +261,8 @@ impl Launcher {
             Some(0) => Outcome::Finished,
             Some(STOPPED) if task.until.is_some() && !stopping => Outcome::Paused,
             Some(STOPPED) => Outcome::Stopped,
+            // Asked to stop before it listened: nothing of its run is lost.
+            None if matches!(signal(status), Some(SIGINT | SIGTERM)) => Outcome::Stopped,
             code => {
                 let log = fs::read_to_string(self.log(task)).unwrap_or_default();
                 let error = log
@@ -296,17 +302,25 @@ impl Launcher {
     }
 }
 
+/// The signal that ended a process, where the system has them.
+fn signal(status: ExitStatus) -> Option<i32> {
+    #[cfg(unix)]
+    return std::os::unix::process::ExitStatusExt::signal(&status);
+    #[cfg(not(unix))]
+    return status.code().and(None);
+}
+
 /// How a process without an exit code ended.
 fn killed(status: ExitStatus) -> String {
-    #[cfg(unix)]
-    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
-        let why = match signal {
-            9 => ", as the system does when memory is short",
-            _ => "",
-        };
-        return format!("its process was killed by signal {signal}{why}");
+    match signal(status) {
+        Some(SIGKILL) => {
+            format!(
+                "its process was killed by signal {SIGKILL}, as the system does when memory is short"
+            )
+        }
+        Some(signal) => format!("its process was killed by signal {signal}"),
+        None => format!("its process ended with {status}"),
     }
-    format!("its process ended with {status}")
 }
 
 /// Writes why the run in `folder` failed, making the folder where the run came to none.
@@ -327,4 +341,40 @@ fn peak_memory(process: u32) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_is_asked_to_stop_before_it_listens_did_not_fail() {
+        let launcher = Launcher {
+            sweep: PathBuf::new(),
+            jobs: 1,
+            fail_fast: false,
+            quiet: true,
+        };
+        let task = Task {
+            index: 0,
+            short: String::new(),
+            folder: PathBuf::new(),
+            title: String::new(),
+            threads: 1,
+            memory: None,
+            until: None,
+        };
+        let outcome = |signal| launcher.outcome(&task, ExitStatus::from_raw(signal), false, false);
+        for signal in [SIGINT, SIGTERM] {
+            assert_eq!(outcome(signal), Outcome::Stopped);
+        }
+        for signal in [6, SIGKILL, 11] {
+            let Outcome::Failed(why) = outcome(signal) else {
+                panic!("signal {signal}")
+            };
+            assert!(why.contains(&format!("killed by signal {signal}")), "{why}");
+        }
+    }
 }

@@ -135,7 +135,7 @@ struct Ahead {
 
 impl Ahead {
     fn new(count: usize, m: usize, n: usize) -> Self {
-        // At least as many tiles as the narrowest vectors leave.
+        // About as many as there are; where there are fewer, the last lines are not fetched ahead.
         let tiles = (m / ROWS).max(1) * (n / 32).max(1);
         Ahead {
             count,
