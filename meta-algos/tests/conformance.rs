@@ -1,7 +1,7 @@
 //! The conformance suite: every test runs for every learner of the list. Being registered is being
 //! enrolled. (Meta-gradients against central differences: `f64.rs`.)
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use meta_algos::{LearnerEntry, learners};
 use meta_core::{
     backend::Cpu,
@@ -218,30 +218,23 @@ fn graphs_side_by_side_change_no_bit() {
     for_every_learner(|entry| {
         let learner = build(entry, 0);
         let (spec, episodes) = (spec(), episodes(0..7));
-        let step = |at_once| -> (Vec<(String, TensorData)>, Vec<f32>) {
-            let result = meta_gradients(&episodes, 2, at_once, |episodes| {
-                learner.meta_gradient(&TaskBatch::new(episodes, &spec, &Default::default()))
+        let step = |at_once| {
+            let chunks: Vec<_> = episodes.chunks(2).collect();
+            let each = graphs::each(&chunks, at_once, |chunk| {
+                learner.meta_gradient(&TaskBatch::new(chunk, &spec, &Default::default()))
             });
+            let result = each.into_iter().reduce(MetaGradient::merge).unwrap();
             let mut tensors = result.gradients.to_data();
             tensors.extend(result.buffers.to_data());
-            (tensors, values(result.losses))
+            let answers = graphs::each(&chunks, at_once, |chunk| {
+                values(answer(learner.as_ref(), &batch(chunk)))
+            });
+            (tensors, values(result.losses), answers)
         };
-        let (alone, losses) = step(1);
-        assert_eq!(losses.len(), 7);
-        assert_eq!((alone, losses), step(3));
+        let alone = step(1);
+        assert_eq!((alone.1.len(), alone.2.len()), (7, 4));
+        assert_eq!(alone, step(3));
     });
-}
-
-/// The meta-gradient from graphs of so many tasks.
-fn meta_gradients(
-    episodes: &[Episode],
-    tasks: usize,
-    at_once: usize,
-    of: impl Fn(&[Episode]) -> MetaGradient<B> + Sync,
-) -> MetaGradient<B> {
-    let chunks: Vec<&[Episode]> = episodes.chunks(tasks).collect();
-    let each = graphs::each(&chunks, at_once, |chunk| of(chunk));
-    each.into_iter().reduce(MetaGradient::merge).unwrap()
 }
 
 #[test]

@@ -9,18 +9,18 @@ use meta_core::{
     Error, backend,
     data::{Source, Split, find_source},
     eval::FrozenEpisodes,
+    graphs::Graphs,
     learner::Learner,
     nn::encoder::EncoderSpec,
     primitives::Primitives,
     rng::Seed,
     task::TaskSpec,
-    train::TrainSettings,
 };
 use serde_json::{Value, json};
 
 use crate::{
     failure::{Failure, Result},
-    forecast,
+    forecast::Sizes,
     learners::Learners,
     manifest::Manifest,
 };
@@ -108,17 +108,25 @@ impl Experiment {
         .map_err(|error| self.manifest.locate(error))
     }
 
-    /// The settings of the outer loop, with the tasks of a computation graph chosen where the
-    /// manifest leaves that open; `parameters` are the learner's.
-    pub fn train_settings<B: Primitives>(&self, parameters: usize) -> TrainSettings {
-        forecast::train_settings(
-            &self.manifest.train,
-            &self.architecture,
-            &self.spec,
-            &self.manifest.learner.settings,
+    /// What the sizes of its computation graphs follow from; `parameters` are the numbers of the
+    /// learner's.
+    pub fn sizes<B: Primitives>(&self, parameters: usize) -> Sizes<'_> {
+        Sizes {
+            architecture: &self.architecture,
+            spec: &self.spec,
+            learner: &self.manifest.learner.settings,
             parameters,
-            B::SIDE_BY_SIDE,
-        )
+            side_by_side: B::SIDE_BY_SIDE,
+        }
+    }
+
+    /// How validation and test tasks are cut into graphs; `parameters` as of [`Experiment::sizes`].
+    pub fn test_graphs<B: Primitives>(&self, parameters: usize) -> Graphs {
+        let tasks = match self.manifest.test.chunk {
+            0 => self.manifest.test.episodes,
+            chunk => chunk,
+        };
+        self.sizes::<B>(parameters).test_graphs(tasks)
     }
 
     /// Checks that the run may train in its precision.

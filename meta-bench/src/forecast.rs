@@ -13,7 +13,9 @@ use std::time::Instant;
 
 use meta_core::{
     backend::{WithBackend, dispatch},
+    data::EpisodeShape,
     eval::{FrozenEpisodes, evaluate},
+    graphs::Graphs,
     learner::Answers,
     nn::encoder::{Architecture, EncoderSpec},
     primitives::Primitives,
@@ -39,26 +41,89 @@ const NUMBER: usize = 4;
 /// of second-order MAML on Conv-4: see `docs/performance.md`.
 const KEPT: f64 = 1.3;
 
-/// Bytes that one task adds to a computation graph, by a formula: for each item of the support and
-/// each inner step, and for each query, the results of a forward pass and its adjoint; for each inner
-/// step a copy of the parameters and of their gradient.
-pub fn task_bytes(
-    architecture: &EncoderSpec,
-    spec: &TaskSpec,
-    parameters: usize,
-    inner_steps: usize,
-    checkpointed: bool,
-) -> usize {
-    let (support, query) = (spec.train.support_items(), spec.train.query_items());
-    // The graph of one step is held at a time, or that of all; the states of all.
-    let held = if checkpointed { 1 } else { inner_steps.max(1) };
-    let items = (held * support + query) as f64;
-    let activations = KEPT * items * architecture.activations() as f64;
-    let copies = match inner_steps {
-        0 => 0,
-        steps => held + steps + 2,
-    };
-    NUMBER * (activations as usize + copies * parameters)
+/// What the sizes of computation graphs follow from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes<'a> {
+    /// The encoder.
+    pub architecture: &'a EncoderSpec,
+    /// Shapes of items and episodes.
+    pub spec: &'a TaskSpec,
+    /// The settings of the learner.
+    pub learner: &'a Value,
+    /// Numbers in its parameters.
+    pub parameters: usize,
+    /// Whether the backend can compute several graphs side by side.
+    pub side_by_side: bool,
+}
+
+impl Sizes<'_> {
+    fn setting(&self, key: &str) -> Option<usize> {
+        Some(self.learner[key].as_u64()? as usize)
+    }
+
+    /// Bytes that one task of training adds to a graph.
+    pub fn training_task(&self) -> usize {
+        let steps = self.setting("inner_steps").unwrap_or(0);
+        // The graph of one step is held at a time, or that of all.
+        let held = match self.learner["checkpoint_inner_steps"] == true {
+            true => 1,
+            false => steps.max(1),
+        };
+        self.task(&self.spec.train, steps, held)
+    }
+
+    /// Bytes that one task of the test adds to a graph, which is that of one step at a time.
+    pub fn test_task(&self) -> usize {
+        let steps = ["test_steps", "inner_steps"];
+        let steps = steps.into_iter().find_map(|key| self.setting(key));
+        self.task(&self.spec.test, steps.unwrap_or(0), 1)
+    }
+
+    /// By a formula: for each item of the support and each inner step that is held, and for each query,
+    /// the results of a forward pass and its adjoint; a copy of the parameters after each inner step, and
+    /// of their gradient for each that is held.
+    fn task(&self, shape: &EpisodeShape, steps: usize, held: usize) -> usize {
+        let items = (held * shape.support_items() + shape.query_items()) as f64;
+        let activations = KEPT * items * self.architecture.activations() as f64;
+        let copies = match steps {
+            0 => 0,
+            steps => held + steps + 2,
+        };
+        NUMBER * (activations as usize + copies * self.parameters)
+    }
+
+    /// The settings of the outer loop with its number of tasks in a graph, which `task_chunk = 0` leaves
+    /// to the memory that graphs may take, and the number of graphs at a time, which `graphs_at_once = 0`
+    /// does.
+    pub fn train_settings(&self, settings: &TrainSettings) -> TrainSettings {
+        let mut settings = settings.clone();
+        if settings.chunk_memory == 0 {
+            return settings;
+        }
+        let task = self.training_task().max(1);
+        let memory = settings.chunk_memory.saturating_mul(1_000_000);
+        if settings.task_chunk == 0 {
+            settings.task_chunk = chunk(settings.meta_batch, memory, task, self.side_by_side);
+        }
+        if settings.graphs_at_once == 0 {
+            settings.graphs_at_once = (memory / (task * settings.task_chunk)).max(1);
+        }
+        settings
+    }
+
+    /// The graphs of an evaluation of `tasks` tasks at a time.
+    pub fn test_graphs(&self, tasks: usize) -> Graphs {
+        graphs_of_test(tasks, self.test_task(), self.side_by_side)
+    }
+}
+
+/// The graphs of an evaluation of `tasks` tasks at a time, at `task` bytes each.
+fn graphs_of_test(tasks: usize, task: usize, side_by_side: bool) -> Graphs {
+    let of_graph = chunk(tasks, usize::MAX, task, side_by_side);
+    Graphs {
+        tasks: of_graph,
+        at_once: (tasks / of_graph).max(1),
+    }
 }
 
 /// Bytes of a graph from which on another one beside it pays for its own bookkeeping.
@@ -78,34 +143,6 @@ pub fn chunk(meta_batch: usize, memory: usize, task: usize, side_by_side: bool) 
     };
     let chunks = meta_batch.div_ceil(most.clamp(1, meta_batch.max(1)));
     meta_batch.div_ceil(chunks.max(graphs).max(1)).max(1)
-}
-
-/// The settings of the outer loop with its number of tasks in a graph, which `task_chunk = 0` leaves to
-/// the memory that graphs may take, and the number of graphs at a time, which `graphs_at_once = 0` does.
-/// `side_by_side` says that the backend can compute several.
-pub fn train_settings(
-    settings: &TrainSettings,
-    architecture: &EncoderSpec,
-    spec: &TaskSpec,
-    learner: &Value,
-    parameters: usize,
-    side_by_side: bool,
-) -> TrainSettings {
-    let mut settings = settings.clone();
-    if settings.chunk_memory == 0 {
-        return settings;
-    }
-    let steps = learner["inner_steps"].as_u64().unwrap_or(0) as usize;
-    let checkpointed = learner["checkpoint_inner_steps"] == true;
-    let task = task_bytes(architecture, spec, parameters, steps, checkpointed).max(1);
-    let memory = settings.chunk_memory.saturating_mul(1_000_000);
-    if settings.task_chunk == 0 {
-        settings.task_chunk = chunk(settings.meta_batch, memory, task, side_by_side);
-    }
-    if settings.graphs_at_once == 0 {
-        settings.graphs_at_once = (memory / (task * settings.task_chunk)).max(1);
-    }
-    settings
 }
 
 /// An estimate of a run's memory, by the formula.
@@ -146,24 +183,21 @@ impl<L: Learners> WithBackend for ForecastOf<'_, L> {
         let experiment = self.experiment;
         let learner = experiment.learner::<L, B>(&device)?;
         let parameters = learner.parameters().num_elements();
-        let settings = experiment.train_settings::<B>(parameters);
-        let (architecture, spec) = (&experiment.architecture, &experiment.spec);
-        let own = &experiment.manifest.learner.settings;
-        let steps = own["inner_steps"].as_u64().unwrap_or(0) as usize;
-        let checkpointed = own["checkpoint_inner_steps"] == true;
-        let task = task_bytes(architecture, spec, parameters, steps, checkpointed);
+        let sizes = experiment.sizes::<B>(parameters);
+        let settings = sizes.train_settings(&experiment.manifest.train);
+        let spec = &experiment.spec;
         let tasks = match settings.task_chunk {
             0 => settings.meta_batch,
             chunk => chunk.min(settings.meta_batch),
         };
         let graphs = settings.meta_batch.div_ceil(tasks.max(1));
-        let at_once = settings.graphs().side_by_side::<B>(graphs);
+        let at_once = settings.graphs().side_by_side(graphs, B::SIDE_BY_SIDE);
         let items = spec.train.support_items() + spec.train.query_items();
         Ok(Forecast {
             parameters,
             // With both moments of Adam.
             state_bytes: NUMBER * 5 * parameters,
-            graph_bytes: tasks * task * at_once,
+            graph_bytes: tasks * sizes.training_task() * at_once,
             // Two batches ready, one being made, one in use.
             episode_bytes: NUMBER * 4 * settings.meta_batch * items * spec.item.features(),
         })
@@ -263,7 +297,8 @@ impl<L: Learners> WithBackend for TrialOn<'_, L> {
         let experiment = self.experiment;
         let mut learner = experiment.learner::<L, B>(&device)?;
         let parameters = learner.parameters().num_elements();
-        let planned = experiment.train_settings::<B>(parameters);
+        let sizes = experiment.sizes::<B>(parameters);
+        let planned = sizes.train_settings(&experiment.manifest.train);
         let iterations = planned.iterations;
         let settings = TrainSettings {
             iterations: 2.min(iterations),
@@ -279,7 +314,7 @@ impl<L: Learners> WithBackend for TrialOn<'_, L> {
             settings,
             seed: experiment.seed(),
             validation_seed: experiment.frozen_seed(),
-            validation_chunk: experiment.manifest.test.chunk,
+            validation_graphs: experiment.test_graphs::<B>(parameters),
             device: device.clone(),
         };
         // The first iteration also starts threads and fills caches: the second is timed.
@@ -298,7 +333,7 @@ impl<L: Learners> WithBackend for TrialOn<'_, L> {
             &experiment.spec,
             &FrozenEpisodes { count, ..test },
             Answers::EveryStep,
-            count,
+            experiment.test_graphs::<B>(parameters),
             &device,
             |_| {},
         )?;
@@ -382,6 +417,31 @@ mod tests {
         assert_eq!(chunk(64, 256_000_000, large, true), 6);
         assert_eq!(chunk(8, 1, large, true), 1);
         assert_eq!(chunk(1, 256_000_000, large, true), 1);
+    }
+
+    #[test]
+    fn graphs_of_a_test_hold_no_more_tasks_than_asked_for() {
+        for tasks in 1..30 {
+            for task in [1, 100_000, 900_000, 20_000_000] {
+                let graphs = graphs_of_test(tasks, task, true);
+                assert!(
+                    (1..=tasks).contains(&(graphs.tasks * graphs.at_once)),
+                    "{graphs:?}"
+                );
+            }
+        }
+        let (small, large) = (100_000, 20_000_000);
+        let whole = Graphs {
+            tasks: 20,
+            at_once: 1,
+        };
+        let cut = Graphs {
+            tasks: 5,
+            at_once: 4,
+        };
+        assert_eq!(graphs_of_test(20, large, true), cut);
+        assert_eq!(graphs_of_test(20, small, true), whole);
+        assert_eq!(graphs_of_test(20, large, false), whole);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::{
     Result,
     data::{Episode, EpisodeShape, Prefetch, Source, Split, Targets, Task, episode_set_hash},
     device,
+    graphs::Graphs,
     learner::{Answers, Learner},
     primitives::Primitives,
     rng::Seed,
@@ -128,10 +129,12 @@ impl Evaluation {
     }
 }
 
-/// Evaluates `learner` on `set`, `chunk` tasks at a time (0: all at once): the scores of its answer,
-/// or those after every step of its adaptation as well. `progress` is told how many episodes are done.
+/// Evaluates `learner` on `set`: the scores of its answer, or those after every step of its adaptation
+/// as well. `progress` is told how many episodes are done.
 ///
-/// The chunk bounds memory. It changes no episode and, but for rounding, no score.
+/// As many tasks are read at a time as `graphs` holds; where it does not say how many graphs, those of one.
+/// The graphs bound memory. They change no episode and, but for rounding, no score; how many are computed
+/// side by side changes nothing at all.
 ///
 /// # Errors
 /// When an episode cannot be drawn or read.
@@ -140,11 +143,14 @@ pub fn evaluate<B: Primitives>(
     spec: &TaskSpec,
     set: &FrozenEpisodes,
     answers: Answers,
-    chunk: usize,
+    graphs: Graphs,
     device: &B::Device,
     mut progress: impl FnMut(usize),
 ) -> Result<Evaluation> {
-    let chunk = if chunk == 0 { set.count } else { chunk }.max(1);
+    let chunk = match graphs.tasks {
+        0 => set.count.max(1),
+        tasks => tasks * graphs.at_once.max(1),
+    };
     let mut scores: Vec<Vec<f64>> = Vec::new();
     let mut losses = Vec::with_capacity(set.count);
     let mut densities = LogLikelihoods::default();
@@ -160,21 +166,19 @@ pub fn evaluate<B: Primitives>(
     while losses.len() < set.count {
         let mut batch = episodes.next()?;
         batch.truncate(set.count - losses.len());
-        let tasks = TaskBatch::new(&batch, spec, device);
-        let steps = learner.predict(&tasks, answers);
-        scores.resize(steps.len(), Vec::new());
-        let last = steps.len() - 1;
-        for (step, predictions) in steps.into_iter().enumerate() {
-            for (score, loss) in score_tasks(predictions, &batch) {
-                scores[step].push(score);
-                if step == last {
-                    losses.push(loss);
-                }
+        let scored = graphs.each(&batch, B::SIDE_BY_SIDE, |episodes| {
+            score_graph(learner, spec, answers, episodes, device)
+        });
+        for graph in scored {
+            scores.resize(graph.steps.len(), Vec::new());
+            for (scores, step) in scores.iter_mut().zip(&graph.steps) {
+                scores.extend(step.iter().map(|(score, _)| score));
             }
+            let last = graph.steps.last().into_iter().flatten();
+            losses.extend(last.map(|(_, loss)| loss));
+            densities.learner.extend(graph.densities);
         }
-        if let Some(given) = learner.log_likelihood(&tasks) {
-            densities.learner.extend(given.into_data().iter::<f64>());
-            device::check();
+        if !densities.learner.is_empty() {
             let exact = |episode| set.source.log_likelihood(set.seed, set.split, episode);
             densities.exact.extend(batch.iter().filter_map(exact));
         }
@@ -190,6 +194,34 @@ pub fn evaluate<B: Primitives>(
         losses,
         log_likelihood,
     })
+}
+
+/// What a graph's tasks came to.
+struct Scored {
+    /// Score and loss of each task after each step.
+    steps: Vec<Vec<(f64, f64)>>,
+    /// Log-likelihood of each task's query, where the learner predicts densities.
+    densities: Vec<f64>,
+}
+
+fn score_graph<B: Primitives>(
+    learner: &dyn Learner<B>,
+    spec: &TaskSpec,
+    answers: Answers,
+    episodes: &[Episode],
+    device: &B::Device,
+) -> Scored {
+    let tasks = TaskBatch::new(episodes, spec, device);
+    let steps = learner.predict(&tasks, answers).into_iter();
+    let steps = steps
+        .map(|predictions| score_tasks(predictions, episodes))
+        .collect();
+    let densities = match learner.log_likelihood(&tasks) {
+        Some(given) => given.into_data().iter::<f64>().collect(),
+        None => Vec::new(),
+    };
+    device::check();
+    Scored { steps, densities }
 }
 
 /// Score and loss of each task from predictions `[t, q, outputs]`.

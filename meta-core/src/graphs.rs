@@ -30,9 +30,53 @@ pub(crate) fn stays_on_this_thread() -> bool {
     ALONE.get()
 }
 
+/// How tasks are cut into computation graphs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Graphs {
+    /// Tasks of a graph; 0: all in one.
+    pub tasks: usize,
+    /// Graphs computed side by side, at most; 0: as many as there are threads.
+    pub at_once: usize,
+}
+
+impl Graphs {
+    /// How many of `count` graphs a backend computes side by side that can
+    /// ([`SIDE_BY_SIDE`](crate::primitives::Primitives::SIDE_BY_SIDE)), or one that cannot.
+    pub fn side_by_side(self, count: usize, can: bool) -> usize {
+        let most = match self.at_once {
+            0 => usize::MAX,
+            most => most,
+        };
+        match can {
+            true => at_once(count, rayon::current_num_threads(), most),
+            false => 1,
+        }
+    }
+
+    /// `compute` of the tasks of every graph, in their order; `can` as of [`Graphs::side_by_side`].
+    ///
+    /// # Panics
+    /// When `compute` does.
+    pub fn each<T: Sync, R: Send + Sync>(
+        self,
+        tasks: &[T],
+        can: bool,
+        compute: impl Fn(&[T]) -> R + Sync,
+    ) -> Vec<R> {
+        let of_graph = match self.tasks {
+            0 => tasks.len().max(1),
+            of_graph => of_graph,
+        };
+        let graphs: Vec<&[T]> = tasks.chunks(of_graph).collect();
+        each(&graphs, self.side_by_side(graphs.len(), can), |graph| {
+            compute(graph)
+        })
+    }
+}
+
 /// How many of `graphs` graphs to compute at a time on `threads` threads, at most `most`: 1 where that
 /// would leave more than half of the threads idle, which then share every kernel instead.
-pub fn at_once(graphs: usize, threads: usize, most: usize) -> usize {
+fn at_once(graphs: usize, threads: usize, most: usize) -> usize {
     let at_once = graphs.min(threads).min(most).max(1);
     let waves = graphs.div_ceil(at_once);
     match 2 * graphs < waves * threads {

@@ -23,7 +23,7 @@ use crate::{
     data::{Episode, Prefetch, Source, Split},
     device,
     eval::{FrozenEpisodes, Metric, evaluate},
-    graphs,
+    graphs::Graphs,
     learner::{Answers, Learner, MetaGradient},
     optim::{self, OptimizerSettings, OptimizerState},
     params::Params,
@@ -629,8 +629,8 @@ pub struct Trainer<B: Primitives> {
     pub seed: Seed,
     /// Seed of the frozen validation episodes.
     pub validation_seed: Seed,
-    /// Tasks that are validated at once, 0 for all.
-    pub validation_chunk: usize,
+    /// How validation tasks are cut into graphs.
+    pub validation_graphs: Graphs,
     /// Where to compute.
     pub device: B::Device,
 }
@@ -833,7 +833,7 @@ impl<B: Primitives> Trainer<B> {
             &self.spec,
             &set,
             Answers::Last,
-            self.validation_chunk,
+            self.validation_graphs,
             &self.device,
             |_| {},
         )?;
@@ -863,29 +863,6 @@ impl<B: Primitives> Trainer<B> {
             loss,
             best,
         })
-    }
-}
-
-/// How a meta-batch is cut into computation graphs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Graphs {
-    /// Tasks of a graph; 0: all in one.
-    pub tasks: usize,
-    /// Graphs computed side by side, at most; 0: as many as there are threads.
-    pub at_once: usize,
-}
-
-impl Graphs {
-    /// How many of `count` graphs the backend `B` computes side by side.
-    pub fn side_by_side<B: Primitives>(self, count: usize) -> usize {
-        let most = match self.at_once {
-            0 => usize::MAX,
-            most => most,
-        };
-        match B::SIDE_BY_SIDE {
-            true => graphs::at_once(count, rayon::current_num_threads(), most),
-            false => 1,
-        }
     }
 }
 
@@ -920,13 +897,8 @@ fn meta_gradients<B: Primitives>(
     graphs: Graphs,
     device: &B::Device,
 ) -> Vec<MetaGradient<B>> {
-    let tasks = match graphs.tasks {
-        0 => episodes.len().max(1),
-        tasks => tasks,
-    };
-    let chunks: Vec<&[Episode]> = episodes.chunks(tasks).collect();
-    graphs::each(&chunks, graphs.side_by_side::<B>(chunks.len()), |chunk| {
-        learner.meta_gradient(&TaskBatch::new(chunk, spec, device).at(moment))
+    graphs.each(episodes, B::SIDE_BY_SIDE, |tasks| {
+        learner.meta_gradient(&TaskBatch::new(tasks, spec, device).at(moment))
     })
 }
 
@@ -1104,7 +1076,10 @@ mod tests {
             settings,
             seed: Seed(1),
             validation_seed: Seed(0),
-            validation_chunk: 3,
+            validation_graphs: Graphs {
+                tasks: 3,
+                at_once: 1,
+            },
             device: Default::default(),
         }
     }

@@ -136,7 +136,8 @@ pub struct TestSettings {
     /// Seed of the frozen validation and test episodes. Apart from the run's `seed`, so that runs with
     /// other seeds are compared on the same episodes.
     pub seed: u64,
-    /// Tasks that are evaluated at once. 0: all. Bounds memory; changes only rounding.
+    /// Tasks that are evaluated at once, on a CPU in up to four graphs side by side. 0: all. Bounds memory;
+    /// changes only rounding.
     pub chunk: usize,
 }
 

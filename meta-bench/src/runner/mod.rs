@@ -295,13 +295,16 @@ impl<L: Learners> WithBackend for Session<L> {
             &STOP,
             self.until,
         )?;
+        let parameters = learner.parameters().num_elements();
         let trainer = Trainer {
             source: experiment.source.clone(),
             spec: experiment.spec,
-            settings: experiment.train_settings::<B>(learner.parameters().num_elements()),
+            settings: experiment
+                .sizes::<B>(parameters)
+                .train_settings(&manifest.train),
             seed: experiment.seed(),
             validation_seed: experiment.frozen_seed(),
-            validation_chunk: manifest.test.chunk,
+            validation_graphs: experiment.test_graphs::<B>(parameters),
             device: device.clone(),
         };
         let trained = trainer.run(learner.as_mut(), state, &mut journal);
@@ -376,7 +379,7 @@ fn test<B: Primitives>(
         &experiment.spec,
         &episodes,
         Answers::EveryStep,
-        experiment.manifest.test.chunk,
+        experiment.test_graphs::<B>(learner.parameters().num_elements()),
         device,
         |done| progress.test(done),
     )?;
@@ -420,7 +423,7 @@ fn record<B: Primitives>(
         "threads": rayon::current_num_threads(),
         "system": format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         "parameters": parameters.num_elements(),
-        "task_chunk": experiment.train_settings::<B>(parameters.num_elements()).task_chunk,
+        "task_chunk": experiment.sizes::<B>(parameters.num_elements()).train_settings(&manifest.train).task_chunk,
         "versions": { "meta": env!("CARGO_PKG_VERSION"), "burn": BURN_VERSION },
         "commit": option_env!("META_COMMIT"),
         "protocol": experiment.protocol(),

@@ -15,9 +15,10 @@ use meta_core::{
     backend::{WithBackend, dispatch},
     data::{Source, Split},
     eval::Metric,
+    graphs::Graphs,
     primitives::Primitives,
     task::Moment,
-    train::{Graphs, meta_gradient},
+    train::meta_gradient,
 };
 use rayon::prelude::*;
 use serde_json::Value;

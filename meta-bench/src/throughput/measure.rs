@@ -6,12 +6,13 @@ use burn::tensor::{DType, Tensor};
 use meta_core::{
     backend::WithBackend,
     data::Episode,
+    graphs::Graphs,
     learner::{Answers, Learner},
     optim::{self, OptimizerSettings, OptimizerState},
     params::Params,
     primitives::{Primitives, linear},
     task::{Moment, TaskBatch},
-    train::{self, Graphs},
+    train,
 };
 use serde::{Deserialize, Serialize};
 
@@ -120,10 +121,10 @@ impl<L: Learners> WithBackend for Measure<'_, L> {
             Some(count) => Taking::Exactly(count),
             None => Taking::Samples(self.effort),
         };
+        let graphs = prepared.graphs::<B>(self.effort, parameters.num_elements());
         let taken = match self.workload.kind {
             Kind::Train => {
                 let mut state = OptimizerState::new();
-                let graphs = prepared.graphs::<B>(self.effort, parameters.num_elements());
                 samples(taking, || {
                     let optimizer = std::mem::take(&mut state);
                     state = meta_iteration(
@@ -137,7 +138,7 @@ impl<L: Learners> WithBackend for Measure<'_, L> {
                 })
             }
             Kind::Predict => samples(taking, || {
-                predict(learner.as_ref(), &prepared, &episodes, &device);
+                predict(learner.as_ref(), &prepared, &episodes, graphs, &device);
             }),
         };
         let after = learner.parameters();
@@ -212,15 +213,21 @@ fn meta_iteration<B: Primitives>(
     state
 }
 
+/// Predictions, as an evaluation asks for them.
 fn predict<B: Primitives>(
     learner: &dyn Learner<B>,
     prepared: &Prepared,
     episodes: &[Episode],
+    graphs: Graphs,
     device: &B::Device,
 ) {
-    let tasks = TaskBatch::new(episodes, &prepared.spec, device);
-    for predictions in learner.predict(&tasks, Answers::Last) {
-        std::hint::black_box(predictions.into_data());
+    for episodes in episodes.chunks(graphs.tasks * graphs.at_once) {
+        graphs.each(episodes, B::SIDE_BY_SIDE, |episodes| {
+            let tasks = TaskBatch::new(episodes, &prepared.spec, device);
+            for predictions in learner.predict(&tasks, Answers::Last) {
+                std::hint::black_box(predictions.into_data());
+            }
+        });
     }
 }
 

@@ -469,8 +469,7 @@ impl Comparison<'_> {
                         peer.variant
                     ),
                     Some(Outcome::None(reason)) => {
-                        let short: String = reason.chars().take(120).collect();
-                        format!("not measured: {}", short.replace('|', "/"))
+                        format!("not measured: {}", first_words(reason).replace('|', "/"))
                     }
                     None => "–".to_owned(),
                 })
@@ -482,5 +481,32 @@ impl Comparison<'_> {
             ));
         }
         out
+    }
+}
+
+/// The first words of a reason, for a cell of a table.
+fn first_words(reason: &str) -> String {
+    const MOST: usize = 240;
+    match reason.char_indices().nth(MOST) {
+        None => reason.to_owned(),
+        Some((end, _)) => {
+            let words = reason[..end]
+                .rsplit_once(' ')
+                .map_or("", |(words, _)| words);
+            format!("{words} …")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_reasons_end_between_words() {
+        assert_eq!(first_words("stopped after 150 s"), "stopped after 150 s");
+        let short = first_words(&"größer ".repeat(60));
+        assert!(short.chars().count() <= 242, "{short}");
+        assert!(short.ends_with("größer …"), "{short}");
     }
 }

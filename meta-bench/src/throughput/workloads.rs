@@ -5,15 +5,18 @@ use std::sync::Arc;
 use meta_core::{
     Error,
     data::{Episode, EpisodeShape, Source, Split, find_source},
+    graphs::Graphs,
     nn::encoder::EncoderSpec,
     primitives::Primitives,
     rng::Seed,
     task::TaskSpec,
-    train::{Graphs, TrainSettings},
+    train::TrainSettings,
 };
 use serde_json::{Value, json};
 
-use crate::{cli::Effort, failure::Result, forecast::train_settings, learners::Learners};
+use crate::{
+    cli::Effort, failure::Result, forecast::Sizes, learners::Learners, manifest::TestSettings,
+};
 
 /// What one sample of a workload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,18 +291,30 @@ fn widen(settings: &mut Value, width: usize) {
 }
 
 impl Prepared {
-    /// The graphs of a meta-batch: of as many tasks as was asked for, or as in a run with default
-    /// settings.
+    /// The graphs of a meta-batch, or of an evaluation: of as many tasks as was asked for, or as in a run
+    /// with default settings.
     pub fn graphs<B: Primitives>(&self, effort: Effort, parameters: usize) -> Graphs {
+        let sizes = Sizes {
+            architecture: &self.architecture,
+            spec: &self.spec,
+            learner: &self.settings,
+            parameters,
+            side_by_side: B::SIDE_BY_SIDE,
+        };
         let settings = TrainSettings {
             meta_batch: self.tasks,
             task_chunk: effort.task_chunk,
             ..TrainSettings::default()
         };
-        let (architecture, spec) = (&self.architecture, &self.spec);
-        let own = &self.settings;
-        let side_by_side = B::SIDE_BY_SIDE;
-        train_settings(&settings, architecture, spec, own, parameters, side_by_side).graphs()
+        let at_a_time = TestSettings::default().chunk.min(self.tasks);
+        match (self.workload.kind, effort.task_chunk) {
+            (Kind::Train, _) => sizes.train_settings(&settings).graphs(),
+            (Kind::Predict, 0) => sizes.test_graphs(at_a_time),
+            (Kind::Predict, tasks) => Graphs {
+                tasks,
+                at_once: (at_a_time / tasks).max(1),
+            },
+        }
     }
 
     /// The episodes of one meta-batch.
