@@ -409,6 +409,8 @@ fn record<B: Primitives>(
         .first()
         .map(|(_, data)| format!("{:?}", data.dtype).to_lowercase());
     let manifest = &experiment.manifest;
+    let sizes = experiment.sizes::<B>(parameters.num_elements());
+    let settings = sizes.train_settings(&manifest.train);
     let data_folder = experiment
         .data_folder
         .as_ref()
@@ -423,7 +425,7 @@ fn record<B: Primitives>(
         "threads": rayon::current_num_threads(),
         "system": format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         "parameters": parameters.num_elements(),
-        "task_chunk": experiment.sizes::<B>(parameters.num_elements()).train_settings(&manifest.train).task_chunk,
+        "task_chunk": settings.task_chunk,
         "versions": { "meta": env!("CARGO_PKG_VERSION"), "burn": BURN_VERSION },
         "commit": option_env!("META_COMMIT"),
         "protocol": experiment.protocol(),
