@@ -44,7 +44,7 @@ pub enum Command {
     /// Show the resolved manifest with the origin of each value, checked, and a forecast of memory
     /// and time.
     Check(CheckArgs),
-    /// Take two iterations and a chunk of the test, for `meta check`.
+    /// Take a few iterations and a chunk of the test, for `meta check`.
     #[command(hide = true)]
     Trial(ManifestArgs),
     /// Show what a manifest can name.
@@ -91,7 +91,7 @@ pub struct CheckArgs {
     /// The manifest.
     #[command(flatten)]
     pub manifest: ManifestArgs,
-    /// Do not try two iterations: no forecast.
+    /// Try nothing: no forecast.
     #[arg(long)]
     pub no_trial: bool,
 }

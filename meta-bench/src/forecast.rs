@@ -7,7 +7,7 @@
 //!   of the settings, since the answer decides how sums are rounded: the same manifest must give the
 //!   same chunks on every machine.
 //! * How much memory and time will the run take? That is *measured*, by a trial: a process of its own
-//!   takes two iterations and a chunk of the test, and says its peak and its pace.
+//!   takes a few iterations and a chunk of the test, and says its peak and its pace.
 
 use std::time::Instant;
 
@@ -117,9 +117,16 @@ impl Sizes<'_> {
     }
 }
 
-/// The graphs of an evaluation of `tasks` tasks at a time, at `task` bytes each.
+/// The graphs of an evaluation of `tasks` tasks at a time, at `task` bytes each. Nothing is added up over
+/// them, so side by side there are as many as are worth their bookkeeping: small ones take less memory.
 fn graphs_of_test(tasks: usize, task: usize, side_by_side: bool) -> Graphs {
-    let of_graph = chunk(tasks, usize::MAX, task, side_by_side);
+    let task = task.max(1);
+    let most = match side_by_side {
+        true => ((GRAPH + task / 2) / task).max(1),
+        false => tasks,
+    };
+    let graphs = tasks.div_ceil(most.max(1)).max(1);
+    let of_graph = tasks.div_ceil(graphs).max(1);
     Graphs {
         tasks: of_graph,
         at_once: (tasks / of_graph).max(1),
@@ -168,9 +175,6 @@ impl Forecast {
 /// Bytes of a process that has started and read nothing, about.
 const PROCESS: usize = 30_000_000;
 
-/// Passes of a trial over a chunk of the test.
-const PASSES: usize = 6;
-
 /// Estimates the memory of an experiment, by building its learner.
 pub struct ForecastOf<'a, L> {
     /// What is estimated.
@@ -214,14 +218,14 @@ pub struct Trial {
     pub parameters: usize,
     /// Tasks of a computation graph.
     pub task_chunk: usize,
-    /// Peak resident memory of two iterations and some passes over a chunk of the test; none where the system does
-    /// not tell it.
+    /// Peak resident memory of a few iterations and a chunk of the test; none where the system
+    /// does not tell it.
     pub peak_bytes: Option<u64>,
     /// Seconds of an iteration.
     pub iteration_seconds: f64,
     /// Seconds of the whole training at that pace, without validations.
     pub train_seconds: f64,
-    /// Seconds of the whole test at the pace of its chunk.
+    /// Seconds of the whole test at the pace of that chunk.
     pub test_seconds: f64,
 }
 
@@ -234,7 +238,7 @@ impl Trial {
         format!(
             "# parameters       {}\n\
              # tasks in a graph {}\n\
-             # memory, peak     {memory} (host memory of a trial of two iterations)\n\
+             # memory, peak     {memory} (host memory of a trial of a few iterations)\n\
              # time, about      {} of training without validations, {} of testing\n",
             self.parameters,
             self.task_chunk,
@@ -258,9 +262,9 @@ pub fn trial_of(args: &ManifestArgs) -> Result<Trial> {
     });
     answer.map_err(|trouble| {
         Failure::Usage(match trouble {
-            Trouble::Said(message) => format!("a trial of two iterations failed: {message}"),
+            Trouble::Said(message) => format!("a trial of a few iterations failed: {message}"),
             Trouble::Ended(status) => format!(
-                "a trial of two iterations ended with {status}: there may be too little memory \
+                "a trial of a few iterations ended with {status}: there may be too little memory \
                  (lower train.task_chunk or train.chunk_memory)"
             ),
         })
@@ -288,6 +292,10 @@ pub fn trial<L: Learners>(args: &ManifestArgs) -> Result<()> {
     ))
 }
 
+/// Iterations of a trial, at most. Which graphs are at their largest together, and on which threads,
+/// differs from one to the next.
+const ITERATIONS: u64 = 4;
+
 struct TrialOn<'a, L> {
     experiment: &'a Experiment,
     learners: std::marker::PhantomData<L>,
@@ -304,50 +312,43 @@ impl<L: Learners> WithBackend for TrialOn<'_, L> {
         let planned = sizes.train_settings(&experiment.manifest.train);
         let iterations = planned.iterations;
         let settings = TrainSettings {
-            iterations: 2.min(iterations),
+            iterations: ITERATIONS.min(iterations),
             warmup: 0,
             validate_every: 0,
             patience: 0,
             ..planned
         };
         let task_chunk = settings.task_chunk;
+        let graphs = experiment.test_graphs::<B>(parameters);
         let trainer = Trainer {
             source: experiment.source.clone(),
             spec: experiment.spec,
             settings,
             seed: experiment.seed(),
             validation_seed: experiment.frozen_seed(),
-            validation_graphs: experiment.test_graphs::<B>(parameters),
+            validation_graphs: graphs,
             device: device.clone(),
         };
-        // The first iteration also starts threads and fills caches: the second is timed.
+        // The first iteration also starts threads and fills caches: the last is timed.
         let mut pace = Pace::default();
         trainer.run(learner.as_mut(), TrainState::new(), &mut pace)?;
         let iteration_seconds = pace.seconds();
         let test = experiment.test_episodes();
-        let count = match experiment.manifest.test.chunk {
-            0 => test.count,
-            chunk => chunk.min(test.count),
-        };
+        let at_a_time = graphs.tasks_at_a_time().unwrap_or(test.count);
+        let count = at_a_time.min(test.count);
         let share = test.count as f64 / count as f64;
         let episodes = FrozenEpisodes { count, ..test };
-        let graphs = experiment.test_graphs::<B>(parameters);
-        // Which graphs are at their largest together differs from pass to pass; the last is timed.
-        let mut started = Instant::now();
-        for _ in 0..PASSES {
-            started = Instant::now();
-            let spec = &experiment.spec;
-            let answers = Answers::EveryStep;
-            evaluate(
-                learner.as_ref(),
-                spec,
-                &episodes,
-                answers,
-                graphs,
-                &device,
-                |_| {},
-            )?;
-        }
+        let spec = &experiment.spec;
+        let started = Instant::now();
+        evaluate(
+            learner.as_ref(),
+            spec,
+            &episodes,
+            Answers::EveryStep,
+            graphs,
+            &device,
+            |_| {},
+        )?;
         let test_seconds = started.elapsed().as_secs_f64() * share;
         Ok(Trial {
             parameters,
@@ -442,18 +443,12 @@ mod tests {
                 );
             }
         }
-        let (small, large) = (100_000, 20_000_000);
-        let whole = Graphs {
-            tasks: 20,
-            at_once: 1,
-        };
-        let cut = Graphs {
-            tasks: 5,
-            at_once: 4,
-        };
-        assert_eq!(graphs_of_test(20, large, true), cut);
-        assert_eq!(graphs_of_test(20, small, true), whole);
-        assert_eq!(graphs_of_test(20, large, false), whole);
+        let (small, medium, large) = (100_000, 6_000_000, 20_000_000);
+        let graphs = |tasks, at_once| Graphs { tasks, at_once };
+        assert_eq!(graphs_of_test(20, large, true), graphs(1, 20));
+        assert_eq!(graphs_of_test(20, medium, true), graphs(3, 6));
+        assert_eq!(graphs_of_test(20, small, true), graphs(20, 1));
+        assert_eq!(graphs_of_test(20, large, false), graphs(20, 1));
     }
 
     #[test]

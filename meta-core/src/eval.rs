@@ -147,10 +147,7 @@ pub fn evaluate<B: Primitives>(
     device: &B::Device,
     mut progress: impl FnMut(usize),
 ) -> Result<Evaluation> {
-    let chunk = match graphs.tasks {
-        0 => set.count.max(1),
-        tasks => tasks * graphs.at_once.max(1),
-    };
+    let chunk = graphs.tasks_at_a_time().unwrap_or(set.count).max(1);
     let mut scores: Vec<Vec<f64>> = Vec::new();
     let mut losses = Vec::with_capacity(set.count);
     let mut densities = LogLikelihoods::default();

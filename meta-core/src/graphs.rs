@@ -40,6 +40,11 @@ pub struct Graphs {
 }
 
 impl Graphs {
+    /// Tasks that are held at a time, at most; none: all.
+    pub fn tasks_at_a_time(self) -> Option<usize> {
+        (self.tasks > 0).then(|| self.tasks * self.at_once.max(1))
+    }
+
     /// How many of `count` graphs a backend computes side by side that can
     /// ([`SIDE_BY_SIDE`](crate::primitives::Primitives::SIDE_BY_SIDE)), or one that cannot.
     pub fn side_by_side(self, count: usize, can: bool) -> usize {

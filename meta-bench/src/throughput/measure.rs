@@ -221,7 +221,8 @@ fn predict<B: Primitives>(
     graphs: Graphs,
     device: &B::Device,
 ) {
-    for episodes in episodes.chunks(graphs.tasks * graphs.at_once) {
+    let at_a_time = graphs.tasks_at_a_time().unwrap_or(episodes.len());
+    for episodes in episodes.chunks(at_a_time) {
         graphs.each(episodes, B::SIDE_BY_SIDE, |episodes| {
             let tasks = TaskBatch::new(episodes, &prepared.spec, device);
             for predictions in learner.predict(&tasks, Answers::Last) {
