@@ -120,16 +120,15 @@ impl Sizes<'_> {
 /// The graphs of an evaluation of `tasks` tasks at a time, at `task` bytes each. Nothing is added up over
 /// them, so side by side there are as many as are worth their bookkeeping: small ones take less memory.
 fn graphs_of_test(tasks: usize, task: usize, side_by_side: bool) -> Graphs {
-    let task = task.max(1);
+    let (tasks, task) = (tasks.max(1), task.max(1));
     let most = match side_by_side {
         true => ((GRAPH + task / 2) / task).max(1),
         false => tasks,
     };
-    let graphs = tasks.div_ceil(most.max(1)).max(1);
-    let of_graph = tasks.div_ceil(graphs).max(1);
+    let of_graph = tasks.div_ceil(tasks.div_ceil(most));
     Graphs {
         tasks: of_graph,
-        at_once: (tasks / of_graph).max(1),
+        at_once: tasks / of_graph,
     }
 }
 

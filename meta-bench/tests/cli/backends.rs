@@ -4,11 +4,9 @@
 //! The backends of this build are tested always. Another build of the binary, named by `META_WGPU`, is
 //! tested on wgpu where a driver is at hand; without it, those tests say that they were skipped.
 
-use std::{path::PathBuf, process::Command};
-
 use serde_json::Value;
 
-use crate::workbench::{GLYPHS, Ran, SINUSOID, Workbench};
+use crate::workbench::{GLYPHS, SINUSOID, Workbench};
 
 #[test]
 fn a_device_or_precision_that_is_not_there() {
@@ -71,155 +69,165 @@ fn the_cpu_backends_agree_with_the_reference() {
     assert!(message.contains("did you mean `flex`"), "{message}");
 }
 
-/// The other build of the binary, if there is one.
-fn wgpu() -> Option<PathBuf> {
-    let path = std::env::var_os("META_WGPU").map(PathBuf::from);
-    if path.is_none() {
-        eprintln!("skipped: META_WGPU names no binary with wgpu");
-    }
-    path.map(|path| std::path::absolute(path).expect("a path"))
-}
+/// The other build of the binary, on wgpu.
+mod wgpu {
+    use std::{path::PathBuf, process::Command};
 
-/// That binary in the folder of a bench.
-fn on_wgpu(bench: &Workbench, binary: &PathBuf, arguments: &str, driver: bool) -> Ran {
-    let mut command = Command::new(binary);
-    command
-        .args(arguments.split_whitespace())
-        .current_dir(bench.path(""))
-        .env("XDG_RUNTIME_DIR", bench.path(""));
-    if !driver {
-        for name in ["VK_ICD_FILENAMES", "VK_DRIVER_FILES"] {
-            command.env(name, "/nowhere.json");
+    use serde_json::Value;
+
+    use crate::workbench::{Ran, SINUSOID, Workbench};
+
+    /// The other build of the binary, if there is one.
+    fn wgpu() -> Option<PathBuf> {
+        let path = std::env::var_os("META_WGPU").map(PathBuf::from);
+        if path.is_none() {
+            eprintln!("skipped: META_WGPU names no binary with wgpu");
         }
+        path.map(|path| std::path::absolute(path).expect("a path"))
     }
-    command.output().expect("the binary starts").into()
-}
 
-#[test]
-fn without_a_driver_wgpu_says_what_to_install() {
-    let Some(binary) = wgpu() else { return };
-    let bench = Workbench::new(SINUSOID);
-    let message = on_wgpu(&bench, &binary, "run m.toml backend=wgpu", false).mistake();
-    assert!(
-        message.contains("backend `wgpu` finds no device"),
-        "{message}"
-    );
-    assert!(message.contains("mesa-vulkan-drivers"), "{message}");
-    assert_eq!(bench.names("."), ["m.toml"], "nothing is written");
-}
+    /// That binary in the folder of a bench.
+    fn on_wgpu(bench: &Workbench, binary: &PathBuf, arguments: &str, driver: bool) -> Ran {
+        let mut command = Command::new(binary);
+        command
+            .args(arguments.split_whitespace())
+            .current_dir(bench.path(""))
+            .env("XDG_RUNTIME_DIR", bench.path(""));
+        if !driver {
+            for name in ["VK_ICD_FILENAMES", "VK_DRIVER_FILES"] {
+                command.env(name, "/nowhere.json");
+            }
+        }
+        command.output().expect("the binary starts").into()
+    }
 
-#[test]
-fn a_device_that_wgpu_does_not_have() {
-    let Some(binary) = wgpu() else { return };
-    let bench = Workbench::new(SINUSOID);
-    let message = on_wgpu(&bench, &binary, "run m.toml backend=wgpu device=99", true).mistake();
-    assert!(message.contains("has no `device = 99`"), "{message}");
-}
-
-/// A precision is computed in or refused, and never taken for another.
-#[test]
-fn a_precision_of_wgpu() {
-    let Some(binary) = wgpu() else { return };
-    let bench = Workbench::new(SINUSOID);
-    let mean = |precision: &str| {
-        let arguments = format!(
-            "run m.toml backend=wgpu precision={precision} train.iterations=5 --dir {precision} --quiet"
+    #[test]
+    fn without_a_driver_wgpu_says_what_to_install() {
+        let Some(binary) = wgpu() else { return };
+        let bench = Workbench::new(SINUSOID);
+        let message = on_wgpu(&bench, &binary, "run m.toml backend=wgpu", false).mistake();
+        assert!(
+            message.contains("backend `wgpu` finds no device"),
+            "{message}"
         );
-        let ran = on_wgpu(&bench, &binary, &arguments, true);
-        if ran.code != Some(0) {
-            let message = ran.mistake();
-            let refused = format!("does not compute in `precision = {precision}`");
-            assert!(message.contains(&refused), "{message}");
-            return None;
-        }
-        let read = |name: &str| -> Value {
-            serde_json::from_slice(&bench.bytes(&format!("{precision}/{name}"))).expect("JSON")
+        assert!(message.contains("mesa-vulkan-drivers"), "{message}");
+        assert_eq!(bench.names("."), ["m.toml"], "nothing is written");
+    }
+
+    #[test]
+    fn a_device_that_wgpu_does_not_have() {
+        let Some(binary) = wgpu() else { return };
+        let bench = Workbench::new(SINUSOID);
+        let message = on_wgpu(&bench, &binary, "run m.toml backend=wgpu device=99", true).mistake();
+        assert!(message.contains("has no `device = 99`"), "{message}");
+    }
+
+    /// A precision is computed in or refused, and never taken for another.
+    #[test]
+    fn a_precision_of_wgpu() {
+        let Some(binary) = wgpu() else { return };
+        let bench = Workbench::new(SINUSOID);
+        let mean = |precision: &str| {
+            let arguments = format!(
+                "run m.toml backend=wgpu precision={precision} train.iterations=5 --dir {precision} --quiet"
+            );
+            let ran = on_wgpu(&bench, &binary, &arguments, true);
+            if ran.code != Some(0) {
+                let message = ran.mistake();
+                let refused = format!("does not compute in `precision = {precision}`");
+                assert!(message.contains(&refused), "{message}");
+                return None;
+            }
+            let read = |name: &str| -> Value {
+                serde_json::from_slice(&bench.bytes(&format!("{precision}/{name}"))).expect("JSON")
+            };
+            assert_eq!(read("record.json")["dtype"], precision);
+            read("result.json")["mean"].as_f64()
         };
-        assert_eq!(read("record.json")["dtype"], precision);
-        read("result.json")["mean"].as_f64()
-    };
-    let single = mean("f32").expect("every device computes in f32");
-    if let Some(double) = mean("f64") {
-        let difference = (single - double).abs() / double;
-        assert!(difference > 0.0 && difference < 1e-4, "{single} {double}");
+        let single = mean("f32").expect("every device computes in f32");
+        if let Some(double) = mean("f64") {
+            let difference = (single - double).abs() / double;
+            assert!(difference > 0.0 && difference < 1e-4, "{single} {double}");
+        }
+        // What was trained there is evaluated elsewhere.
+        on_wgpu(&bench, &binary, "eval f32 backend=flex", true).ok();
     }
-    // What was trained there is evaluated elsewhere.
-    on_wgpu(&bench, &binary, "eval f32 backend=flex", true).ok();
-}
 
-/// Four copies of a layer of 36 MB: more than a software driver takes at once.
-const LARGE: &str = "run m.toml backend=wgpu --dir run --quiet encoder.hidden=[3000,3000] \
-                     train.iterations=2 train.validate_every=0 test.episodes=2";
+    /// Four copies of a layer of 36 MB: more than a software driver takes at once.
+    const LARGE: &str = "run m.toml backend=wgpu --dir run --quiet encoder.hidden=[3000,3000] \
+                         train.iterations=2 train.validate_every=0 test.episodes=2";
 
-/// A device that does not get its memory ends the run, with a message, before a number of it is believed;
-/// with fewer tasks at once the run goes on from its checkpoint.
-#[test]
-fn a_device_that_fails_leaves_the_checkpoint() {
-    let Some(binary) = wgpu() else { return };
-    let bench = Workbench::new(SINUSOID);
-    let ran = on_wgpu(
-        &bench,
-        &binary,
-        &format!("{LARGE} train.task_chunk=4"),
-        true,
-    );
-    if ran.code == Some(0) {
-        eprintln!("skipped: the device has the memory");
-        return;
+    /// A device that does not get its memory ends the run, with a message, before a number of it is believed;
+    /// with fewer tasks at once the run goes on from its checkpoint.
+    #[test]
+    fn a_device_that_fails_leaves_the_checkpoint() {
+        let Some(binary) = wgpu() else { return };
+        let bench = Workbench::new(SINUSOID);
+        let ran = on_wgpu(
+            &bench,
+            &binary,
+            &format!("{LARGE} train.task_chunk=4"),
+            true,
+        );
+        if ran.code == Some(0) {
+            eprintln!("skipped: the device has the memory");
+            return;
+        }
+        let message = ran.mistake();
+        assert!(
+            message.contains("the device failed: can't allocate"),
+            "{message}"
+        );
+        assert!(message.contains("saved up to iteration 0"), "{message}");
+        assert!(message.contains("smaller train.task_chunk"), "{message}");
+        assert!(
+            bench.bytes("run/metrics.jsonl").is_empty(),
+            "no number of it is logged"
+        );
+        on_wgpu(
+            &bench,
+            &binary,
+            &format!("{LARGE} train.task_chunk=1 --resume"),
+            true,
+        )
+        .ok();
     }
-    let message = ran.mistake();
-    assert!(
-        message.contains("the device failed: can't allocate"),
-        "{message}"
-    );
-    assert!(message.contains("saved up to iteration 0"), "{message}");
-    assert!(message.contains("smaller train.task_chunk"), "{message}");
-    assert!(
-        bench.bytes("run/metrics.jsonl").is_empty(),
-        "no number of it is logged"
-    );
-    on_wgpu(
-        &bench,
-        &binary,
-        &format!("{LARGE} train.task_chunk=1 --resume"),
-        true,
-    )
-    .ok();
-}
 
-#[test]
-fn wgpu_agrees_with_the_reference() {
-    let Some(binary) = wgpu() else { return };
-    let bench = Workbench::new("");
-    let ran = on_wgpu(&bench, &binary, "equivalence --backends wgpu --json", true).ok();
-    let columns: Vec<Value> = serde_json::from_str(&ran.stdout).expect("columns");
-    assert_eq!(columns.len(), 1);
-    assert_eq!(columns[0]["backend"], "wgpu");
-}
+    #[test]
+    fn wgpu_agrees_with_the_reference() {
+        let Some(binary) = wgpu() else { return };
+        let bench = Workbench::new("");
+        let ran = on_wgpu(&bench, &binary, "equivalence --backends wgpu --json", true).ok();
+        let columns: Vec<Value> = serde_json::from_str(&ran.stdout).expect("columns");
+        assert_eq!(columns.len(), 1);
+        assert_eq!(columns[0]["backend"], "wgpu");
+    }
 
-/// Tasks are an axis of the tensors: more of them are larger kernels, not more.
-#[test]
-fn kernel_launches_do_not_grow_with_the_tasks() {
-    let Some(binary) = wgpu() else { return };
-    let bench = Workbench::new("");
-    let workloads = "sinusoid-5 attention-maml omniglot-maml-1";
-    let launches = |tasks: usize| -> Vec<u64> {
-        let options = "--launches --backends wgpu --width 8 --query 3";
-        let arguments = format!("bench {workloads} {options} --tasks {tasks} --task-chunk {tasks}");
-        let table = on_wgpu(&bench, &binary, &arguments, true).ok().stdout;
-        let rows = table.lines().filter(|line| line.starts_with("| `"));
-        rows.map(|row| {
-            let count = row
-                .trim_end_matches('|')
-                .rsplit('|')
-                .next()
-                .expect("a cell");
-            count.trim().parse().expect("a count")
-        })
-        .collect()
-    };
-    let few = launches(2);
-    assert_eq!(few.len(), 3);
-    assert!(few.iter().all(|&count| count > 20), "{few:?}");
-    assert_eq!(few, launches(6));
+    /// Tasks are an axis of the tensors: more of them are larger kernels, not more.
+    #[test]
+    fn kernel_launches_do_not_grow_with_the_tasks() {
+        let Some(binary) = wgpu() else { return };
+        let bench = Workbench::new("");
+        let workloads = "sinusoid-5 attention-maml omniglot-maml-1";
+        let launches = |tasks: usize| -> Vec<u64> {
+            let options = "--launches --backends wgpu --width 8 --query 3";
+            let arguments =
+                format!("bench {workloads} {options} --tasks {tasks} --task-chunk {tasks}");
+            let table = on_wgpu(&bench, &binary, &arguments, true).ok().stdout;
+            let rows = table.lines().filter(|line| line.starts_with("| `"));
+            rows.map(|row| {
+                let count = row
+                    .trim_end_matches('|')
+                    .rsplit('|')
+                    .next()
+                    .expect("a cell");
+                count.trim().parse().expect("a count")
+            })
+            .collect()
+        };
+        let few = launches(2);
+        assert_eq!(few.len(), 3);
+        assert!(few.iter().all(|&count| count > 20), "{few:?}");
+        assert_eq!(few, launches(6));
+    }
 }
