@@ -5,6 +5,7 @@ mod bench;
 mod commands;
 mod compare;
 mod explain;
+mod fingerprints;
 mod mistakes;
 mod reference;
 mod resume;
