@@ -19,48 +19,42 @@
 //!   that of the manifest.
 
 use burn::tensor::Tensor;
-use burn_autodiff::Autodiff;
 use meta_core::{
     Result,
-    adapt::{Adaptable, Embedded, predictions},
-    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
-    nn::{encoder::Architecture, init::Initializer, linear::Linear, loss},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Steps, Toy,
+        inner_loop::{InnerLoop, InnerOptimizer, Order},
+        partial::{Embeddings, Partial, PartialLearner},
+    },
+    nn::{Pass, encoder::Architecture, init::Initializer, linear::Linear},
     optim::OptimizerKind,
     params::Params,
     primitives::Primitives,
-    rng::Seed,
-    settings::{above_zero, at_least_one},
-    task::{ItemBatch, TaskBatch, TaskSpec},
-    unroll::InnerOptimizer,
+    settings,
+    task::TaskSpec,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of [`Anil`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AnilSettings {
-    /// `α`, above 0.
-    pub inner_lr: f64,
-    /// Inner steps `K` of the head in training, at least 1.
-    pub inner_steps: usize,
-    /// Inner steps of the head at validation and test, at least 1.
-    pub test_steps: usize,
-    /// Rule of the inner steps: `sgd`, `adam` or `adamw`; differentiated like everything else.
-    pub inner_optimizer: OptimizerKind,
-    /// Momentum of an inner `sgd`, in [0, 1).
-    pub inner_momentum: f64,
-}
-
-impl Default for AnilSettings {
-    fn default() -> Self {
-        AnilSettings {
-            inner_lr: 0.4,
-            inner_steps: 1,
-            test_steps: 3,
-            inner_optimizer: OptimizerKind::Sgd,
-            inner_momentum: 0.0,
-        }
+settings! {
+    /// Settings of ANIL.
+    pub struct AnilSettings {
+        /// `α`.
+        inner_lr: f64 = 0.4, above(0.0);
+        /// Inner steps `K` of the head in training.
+        inner_steps: usize = 1, at_least(1);
+        /// Inner steps of the head at validation and test.
+        test_steps: usize = 3, at_least(1);
+        /// Rule of the inner steps: `sgd`, `adam` or `adamw`; differentiated like everything else.
+        inner_optimizer: OptimizerKind = OptimizerKind::Sgd;
+        /// Momentum of an inner `sgd`.
+        inner_momentum: f64 = 0.0, below_one();
+        /// Order of the meta-gradient: `second` (exact) or `first` (past the inner gradients).
+        #[added("0.2")]
+        order: Order = Order::Second;
+        /// Whether the graph of only one inner step is held at a time: less memory, more time, the
+        /// same gradient.
+        #[added("0.2")]
+        checkpoint_inner_steps: bool = false;
     }
 }
 
@@ -75,12 +69,13 @@ impl LearnerSettings for AnilSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
-        above_zero("learner.inner_lr", self.inner_lr)?;
-        at_least_one("learner.inner_steps", self.inner_steps)?;
-        at_least_one("learner.test_steps", self.test_steps)?;
         let momentum = self.inner_momentum;
         InnerOptimizer::check_momentum("learner.inner_momentum", self.inner_optimizer, momentum)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn steps(&self) -> Steps {
+        self.inner_loop().cost()
     }
 
     fn gradient_of() -> GradientOf {
@@ -91,125 +86,99 @@ impl LearnerSettings for AnilSettings {
         ])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
-        let (width, outputs) = (architecture.width(), spec.outputs());
-        let network = Adaptable::<A, B>::new(architecture, outputs, device);
-        Ok(Box::new(Anil {
-            parameters: network.draw(seed),
+    fn toy() -> Toy {
+        Toy {
+            settings: json!({"inner_lr": 0.1, "inner_steps": 2}),
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
+        let rule = Anil {
+            outputs: new.spec.outputs(),
             settings: self,
-            network,
-            head: [width, outputs],
-            device: device.clone(),
-        }))
+        };
+        PartialLearner::boxed(rule, new)
     }
 }
 
-/// ANIL on the backend `B`.
-pub struct Anil<A: Architecture, B: Primitives> {
+impl AnilSettings {
+    fn inner_loop(&self) -> InnerLoop {
+        InnerLoop {
+            steps: self.inner_steps,
+            test_steps: self.test_steps,
+            checkpoint: self.checkpoint_inner_steps,
+        }
+    }
+}
+
+/// How ANIL adapts.
+struct Anil {
     settings: AnilSettings,
-    network: Adaptable<A, B>,
-    /// Inputs and outputs of `w`.
-    head: [usize; 2],
-    device: B::Device,
-    /// `φ` and `w`, each `[1, …]`.
-    parameters: Params<B>,
+    /// Outputs of `w`.
+    outputs: usize,
 }
 
-impl<A: Architecture, B: Primitives> Anil<A, B> {
-    /// The head on a level, with `parameters` in place.
-    fn head<L: Primitives<Device = B::Device>>(&self, parameters: Params<L>) -> Linear<L> {
-        let [inputs, outputs] = self.head;
-        let skeleton = Linear::glorot(inputs, outputs, &mut Initializer::zeros(), &self.device);
-        parameters.write_into(skeleton)
-    }
+impl Partial for Anil {
+    const PATH: &str = "head";
 
-    /// `w ← w − α ∇_w Σ_tasks L_s`, on the embedded support, or the step of the inner optimiser along
-    /// that gradient.
-    fn inner_step<L: Primitives<Device = B::Device>>(
+    type Readout<L: Primitives> = Linear<L>;
+
+    fn init<L: Primitives>(
         &self,
-        index: usize,
-        state: Params<L>,
-        support: &ItemBatch<L>,
-    ) -> Params<L> {
-        let fast = InnerOptimizer::weights(&state).lift::<Autodiff<L>>();
-        let support = support.lift();
-        let predictions = self.head(fast.clone()).forward(support.inputs);
-        let loss = loss::loss(predictions, &support.targets).sum();
-        let gradients = fast.gradients(&loss.backward());
-        let AnilSettings {
-            inner_optimizer,
-            inner_lr,
-            inner_momentum,
-            ..
-        } = self.settings;
-        InnerOptimizer::new(inner_optimizer, inner_lr, inner_momentum)
-            .step(index, state, &gradients)
+        width: usize,
+        initializer: &mut Initializer,
+        device: &L::Device,
+    ) -> Linear<L> {
+        Linear::glorot(width, self.outputs, initializer, device)
     }
 
-    /// The tasks as the encoder in `parameters` sees them.
-    fn embed<L: Primitives<Device = B::Device>>(
-        &self,
-        parameters: Params<L>,
-        tasks: &TaskBatch<L>,
-        training: bool,
-    ) -> Embedded<L> {
-        let network = self.network.network(parameters);
-        Embedded::new(&network.encoder, self.network.statistics(), tasks, training)
-    }
-}
-
-impl<A: Architecture, B: Primitives> Learner<B> for Anil<A, B> {
-    fn parameters(&self) -> Params<B> {
-        self.parameters.clone()
+    fn inner_loop(&self) -> InnerLoop {
+        self.settings.inner_loop()
     }
 
-    fn set_parameters(&mut self, parameters: Params<B>) {
-        // Through a network, which checks names and shapes.
-        self.parameters = Params::of(&self.network.network(parameters));
+    fn order(&self) -> Order {
+        self.settings.order
     }
 
-    fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
-        let lifted = tasks.lift::<Autodiff<B>>();
-        let leaves = self.parameters.clone().lift::<Autodiff<B>>();
-        let embedded = self.embed(leaves.clone(), &lifted, true);
-        let start = leaves.under("head").fan_out(tasks.tasks());
-        let state = (0..self.settings.inner_steps).fold(start, |state, index| {
-            self.inner_step(index, state, &embedded.support)
-        });
-        let head = self.head(InnerOptimizer::weights(&state));
-        let predictions = head.forward(embedded.query);
-        let targets = &lifted.query.targets;
-        let losses = loss::loss(predictions.clone(), targets);
-        let buffers = embedded.pass.statistics.take().with_prefix("encoder");
-        MetaGradient::of(&leaves, losses, predictions, targets, buffers)
-    }
-
-    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
-        let embedded = self.embed(self.parameters.clone(), tasks, false);
-        let start = self.parameters.under("head").fan_out(tasks.tasks());
-        predictions(
-            answers,
-            start,
-            self.settings.test_steps,
-            |index, state| self.inner_step(index, state, &embedded.support),
-            |state| {
-                let head = self.head(InnerOptimizer::weights(state));
-                head.forward(embedded.query.clone())
-            },
+    fn optimizer(&self) -> InnerOptimizer {
+        let settings = &self.settings;
+        InnerOptimizer::new(
+            settings.inner_optimizer,
+            settings.inner_lr,
+            settings.inner_momentum,
         )
+    }
+
+    /// `w⁰ = w` of every task.
+    fn start<L: Primitives>(
+        &self,
+        shared: &Params<L>,
+        tasks: usize,
+        _device: &L::Device,
+    ) -> Params<L> {
+        shared.clone().fan_out(tasks)
+    }
+
+    fn place<L: Primitives>(&self, _shared: Params<L>, adapted: &Params<L>) -> Params<L> {
+        adapted.clone()
+    }
+
+    fn forward<L: Primitives>(
+        &self,
+        head: &Linear<L>,
+        _adapted: &Params<L>,
+        items: Tensor<L, 3>,
+        _support: Embeddings<'_, L>,
+        _pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        head.forward(items)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::toy::{Answers, learner, spec, tasks, values};
+    use crate::toy::{PredictAt, learner, spec, tasks, values};
     use serde_json::json;
 
     /// The encoder learns, though it does not adapt: through the embeddings that the steps stand on.
@@ -232,10 +201,10 @@ mod tests {
         let spec = spec(3, 2);
         let tasks = tasks(&spec);
         let answers =
-            learner("anil", json!({"test_steps": 4}), &spec).predict(&tasks, Answers::EveryStep);
+            learner("anil", json!({"test_steps": 4}), &spec).predict(&tasks, PredictAt::EveryStep);
         assert_eq!(answers.len(), 5);
         let fewer =
-            learner("anil", json!({"test_steps": 2}), &spec).predict(&tasks, Answers::EveryStep);
+            learner("anil", json!({"test_steps": 2}), &spec).predict(&tasks, PredictAt::EveryStep);
         for (fewer, more) in fewer.into_iter().zip(answers) {
             assert_eq!(values(fewer), values(more));
         }

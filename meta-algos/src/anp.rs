@@ -31,56 +31,45 @@ use burn::{
 };
 use meta_core::{
     Result,
-    amortize::{Amortized, AmortizedLearner, embed_together},
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Toy,
+        embed::embed_together,
+        predictive::OutputDistribution,
+        single_pass::{SinglePass, SinglePassLearner},
+    },
     nn::{
-        Axis, Pass,
-        attention::{Block, MultiHeadAttention, MultiHeadSettings, Weighting, check_heads, stack},
+        Pass,
+        attention::{
+            Block, MapAxis, MultiHeadAttention, MultiHeadSettings, Weighting, check_heads, stack,
+        },
         encoder::Architecture,
         feed_forward::FeedForward,
         init::Initializer,
-        predictive::Predictive,
     },
     primitives::Primitives,
-    rng::Seed,
-    settings::{above_zero, at_least_one, in_unit},
+    settings,
     task::{TaskBatch, TaskSpec},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of attentive neural processes; the defaults are the paper's of section 4.1.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AnpSettings {
-    /// Width of the hidden layers of `h` and `g` and of the feed-forward parts, at least 1.
-    pub hidden: usize,
-    /// Layers of `h`, at least 1.
-    pub encoder_layers: usize,
-    /// Layers of `g`, at least 1.
-    pub decoder_layers: usize,
-    /// Blocks of self-attention over the support, at least 1.
-    pub layers: usize,
-    /// Attention heads, at least 1; must divide the width of the embedding.
-    pub heads: usize,
-    /// What the weights of all attention follow from: `softmax` of the scores, or `uniform` (mean
-    /// pooling with the same parameters).
-    pub attention: Weighting,
-    /// `σ₀`, the least standard deviation of a prediction, in (0, 1); regression only.
-    pub least_deviation: f64,
-}
-
-impl Default for AnpSettings {
-    fn default() -> Self {
-        AnpSettings {
-            hidden: 128,
-            encoder_layers: 3,
-            decoder_layers: 3,
-            layers: 2,
-            heads: 8,
-            attention: Weighting::Softmax,
-            least_deviation: 0.1,
-        }
+settings! {
+    /// Settings of attentive neural processes; the defaults are the paper's of section 4.1.
+    pub struct AnpSettings {
+        /// Width of the hidden layers of `h` and `g` and of the feed-forward parts.
+        hidden: usize = 128, at_least(1);
+        /// Layers of `h`.
+        encoder_layers: usize = 3, at_least(1);
+        /// Layers of `g`.
+        decoder_layers: usize = 3, at_least(1);
+        /// Blocks of self-attention over the support.
+        layers: usize = 2, at_least(1);
+        /// Attention heads; must divide the width of the embedding.
+        heads: usize = 8, at_least(1);
+        /// What the weights of all attention follow from: `softmax` of the scores, or `uniform`
+        /// (mean pooling with the same parameters).
+        attention: Weighting = Weighting::Softmax;
+        /// `σ₀`, the least standard deviation of a prediction, in (0, 1); regression only.
+        least_deviation: f64 = 0.1, inside_unit();
     }
 }
 
@@ -96,19 +85,8 @@ impl LearnerSettings for AnpSettings {
 
     fn check<A: Architecture>(&self, architecture: &A, spec: &TaskSpec) -> Result<()> {
         spec.require_one_way(Self::INFO.name)?;
-        at_least_one("learner.hidden", self.hidden)?;
-        at_least_one("learner.encoder_layers", self.encoder_layers)?;
-        at_least_one("learner.decoder_layers", self.decoder_layers)?;
-        at_least_one("learner.layers", self.layers)?;
-        let width = architecture.width();
-        check_heads(
-            "learner.heads",
-            self.heads,
-            "the width of the embedding",
-            width,
-        )?;
-        above_zero("learner.least_deviation", self.least_deviation)?;
-        in_unit("learner.least_deviation", self.least_deviation)
+        let (width, what) = (architecture.width(), "the width of the embedding");
+        check_heads("learner.heads", self.heads, what, width)
     }
 
     fn gradient_of() -> GradientOf {
@@ -120,20 +98,25 @@ impl LearnerSettings for AnpSettings {
         GradientOf::Training("negative log-likelihood", settings)
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
+    fn toy() -> Toy {
+        Toy {
+            settings: json!({
+                "hidden": 32, "encoder_layers": 2, "decoder_layers": 2, "layers": 1, "heads": 2
+            }),
+            // Nothing compares or adapts by design: that has to be learned first.
+            iterations: 1500,
+            maps: 2,
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
         let rule = Anp {
-            predictive: Predictive::new(spec, self.least_deviation),
+            predictive: OutputDistribution::new(new.spec, self.least_deviation),
+            architecture: new.architecture,
             settings: self,
-            architecture,
         };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        SinglePassLearner::boxed(rule, new.seed, new.device)
     }
 }
 
@@ -151,10 +134,10 @@ pub struct AnpModel<B: Backend, E> {
 pub struct Anp<A> {
     settings: AnpSettings,
     architecture: A,
-    predictive: Predictive,
+    predictive: OutputDistribution,
 }
 
-impl<A: Architecture> Amortized for Anp<A> {
+impl<A: Architecture> SinglePass for Anp<A> {
     type Model<L: Primitives> = AnpModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -212,16 +195,16 @@ impl<A: Architecture> Amortized for Anp<A> {
         let (values, maps) = stack(&model.blocks, read, s, None, pass);
         for (layer, map) in maps.iter().enumerate() {
             let name = format!("blocks.{layer}");
-            pass.record(&name, Axis::Support, Axis::Support, map);
+            pass.record(&name, MapAxis::Support, MapAxis::Support, map);
         }
         let (known, map) = model
             .cross
             .read(query.clone(), support, values, 1, None, pass);
-        pass.record("cross", Axis::Query, Axis::Support, &map);
+        pass.record("cross", MapAxis::Query, MapAxis::Support, &map);
         model.decoder.forward(Tensor::cat(vec![query, known], 2))
     }
 
-    fn predictive(&self) -> Option<Predictive> {
+    fn predictive(&self) -> Option<OutputDistribution> {
         Some(self.predictive)
     }
 }
@@ -252,7 +235,7 @@ mod tests {
         let map = maps(uniform.as_ref())
             .pop()
             .expect("a map of the cross-attention");
-        assert_eq!((map.rows, map.columns), (Axis::Query, Axis::Support));
+        assert_eq!((map.rows, map.columns), (MapAxis::Query, MapAxis::Support));
         assert!(
             values(map.weights)
                 .iter()

@@ -29,56 +29,48 @@ use burn::{
     module::Module,
     tensor::{Tensor, activation::relu, backend::Backend},
 };
-use burn_autodiff::Autodiff;
 use meta_core::{
     Result,
-    adapt::{Embedded, predictions},
-    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
-    nn::{encoder::Architecture, init::Initializer, linear::Linear, loss},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Steps, Toy,
+        inner_loop::{InnerLoop, InnerOptimizer, Order},
+        partial::{Embeddings, Partial, PartialLearner},
+    },
+    nn::{Pass, encoder::Architecture, init::Initializer, linear::Linear},
     optim::OptimizerKind,
     params::Params,
     primitives::{Primitives, add_rows, scale},
-    rng::Seed,
-    settings::{above_zero, at_least_one},
-    task::{ItemBatch, TaskBatch, TaskSpec},
-    unroll::InnerOptimizer,
+    settings,
+    task::TaskSpec,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of [`Cavia`]; the defaults are those of the authors' code for 5-way classification, but for
-/// the width of the modulated layer, which is ours. For sine waves that code has one step and 5 context
-/// parameters.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CaviaSettings {
-    /// `α`, above 0.
-    pub inner_lr: f64,
-    /// Inner steps `K` in training, at least 1.
-    pub inner_steps: usize,
-    /// Inner steps at validation and test, at least 1.
-    pub test_steps: usize,
-    /// Number of context parameters, at least 1.
-    pub context: usize,
-    /// Width of the modulated layer, at least 1.
-    pub hidden: usize,
-    /// Rule of the inner steps: `sgd`, `adam` or `adamw`; differentiated like everything else.
-    pub inner_optimizer: OptimizerKind,
-    /// Momentum of an inner `sgd`, in [0, 1).
-    pub inner_momentum: f64,
-}
-
-impl Default for CaviaSettings {
-    fn default() -> Self {
-        CaviaSettings {
-            inner_lr: 1.0,
-            inner_steps: 2,
-            test_steps: 2,
-            context: 100,
-            hidden: 64,
-            inner_optimizer: OptimizerKind::Sgd,
-            inner_momentum: 0.0,
-        }
+settings! {
+    /// Settings of CAVIA; the defaults are those of the authors' code for 5-way classification, but for
+    /// the width of the modulated layer, which is ours. For sine waves that code has one step and 5 context
+    /// parameters.
+    pub struct CaviaSettings {
+        /// `α`.
+        inner_lr: f64 = 1.0, above(0.0);
+        /// Inner steps `K` in training.
+        inner_steps: usize = 2, at_least(1);
+        /// Inner steps at validation and test.
+        test_steps: usize = 2, at_least(1);
+        /// Number of context parameters.
+        context: usize = 100, at_least(1);
+        /// Width of the modulated layer.
+        hidden: usize = 64, at_least(1);
+        /// Rule of the inner steps: `sgd`, `adam` or `adamw`; differentiated like everything else.
+        inner_optimizer: OptimizerKind = OptimizerKind::Sgd;
+        /// Momentum of an inner `sgd`.
+        inner_momentum: f64 = 0.0, below_one();
+        /// Order of the meta-gradient: `second` (exact) or `first` (past the inner gradients).
+        #[added("0.2")]
+        order: Order = Order::Second;
+        /// Whether the graph of only one inner step is held at a time: less memory, more time, the
+        /// same gradient.
+        #[added("0.2")]
+        checkpoint_inner_steps: bool = false;
     }
 }
 
@@ -93,14 +85,13 @@ impl LearnerSettings for CaviaSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
-        above_zero("learner.inner_lr", self.inner_lr)?;
-        at_least_one("learner.inner_steps", self.inner_steps)?;
-        at_least_one("learner.test_steps", self.test_steps)?;
-        at_least_one("learner.context", self.context)?;
-        at_least_one("learner.hidden", self.hidden)?;
         let momentum = self.inner_momentum;
         InnerOptimizer::check_momentum("learner.inner_momentum", self.inner_optimizer, momentum)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn steps(&self) -> Steps {
+        self.inner_loop().cost()
     }
 
     fn gradient_of() -> GradientOf {
@@ -114,24 +105,19 @@ impl LearnerSettings for CaviaSettings {
         ])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
-        let mut learner = Cavia::<A, B> {
+    fn toy() -> Toy {
+        Toy {
+            settings: json!({"inner_lr": 1.0, "context": 20, "hidden": 32}),
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
+        let rule = Cavia {
+            outputs: new.spec.outputs(),
             settings: self,
-            architecture,
-            outputs: spec.outputs(),
-            device: device.clone(),
-            parameters: Params::default(),
         };
-        let model = learner.init::<B>(&mut Initializer::seeded(seed));
-        learner.parameters = Params::of(&model);
-        Ok(Box::new(learner))
+        PartialLearner::boxed(rule, new)
     }
 }
 
@@ -159,150 +145,90 @@ impl<B: Primitives> Modulated<B> {
     }
 }
 
-/// The encoder and what stands after it.
-#[derive(Module, Debug)]
-struct Model<B: Backend, E> {
-    encoder: E,
-    modulated: Modulated<B>,
-}
-
-/// CAVIA on the backend `B`.
-pub struct Cavia<A: Architecture, B: Primitives> {
-    settings: CaviaSettings,
-    architecture: A,
-    outputs: usize,
-    device: B::Device,
-    /// `θ`, each `[1, …]`.
-    parameters: Params<B>,
-}
-
 /// Path of `c` among the parameters that adapt.
 const CONTEXT: &str = "context";
 
-impl<A: Architecture, B: Primitives> Cavia<A, B> {
-    fn init<L: Primitives<Device = B::Device>>(
+impl CaviaSettings {
+    fn inner_loop(&self) -> InnerLoop {
+        InnerLoop {
+            steps: self.inner_steps,
+            test_steps: self.test_steps,
+            checkpoint: self.checkpoint_inner_steps,
+        }
+    }
+}
+
+/// How CAVIA adapts.
+struct Cavia {
+    settings: CaviaSettings,
+    outputs: usize,
+}
+
+impl Partial for Cavia {
+    const PATH: &str = "modulated";
+
+    type Readout<L: Primitives> = Modulated<L>;
+
+    fn init<L: Primitives>(
         &self,
+        width: usize,
         initializer: &mut Initializer,
-    ) -> Model<L, A::Model<L>> {
+        device: &L::Device,
+    ) -> Modulated<L> {
         let CaviaSettings {
             context, hidden, ..
         } = self.settings;
-        let (width, device) = (self.architecture.width(), &self.device);
-        Model {
-            encoder: self.architecture.init(initializer, device),
-            modulated: Modulated {
-                modulation: Linear::glorot(context, 2 * hidden, initializer, device),
-                hidden: Linear::glorot(width, hidden, initializer, device),
-                head: Linear::glorot(hidden, self.outputs, initializer, device),
-            },
+        Modulated {
+            modulation: Linear::glorot(context, 2 * hidden, initializer, device),
+            hidden: Linear::glorot(width, hidden, initializer, device),
+            head: Linear::glorot(hidden, self.outputs, initializer, device),
         }
     }
 
-    /// The model on a level, with `parameters` in place.
-    fn model<L: Primitives<Device = B::Device>>(
+    fn inner_loop(&self) -> InnerLoop {
+        self.settings.inner_loop()
+    }
+
+    fn order(&self) -> Order {
+        self.settings.order
+    }
+
+    fn optimizer(&self) -> InnerOptimizer {
+        let settings = &self.settings;
+        InnerOptimizer::new(
+            settings.inner_optimizer,
+            settings.inner_lr,
+            settings.inner_momentum,
+        )
+    }
+
+    /// `c⁰ = 0` of every task, `[t, 1, c]`.
+    fn start<L: Primitives>(
         &self,
-        parameters: Params<L>,
-    ) -> Model<L, A::Model<L>> {
-        parameters.write_into(self.init(&mut Initializer::zeros()))
-    }
-
-    /// The part after the encoder on a level, with `parameters` in place.
-    fn modulated<L: Primitives<Device = B::Device>>(&self, parameters: Params<L>) -> Modulated<L> {
-        parameters.write_into(self.init(&mut Initializer::zeros()).modulated)
-    }
-
-    /// `c⁰` of every task, `[t, 1, c]`.
-    fn start<L: Primitives<Device = B::Device>>(&self, tasks: usize) -> Params<L> {
+        _shared: &Params<L>,
+        tasks: usize,
+        device: &L::Device,
+    ) -> Params<L> {
         let mut context = Params::default();
-        context.push(
-            CONTEXT,
-            Tensor::<L, 3>::zeros([tasks, 1, self.settings.context], &self.device),
-        );
+        let zeros = Tensor::<L, 3>::zeros([tasks, 1, self.settings.context], device);
+        context.push(CONTEXT, zeros);
         context
     }
 
-    /// `c ← c − α ∇_c Σ_tasks L_s(c, θ)`, on the embedded support, or the step of the inner optimiser
-    /// along that gradient; differentiable in `c`, `θ` and the embeddings on an autodiff level.
-    fn inner_step<L: Primitives<Device = B::Device>>(
+    fn place<L: Primitives>(&self, shared: Params<L>, _adapted: &Params<L>) -> Params<L> {
+        shared
+    }
+
+    fn forward<L: Primitives>(
         &self,
-        index: usize,
-        state: Params<L>,
-        modulated: &Params<L>,
-        support: &ItemBatch<L>,
-    ) -> Params<L> {
-        let fast = InnerOptimizer::weights(&state).lift::<Autodiff<L>>();
-        let support = support.lift();
-        let predictions = self
-            .modulated(modulated.clone().lift_constant())
-            .forward(support.inputs, value(&fast));
-        let loss = loss::loss(predictions, &support.targets).sum();
-        let gradients = fast.gradients(&loss.backward());
-        let CaviaSettings {
-            inner_optimizer,
-            inner_lr,
-            inner_momentum,
-            ..
-        } = self.settings;
-        InnerOptimizer::new(inner_optimizer, inner_lr, inner_momentum)
-            .step(index, state, &gradients)
-    }
-
-    /// The tasks as the encoder in `parameters` sees them.
-    fn embed<L: Primitives<Device = B::Device>>(
-        &self,
-        parameters: Params<L>,
-        tasks: &TaskBatch<L>,
-        training: bool,
-    ) -> Embedded<L> {
-        let encoder = self.model(parameters).encoder;
-        Embedded::new(&encoder, self.architecture.statistics(), tasks, training)
-    }
-}
-
-/// `c` as a tensor.
-fn value<L: Primitives>(context: &Params<L>) -> Tensor<L, 3> {
-    context.get(CONTEXT).expect("the one entry")
-}
-
-impl<A: Architecture, B: Primitives> Learner<B> for Cavia<A, B> {
-    fn parameters(&self) -> Params<B> {
-        self.parameters.clone()
-    }
-
-    fn set_parameters(&mut self, parameters: Params<B>) {
-        // Through a model, which checks names and shapes.
-        self.parameters = Params::of(&self.model(parameters));
-    }
-
-    fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
-        let lifted = tasks.lift::<Autodiff<B>>();
-        let leaves = self.parameters.clone().lift::<Autodiff<B>>();
-        let embedded = self.embed(leaves.clone(), &lifted, true);
-        let modulated = leaves.under("modulated");
-        let start = self.start(tasks.tasks());
-        let context = (0..self.settings.inner_steps).fold(start, |state, index| {
-            self.inner_step(index, state, &modulated, &embedded.support)
-        });
-        let predictions = self
-            .modulated(modulated)
-            .forward(embedded.query, value(&context));
-        let targets = &lifted.query.targets;
-        let losses = loss::loss(predictions.clone(), targets);
-        let buffers = embedded.pass.statistics.take().with_prefix("encoder");
-        MetaGradient::of(&leaves, losses, predictions, targets, buffers)
-    }
-
-    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
-        let embedded = self.embed(self.parameters.clone(), tasks, false);
-        let parameters = self.parameters.under("modulated");
-        let modulated = self.modulated(parameters.clone());
-        predictions(
-            answers,
-            self.start(tasks.tasks()),
-            self.settings.test_steps,
-            |index, state| self.inner_step(index, state, &parameters, &embedded.support),
-            |context| modulated.forward(embedded.query.clone(), value(context)),
-        )
+        modulated: &Modulated<L>,
+        adapted: &Params<L>,
+        items: Tensor<L, 3>,
+        _support: Embeddings<'_, L>,
+        _pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        let context = adapted.get(CONTEXT).expect("the one entry");
+        modulated.forward(items, context)
     }
 }
 
@@ -310,6 +236,7 @@ impl<A: Architecture, B: Primitives> Learner<B> for Cavia<A, B> {
 mod tests {
     use super::*;
     use crate::toy::{learner, spec, tasks, values};
+    use meta_core::learner::PredictAt;
 
     /// The context starts at zero: before the first step the support says nothing.
     #[test]
@@ -319,8 +246,8 @@ mod tests {
         changed.support.inputs = changed.support.inputs.neg();
         let cavia = learner("cavia", json!({"context": 4, "hidden": 9}), &spec);
         let (plain, changed) = (
-            cavia.predict(&plain, Answers::EveryStep),
-            cavia.predict(&changed, Answers::EveryStep),
+            cavia.predict(&plain, PredictAt::EveryStep),
+            cavia.predict(&changed, PredictAt::EveryStep),
         );
         assert_eq!(values(plain[0].clone()), values(changed[0].clone()));
         assert_ne!(values(plain[2].clone()), values(changed[2].clone()));
@@ -333,7 +260,7 @@ mod tests {
         let tasks = tasks(&spec);
         let answers = |momentum: f64| {
             let settings = json!({"context": 4, "hidden": 9, "inner_momentum": momentum});
-            let answers = learner("cavia", settings, &spec).predict(&tasks, Answers::EveryStep);
+            let answers = learner("cavia", settings, &spec).predict(&tasks, PredictAt::EveryStep);
             answers.into_iter().map(values).collect::<Vec<_>>()
         };
         let (without, with) = (answers(0.0), answers(0.9));

@@ -30,43 +30,31 @@ use burn::{
 };
 use meta_core::{
     Result,
-    amortize::{Amortized, AmortizedLearner, embed_together},
     data::Task,
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
-    nn::{
-        Pass, encoder::Architecture, feed_forward::FeedForward, init::Initializer, metric,
-        predictive::Predictive,
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Toy,
+        embed::embed_together,
+        predictive::OutputDistribution,
+        single_pass::{SinglePass, SinglePassLearner},
     },
+    nn::{Pass, distance, encoder::Architecture, feed_forward::FeedForward, init::Initializer},
     primitives::Primitives,
-    rng::Seed,
-    settings::{above_zero, at_least_one, in_unit},
+    settings,
     task::{TargetBatch, TaskBatch, TaskSpec},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of conditional neural processes; the defaults are the paper's of section 4.1.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CnpSettings {
-    /// Width of `r` and of the layers of `h` and `g`, at least 1.
-    pub hidden: usize,
-    /// Layers of `h`, at least 1.
-    pub encoder_layers: usize,
-    /// Layers of `g`, at least 1.
-    pub decoder_layers: usize,
-    /// `σ₀`, the least standard deviation of a prediction, in (0, 1); regression only.
-    pub least_deviation: f64,
-}
-
-impl Default for CnpSettings {
-    fn default() -> Self {
-        CnpSettings {
-            hidden: 128,
-            encoder_layers: 3,
-            decoder_layers: 5,
-            least_deviation: 0.1,
-        }
+settings! {
+    /// Settings of conditional neural processes; the defaults are the paper's of section 4.1.
+    pub struct CnpSettings {
+        /// Width of `r` and of the layers of `h` and `g`.
+        hidden: usize = 128, at_least(1);
+        /// Layers of `h`.
+        encoder_layers: usize = 3, at_least(1);
+        /// Layers of `g`.
+        decoder_layers: usize = 5, at_least(1);
+        /// `σ₀`, the least standard deviation of a prediction, in (0, 1); regression only.
+        least_deviation: f64 = 0.1, inside_unit();
     }
 }
 
@@ -81,12 +69,7 @@ impl LearnerSettings for CnpSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
-        spec.require_one_way(Self::INFO.name)?;
-        at_least_one("learner.hidden", self.hidden)?;
-        at_least_one("learner.encoder_layers", self.encoder_layers)?;
-        at_least_one("learner.decoder_layers", self.decoder_layers)?;
-        above_zero("learner.least_deviation", self.least_deviation)?;
-        in_unit("learner.least_deviation", self.least_deviation)
+        spec.require_one_way(Self::INFO.name)
     }
 
     fn gradient_of() -> GradientOf {
@@ -94,24 +77,26 @@ impl LearnerSettings for CnpSettings {
         GradientOf::Training("negative log-likelihood", vec![settings])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
+    fn toy() -> Toy {
+        Toy {
+            settings: json!({"hidden": 64, "encoder_layers": 2, "decoder_layers": 3}),
+            // Nothing compares or adapts by design: that has to be learned first.
+            iterations: 2500,
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
         let rule = Cnp {
-            predictive: Predictive::new(spec, self.least_deviation),
-            read: match spec.task {
+            predictive: OutputDistribution::new(new.spec, self.least_deviation),
+            read: match new.spec.task {
                 Task::Classification => 0,
                 Task::Regression { outputs } => outputs,
             },
+            architecture: new.architecture,
             settings: self,
-            architecture,
         };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        SinglePassLearner::boxed(rule, new.seed, new.device)
     }
 }
 
@@ -127,12 +112,12 @@ pub struct CnpModel<B: Backend, E> {
 pub struct Cnp<A> {
     settings: CnpSettings,
     architecture: A,
-    predictive: Predictive,
+    predictive: OutputDistribution,
     /// Numbers of a target that `h` reads beside the input.
     read: usize,
 }
 
-impl<A: Architecture> Amortized for Cnp<A> {
+impl<A: Architecture> SinglePass for Cnp<A> {
     type Model<L: Primitives> = CnpModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -179,7 +164,7 @@ impl<A: Architecture> Amortized for Cnp<A> {
             TargetBatch::Classes(labels) => {
                 let items = model.reader.forward(support);
                 let classes = self.predictive.outputs();
-                let means = metric::class_means(items, labels.clone(), classes);
+                let means = distance::class_means(items, labels.clone(), classes);
                 means.reshape([t, 1, classes * self.settings.hidden])
             }
             TargetBatch::Values(values) => {
@@ -192,7 +177,7 @@ impl<A: Architecture> Amortized for Cnp<A> {
         model.decoder.forward(known)
     }
 
-    fn predictive(&self) -> Option<Predictive> {
+    fn predictive(&self) -> Option<OutputDistribution> {
         Some(self.predictive)
     }
 }
@@ -200,7 +185,7 @@ impl<A: Architecture> Amortized for Cnp<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{Answers, assert_close, learner, refusal, spec, tasks, values};
+    use crate::toy::{PredictAt, assert_close, learner, refusal, spec, tasks, values};
 
     /// The average of a support is that of the support twice.
     #[test]
@@ -221,7 +206,8 @@ mod tests {
         let (inputs, targets) = (plain.support.inputs.clone(), numbers(4));
         twice.support.inputs = Tensor::cat(vec![inputs.clone(), inputs], 1);
         twice.support.targets = TargetBatch::Values(Tensor::cat(vec![targets.clone(), targets], 1));
-        let answer = |tasks: &TaskBatch<_>| values(cnp.predict(tasks, Answers::Last).remove(0));
+        let answer =
+            |tasks: &TaskBatch<_>| values(cnp.predict(tasks, PredictAt::LastStep).remove(0));
         assert_close(&answer(&twice), &answer(&plain), 1e-5);
     }
 

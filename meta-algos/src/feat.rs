@@ -26,49 +26,39 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 use meta_core::{
-    Error, Result,
-    amortize::{Amortized, AmortizedLearner, embed_together},
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    Result,
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Toy,
+        embed::embed_together,
+        single_pass::{SinglePass, SinglePassLearner},
+    },
     nn::{
-        Axis, Pass,
-        attention::{MultiHeadSelfAttention, MultiHeadSettings, Weighting},
+        Pass,
+        attention::{MapAxis, MultiHeadSelfAttention, MultiHeadSettings, Weighting, check_heads},
+        distance,
         encoder::{Architecture, FeatureAttention, Masked},
         init::Initializer,
-        metric,
         norm::{Norm, Statistics},
     },
     primitives::Primitives,
-    rng::Seed,
-    settings::{above_zero, at_least_one},
+    settings,
     task::{TaskBatch, TaskSpec},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of FEAT; the defaults are those of the authors' code for 5-way 1-shot tasks.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FeatSettings {
-    /// Attention heads, at least 1; must divide the width of the embedding.
-    pub heads: usize,
-    /// `τ`, by which distances are divided, above 0.
-    pub temperature: f64,
-    /// What a prototype reads the others by: `softmax` (attention) or `uniform` (their mean; for
-    /// comparison).
-    pub attention: Weighting,
-    /// How the channels of the embeddings are weighted for a task, by its support: `none`, `soft`
-    /// (gates) or `hard` (a choice).
-    pub feature_attention: FeatureAttention,
-}
-
-impl Default for FeatSettings {
-    fn default() -> Self {
-        FeatSettings {
-            heads: 1,
-            temperature: 64.0,
-            attention: Weighting::Softmax,
-            feature_attention: FeatureAttention::None,
-        }
+settings! {
+    /// Settings of FEAT; the defaults are those of the authors' code for 5-way 1-shot tasks.
+    pub struct FeatSettings {
+        /// Attention heads; must divide the width of the embedding.
+        heads: usize = 1, at_least(1);
+        /// `τ`, by which distances are divided.
+        temperature: f64 = 64.0, above(0.0);
+        /// What a prototype reads the others by: `softmax` (attention) or `uniform` (their mean;
+        /// for comparison).
+        attention: Weighting = Weighting::Softmax;
+        /// How the channels of the embeddings are weighted for a task, by its support: `none`,
+        /// `soft` (gates) or `hard` (a choice).
+        feature_attention: FeatureAttention = FeatureAttention::None;
     }
 }
 
@@ -84,18 +74,8 @@ impl LearnerSettings for FeatSettings {
 
     fn check<A: Architecture>(&self, architecture: &A, spec: &TaskSpec) -> Result<()> {
         spec.require_classification(Self::INFO.name, "prototypes are of classes")?;
-        at_least_one("learner.heads", self.heads)?;
-        if !architecture.width().is_multiple_of(self.heads) {
-            return Err(Error::setting(
-                "learner.heads",
-                self.heads,
-                format!(
-                    "must divide the width of the embedding, {}",
-                    architecture.width()
-                ),
-            ));
-        }
-        above_zero("learner.temperature", self.temperature)
+        let (width, what) = (architecture.width(), "the width of the embedding");
+        check_heads("learner.heads", self.heads, what, width)
     }
 
     fn gradient_of() -> GradientOf {
@@ -106,31 +86,20 @@ impl LearnerSettings for FeatSettings {
         ])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
-        Ok(match self.feature_attention {
-            FeatureAttention::None => {
-                let rule = Feat {
-                    settings: self,
-                    architecture,
-                };
-                Box::new(AmortizedLearner::new(rule, seed, device))
-            }
-            attention => {
-                let architecture = Masked::new(architecture, attention);
-                let rule = Feat {
-                    settings: self,
-                    architecture,
-                };
-                Box::new(AmortizedLearner::new(rule, seed, device))
-            }
-        })
+    fn toy() -> Toy {
+        Toy {
+            settings: json!({"temperature": 1.0}),
+            maps: 1,
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
+        let rule = Feat {
+            architecture: Masked::new(new.architecture, self.feature_attention),
+            settings: self,
+        };
+        SinglePassLearner::boxed(rule, new.seed, new.device)
     }
 }
 
@@ -148,7 +117,7 @@ pub struct Feat<A> {
     architecture: A,
 }
 
-impl<A: Architecture> Amortized for Feat<A> {
+impl<A: Architecture> SinglePass for Feat<A> {
     type Model<L: Primitives> = FeatModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -178,24 +147,24 @@ impl<A: Architecture> Amortized for Feat<A> {
     ) -> Tensor<L, 3> {
         let (support, query) = embed_together(&model.encoder, tasks, pass);
         let n = tasks.shape.way.0;
-        let prototypes = metric::class_means(support, tasks.support.targets.labels(), n);
+        let prototypes = distance::class_means(support, tasks.support.targets.labels(), n);
         let (read, map) = model.attention.forward(prototypes.clone(), n);
-        pass.record("prototypes", Axis::Class, Axis::Class, &map);
+        pass.record("prototypes", MapAxis::Class, MapAxis::Class, &map);
         let adapted = model.norm.forward(prototypes + read, n, pass);
-        metric::squared_distances(query, adapted).div_scalar(-self.settings.temperature)
+        distance::squared_distances(query, adapted).div_scalar(-self.settings.temperature)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{Answers, learner, refusal, spec, tasks, values};
+    use crate::toy::{PredictAt, learner, refusal, spec, tasks, values};
 
     #[test]
     fn heads_must_divide_the_width_of_the_embedding() {
         let message = refusal("feat", json!({"heads": 2}), &spec(3, 1));
         assert!(message.contains("`learner.heads = 2`"), "{message}");
-        assert!(message.contains("width of the embedding, 7"), "{message}");
+        assert!(message.contains("width of the embedding = 7"), "{message}");
     }
 
     /// Uniform weights change the answer and no parameter.
@@ -209,7 +178,11 @@ mod tests {
             uniform.parameters().to_data()
         );
         let answer = |learner: &dyn meta_core::learner::Learner<_>| {
-            values(learner.predict(&tasks(&spec), Answers::Last).remove(0))
+            values(
+                learner
+                    .predict(&tasks(&spec), PredictAt::LastStep)
+                    .remove(0),
+            )
         };
         assert_ne!(answer(softmax.as_ref()), answer(uniform.as_ref()));
         let maps = uniform.explain(&tasks(&spec)).maps;
@@ -229,7 +202,7 @@ mod tests {
         );
         let first = |name: &str, tasks: &TaskBatch<_>| {
             let scores = learner(name, json!({}), &spec)
-                .predict(tasks, Answers::EveryStep)
+                .predict(tasks, PredictAt::EveryStep)
                 .remove(0);
             values(scores.narrow(2, 0, 1))
         };

@@ -25,48 +25,35 @@ use burn::tensor::Tensor;
 use burn_autodiff::Autodiff;
 use meta_core::{
     Result,
-    adapt::Adaptable,
-    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient, New, PredictAt,
+        Steps, Toy, adapt::Adaptable,
+    },
     nn::{Mode, encoder::Architecture},
     params::Params,
     primitives::Primitives,
-    rng::Seed,
-    settings::{above_zero, at_least_one, at_least_zero},
+    settings,
     task::{ItemBatch, TaskBatch, TaskSpec},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of [`ImplicitMaml`]; the defaults are those of the authors' code for 5-way 1-shot Omniglot,
-/// without its damping.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ImamlSettings {
-    /// Rate of the inner gradient descent, above 0.
-    pub inner_lr: f64,
-    /// Inner steps `K` in training, at least 1; the meta-gradient supposes that they reach `φ*`.
-    pub inner_steps: usize,
-    /// Inner steps at validation and test, at least 1.
-    pub test_steps: usize,
-    /// `λ`, above 0: how strongly a task is held near the shared parameters.
-    pub lambda: f64,
-    /// Steps of conjugate gradient, at least 1.
-    pub cg_steps: usize,
-    /// What is added to `λ` in the system that conjugate gradient solves, at least 0: where the support
-    /// loss curves down, more than 0 keeps the system positive definite.
-    pub cg_damping: f64,
-}
-
-impl Default for ImamlSettings {
-    fn default() -> Self {
-        ImamlSettings {
-            inner_lr: 0.1,
-            inner_steps: 16,
-            test_steps: 16,
-            lambda: 2.0,
-            cg_steps: 5,
-            cg_damping: 0.0,
-        }
+settings! {
+    /// Settings of [`ImplicitMaml`]; the defaults are those of the authors' code for 5-way 1-shot Omniglot,
+    /// without its damping.
+    pub struct ImamlSettings {
+        /// Rate of the inner gradient descent.
+        inner_lr: f64 = 0.1, above(0.0);
+        /// Inner steps `K` in training; the meta-gradient supposes that they reach `φ*`.
+        inner_steps: usize = 16, at_least(1);
+        /// Inner steps at validation and test.
+        test_steps: usize = 16, at_least(1);
+        /// `λ`: how strongly a task is held near the shared parameters.
+        lambda: f64 = 2.0, above(0.0);
+        /// Steps of conjugate gradient.
+        cg_steps: usize = 5, at_least(1);
+        /// What is added to `λ` in the system that conjugate gradient solves: where the support
+        /// loss curves down, more than 0 keeps the system positive definite.
+        cg_damping: f64 = 0.0, at_least(0.0);
     }
 }
 
@@ -81,13 +68,16 @@ impl LearnerSettings for ImamlSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
-        above_zero("learner.inner_lr", self.inner_lr)?;
-        at_least_one("learner.inner_steps", self.inner_steps)?;
-        at_least_one("learner.test_steps", self.test_steps)?;
-        above_zero("learner.lambda", self.lambda)?;
-        at_least_one("learner.cg_steps", self.cg_steps)?;
-        at_least_zero("learner.cg_damping", self.cg_damping)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    /// No graph goes across steps: that of one is held at a time.
+    fn steps(&self) -> Steps {
+        Steps {
+            train: self.inner_steps,
+            held: 1,
+            test: self.test_steps,
+        }
     }
 
     fn gradient_of() -> GradientOf {
@@ -98,27 +88,27 @@ impl LearnerSettings for ImamlSettings {
         )
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
-        let network = Adaptable::<A, B>::new(architecture, spec.outputs(), device);
-        Ok(Box::new(ImplicitMaml {
-            parameters: network.draw(seed),
+    fn toy() -> Toy {
+        Toy {
+            settings: json!({"inner_lr": 0.1, "inner_steps": 10, "test_steps": 10, "lambda": 0.5}),
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
+        let network = new.network();
+        Box::new(ImplicitMaml {
+            parameters: network.draw(new.seed),
             settings: self,
             network,
-        }))
+        })
     }
 }
 
 /// Implicit MAML on the backend `B`.
 pub struct ImplicitMaml<A: Architecture, B: Primitives> {
     settings: ImamlSettings,
-    network: Adaptable<A, B>,
+    network: Adaptable<A, B::Device>,
     /// `θ`, each `[1, …]`.
     parameters: Params<B>,
 }
@@ -189,8 +179,10 @@ impl<A: Architecture, B: Primitives> Learner<B> for ImplicitMaml<A, B> {
     }
 
     fn set_parameters(&mut self, parameters: Params<B>) {
-        // Through a network, which checks names and shapes.
-        self.parameters = Params::of(&self.network.network(parameters));
+        self.parameters
+            .check_like(&parameters.shapes())
+            .unwrap_or_else(|difference| panic!("{difference}"));
+        self.parameters = parameters;
     }
 
     fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
@@ -209,11 +201,11 @@ impl<A: Architecture, B: Primitives> Learner<B> for ImplicitMaml<A, B> {
         result
     }
 
-    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
+    fn predict(&self, tasks: &TaskBatch<B>, at: PredictAt) -> Vec<Tensor<B, 3>> {
         let start = self.parameters.clone().fan_out(tasks.tasks());
-        self.network.predict(
+        self.network.predict_by_step(
             tasks,
-            answers,
+            at,
             start.clone(),
             self.settings.test_steps,
             |_, fast| self.inner_step(fast, &start, &tasks.support, &Mode::default()),
@@ -223,7 +215,7 @@ impl<A: Architecture, B: Primitives> Learner<B> for ImplicitMaml<A, B> {
 
 #[cfg(test)]
 mod tests {
-    use crate::toy::{Answers, learner, spec, tasks, values};
+    use crate::toy::{PredictAt, learner, spec, tasks, values};
     use serde_json::json;
 
     /// A large `λ` holds every task at the shared parameters.
@@ -231,7 +223,8 @@ mod tests {
     fn a_large_lambda_holds_the_task_at_the_start() {
         let spec = spec(3, 2);
         let settings = json!({"lambda": 1e4, "inner_lr": 1e-4, "test_steps": 20});
-        let answers = learner("imaml", settings, &spec).predict(&tasks(&spec), Answers::EveryStep);
+        let answers =
+            learner("imaml", settings, &spec).predict(&tasks(&spec), PredictAt::EveryStep);
         let (first, last) = (answers[0].clone(), answers[20].clone());
         let moved = (last - first).abs().max().into_scalar();
         assert!(moved < 1e-2, "{moved}");

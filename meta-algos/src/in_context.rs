@@ -39,49 +39,38 @@ use burn::{
 };
 use meta_core::{
     Result,
-    amortize::{Amortized, AmortizedLearner, embed_together},
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Toy,
+        embed::embed_together,
+        single_pass::{SinglePass, SinglePassLearner},
+    },
     nn::{
-        Axis, Pass,
-        attention::{Block, MultiHeadSettings, Weighting, check_heads},
+        Pass,
+        attention::{Block, MapAxis, MultiHeadSettings, Weighting, check_heads},
         encoder::Architecture,
         init::Initializer,
         linear::Linear,
         norm::{Norm, Statistics},
     },
     primitives::Primitives,
-    rng::Seed,
-    settings::at_least_one,
+    settings,
     task::{TaskBatch, TaskSpec},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of in-context learning; the defaults are those of Garg et al.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct InContextSettings {
-    /// Blocks of the transformer, at least 1.
-    pub layers: usize,
-    /// Width of a token, at least 1.
-    pub width: usize,
-    /// Attention heads, at least 1; must divide `width`.
-    pub heads: usize,
-    /// Hidden units of the feed-forward part of a block, at least 1.
-    pub hidden: usize,
-    /// Weights of a read: `softmax` of the scores, or `uniform` (the mean of the support).
-    pub attention: Weighting,
-}
-
-impl Default for InContextSettings {
-    fn default() -> Self {
-        InContextSettings {
-            layers: 12,
-            width: 256,
-            heads: 8,
-            hidden: 1024,
-            attention: Weighting::Softmax,
-        }
+settings! {
+    /// Settings of in-context learning; the defaults are those of Garg et al.
+    pub struct InContextSettings {
+        /// Blocks of the transformer.
+        layers: usize = 12, at_least(1);
+        /// Width of a token.
+        width: usize = 256, at_least(1);
+        /// Attention heads; must divide `width`.
+        heads: usize = 8, at_least(1);
+        /// Hidden units of the feed-forward part of a block.
+        hidden: usize = 1024, at_least(1);
+        /// Weights of a read: `softmax` of the scores, or `uniform` (the mean of the support).
+        attention: Weighting = Weighting::Softmax;
     }
 }
 
@@ -97,10 +86,7 @@ impl LearnerSettings for InContextSettings {
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
         spec.require_one_way(Self::INFO.name)?;
-        at_least_one("learner.layers", self.layers)?;
-        at_least_one("learner.width", self.width)?;
-        check_heads("learner.heads", self.heads, "learner.width", self.width)?;
-        at_least_one("learner.hidden", self.hidden)
+        check_heads("learner.heads", self.heads, "learner.width", self.width)
     }
 
     fn gradient_of() -> GradientOf {
@@ -110,20 +96,22 @@ impl LearnerSettings for InContextSettings {
         GradientOf::Queries(vec![small, uniform])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
+    fn toy() -> Toy {
+        Toy {
+            settings: json!({"layers": 2, "width": 32, "heads": 4, "hidden": 64}),
+            iterations: 1200,
+            maps: 2,
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
         let rule = InContext {
+            outputs: new.spec.outputs(),
+            architecture: new.architecture,
             settings: self,
-            architecture,
-            outputs: spec.outputs(),
         };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        SinglePassLearner::boxed(rule, new.seed, new.device)
     }
 }
 
@@ -147,7 +135,7 @@ pub struct InContext<A> {
     outputs: usize,
 }
 
-impl<A: Architecture> Amortized for InContext<A> {
+impl<A: Architecture> SinglePass for InContext<A> {
     type Model<L: Primitives> = InContextModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -204,7 +192,12 @@ impl<A: Architecture> Amortized for InContext<A> {
             let context = tokens.clone().narrow(1, 0, s);
             let (next, map) = block.attend(tokens, context, 1, pass);
             let map = map.narrow(2, s, q);
-            pass.record(&format!("layer {layer}"), Axis::Query, Axis::Support, &map);
+            pass.record(
+                &format!("layer {layer}"),
+                MapAxis::Query,
+                MapAxis::Support,
+                &map,
+            );
             tokens = next;
         }
         let answers = model.norm.forward(tokens.narrow(1, s, q), q, pass);
@@ -215,7 +208,7 @@ impl<A: Architecture> Amortized for InContext<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{Answers, assert_close, learner, refusal, spec, tasks, values};
+    use crate::toy::{PredictAt, assert_close, learner, refusal, spec, tasks, values};
     use meta_core::task::TargetBatch;
 
     const SMALL: fn() -> serde_json::Value =
@@ -237,7 +230,7 @@ mod tests {
         alone.query.inputs = all.query.inputs.clone().narrow(1, 4, 1);
         alone.query.targets = TargetBatch::Classes(all.query.targets.labels().narrow(1, 4, 1));
         let learner = learner("in_context", SMALL(), &spec);
-        let answer = |tasks: &TaskBatch<_>| learner.predict(tasks, Answers::Last).remove(0);
+        let answer = |tasks: &TaskBatch<_>| learner.predict(tasks, PredictAt::LastStep).remove(0);
         assert_close(
             &values(answer(&alone)),
             &values(answer(&all).narrow(1, 4, 1)),
@@ -254,7 +247,8 @@ mod tests {
         let labels = plain.support.targets.labels();
         renamed.support.targets = TargetBatch::Classes(labels.neg().add_scalar(2));
         let learner = learner("in_context", SMALL(), &spec);
-        let answer = |tasks: &TaskBatch<_>| values(learner.predict(tasks, Answers::Last).remove(0));
+        let answer =
+            |tasks: &TaskBatch<_>| values(learner.predict(tasks, PredictAt::LastStep).remove(0));
         assert_ne!(answer(&plain), answer(&renamed));
     }
 

@@ -35,8 +35,11 @@
 
 use meta_core::{
     Result,
-    adapt::Adaptable,
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Steps, Toy,
+        adapt::Adaptable,
+        inner_loop::{InnerLoop, InnerStep, Order, Unrolled, UnrolledLearner},
+    },
     nn::{
         Pass,
         encoder::Architecture,
@@ -44,10 +47,8 @@ use meta_core::{
     },
     params::Params,
     primitives::Primitives,
-    rng::Seed,
-    settings::{above_zero, at_least_one, in_unit},
+    settings,
     task::{TaskBatch, TaskSpec},
-    unroll::{InnerStep, Order, Unrolled, UnrolledLearner},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -73,41 +74,27 @@ pub enum StepLosses {
     Last,
 }
 
-/// Settings of [`MamlPlusPlus`]; the defaults are the paper's for Omniglot (section 5.2, and the
-/// configurations of the authors' code).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MamlPpSettings {
-    /// First value of every rate `α`, above 0.
-    pub inner_lr: f64,
-    /// Inner steps `K`, in training and at test, at least 1.
-    pub inner_steps: usize,
-    /// After which steps the query loss counts: `annealed` (multi-step loss, moving to the last step),
-    /// `every` or `last`.
-    pub losses: StepLosses,
-    /// Share of training in which `annealed` losses move to the last step, above 0.
-    pub anneal_fraction: f64,
-    /// Share of training with inner gradients as constants (first order), in [0, 1).
-    pub first_order_fraction: f64,
-    /// Whether every step has weights, biases and running statistics of normalisations of its own,
-    /// which do not adapt; otherwise weights and biases adapt like other parameters.
-    pub per_step_norm: bool,
-    /// Whether the graph of only one inner step is held at a time: less memory, more time, the same
-    /// gradient.
-    pub checkpoint_inner_steps: bool,
-}
-
-impl Default for MamlPpSettings {
-    fn default() -> Self {
-        MamlPpSettings {
-            inner_lr: 0.1,
-            inner_steps: 5,
-            losses: StepLosses::Annealed,
-            anneal_fraction: 0.1,
-            first_order_fraction: 0.0,
-            per_step_norm: true,
-            checkpoint_inner_steps: false,
-        }
+settings! {
+    /// Settings of MAML++; the defaults are the paper's for Omniglot (section 5.2, and the
+    /// configurations of the authors' code).
+    pub struct MamlPpSettings {
+        /// First value of every rate `α`.
+        inner_lr: f64 = 0.1, above(0.0);
+        /// Inner steps `K`, in training and at test.
+        inner_steps: usize = 5, at_least(1);
+        /// After which steps the query loss counts: `annealed` (multi-step loss, moving to the last
+        /// step), `every` or `last`.
+        losses: StepLosses = StepLosses::Annealed;
+        /// Share of training in which `annealed` losses move to the last step.
+        anneal_fraction: f64 = 0.1, above(0.0);
+        /// Share of training with inner gradients as constants (first order).
+        first_order_fraction: f64 = 0.0, below_one();
+        /// Whether every step has weights, biases and running statistics of normalisations of its
+        /// own, which do not adapt; otherwise weights and biases adapt like other parameters.
+        per_step_norm: bool = true;
+        /// Whether the graph of only one inner step is held at a time: less memory, more time, the
+        /// same gradient.
+        checkpoint_inner_steps: bool = false;
     }
 }
 
@@ -122,11 +109,11 @@ impl LearnerSettings for MamlPpSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
-        above_zero("learner.inner_lr", self.inner_lr)?;
-        at_least_one("learner.inner_steps", self.inner_steps)?;
-        above_zero("learner.anneal_fraction", self.anneal_fraction)?;
-        in_unit("learner.first_order_fraction", self.first_order_fraction)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn steps(&self) -> Steps {
+        self.inner_loop().cost()
     }
 
     fn gradient_of() -> GradientOf {
@@ -140,18 +127,18 @@ impl LearnerSettings for MamlPpSettings {
         )
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
+    fn toy() -> Toy {
+        Toy {
+            settings: json!({"inner_lr": 0.1, "inner_steps": 2}),
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
         // A normalisation that averages over nothing is a bias, which adapts.
-        let per_step = self.per_step_norm && architecture.statistics() != Statistics::None;
-        let network = Adaptable::<A, B>::new(architecture, spec.outputs(), device);
-        let theta = network.draw(seed);
+        let per_step = self.per_step_norm && new.architecture.statistics() != Statistics::None;
+        let network = new.network();
+        let theta = network.draw(new.seed);
         let held = |path: &str| per_step && belongs_to_norm(path);
         let norms = theta.filter(held);
         let rates = theta
@@ -164,60 +151,37 @@ impl LearnerSettings for MamlPpSettings {
         let parameters = steps.skip(1).fold(parameters, |all, step| {
             all.join(norms.clone().with_prefix(&format!("{NORMS}.{step}")))
         });
-        Ok(Box::new(UnrolledLearner::<A, _>::new(MamlPlusPlus {
-            parameters,
+        let rule = MamlPlusPlus {
             settings: self,
-            network,
             per_step,
-        })))
+        };
+        UnrolledLearner::boxed(rule, network, parameters)
     }
 }
 
-/// MAML++ on the backend `B`.
-pub struct MamlPlusPlus<A: Architecture, B: Primitives> {
-    settings: MamlPpSettings,
-    network: Adaptable<A, B>,
-    /// Whether every step has normalisations of its own.
-    per_step: bool,
-    /// `θ` with the normalisations of step 0, then `α` below `rates.<step>` and the normalisations of
-    /// the other steps below `norms.<step>`; each `[1, …]`.
-    parameters: Params<B>,
-}
-
-impl<A: Architecture, B: Primitives> MamlPlusPlus<A, B> {
-    /// The network of a task: its adapted weights `state`, the normalisations of step `index`.
-    fn at_step<L: Primitives>(
-        &self,
-        index: usize,
-        state: &Params<L>,
-        shared: &Params<L>,
-    ) -> Params<L> {
-        match self.per_step {
-            true => shared
-                .outside(RATES)
-                .outside(NORMS)
-                .overwrite(shared.under(&format!("{NORMS}.{index}")))
-                .overwrite(state.clone()),
-            false => state.clone(),
+impl MamlPpSettings {
+    fn inner_loop(&self) -> InnerLoop {
+        InnerLoop {
+            steps: self.inner_steps,
+            test_steps: self.inner_steps,
+            checkpoint: self.checkpoint_inner_steps,
         }
     }
 }
 
-impl<A: Architecture, B: Primitives> Unrolled<A, B> for MamlPlusPlus<A, B> {
-    fn network(&self) -> &Adaptable<A, B> {
-        &self.network
-    }
+/// How MAML++ adapts.
+///
+/// Its parameters are `θ` with the normalisations of step 0, then `α` below `rates.<step>` and the
+/// normalisations of the other steps below `norms.<step>`.
+struct MamlPlusPlus {
+    settings: MamlPpSettings,
+    /// Whether every step has normalisations of its own.
+    per_step: bool,
+}
 
-    fn parameters(&self) -> &Params<B> {
-        &self.parameters
-    }
-
-    fn set_parameters(&mut self, parameters: Params<B>) {
-        self.parameters = parameters;
-    }
-
-    fn steps(&self) -> usize {
-        self.settings.inner_steps
+impl Unrolled for MamlPlusPlus {
+    fn inner_loop(&self) -> InnerLoop {
+        self.settings.inner_loop()
     }
 
     fn order(&self, progress: f64) -> Order {
@@ -227,12 +191,8 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MamlPlusPlus<A, B> {
         }
     }
 
-    fn checkpoint_inner_steps(&self) -> bool {
-        self.settings.checkpoint_inner_steps
-    }
-
     fn loss_weights(&self, progress: f64) -> Vec<f64> {
-        let steps = self.steps();
+        let steps = self.settings.inner_steps;
         let equal = 1.0 / steps as f64;
         let done = progress / self.settings.anneal_fraction;
         let before_last = match self.settings.losses {
@@ -246,8 +206,9 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MamlPlusPlus<A, B> {
     }
 
     /// What adapts: all but rates and, where every step has its own, normalisations.
-    fn start<L: Primitives<Device = B::Device>>(
+    fn start<A: Architecture, L: Primitives>(
         &self,
+        _network: &Adaptable<A, L::Device>,
         shared: &Params<L>,
         tasks: &TaskBatch<L>,
         _pass: &Pass<L>,
@@ -261,25 +222,42 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MamlPlusPlus<A, B> {
     }
 
     /// `θ_l ← θ_l − α_l ∇_l Σ_tasks L_s(θ)`, with the rates of this step.
-    fn step<L: Primitives<Device = B::Device>>(
+    fn step<L: Primitives>(
         &self,
         at: &InnerStep<L>,
-        state: Params<L>,
+        theta: Params<L>,
+        gradients: &Params<L>,
         shared: &Params<L>,
     ) -> Params<L> {
-        let gradients = at.gradient(&self.network, &self.at_step(at.index, &state, shared));
         let rates = shared.under(&format!("{RATES}.{}", at.index));
-        let steps = rates.zip(&gradients, |rate, gradient| L::float_mul(gradient, rate));
-        state.zip(&steps, |theta, step| L::float_sub(theta, step))
+        let steps = rates.zip(gradients, |rate, gradient| L::float_mul(gradient, rate));
+        theta.zip(&steps, |theta, step| L::float_sub(theta, step))
     }
 
-    fn weights<L: Primitives<Device = B::Device>>(
+    fn weights<L: Primitives>(
         &self,
         state: &Params<L>,
         shared: &Params<L>,
         steps: usize,
     ) -> Params<L> {
-        self.at_step(steps.saturating_sub(1), state, shared)
+        self.weights_of_step(state, shared, steps.saturating_sub(1))
+    }
+
+    /// The adapted weights, with the normalisations of step `index`.
+    fn weights_of_step<L: Primitives>(
+        &self,
+        state: &Params<L>,
+        shared: &Params<L>,
+        index: usize,
+    ) -> Params<L> {
+        match self.per_step {
+            true => shared
+                .outside(RATES)
+                .outside(NORMS)
+                .overwrite(shared.under(&format!("{NORMS}.{index}")))
+                .overwrite(state.clone()),
+            false => state.clone(),
+        }
     }
 
     fn buffers<L: Primitives>(
@@ -288,7 +266,7 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MamlPlusPlus<A, B> {
         support: Params<L>,
         query: Option<Params<L>>,
     ) -> Params<L> {
-        let last = index + 1 == self.steps();
+        let last = index + 1 == self.settings.inner_steps;
         match (self.per_step, query) {
             (false, query) => query.filter(|_| last).unwrap_or_default(),
             (true, query) => {
@@ -308,8 +286,8 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MamlPlusPlus<A, B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{encoder, learner, spec, tasks, values};
-    use meta_core::{backend::Cpu, nn::encoder::EncoderSpec};
+    use crate::toy::{learner, spec, tasks, values};
+    use meta_core::{backend::Cpu, nn::encoder::EncoderSpec, rng::Seed};
     use serde_json::json;
 
     /// A rate for every tensor and step.
@@ -350,10 +328,7 @@ mod tests {
             anneal_fraction: 0.5,
             ..MamlPpSettings::default()
         };
-        let architecture = encoder();
-        let maml_pp = MamlPlusPlus::<_, Cpu> {
-            network: Adaptable::new(architecture, 3, &Default::default()),
-            parameters: Params::default(),
+        let maml_pp = MamlPlusPlus {
             per_step: false,
             settings,
         };

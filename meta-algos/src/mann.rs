@@ -27,7 +27,7 @@
 //! [`accuracy_by_instance`] tells how well an item is recognised when its class is presented for the
 //! first time, the second, … .
 //!
-//! The order of the support is that of [`Presentation`]: it mixes the classes, and is a function of the
+//! The order of the support is that of [`SupportOrder`]: it mixes the classes, and is a function of the
 //! set. Which slots are least used is a choice: a constant mask, without a derivative, as is the usage
 //! that leads to it. Everything else is differentiated, to any order. Where a small change of the
 //! parameters changes the choice, the loss jumps; such points have probability 0.
@@ -53,53 +53,43 @@ use burn::{
 };
 use meta_core::{
     Error, Result,
-    amortize::{Amortized, AmortizedLearner, embed_together},
-    learner::{Explanation, Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    learner::{
+        Explanation, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Toy,
+        embed::embed_together,
+        single_pass::{SinglePass, SinglePassLearner},
+        support_order::SupportOrder,
+    },
     nn::{
-        Axis, Pass,
+        Pass, activation,
+        attention::MapAxis,
+        distance,
         encoder::Architecture,
         init::Initializer,
         linear::Linear,
-        loss, metric,
-        presentation::Presentation,
+        loss,
         recurrent::{self, LstmCell, LstmState},
     },
     primitives::{Primitives, scaled_softmax},
-    rng::Seed,
-    settings::{above_zero, at_least_one, in_unit},
+    settings,
     task::{TargetBatch, TaskBatch, TaskSpec},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of MANN; the defaults are the paper's.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MannSettings {
-    /// Width of the controller, at least 1.
-    pub hidden: usize,
-    /// Slots of the memory, at least `heads`.
-    pub slots: usize,
-    /// Width of a slot, at least 1.
-    pub slot_width: usize,
-    /// Heads `r`, which read and write, at least 1.
-    pub heads: usize,
-    /// `γ`, what remains of the usage of a slot after a step, in (0, 1).
-    pub decay: f64,
-    /// `β`, which multiplies the cosines before the softmax, above 0.
-    pub sharpness: f64,
-}
-
-impl Default for MannSettings {
-    fn default() -> Self {
-        MannSettings {
-            hidden: 200,
-            slots: 128,
-            slot_width: 40,
-            heads: 4,
-            decay: 0.99,
-            sharpness: 1.0,
-        }
+settings! {
+    /// Settings of MANN; the defaults are the paper's.
+    pub struct MannSettings {
+        /// Width of the controller.
+        hidden: usize = 200, at_least(1);
+        /// Slots of the memory, at least `heads`.
+        slots: usize = 128;
+        /// Width of a slot.
+        slot_width: usize = 40, at_least(1);
+        /// Heads `r`, which read and write.
+        heads: usize = 4, at_least(1);
+        /// `γ`, what remains of the usage of a slot after a step, in (0, 1).
+        decay: f64 = 0.99, inside_unit();
+        /// `β`, which multiplies the cosines before the softmax.
+        sharpness: f64 = 1.0, above(0.0);
     }
 }
 
@@ -115,23 +105,14 @@ impl LearnerSettings for MannSettings {
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
         spec.require_one_way(Self::INFO.name)?;
-        at_least_one("learner.hidden", self.hidden)?;
-        at_least_one("learner.slot_width", self.slot_width)?;
-        at_least_one("learner.heads", self.heads)?;
-        above_zero("learner.decay", self.decay)?;
-        in_unit("learner.decay", self.decay)?;
-        above_zero("learner.sharpness", self.sharpness)?;
-        match self.slots >= self.heads {
-            true => Ok(()),
-            false => Err(Error::setting(
-                "learner.slots",
-                self.slots,
-                format!(
-                    "must be at least learner.heads = {}: each writes to a slot of its own",
-                    self.heads
-                ),
-            )),
+        if self.slots < self.heads {
+            let expected = format!(
+                "must be at least learner.heads = {}: each writes to a slot of its own",
+                self.heads
+            );
+            return Err(Error::setting("learner.slots", self.slots, expected));
         }
+        Ok(())
     }
 
     fn gradient_of() -> GradientOf {
@@ -142,20 +123,25 @@ impl LearnerSettings for MannSettings {
         )
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
+    fn toy() -> Toy {
+        Toy {
+            settings: json!({
+                "hidden": 48, "slots": 16, "slot_width": 16, "heads": 2, "sharpness": 5.0
+            }),
+            iterations: 1200,
+            // It reads a mixture of its slots and learns to do it sharply last.
+            accuracy: 0.8,
+            maps: 3,
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
         let rule = Mann {
+            outputs: new.spec.outputs(),
+            architecture: new.architecture,
             settings: self,
-            architecture,
-            outputs: spec.outputs(),
         };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        SinglePassLearner::boxed(rule, new.seed, new.device)
     }
 }
 
@@ -229,7 +215,7 @@ impl<A: Architecture> Mann<A> {
 
     /// `w^r` of keys `[t, b·heads, m]` for a memory `[t, slots, m]`: `[t, b·heads, slots]`.
     fn address<L: Primitives>(&self, keys: Tensor<L, 3>, memory: Tensor<L, 3>) -> Tensor<L, 3> {
-        let cosines = metric::cosines(keys, memory);
+        let cosines = distance::cosines(keys, memory);
         scaled_softmax(cosines.unsqueeze_dim::<4>(1), self.settings.sharpness).squeeze_dim(1)
     }
 
@@ -255,7 +241,7 @@ impl<A: Architecture> Mann<A> {
         let seen = Tensor::cat(vec![x, state.read], 2);
         let controller = model.controller.forward(seen, state.controller);
         let keys = self.keys(model, &controller.hidden);
-        let gate = metric::sigmoid(model.gate.forward(controller.hidden.clone()));
+        let gate = activation::sigmoid(model.gate.forward(controller.hidden.clone()));
         let gate = gate.reshape([t, heads, 1]);
 
         let least = self.least_used(&state.usage);
@@ -277,7 +263,7 @@ impl<A: Architecture> Mann<A> {
     }
 }
 
-impl<A: Architecture> Amortized for Mann<A> {
+impl<A: Architecture> SinglePass for Mann<A> {
     type Model<L: Primitives> = MannModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -318,7 +304,7 @@ impl<A: Architecture> Amortized for Mann<A> {
         let zeros = |items, width| Tensor::<L, 3>::zeros([t, items, width], &device);
 
         // The items and then none; no label and then theirs.
-        let presentation = Presentation::of(&tasks.support);
+        let presentation = SupportOrder::of(&tasks.support);
         let labels = tasks.support.targets.encoded(n, &support);
         let items = Tensor::cat(vec![presentation.present(support), zeros(1, d)], 1);
         let labels = Tensor::cat(vec![zeros(1, n), presentation.present(labels)], 1);
@@ -333,13 +319,18 @@ impl<A: Architecture> Amortized for Mann<A> {
             reads.push(state.weights.clone().detach());
         }
         let map = Tensor::stack::<4>(reads, 2);
-        pass.record("reads", Axis::Other("step"), Axis::Other("slot"), &map);
+        pass.record(
+            "reads",
+            MapAxis::Other("step"),
+            MapAxis::Other("slot"),
+            &map,
+        );
         // The last step has no item to recognise.
         shown.pop();
         let sequence = presentation.restore(model.head.forward(recurrent::join(shown)));
         if let TargetBatch::Classes(_) = &tasks.support.targets {
             let map = softmax(sequence.clone().detach(), 2).unsqueeze_dim(1);
-            pass.record(ANSWERS, Axis::Support, Axis::Class, &map);
+            pass.record(ANSWERS, MapAxis::Support, MapAxis::Class, &map);
         }
 
         let MannSettings {
@@ -364,7 +355,7 @@ impl<A: Architecture> Amortized for Mann<A> {
         let weights = self.address(self.keys(model, &hidden), state.memory.clone());
         let map = weights.clone().reshape([t, q, heads, slots]);
         let map = map.swap_dims(1, 2);
-        pass.record("query reads", Axis::Query, Axis::Other("slot"), &map);
+        pass.record("query reads", MapAxis::Query, MapAxis::Other("slot"), &map);
         let read = weights.matmul(state.memory);
         let read = read.reshape([t, q, heads * slot_width]);
         let answers = model.head.forward(Tensor::cat(vec![hidden, read], 2));
@@ -395,7 +386,7 @@ impl<A: Architecture> Amortized for Mann<A> {
 pub fn instances<B: Primitives>(tasks: &TaskBatch<B>) -> Vec<Vec<usize>> {
     let labels = tasks.support.targets.labels().into_data();
     let labels: Vec<i64> = labels.iter().collect();
-    let presentation = Presentation::of(&tasks.support);
+    let presentation = SupportOrder::of(&tasks.support);
     let [_, s] = tasks.support.dims();
     let of_task = |(order, labels): (&Vec<usize>, &[i64])| {
         let mut instances = vec![0; s];
@@ -442,8 +433,9 @@ pub fn accuracy_by_instance<B: Primitives>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{Answers, assert_close, learner, refusal, spec, tasks, values};
+    use crate::toy::{PredictAt, assert_close, learner, refusal, spec, tasks, values};
     use meta_core::backend::Cpu;
+    use meta_core::settings::Settings;
 
     fn small() -> serde_json::Value {
         json!({"hidden": 6, "slots": 9, "slot_width": 4, "heads": 2, "sharpness": 5.0})
@@ -503,7 +495,7 @@ mod tests {
 
     fn rule() -> Mann<meta_core::nn::encoder::EncoderSpec> {
         Mann {
-            settings: serde_json::from_value(small()).unwrap(),
+            settings: MannSettings::from_value("learner", &small()).unwrap(),
             architecture: crate::toy::encoder(),
             outputs: 3,
         }
@@ -551,7 +543,7 @@ mod tests {
             let inputs = items.inputs.clone();
             items.targets = meta_core::task::TargetBatch::Values(inputs.slice([0..t, 0..b, 0..2]));
         }
-        let answer = learner("mann", small(), &spec).predict(&batch, Answers::Last);
+        let answer = learner("mann", small(), &spec).predict(&batch, PredictAt::LastStep);
         assert_eq!(answer[0].dims(), [2, 2, 2]);
     }
 }

@@ -46,52 +46,39 @@ use burn::{
     },
 };
 use meta_core::{
-    Result,
-    amortize::{Amortized, AmortizedLearner, embed_together},
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Toy,
+        embed::embed_together,
+        single_pass::{SinglePass, SinglePassLearner},
+    },
     nn::{
-        Axis, Pass,
-        attention::Weighting,
+        Pass,
+        attention::{MapAxis, Weighting},
+        distance,
         encoder::{Architecture, FeatureAttention, Masked},
         init::Initializer,
-        metric,
         recurrent::{self, BiLstm, LstmCell, LstmState},
     },
     primitives::Primitives,
-    rng::Seed,
-    settings::{above_zero, at_least_one},
-    task::{TargetBatch, TaskBatch, TaskSpec},
+    settings,
+    task::{TargetBatch, TaskBatch},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of matching networks; the defaults are the paper's.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MatchingNetSettings {
-    /// `τ`, which multiplies the cosines before the softmax, above 0.
-    pub temperature: f64,
-    /// Whether items are embedded with the support in view (full-context embeddings).
-    pub full_context: bool,
-    /// How often a query reads the support before it is compared, `K`, at least 1; with
-    /// `full_context`.
-    pub reads: usize,
-    /// What the support is read by: `softmax` (attention) or `uniform` (means; for comparison).
-    pub attention: Weighting,
-    /// How the channels of the embeddings are weighted for a task, by its support: `none`, `soft`
-    /// (gates) or `hard` (a choice).
-    pub feature_attention: FeatureAttention,
-}
-
-impl Default for MatchingNetSettings {
-    fn default() -> Self {
-        MatchingNetSettings {
-            temperature: 1.0,
-            full_context: false,
-            reads: 5,
-            attention: Weighting::Softmax,
-            feature_attention: FeatureAttention::None,
-        }
+settings! {
+    /// Settings of matching networks; the defaults are the paper's.
+    pub struct MatchingNetSettings {
+        /// `τ`, which multiplies the cosines before the softmax.
+        temperature: f64 = 1.0, above(0.0);
+        /// Whether items are embedded with the support in view (full-context embeddings).
+        full_context: bool = false;
+        /// How often a query reads the support before it is compared, `K`; with `full_context`.
+        reads: usize = 5, at_least(1);
+        /// What the support is read by: `softmax` (attention) or `uniform` (means; for comparison).
+        attention: Weighting = Weighting::Softmax;
+        /// How the channels of the embeddings are weighted for a task, by its support: `none`,
+        /// `soft` (gates) or `hard` (a choice).
+        feature_attention: FeatureAttention = FeatureAttention::None;
     }
 }
 
@@ -105,11 +92,6 @@ impl LearnerSettings for MatchingNetSettings {
         any_way: true,
     };
 
-    fn check<A: Architecture>(&self, _architecture: &A, _spec: &TaskSpec) -> Result<()> {
-        above_zero("learner.temperature", self.temperature)?;
-        at_least_one("learner.reads", self.reads)
-    }
-
     fn gradient_of() -> GradientOf {
         GradientOf::Queries(vec![
             json!({}),
@@ -120,31 +102,20 @@ impl LearnerSettings for MatchingNetSettings {
         ])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
-        Ok(match self.feature_attention {
-            FeatureAttention::None => {
-                let rule = MatchingNet {
-                    settings: self,
-                    architecture,
-                };
-                Box::new(AmortizedLearner::new(rule, seed, device))
-            }
-            attention => {
-                let architecture = Masked::new(architecture, attention);
-                let rule = MatchingNet {
-                    settings: self,
-                    architecture,
-                };
-                Box::new(AmortizedLearner::new(rule, seed, device))
-            }
-        })
+    fn toy() -> Toy {
+        Toy {
+            settings: json!({"temperature": 10.0}),
+            maps: 1,
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
+        let rule = MatchingNet {
+            architecture: Masked::new(new.architecture, self.feature_attention),
+            settings: self,
+        };
+        SinglePassLearner::boxed(rule, new.seed, new.device)
     }
 }
 
@@ -207,7 +178,7 @@ impl<A> MatchingNet<A> {
     /// `log softmax(τ cos)` of queries `[t, q, d]` over what they are compared with, `[t, m, d]`:
     /// `[t, q, m]`.
     fn logarithms<L: Primitives>(&self, query: Tensor<L, 3>, with: Tensor<L, 3>) -> Tensor<L, 3> {
-        let cosines = metric::cosines(query, with);
+        let cosines = distance::cosines(query, with);
         log_softmax(cosines.mul_scalar(self.settings.temperature), 2)
     }
 
@@ -225,14 +196,14 @@ impl<A> MatchingNet<A> {
             return nothing.sub_scalar((s as f64).ln());
         };
         let n = tasks.shape.way.0;
-        let means = metric::class_means(support.clone(), labels.clone(), n);
-        let of_item = metric::membership(labels.clone(), n, &support).swap_dims(1, 2);
+        let means = distance::class_means(support.clone(), labels.clone(), n);
+        let of_item = distance::membership(labels.clone(), n, &support).swap_dims(1, 2);
         let counts = of_item.clone().sum_dim(2).swap_dims(1, 2);
         self.logarithms(query, means).matmul(of_item.clone()) - counts.matmul(of_item).log()
     }
 }
 
-impl<A: Architecture> Amortized for MatchingNet<A> {
+impl<A: Architecture> SinglePass for MatchingNet<A> {
     type Model<L: Primitives> = MatchingModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -276,7 +247,7 @@ impl<A: Architecture> Amortized for MatchingNet<A> {
             Weighting::Uniform => self.by_class(query, support, tasks),
         };
         let map = logarithms.clone().exp().unsqueeze_dim(1);
-        pass.record("support", Axis::Query, Axis::Support, &map);
+        pass.record("support", MapAxis::Query, MapAxis::Support, &map);
         logarithms
     }
 
@@ -292,7 +263,7 @@ impl<A: Architecture> Amortized for MatchingNet<A> {
         };
         let [t, q, s] = output.dims();
         let n = tasks.shape.way.0;
-        let membership = metric::membership(labels, n, &output).swap_dims(1, 2);
+        let membership = distance::membership(labels, n, &output).swap_dims(1, 2);
         // Items of other classes are put out of the sum by a logarithm far below any other.
         let elsewhere = membership.sub_scalar(1.0).mul_scalar(1e4);
         let of_class = output.reshape([t, q, 1, s]) + elsewhere.reshape([t, 1, n, s]);
@@ -305,7 +276,8 @@ impl<A: Architecture> Amortized for MatchingNet<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{Answers, assert_close, learner, spec, tasks, values};
+    use crate::toy::{PredictAt, assert_close, learner, spec, tasks, values};
+    use meta_core::task::TaskSpec;
     use meta_core::{data::Task, params::Params};
 
     /// The scores are log-probabilities, for any shot, and finite however sharp the softmax.
@@ -315,7 +287,7 @@ mod tests {
         for temperature in [1.0, 1000.0] {
             let settings = json!({"temperature": temperature});
             let scores = learner("matching_net", settings, &spec)
-                .predict(&tasks(&spec), Answers::EveryStep)
+                .predict(&tasks(&spec), PredictAt::EveryStep)
                 .remove(0);
             let sums = values(scores.clone().exp().sum_dim(2));
             assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-5), "{sums:?}");
@@ -335,7 +307,7 @@ mod tests {
         twice.support.targets = TargetBatch::Classes(Tensor::cat(vec![labels.clone(), labels], 1));
         let matching = learner("matching_net", json!({"temperature": 5.0}), &spec);
         let answer =
-            |tasks: &TaskBatch<_>| values(matching.predict(tasks, Answers::EveryStep).remove(0));
+            |tasks: &TaskBatch<_>| values(matching.predict(tasks, PredictAt::EveryStep).remove(0));
         assert_close(&answer(&twice), &answer(&plain), 1e-5);
     }
 
@@ -349,7 +321,9 @@ mod tests {
                 "temperature": 5.0, "full_context": full_context, "attention": attention
             });
             let learner = learner("matching_net", settings, &spec);
-            let scores = learner.predict(&tasks(&spec), Answers::Last).remove(0);
+            let scores = learner
+                .predict(&tasks(&spec), PredictAt::LastStep)
+                .remove(0);
             let sums = values(scores.clone().exp().sum_dim(2));
             assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-5), "{sums:?}");
             values(scores)
@@ -372,7 +346,7 @@ mod tests {
         let tasks = tasks(&spec);
         let answer = |settings| {
             let learner = learner("matching_net", settings, &spec);
-            values(learner.predict(&tasks, Answers::Last).remove(0))
+            values(learner.predict(&tasks, PredictAt::LastStep).remove(0))
         };
         let once = answer(json!({"full_context": true, "reads": 1}));
         assert_ne!(once, answer(json!({})));
@@ -394,8 +368,9 @@ mod tests {
             .with_prefix("context");
         let encoder: Params<_> = plain.parameters();
         silent.set_parameters(parameters.overwrite(context).overwrite(encoder));
-        let answer =
-            |learner: &dyn Learner<_>| values(learner.predict(&tasks, Answers::Last).remove(0));
+        let answer = |learner: &dyn Learner<_>| {
+            values(learner.predict(&tasks, PredictAt::LastStep).remove(0))
+        };
         assert_close(&answer(silent.as_ref()), &answer(plain.as_ref()), 1e-6);
     }
 
@@ -410,7 +385,7 @@ mod tests {
         let values_of = tasks.support.targets.labels().float().unsqueeze_dim::<3>(2);
         tasks.support.targets = TargetBatch::Values(values_of);
         let matching = learner("matching_net", json!({"temperature": 3.0}), &spec);
-        let answers = values(matching.predict(&tasks, Answers::Last).remove(0));
+        let answers = values(matching.predict(&tasks, PredictAt::LastStep).remove(0));
         assert_eq!(answers.len(), 12);
         assert!(
             answers.iter().all(|answer| (0.0..=2.0).contains(answer)),

@@ -31,64 +31,56 @@ use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
 };
-use burn_autodiff::Autodiff;
 use meta_core::{
     Result,
-    adapt::{Embedded, predictions},
     data::Task,
     learner::{
-        Answers, Explanation, Family, GradientOf, Learner, LearnerInfo, LearnerSettings,
-        MetaGradient,
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Steps, Toy,
+        inner_loop::{InnerLoop, InnerOptimizer, Order},
+        partial::{Embeddings, Partial, PartialLearner},
     },
     nn::{
-        Axis, Pass,
-        attention::{MultiHeadAttention, MultiHeadSettings, Weighting, check_heads},
+        Pass,
+        attention::{MapAxis, MultiHeadAttention, MultiHeadSettings, Weighting, check_heads},
+        distance,
         encoder::Architecture,
         init::{Initializer, constant},
         linear::Linear,
-        loss, metric,
     },
+    optim::OptimizerKind,
     params::Params,
     primitives::Primitives,
-    rng::Seed,
-    settings::{above_zero, at_least_one},
-    task::{ItemBatch, TargetBatch, TaskBatch, TaskSpec},
+    settings,
+    task::{TargetBatch, TaskSpec},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// Path of `ω`: what adapts.
 const ATTENTION: &str = "attention";
 
-/// Settings of [`MetaAttention`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MetaAttentionSettings {
-    /// `α`, above 0.
-    pub inner_lr: f64,
-    /// Inner steps `K` of the attention in training, at least 1.
-    pub inner_steps: usize,
-    /// Inner steps of the attention at validation and test, at least 1.
-    pub test_steps: usize,
-    /// Attention heads; must divide the width of the embedding.
-    pub heads: usize,
-    /// `τ`, by which distances are divided, above 0.
-    pub temperature: f64,
-    /// What an item reads the support by: `softmax` (attention) or `uniform` (the mean; for
-    /// comparison).
-    pub attention: Weighting,
-}
-
-impl Default for MetaAttentionSettings {
-    fn default() -> Self {
-        MetaAttentionSettings {
-            inner_lr: 0.1,
-            inner_steps: 1,
-            test_steps: 1,
-            heads: 1,
-            temperature: 4.0,
-            attention: Weighting::Softmax,
-        }
+settings! {
+    /// Settings of meta-attention.
+    pub struct MetaAttentionSettings {
+        /// `α`.
+        inner_lr: f64 = 0.1, above(0.0);
+        /// Inner steps `K` of the attention in training.
+        inner_steps: usize = 1, at_least(1);
+        /// Inner steps of the attention at validation and test.
+        test_steps: usize = 1, at_least(1);
+        /// Attention heads; must divide the width of the embedding.
+        heads: usize = 1;
+        /// `τ`, by which distances are divided.
+        temperature: f64 = 4.0, above(0.0);
+        /// What an item reads the support by: `softmax` (attention) or `uniform` (the mean; for
+        /// comparison).
+        attention: Weighting = Weighting::Softmax;
+        /// Order of the meta-gradient: `second` (exact) or `first` (past the inner gradients).
+        #[added("0.2")]
+        order: Order = Order::Second;
+        /// Whether the graph of only one inner step is held at a time: less memory, more time, the
+        /// same gradient.
+        #[added("0.2")]
+        checkpoint_inner_steps: bool = false;
     }
 }
 
@@ -103,17 +95,13 @@ impl LearnerSettings for MetaAttentionSettings {
     };
 
     fn check<A: Architecture>(&self, architecture: &A, _spec: &TaskSpec) -> Result<()> {
-        above_zero("learner.inner_lr", self.inner_lr)?;
-        at_least_one("learner.inner_steps", self.inner_steps)?;
-        at_least_one("learner.test_steps", self.test_steps)?;
         let width = architecture.width();
-        check_heads(
-            "learner.heads",
-            self.heads,
-            "the width of the embedding",
-            width,
-        )?;
-        above_zero("learner.temperature", self.temperature)
+        let what = "the width of the embedding";
+        check_heads("learner.heads", self.heads, what, width)
+    }
+
+    fn steps(&self) -> Steps {
+        self.inner_loop().cost()
     }
 
     fn gradient_of() -> GradientOf {
@@ -125,27 +113,22 @@ impl LearnerSettings for MetaAttentionSettings {
         ])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
-        let mut learner = MetaAttention::<A, B> {
-            settings: self,
-            architecture,
-            outputs: match spec.task {
+    fn toy() -> Toy {
+        Toy {
+            maps: 1,
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
+        let rule = MetaAttention {
+            outputs: match new.spec.task {
                 Task::Classification => None,
                 Task::Regression { outputs } => Some(outputs),
             },
-            device: device.clone(),
-            parameters: Params::default(),
+            settings: self,
         };
-        let model = learner.init::<B>(&mut Initializer::seeded(seed));
-        learner.parameters = Params::of(&model);
-        Ok(Box::new(learner))
+        PartialLearner::boxed(rule, new)
     }
 }
 
@@ -159,58 +142,42 @@ struct Readout<B: Backend> {
 }
 
 impl<B: Primitives> Readout<B> {
-    /// Predictions for items `[t, b, d]` from the embedded support, `[t, b, n]`, and what each item
-    /// attended to, `[t, heads, b, s]`.
-    fn forward(
-        &self,
-        items: Tensor<B, 3>,
-        support: &ItemBatch<B>,
-        (way, temperature): (usize, f64),
-    ) -> (Tensor<B, 3>, Tensor<B, 4>) {
-        let pass = Pass::evaluation();
-        let read = |items: Tensor<B, 3>| {
-            let memory = support.inputs.clone();
-            let (read, map) = self.attention.attend(items.clone(), memory, 1, None, &pass);
-            (items + read, map)
-        };
-        let (items, map) = read(items);
-        let predictions = match (&self.head, &support.targets) {
-            (None, TargetBatch::Classes(labels)) => {
-                let (support, _) = read(support.inputs.clone());
-                let means = metric::class_means(support, labels.clone(), way);
-                metric::squared_distances(items, means).div_scalar(-temperature)
-            }
-            (head, _) => head.as_ref().expect("regression has a head").forward(items),
-        };
-        (predictions, map)
+    /// `f_ω` of items `[t, b, d]`, and what each attended to, `[t, heads, b, s]`.
+    fn read(&self, items: Tensor<B, 3>, support: &Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 4>) {
+        let (memory, pass) = (support.clone(), Pass::evaluation());
+        let (read, map) = self.attention.attend(items.clone(), memory, 1, None, &pass);
+        (items + read, map)
     }
 }
 
-/// The encoder and what stands after it.
-#[derive(Module, Debug)]
-struct Model<B: Backend, E> {
-    encoder: E,
-    readout: Readout<B>,
+impl MetaAttentionSettings {
+    fn inner_loop(&self) -> InnerLoop {
+        InnerLoop {
+            steps: self.inner_steps,
+            test_steps: self.test_steps,
+            checkpoint: self.checkpoint_inner_steps,
+        }
+    }
 }
 
-/// Meta-attention on the backend `B`.
-pub struct MetaAttention<A: Architecture, B: Primitives> {
+/// How meta-attention adapts.
+struct MetaAttention {
     settings: MetaAttentionSettings,
-    architecture: A,
     /// Regression outputs; none in classification.
     outputs: Option<usize>,
-    device: B::Device,
-    /// `φ`, head and `ω`, each `[1, …]`.
-    parameters: Params<B>,
 }
 
-impl<A: Architecture, B: Primitives> MetaAttention<A, B> {
-    fn init<L: Primitives<Device = B::Device>>(
+impl Partial for MetaAttention {
+    const PATH: &str = "readout";
+
+    type Readout<L: Primitives> = Readout<L>;
+
+    fn init<L: Primitives>(
         &self,
+        width: usize,
         initializer: &mut Initializer,
-    ) -> Model<L, A::Model<L>> {
-        let (width, device) = (self.architecture.width(), &self.device);
-        let encoder = self.architecture.init(initializer, device);
+        device: &L::Device,
+    ) -> Readout<L> {
         let head = self
             .outputs
             .map(|outputs| Linear::glorot(width, outputs, initializer, device));
@@ -224,169 +191,54 @@ impl<A: Architecture, B: Primitives> MetaAttention<A, B> {
             weight: constant(0.0, [1, width, width], device),
             bias: constant(0.0, [1, 1, width], device),
         };
-        Model {
-            encoder,
-            readout: Readout { head, attention },
-        }
+        Readout { head, attention }
     }
 
-    /// The model on a level, with `parameters` in place.
-    fn model<L: Primitives<Device = B::Device>>(
-        &self,
-        parameters: Params<L>,
-    ) -> Model<L, A::Model<L>> {
-        parameters.write_into(self.init(&mut Initializer::zeros()))
+    fn inner_loop(&self) -> InnerLoop {
+        self.settings.inner_loop()
     }
 
-    /// The read-out on a level, with the fixed part `shared` and `ω` of each task.
-    fn readout<L: Primitives<Device = B::Device>>(
-        &self,
-        shared: Params<L>,
-        attention: Params<L>,
-    ) -> Readout<L> {
-        shared
-            .outside(ATTENTION)
-            .join(attention.with_prefix(ATTENTION))
-            .write_into(self.init(&mut Initializer::zeros()).readout)
+    fn order(&self) -> Order {
+        self.settings.order
     }
 
-    /// `ω ← ω − α ∇_ω Σ_tasks L_s(ω)`, on the embedded support; differentiable in everything on an
-    /// autodiff level.
-    fn inner_step<L: Primitives<Device = B::Device>>(
+    fn optimizer(&self) -> InnerOptimizer {
+        InnerOptimizer::new(OptimizerKind::Sgd, self.settings.inner_lr, 0.0)
+    }
+
+    /// `ω⁰ = ω` of every task.
+    fn start<L: Primitives>(
         &self,
-        attention: Params<L>,
         shared: &Params<L>,
-        support: &ItemBatch<L>,
-        way: usize,
+        tasks: usize,
+        _device: &L::Device,
     ) -> Params<L> {
-        let MetaAttentionSettings {
-            inner_lr,
-            temperature,
-            ..
-        } = self.settings;
-        let fast = attention.clone().lift::<Autodiff<L>>();
-        let support = support.lift();
-        let readout = self.readout(shared.clone().lift_constant(), fast.clone());
-        let items = support.inputs.clone();
-        let (predictions, _) = readout.forward(items, &support, (way, temperature));
-        let loss = loss::loss(predictions, &support.targets).sum();
-        let gradients = fast.gradients(&loss.backward());
-        attention.zip(&gradients, |omega, g| L::descend(omega, g, inner_lr))
+        let omega = shared.under(ATTENTION).fan_out(tasks);
+        omega.with_prefix(ATTENTION)
     }
 
-    /// The tasks as the encoder in `parameters` sees them.
-    fn embed<L: Primitives<Device = B::Device>>(
+    fn place<L: Primitives>(&self, shared: Params<L>, adapted: &Params<L>) -> Params<L> {
+        shared.outside(ATTENTION).join(adapted.clone())
+    }
+
+    fn forward<L: Primitives>(
         &self,
-        parameters: Params<L>,
-        tasks: &TaskBatch<L>,
-        training: bool,
-    ) -> Embedded<L> {
-        let encoder = self.model(parameters).encoder;
-        Embedded::new(&encoder, self.architecture.statistics(), tasks, training)
-    }
-
-    /// `ω⁰ … ωᴷ` at test, and the tasks as the encoder sees them.
-    fn trajectory(&self, tasks: &TaskBatch<B>) -> (Vec<Params<B>>, Embedded<B>) {
-        let embedded = self.embed(self.parameters.clone(), tasks, false);
-        let shared = self.parameters.under("readout");
-        let start = shared.under(ATTENTION).fan_out(tasks.tasks());
-        let way = tasks.shape.way.0;
-        let states = predictions(
-            Answers::EveryStep,
-            start,
-            self.settings.test_steps,
-            |_, state| self.inner_step(state, &shared, &embedded.support, way),
-            Params::clone,
-        );
-        (states, embedded)
-    }
-
-    /// Predictions for the queries at `ω`, and what each query attended to.
-    fn answer(
-        &self,
-        attention: &Params<B>,
-        embedded: &Embedded<B>,
-        way: usize,
-    ) -> (Tensor<B, 3>, Tensor<B, 4>) {
-        let readout = self.readout(self.parameters.under("readout"), attention.clone());
-        let settings = (way, self.settings.temperature);
-        readout.forward(embedded.query.clone(), &embedded.support, settings)
-    }
-}
-
-impl<A: Architecture, B: Primitives> Learner<B> for MetaAttention<A, B> {
-    fn parameters(&self) -> Params<B> {
-        self.parameters.clone()
-    }
-
-    fn set_parameters(&mut self, parameters: Params<B>) {
-        // Through a model, which checks names and shapes.
-        self.parameters = Params::of(&self.model(parameters));
-    }
-
-    fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
-        let lifted = tasks.lift::<Autodiff<B>>();
-        let leaves = self.parameters.clone().lift::<Autodiff<B>>();
-        let embedded = self.embed(leaves.clone(), &lifted, true);
-        let shared = leaves.under("readout");
-        let way = tasks.shape.way.0;
-        let start = shared.under(ATTENTION).fan_out(tasks.tasks());
-        let attention = (0..self.settings.inner_steps).fold(start, |state, _| {
-            self.inner_step(state, &shared, &embedded.support, way)
-        });
-        let settings = (way, self.settings.temperature);
-        let (predictions, _) =
-            self.readout(shared, attention)
-                .forward(embedded.query, &embedded.support, settings);
-        let targets = &lifted.query.targets;
-        let losses = loss::loss(predictions.clone(), targets);
-        let buffers = embedded.pass.statistics.take().with_prefix("encoder");
-        MetaGradient::of(&leaves, losses, predictions, targets, buffers)
-    }
-
-    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
-        let (states, embedded) = self.trajectory(tasks);
-        let first = match answers {
-            Answers::EveryStep => 0,
-            Answers::Last => states.len() - 1,
-        };
-        let way = tasks.shape.way.0;
-        let answer = |state| self.answer(state, &embedded, way).0;
-        states[first..].iter().map(answer).collect()
-    }
-
-    /// What queries attend to before the first step and after the last, and how far the projections
-    /// move; nothing else does.
-    fn explain(&self, tasks: &TaskBatch<B>) -> Explanation<B> {
-        let (states, embedded) = self.trajectory(tasks);
-        let way = tasks.shape.way.0;
-        let answers = states
-            .iter()
-            .map(|state| self.answer(state, &embedded, way));
-        let (predictions, maps): (Vec<_>, Vec<_>) = answers.unzip();
-        let pass = Pass::evaluation().recording();
-        for (name, map) in [("before", maps.first()), ("after", maps.last())] {
-            let map = map.expect("a start");
-            pass.record(
-                &format!("support {name} adapting"),
-                Axis::Query,
-                Axis::Support,
-                map,
-            );
-        }
-        let mut movement: Vec<(String, Vec<Tensor<B, 1>>)> = Vec::new();
-        for state in &states[1..] {
-            for (index, (layer, distance)) in state.distances(&states[0]).into_iter().enumerate() {
-                match movement.get_mut(index) {
-                    Some((_, distances)) => distances.push(distance),
-                    None => movement.push((format!("{ATTENTION}.{layer}"), vec![distance])),
-                }
+        readout: &Readout<L>,
+        _adapted: &Params<L>,
+        items: Tensor<L, 3>,
+        support: Embeddings<'_, L>,
+        pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        let embedded = &support.items.inputs;
+        let (items, map) = readout.read(items, embedded);
+        pass.record("support", MapAxis::Query, MapAxis::Support, &map);
+        match (&readout.head, &support.items.targets) {
+            (None, TargetBatch::Classes(labels)) => {
+                let (support_items, _) = readout.read(embedded.clone(), embedded);
+                let means = distance::class_means(support_items, labels.clone(), support.way);
+                distance::squared_distances(items, means).div_scalar(-self.settings.temperature)
             }
-        }
-        Explanation {
-            predictions,
-            maps: pass.recorded(),
-            movement,
+            (head, _) => head.as_ref().expect("regression has a head").forward(items),
         }
     }
 }
@@ -396,6 +248,7 @@ mod tests {
     use super::*;
     use crate::toy::{assert_close, learner, refusal, regression, spec, tasks, values};
     use meta_core::backend::Cpu;
+    use meta_core::{learner::PredictAt, nn::loss, rng::Seed};
 
     type B = Cpu;
 
@@ -419,8 +272,8 @@ mod tests {
         let spec = spec(3, 2);
         let tasks = tasks(&spec);
         let own = learner("meta_attention", json!({"temperature": 1.0}), &spec);
-        let base = learner("protonet", json!({}), &spec).predict(&tasks, Answers::Last);
-        let answers = own.predict(&tasks, Answers::EveryStep);
+        let base = learner("protonet", json!({}), &spec).predict(&tasks, PredictAt::LastStep);
+        let answers = own.predict(&tasks, PredictAt::EveryStep);
         assert_close(&values(answers[0].clone()), &values(base[0].clone()), 1e-5);
         assert_ne!(values(answers[1].clone()), values(base[0].clone()));
     }
@@ -456,8 +309,8 @@ mod tests {
         let tasks = tasks(&spec);
         let settings = json!({"attention": "uniform", "temperature": 1.0});
         let uniform = attending(settings, &spec);
-        let base = learner("protonet", json!({}), &spec).predict(&tasks, Answers::Last);
-        for answer in uniform.predict(&tasks, Answers::EveryStep) {
+        let base = learner("protonet", json!({}), &spec).predict(&tasks, PredictAt::LastStep);
+        for answer in uniform.predict(&tasks, PredictAt::EveryStep) {
             assert_close(&values(answer), &values(base[0].clone()), 1e-4);
         }
         let softmax = attending(json!({"temperature": 1.0}), &spec);
@@ -473,7 +326,7 @@ mod tests {
         let (spec, tasks) = regression();
         let tasks = crate::toy::support_as_queries(tasks);
         let learner = attending(json!({"test_steps": 10, "inner_lr": 0.05}), &spec);
-        let answers = learner.predict(&tasks, Answers::EveryStep);
+        let answers = learner.predict(&tasks, PredictAt::EveryStep);
         let error = |answer: &Tensor<B, 3>| {
             values(loss::loss(answer.clone(), &tasks.query.targets).mean())[0]
         };

@@ -36,24 +36,24 @@ use burn::{
 };
 use meta_core::{
     Result,
-    adapt::Adaptable,
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Steps, Toy,
+        adapt::Adaptable,
+        inner_loop::{InnerLoop, InnerStep, Order, Unrolled, UnrolledLearner},
+    },
     nn::{
         Pass,
+        activation::sigmoid,
         encoder::Architecture,
         init::{Initializer, constant},
         linear::Linear,
-        metric::sigmoid,
         recurrent::{LstmCell, LstmState},
     },
     params::Params,
     primitives::Primitives,
-    rng::Seed,
-    settings::{above_zero, at_least_one, in_unit},
+    settings,
     task::{TaskBatch, TaskSpec},
-    unroll::{InnerStep, Order, Unrolled, UnrolledLearner},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// Prefix of the paths of the optimiser's parameters.
@@ -68,36 +68,23 @@ const LOG_RANGE: f64 = 10.0;
 /// Largest weight of a gate at the start.
 const GATE_BOUND: f64 = 0.01;
 
-/// Settings of [`MetaLstm`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MetaLstmSettings {
-    /// First value of the input gate `i`, the learning rate, in (0, 1).
-    pub inner_lr: f64,
-    /// First value of the forget gate `f`, in (0, 1): near 1, so that little is forgotten.
-    pub keep: f64,
-    /// Steps `K` of the optimiser, in training and at test, at least 1.
-    pub inner_steps: usize,
-    /// Width of the optimiser's first layer, at least 1.
-    pub hidden: usize,
-    /// Order of the meta-gradient: `first` (gradients and losses of the learner are constants, the
-    /// paper's assumption) or `second` (exact).
-    pub order: Order,
-    /// Whether the graph of only one step is held at a time: less memory, more time, the same
-    /// gradient.
-    pub checkpoint_inner_steps: bool,
-}
-
-impl Default for MetaLstmSettings {
-    fn default() -> Self {
-        MetaLstmSettings {
-            inner_lr: 0.01,
-            keep: 0.993,
-            inner_steps: 5,
-            hidden: 20,
-            order: Order::First,
-            checkpoint_inner_steps: false,
-        }
+settings! {
+    /// Settings of Meta-LSTM.
+    pub struct MetaLstmSettings {
+        /// First value of the input gate `i`, the learning rate, in (0, 1).
+        inner_lr: f64 = 0.01, inside_unit();
+        /// First value of the forget gate `f`, in (0, 1): near 1, so that little is forgotten.
+        keep: f64 = 0.993, inside_unit();
+        /// Steps `K` of the optimiser, in training and at test.
+        inner_steps: usize = 5, at_least(1);
+        /// Width of the optimiser's first layer.
+        hidden: usize = 20, at_least(1);
+        /// Order of the meta-gradient: `first` (gradients and losses of the learner are constants,
+        /// the paper's assumption) or `second` (exact).
+        order: Order = Order::First;
+        /// Whether the graph of only one step is held at a time: less memory, more time, the same
+        /// gradient.
+        checkpoint_inner_steps: bool = false;
     }
 }
 
@@ -112,16 +99,11 @@ impl LearnerSettings for MetaLstmSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
-        for (key, gate) in [
-            ("learner.inner_lr", self.inner_lr),
-            ("learner.keep", self.keep),
-        ] {
-            above_zero(key, gate)?;
-            in_unit(key, gate)?;
-        }
-        at_least_one("learner.inner_steps", self.inner_steps)?;
-        at_least_one("learner.hidden", self.hidden)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn steps(&self) -> Steps {
+        self.inner_loop().cost()
     }
 
     fn gradient_of() -> GradientOf {
@@ -130,25 +112,20 @@ impl LearnerSettings for MetaLstmSettings {
         })])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
-        let network = Adaptable::<A, B>::new(architecture, spec.outputs(), device);
-        let mut initializer = Initializer::seeded(seed);
-        let optimizer = GateOptimizer::<B>::new(&self, &mut initializer, device);
-        Ok(Box::new(UnrolledLearner::<A, _>::new(MetaLstm {
-            parameters: network
-                .draw(seed)
-                .join(Params::of(&optimizer).with_prefix(OPTIMIZER)),
-            settings: self,
-            network,
-            device: device.clone(),
-        })))
+    fn toy() -> Toy {
+        Toy {
+            settings: json!({"inner_lr": 0.1, "inner_steps": 2, "hidden": 5}),
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
+        let network = new.network();
+        let initializer = &mut Initializer::seeded(new.seed);
+        let optimizer = GateOptimizer::<B>::new(&self, initializer, new.device);
+        let theta = network.draw(new.seed);
+        let parameters = theta.join(Params::of(&optimizer).with_prefix(OPTIMIZER));
+        UnrolledLearner::boxed(self, network, parameters)
     }
 }
 
@@ -227,23 +204,6 @@ fn preprocess<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
     Tensor::cat(vec![scale.div_scalar(LOG_RANGE), sign], 2)
 }
 
-/// Meta-LSTM on the backend `B`.
-pub struct MetaLstm<A: Architecture, B: Primitives> {
-    settings: MetaLstmSettings,
-    network: Adaptable<A, B>,
-    device: B::Device,
-    /// `θ⁰`, then the optimiser below `optimizer`, each `[1, …]`.
-    parameters: Params<B>,
-}
-
-impl<A: Architecture, B: Primitives> MetaLstm<A, B> {
-    /// The optimiser on a level, with its parameters of `shared` in place.
-    fn optimizer<L: Primitives<Device = B::Device>>(&self, shared: &Params<L>) -> GateOptimizer<L> {
-        let skeleton = GateOptimizer::new(&self.settings, &mut Initializer::zeros(), &self.device);
-        shared.under(OPTIMIZER).write_into(skeleton)
-    }
-}
-
 /// The weights of a state, and what the optimiser remembers of them; from a state of zeros before the
 /// first step.
 fn remembered<L: Primitives>(
@@ -271,34 +231,23 @@ fn remembered<L: Primitives>(
     (weights, coordinates)
 }
 
-impl<A: Architecture, B: Primitives> Unrolled<A, B> for MetaLstm<A, B> {
-    fn network(&self) -> &Adaptable<A, B> {
-        &self.network
-    }
-
-    fn parameters(&self) -> &Params<B> {
-        &self.parameters
-    }
-
-    fn set_parameters(&mut self, parameters: Params<B>) {
-        self.parameters = parameters;
-    }
-
-    fn steps(&self) -> usize {
-        self.settings.inner_steps
+impl Unrolled for MetaLstmSettings {
+    fn inner_loop(&self) -> InnerLoop {
+        InnerLoop {
+            steps: self.inner_steps,
+            test_steps: self.inner_steps,
+            checkpoint: self.checkpoint_inner_steps,
+        }
     }
 
     fn order(&self, _progress: f64) -> Order {
-        self.settings.order
-    }
-
-    fn checkpoint_inner_steps(&self) -> bool {
-        self.settings.checkpoint_inner_steps
+        self.order
     }
 
     /// `θ⁰` of every task.
-    fn start<L: Primitives<Device = B::Device>>(
+    fn start<A: Architecture, L: Primitives>(
         &self,
+        _network: &Adaptable<A, L::Device>,
         shared: &Params<L>,
         tasks: &TaskBatch<L>,
         _pass: &Pass<L>,
@@ -307,17 +256,18 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MetaLstm<A, B> {
     }
 
     /// `θ ← f ∘ θ − i ∘ ∇ Σ_tasks L_s(θ)`.
-    fn step<L: Primitives<Device = B::Device>>(
+    fn step<L: Primitives>(
         &self,
         at: &InnerStep<L>,
         state: Params<L>,
+        gradients: &Params<L>,
         shared: &Params<L>,
     ) -> Params<L> {
-        let (weights, before) = remembered(&state, self.settings.hidden, &self.device);
-        let (losses, gradients) = at.loss(&self.network, &weights);
-        let after = self
-            .optimizer(shared)
-            .step(before, gradients.flatten(), losses);
+        let device = &at.losses.device();
+        let (weights, before) = remembered(&state, self.hidden, device);
+        let skeleton = GateOptimizer::new(self, &mut Initializer::zeros(), device);
+        let optimizer = shared.under(OPTIMIZER).write_into(skeleton);
+        let after = optimizer.step(before, gradients.flatten(), at.losses.clone());
         let mut memory = Params::default();
         memory.push("hidden", after.memory.hidden);
         memory.push("cell", after.memory.cell);
@@ -328,7 +278,7 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MetaLstm<A, B> {
             .join(memory.with_prefix(MEMORY))
     }
 
-    fn weights<L: Primitives<Device = B::Device>>(
+    fn weights<L: Primitives>(
         &self,
         state: &Params<L>,
         _shared: &Params<L>,
@@ -341,7 +291,7 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MetaLstm<A, B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{Answers, assert_close, learner, refusal, spec, tasks, values};
+    use crate::toy::{PredictAt, assert_close, learner, refusal, spec, tasks, values};
     use meta_core::backend::Cpu;
 
     /// Scale and sign, and what is too small for a logarithm in proportion.
@@ -369,7 +319,7 @@ mod tests {
         assert_eq!(gates.len(), 2);
         meta_lstm.set_parameters(parameters.overwrite(gates.scale(0.0)));
         let maml = learner("maml", json!({"inner_lr": 0.3, "test_steps": 3}), &spec);
-        let answers = |learner: &dyn Learner<Cpu>| learner.predict(&tasks, Answers::EveryStep);
+        let answers = |learner: &dyn Learner<Cpu>| learner.predict(&tasks, PredictAt::EveryStep);
         let pairs = answers(meta_lstm.as_ref()).into_iter();
         for (found, expected) in pairs.zip(answers(maml.as_ref())) {
             assert_close(&values(found), &values(expected), 1e-4);

@@ -18,45 +18,34 @@
 
 use meta_core::{
     Result,
-    adapt::Adaptable,
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Steps, Toy,
+        adapt::Adaptable,
+        inner_loop::{InnerLoop, InnerStep, Unrolled, UnrolledLearner},
+    },
     nn::{Pass, encoder::Architecture},
     params::Params,
     primitives::Primitives,
-    rng::Seed,
-    settings::{above_zero, at_least_one},
+    settings,
     task::{TaskBatch, TaskSpec},
-    unroll::{InnerStep, Unrolled, UnrolledLearner},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// Prefix of the paths of the rates.
 const RATES: &str = "rates";
 
-/// Settings of [`MetaSgd`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MetaSgdSettings {
-    /// First value of every rate `α`, above 0.
-    pub inner_lr: f64,
-    /// Inner steps `K` in training, at least 1.
-    pub inner_steps: usize,
-    /// Inner steps at validation and test, at least 1.
-    pub test_steps: usize,
-    /// Whether the graph of only one inner step is held at a time: less memory, more time, the same
-    /// gradient.
-    pub checkpoint_inner_steps: bool,
-}
-
-impl Default for MetaSgdSettings {
-    fn default() -> Self {
-        MetaSgdSettings {
-            inner_lr: 0.1,
-            inner_steps: 1,
-            test_steps: 1,
-            checkpoint_inner_steps: false,
-        }
+settings! {
+    /// Settings of Meta-SGD.
+    pub struct MetaSgdSettings {
+        /// First value of every rate `α`.
+        inner_lr: f64 = 0.1, above(0.0);
+        /// Inner steps `K` in training.
+        inner_steps: usize = 1, at_least(1);
+        /// Inner steps at validation and test.
+        test_steps: usize = 1, at_least(1);
+        /// Whether the graph of only one inner step is held at a time: less memory, more time, the
+        /// same gradient.
+        checkpoint_inner_steps: bool = false;
     }
 }
 
@@ -71,10 +60,11 @@ impl LearnerSettings for MetaSgdSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
-        above_zero("learner.inner_lr", self.inner_lr)?;
-        at_least_one("learner.inner_steps", self.inner_steps)?;
-        at_least_one("learner.test_steps", self.test_steps)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    fn steps(&self) -> Steps {
+        self.inner_loop().cost()
     }
 
     fn gradient_of() -> GradientOf {
@@ -84,60 +74,35 @@ impl LearnerSettings for MetaSgdSettings {
         ])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
-        let network = Adaptable::<A, B>::new(architecture, spec.outputs(), device);
-        let theta = network.draw(seed);
+    fn toy() -> Toy {
+        Toy {
+            settings: json!({"inner_lr": 0.1, "inner_steps": 2}),
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
+        let network = new.network();
+        let theta = network.draw(new.seed);
         let rates = theta.constants(self.inner_lr, <[usize]>::to_vec);
-        Ok(Box::new(UnrolledLearner::<A, _>::new(MetaSgd {
-            parameters: theta.join(rates.with_prefix(RATES)),
-            settings: self,
-            network,
-        })))
+        let parameters = theta.join(rates.with_prefix(RATES));
+        UnrolledLearner::boxed(self, network, parameters)
     }
 }
 
-/// Meta-SGD on the backend `B`.
-pub struct MetaSgd<A: Architecture, B: Primitives> {
-    settings: MetaSgdSettings,
-    network: Adaptable<A, B>,
-    /// `θ`, then `α` below `rates`, each `[1, …]`.
-    parameters: Params<B>,
-}
-
-impl<A: Architecture, B: Primitives> Unrolled<A, B> for MetaSgd<A, B> {
-    fn network(&self) -> &Adaptable<A, B> {
-        &self.network
+impl Unrolled for MetaSgdSettings {
+    fn inner_loop(&self) -> InnerLoop {
+        InnerLoop {
+            steps: self.inner_steps,
+            test_steps: self.test_steps,
+            checkpoint: self.checkpoint_inner_steps,
+        }
     }
 
-    fn parameters(&self) -> &Params<B> {
-        &self.parameters
-    }
-
-    fn set_parameters(&mut self, parameters: Params<B>) {
-        self.parameters = parameters;
-    }
-
-    fn steps(&self) -> usize {
-        self.settings.inner_steps
-    }
-
-    fn test_steps(&self) -> usize {
-        self.settings.test_steps
-    }
-
-    fn checkpoint_inner_steps(&self) -> bool {
-        self.settings.checkpoint_inner_steps
-    }
-
-    fn start<L: Primitives<Device = B::Device>>(
+    /// `θ` of every task; `α` is shared.
+    fn start<A: Architecture, L: Primitives>(
         &self,
+        _network: &Adaptable<A, L::Device>,
         shared: &Params<L>,
         tasks: &TaskBatch<L>,
         _pass: &Pass<L>,
@@ -146,23 +111,25 @@ impl<A: Architecture, B: Primitives> Unrolled<A, B> for MetaSgd<A, B> {
     }
 
     /// `θ ← θ − α ∘ ∇ Σ_tasks L_s(θ)`.
-    fn step<L: Primitives<Device = B::Device>>(
+    fn step<L: Primitives>(
         &self,
-        at: &InnerStep<L>,
-        state: Params<L>,
+        _at: &InnerStep<L>,
+        theta: Params<L>,
+        gradients: &Params<L>,
         shared: &Params<L>,
     ) -> Params<L> {
-        let gradients = at.gradient(&self.network, &state);
         let rates = shared.under(RATES);
-        let steps = gradients.zip(&rates, |gradient, rate| L::float_mul(gradient, rate));
-        state.zip(&steps, |theta, step| L::float_sub(theta, step))
+        let steps = gradients
+            .clone()
+            .zip(&rates, |gradient, rate| L::float_mul(gradient, rate));
+        theta.zip(&steps, |theta, step| L::float_sub(theta, step))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{Answers, learner, spec, tasks, values};
+    use crate::toy::{PredictAt, learner, spec, tasks, values};
 
     /// Where every rate is 0, no step moves anything.
     #[test]
@@ -174,13 +141,13 @@ mod tests {
         let rates = parameters.under(RATES).scale(0.0).with_prefix(RATES);
         still.set_parameters(parameters.overwrite(rates));
         let answers: Vec<_> = still
-            .predict(&tasks, Answers::EveryStep)
+            .predict(&tasks, PredictAt::EveryStep)
             .into_iter()
             .map(values)
             .collect();
         assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
         let moving = learner("meta_sgd", json!({"test_steps": 1}), &spec)
-            .predict(&tasks, Answers::EveryStep);
+            .predict(&tasks, PredictAt::EveryStep);
         assert_ne!(values(moving[0].clone()), values(moving[1].clone()));
     }
 

@@ -34,45 +34,39 @@ use burn::{
 };
 use meta_core::{
     Error, Result,
-    amortize::{Amortized, AmortizedLearner, embed_together},
     data::ItemShape,
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Toy,
+        embed::embed_together,
+        single_pass::{SinglePass, SinglePassLearner},
+    },
     nn::{
-        Axis, Pass, attention::Weighting, encoder::Architecture, init::Initializer, linear::Linear,
-        metric,
+        Pass,
+        attention::{MapAxis, Weighting},
+        distance,
+        encoder::Architecture,
+        init::Initializer,
+        linear::Linear,
     },
     primitives::Primitives,
-    rng::Seed,
-    settings::at_least_one,
+    settings,
     task::{TaskBatch, TaskSpec},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of [`MultimodalProtoNet`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MultimodalProtoNetSettings {
-    /// Rows at the end of an image, or features at the end of a vector, that hold the second modality;
-    /// at least 1, and fewer than there are.
-    pub side: usize,
-    /// Hidden width of the network of descriptions, at least 1.
-    pub hidden: usize,
-    /// Width `w` of the attention between the modalities, at least 1.
-    pub width: usize,
-    /// What the modalities are mixed by: `softmax` (attention) or `uniform` (the mean; for
-    /// comparison).
-    pub attention: Weighting,
-}
-
-impl Default for MultimodalProtoNetSettings {
-    fn default() -> Self {
-        MultimodalProtoNetSettings {
-            side: 1,
-            hidden: 64,
-            width: 32,
-            attention: Weighting::Softmax,
-        }
+settings! {
+    /// Settings of [`MultimodalProtoNet`].
+    pub struct MultimodalProtoNetSettings {
+        /// Rows at the end of an image, or features at the end of a vector, that hold the second
+        /// modality; at least 1, and fewer than there are.
+        side: usize = 1, at_least(1);
+        /// Hidden width of the network of descriptions.
+        hidden: usize = 64, at_least(1);
+        /// Width `w` of the attention between the modalities.
+        width: usize = 32, at_least(1);
+        /// What the modalities are mixed by: `softmax` (attention) or `uniform` (the mean; for
+        /// comparison).
+        attention: Weighting = Weighting::Softmax;
     }
 }
 
@@ -98,16 +92,11 @@ impl LearnerSettings for MultimodalProtoNetSettings {
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
         spec.require_classification(Self::INFO.name, "prototypes are of classes")?;
-        at_least_one("learner.side", self.side)?;
         if self.described(spec.item) >= spec.item.features() {
-            return Err(Error::setting(
-                "learner.side",
-                self.side,
-                format!("leaves nothing of an item of {} for the image", spec.item),
-            ));
+            let expected = format!("leaves nothing of an item of {} for the image", spec.item);
+            return Err(Error::setting("learner.side", self.side, expected));
         }
-        at_least_one("learner.hidden", self.hidden)?;
-        at_least_one("learner.width", self.width)
+        Ok(())
     }
 
     fn gradient_of() -> GradientOf {
@@ -117,20 +106,20 @@ impl LearnerSettings for MultimodalProtoNetSettings {
         ])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
+    fn toy() -> Toy {
+        Toy {
+            maps: 1,
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
         let rule = MultimodalProtoNet {
-            described: self.described(spec.item),
+            described: self.described(new.spec.item),
+            architecture: new.architecture,
             settings: self,
-            architecture,
         };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        SinglePassLearner::boxed(rule, new.seed, new.device)
     }
 }
 
@@ -163,7 +152,7 @@ fn seen<L: Primitives>(items: &Tensor<L, 3>, described: usize) -> Tensor<L, 3> {
     Tensor::cat(vec![image, described.zeros_like()], 2)
 }
 
-impl<A: Architecture> Amortized for MultimodalProtoNet<A> {
+impl<A: Architecture> SinglePass for MultimodalProtoNet<A> {
     type Model<L: Primitives> = MultimodalModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -202,8 +191,8 @@ impl<A: Architecture> Amortized for MultimodalProtoNet<A> {
 
         let n = tasks.shape.way.0;
         let labels = tasks.support.targets.labels();
-        let visual = metric::class_means(support, labels.clone(), n);
-        let side = metric::class_means(described, labels, n);
+        let visual = distance::class_means(support, labels.clone(), n);
+        let side = distance::class_means(described, labels, n);
         let ask = model.query.forward(side.clone());
         let w = ask.dims()[2] as f64;
         let score = |modality: &Tensor<L, 3>| {
@@ -213,24 +202,24 @@ impl<A: Architecture> Amortized for MultimodalProtoNet<A> {
         let scores = Tensor::cat(vec![score(&visual), score(&side)], 2);
         let shares = softmax(self.settings.attention.scores(scores), 2);
         let map = shares.clone().unsqueeze_dim(1);
-        pass.record("fusion", Axis::Class, Axis::Other("modality"), &map);
+        pass.record("fusion", MapAxis::Class, MapAxis::Other("modality"), &map);
         let [of_visual, of_side] = [0, 1].map(|modality| shares.clone().narrow(2, modality, 1));
         let prototypes = visual * of_visual + side * of_side;
-        metric::squared_distances(query, prototypes).neg()
+        distance::squared_distances(query, prototypes).neg()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{Answers, encoder, learner, refusal, spec, tasks, values};
+    use crate::toy::{PredictAt, learner, refusal, spec, tasks, values};
     use meta_core::{backend::Cpu, task::ItemBatch};
 
     type B = Cpu;
 
     fn answer(settings: serde_json::Value, tasks: &TaskBatch<B>) -> Vec<f32> {
         let learner = learner("multimodal_protonet", settings, &spec(3, 2));
-        values(learner.predict(tasks, Answers::Last).remove(0))
+        values(learner.predict(tasks, PredictAt::LastStep).remove(0))
     }
 
     /// The items with the last two features of each negated.
@@ -299,6 +288,6 @@ mod tests {
         assert!(message.contains("`learner.side = 6`"), "{message}");
         assert!(message.contains("1×1×6"), "{message}");
         let fits = json!({"side": 5});
-        crate::check("multimodal_protonet", &fits, &encoder(), &spec(3, 1)).unwrap();
+        learner("multimodal_protonet", fits, &spec(3, 1));
     }
 }

@@ -19,17 +19,18 @@
 use burn::tensor::Tensor;
 use meta_core::{
     Result,
-    amortize::{Amortized, AmortizedLearner, embed_together},
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New,
+        embed::embed_together,
+        single_pass::{SinglePass, SinglePassLearner},
+    },
     nn::{
-        Pass,
+        Pass, distance,
         encoder::{Architecture, FeatureAttention, Masked},
         init::Initializer,
-        metric,
     },
     primitives::Primitives,
-    rng::Seed,
-    settings::above_zero,
+    settings,
     task::{TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
@@ -45,26 +46,16 @@ pub enum Distance {
     Cosine,
 }
 
-/// Settings of a prototypical network; the defaults are the paper's.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ProtoNetSettings {
-    /// Distance to a prototype: `euclidean` (squared) or `cosine`.
-    pub distance: Distance,
-    /// `τ` of the cosine distance, above 0; unused otherwise.
-    pub temperature: f64,
-    /// How the channels of the embeddings are weighted for a task, by its support: `none`, `soft`
-    /// (gates) or `hard` (a choice).
-    pub feature_attention: FeatureAttention,
-}
-
-impl Default for ProtoNetSettings {
-    fn default() -> Self {
-        ProtoNetSettings {
-            distance: Distance::Euclidean,
-            temperature: 10.0,
-            feature_attention: FeatureAttention::None,
-        }
+settings! {
+    /// Settings of a prototypical network; the defaults are the paper's.
+    pub struct ProtoNetSettings {
+        /// Distance to a prototype: `euclidean` (squared) or `cosine`.
+        distance: Distance = Distance::Euclidean;
+        /// `τ` of the cosine distance; unused otherwise.
+        temperature: f64 = 10.0, above(0.0);
+        /// How the channels of the embeddings are weighted for a task, by its support: `none`,
+        /// `soft` (gates) or `hard` (a choice).
+        feature_attention: FeatureAttention = FeatureAttention::None;
     }
 }
 
@@ -79,8 +70,7 @@ impl LearnerSettings for ProtoNetSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
-        spec.require_classification(Self::INFO.name, "prototypes are of classes")?;
-        above_zero("learner.temperature", self.temperature)
+        spec.require_classification(Self::INFO.name, "prototypes are of classes")
     }
 
     fn gradient_of() -> GradientOf {
@@ -91,31 +81,12 @@ impl LearnerSettings for ProtoNetSettings {
         ])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
-        Ok(match self.feature_attention {
-            FeatureAttention::None => {
-                let rule = ProtoNet {
-                    settings: self,
-                    architecture,
-                };
-                Box::new(AmortizedLearner::new(rule, seed, device))
-            }
-            attention => {
-                let architecture = Masked::new(architecture, attention);
-                let rule = ProtoNet {
-                    settings: self,
-                    architecture,
-                };
-                Box::new(AmortizedLearner::new(rule, seed, device))
-            }
-        })
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
+        let rule = ProtoNet {
+            architecture: Masked::new(new.architecture, self.feature_attention),
+            settings: self,
+        };
+        SinglePassLearner::boxed(rule, new.seed, new.device)
     }
 }
 
@@ -125,7 +96,7 @@ pub struct ProtoNet<A> {
     architecture: A,
 }
 
-impl<A: Architecture> Amortized for ProtoNet<A> {
+impl<A: Architecture> SinglePass for ProtoNet<A> {
     type Model<L: Primitives> = A::Model<L>;
 
     // The model is the encoder itself.
@@ -148,11 +119,11 @@ impl<A: Architecture> Amortized for ProtoNet<A> {
     ) -> Tensor<L, 3> {
         let (support, query) = embed_together(encoder, tasks, pass);
         let labels = tasks.support.targets.labels();
-        let prototypes = metric::class_means(support, labels, tasks.shape.way.0);
+        let prototypes = distance::class_means(support, labels, tasks.shape.way.0);
         match self.settings.distance {
-            Distance::Euclidean => metric::squared_distances(query, prototypes).neg(),
+            Distance::Euclidean => distance::squared_distances(query, prototypes).neg(),
             Distance::Cosine => {
-                metric::cosines(query, prototypes).mul_scalar(self.settings.temperature)
+                distance::cosines(query, prototypes).mul_scalar(self.settings.temperature)
             }
         }
     }

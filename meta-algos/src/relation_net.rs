@@ -25,40 +25,31 @@ use burn::{
 };
 use meta_core::{
     Result,
-    amortize::{Amortized, AmortizedLearner, embed_together},
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New,
+        embed::embed_together,
+        single_pass::{SinglePass, SinglePassLearner},
+    },
     nn::{
-        Pass,
+        Pass, activation, distance,
         encoder::{Architecture, FeatureAttention, Masked},
         init::Initializer,
         linear::Linear,
-        metric,
     },
     primitives::{self, Primitives},
-    rng::Seed,
-    settings::at_least_one,
+    settings,
     task::{TaskBatch, TaskSpec},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of relation networks.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RelationNetSettings {
-    /// Width of both hidden layers of the relation module, at least 1.
-    pub hidden: usize,
-    /// How the channels of the embeddings are weighted for a task, by its support: `none`, `soft`
-    /// (gates) or `hard` (a choice).
-    pub feature_attention: FeatureAttention,
-}
-
-impl Default for RelationNetSettings {
-    fn default() -> Self {
-        RelationNetSettings {
-            hidden: 64,
-            feature_attention: FeatureAttention::None,
-        }
+settings! {
+    /// Settings of relation networks.
+    pub struct RelationNetSettings {
+        /// Width of both hidden layers of the relation module.
+        hidden: usize = 64, at_least(1);
+        /// How the channels of the embeddings are weighted for a task, by its support: `none`,
+        /// `soft` (gates) or `hard` (a choice).
+        feature_attention: FeatureAttention = FeatureAttention::None;
     }
 }
 
@@ -73,8 +64,7 @@ impl LearnerSettings for RelationNetSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
-        spec.require_classification(Self::INFO.name, "relations are to classes")?;
-        at_least_one("learner.hidden", self.hidden)
+        spec.require_classification(Self::INFO.name, "relations are to classes")
     }
 
     fn gradient_of() -> GradientOf {
@@ -87,31 +77,12 @@ impl LearnerSettings for RelationNetSettings {
         )
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
-        Ok(match self.feature_attention {
-            FeatureAttention::None => {
-                let rule = RelationNet {
-                    settings: self,
-                    architecture,
-                };
-                Box::new(AmortizedLearner::new(rule, seed, device))
-            }
-            attention => {
-                let architecture = Masked::new(architecture, attention);
-                let rule = RelationNet {
-                    settings: self,
-                    architecture,
-                };
-                Box::new(AmortizedLearner::new(rule, seed, device))
-            }
-        })
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
+        let rule = RelationNet {
+            architecture: Masked::new(new.architecture, self.feature_attention),
+            settings: self,
+        };
+        SinglePassLearner::boxed(rule, new.seed, new.device)
     }
 }
 
@@ -155,7 +126,7 @@ pub struct RelationNet<A> {
     architecture: A,
 }
 
-impl<A: Architecture> Amortized for RelationNet<A> {
+impl<A: Architecture> SinglePass for RelationNet<A> {
     type Model<L: Primitives> = RelationModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -184,14 +155,14 @@ impl<A: Architecture> Amortized for RelationNet<A> {
     ) -> Tensor<L, 3> {
         let (support, query) = embed_together(&model.encoder, tasks, pass);
         let labels = tasks.support.targets.labels();
-        let classes = metric::class_sums(support, labels, tasks.shape.way.0);
+        let classes = distance::class_sums(support, labels, tasks.shape.way.0);
         model.relation.forward(classes, query)
     }
 
     fn losses<L: Primitives>(&self, output: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 1> {
         let [t, q, n] = output.dims();
-        let truth = metric::membership(tasks.query.targets.labels(), n, &output);
-        let error = metric::sigmoid(output) - truth;
+        let truth = distance::membership(tasks.query.targets.labels(), n, &output);
+        let error = activation::sigmoid(output) - truth;
         (error.clone() * error)
             .reshape([t, q * n])
             .mean_dim(1)
@@ -204,6 +175,7 @@ mod tests {
     use super::*;
     use crate::toy::{assert_close, encoder, spec, tasks, values};
     use meta_core::backend::Cpu;
+    use meta_core::rng::Seed;
 
     /// The first layer in two parts is the layer on the concatenated pair.
     #[test]

@@ -25,42 +25,31 @@
 use burn::tensor::Tensor;
 use meta_core::{
     Result,
-    adapt::Adaptable,
-    learner::{Answers, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient, New, PredictAt,
+        Steps, Toy, adapt::Adaptable,
+    },
     nn::{Mode, Pass, encoder::Architecture, loss},
-    optim::{self, OptimizerKind, OptimizerSettings, OptimizerState},
+    optim::{self, OptimizerKind, OptimizerSettings, OptimizerState, UpdateSettings},
     params::Params,
     primitives::Primitives,
-    rng::Seed,
-    settings::{above_zero, at_least_one},
+    settings,
     task::{ItemBatch, TaskBatch, TaskSpec},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of [`Reptile`]; the defaults are those of the paper's comparison on 5-way Omniglot
-/// (appendix A, from memory). The authors' repository tunes them anew for every experiment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ReptileSettings {
-    /// `α`, the learning rate of the inner optimiser, above 0.
-    pub inner_lr: f64,
-    /// Inner steps `K` in training, at least 1; with one, Reptile is joint training.
-    pub inner_steps: usize,
-    /// Inner steps at validation and test, at least 1.
-    pub test_steps: usize,
-    /// Inner optimiser: `adam` (with `β₁ = 0`), `adamw` (the same, no decay) or `sgd`.
-    pub inner_optimizer: OptimizerKind,
-}
-
-impl Default for ReptileSettings {
-    fn default() -> Self {
-        ReptileSettings {
-            inner_lr: 1e-3,
-            inner_steps: 5,
-            test_steps: 50,
-            inner_optimizer: OptimizerKind::Adam,
-        }
+settings! {
+    /// Settings of [`Reptile`]; the defaults are those of the paper's comparison on 5-way Omniglot
+    /// (appendix A, from memory). The authors' repository tunes them anew for every experiment.
+    pub struct ReptileSettings {
+        /// `α`, the learning rate of the inner optimiser.
+        inner_lr: f64 = 1e-3, above(0.0);
+        /// Inner steps `K` in training; with one, Reptile is joint training.
+        inner_steps: usize = 5, at_least(1);
+        /// Inner steps at validation and test.
+        test_steps: usize = 50, at_least(1);
+        /// Inner optimiser: `adam` (with `β₁ = 0`), `adamw` (the same, no decay) or `sgd`.
+        inner_optimizer: OptimizerKind = OptimizerKind::Adam;
     }
 }
 
@@ -75,10 +64,16 @@ impl LearnerSettings for ReptileSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
-        above_zero("learner.inner_lr", self.inner_lr)?;
-        at_least_one("learner.inner_steps", self.inner_steps)?;
-        at_least_one("learner.test_steps", self.test_steps)?;
         spec.require_one_way(Self::INFO.name)
+    }
+
+    /// No graph goes across steps: that of one is held at a time.
+    fn steps(&self) -> Steps {
+        Steps {
+            train: self.inner_steps,
+            held: 1,
+            test: self.test_steps,
+        }
     }
 
     fn gradient_of() -> GradientOf {
@@ -89,27 +84,27 @@ impl LearnerSettings for ReptileSettings {
         )
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
-        let network = Adaptable::<A, B>::new(architecture, spec.outputs(), device);
-        Ok(Box::new(Reptile {
-            parameters: network.draw(seed),
+    fn toy() -> Toy {
+        Toy {
+            settings: json!({"inner_lr": 0.1, "test_steps": 20, "inner_optimizer": "sgd"}),
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
+        let network = new.network();
+        Box::new(Reptile {
+            parameters: network.draw(new.seed),
             settings: self,
             network,
-        }))
+        })
     }
 }
 
 /// Reptile on the backend `B`.
 pub struct Reptile<A: Architecture, B: Primitives> {
     settings: ReptileSettings,
-    network: Adaptable<A, B>,
+    network: Adaptable<A, B::Device>,
     /// `θ`, each `[1, …]`.
     parameters: Params<B>,
 }
@@ -125,8 +120,10 @@ impl<A: Architecture, B: Primitives> Reptile<A, B> {
     ) -> (Params<B>, OptimizerState<B>) {
         let optimizer = OptimizerSettings {
             optimizer: self.settings.inner_optimizer,
-            beta1: 0.0,
-            ..OptimizerSettings::default()
+            update: UpdateSettings {
+                beta1: 0.0,
+                ..UpdateSettings::default()
+            },
         };
         let gradients = self.network.support_gradient(&fast, support, mode);
         optim::step(&optimizer, self.settings.inner_lr, fast, &gradients, state)
@@ -139,8 +136,10 @@ impl<A: Architecture, B: Primitives> Learner<B> for Reptile<A, B> {
     }
 
     fn set_parameters(&mut self, parameters: Params<B>) {
-        // Through a network, which checks names and shapes.
-        self.parameters = Params::of(&self.network.network(parameters));
+        self.parameters
+            .check_like(&parameters.shapes())
+            .unwrap_or_else(|difference| panic!("{difference}"));
+        self.parameters = parameters;
     }
 
     fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
@@ -157,7 +156,7 @@ impl<A: Architecture, B: Primitives> Learner<B> for Reptile<A, B> {
             .zip(&fast, |theta, fast| B::float_sub(theta, fast))
             .sum_tasks();
         let mode = Mode::learning(tasks, "query", 0);
-        let (predictions, pass) = self.network.answer(fast, tasks, Pass::new(mode));
+        let (predictions, pass) = self.network.predict_queries(fast, tasks, Pass::new(mode));
         let targets = &tasks.query.targets;
         MetaGradient {
             gradients: moved.scale(1.0 / (tasks.tasks() as f64 * self.settings.inner_lr)),
@@ -167,21 +166,17 @@ impl<A: Architecture, B: Primitives> Learner<B> for Reptile<A, B> {
         }
     }
 
-    fn predict(&self, tasks: &TaskBatch<B>, answers: Answers) -> Vec<Tensor<B, 3>> {
+    fn predict(&self, tasks: &TaskBatch<B>, at: PredictAt) -> Vec<Tensor<B, 3>> {
         let start = self.parameters.clone().fan_out(tasks.tasks());
         let mut state = OptimizerState::new();
-        self.network.predict(
-            tasks,
-            answers,
-            start,
-            self.settings.test_steps,
-            |_, fast| {
-                let before = std::mem::take(&mut state);
-                let (fast, after) = self.inner_step(fast, before, &tasks.support, &Mode::default());
-                state = after;
-                fast
-            },
-        )
+        let step = |_, fast| {
+            let before = std::mem::take(&mut state);
+            let (fast, after) = self.inner_step(fast, before, &tasks.support, &Mode::default());
+            state = after;
+            fast
+        };
+        self.network
+            .predict_by_step(tasks, at, start, self.settings.test_steps, step)
     }
 }
 

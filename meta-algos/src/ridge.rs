@@ -26,45 +26,34 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 use meta_core::{
-    Result,
-    amortize::{Amortized, AmortizedLearner, embed_together},
     data::Task,
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New,
+        embed::embed_together,
+        single_pass::{SinglePass, SinglePassLearner},
+    },
     nn::{
-        Pass,
+        Pass, distance,
         encoder::{Architecture, FeatureAttention, Masked},
         init::{Initializer, constant},
-        metric,
         solve::solve_positive_definite,
     },
     primitives::Primitives,
-    rng::Seed,
-    settings::above_zero,
-    task::{TargetBatch, TaskBatch, TaskSpec},
+    settings,
+    task::{TargetBatch, TaskBatch},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of R2-D2.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RidgeSettings {
-    /// First value of `λ`, above 0.
-    pub lambda: f64,
-    /// First value of `α`, above 0.
-    pub scale: f64,
-    /// How the channels of the embeddings are weighted for a task, by its support: `none`, `soft`
-    /// (gates) or `hard` (a choice).
-    pub feature_attention: FeatureAttention,
-}
-
-impl Default for RidgeSettings {
-    fn default() -> Self {
-        RidgeSettings {
-            lambda: 1.0,
-            scale: 10.0,
-            feature_attention: FeatureAttention::None,
-        }
+settings! {
+    /// Settings of R2-D2.
+    pub struct RidgeSettings {
+        /// First value of `λ`.
+        lambda: f64 = 1.0, above(0.0);
+        /// First value of `α`.
+        scale: f64 = 10.0, above(0.0);
+        /// How the channels of the embeddings are weighted for a task, by its support: `none`,
+        /// `soft` (gates) or `hard` (a choice).
+        feature_attention: FeatureAttention = FeatureAttention::None;
     }
 }
 
@@ -78,11 +67,6 @@ impl LearnerSettings for RidgeSettings {
         any_way: true,
     };
 
-    fn check<A: Architecture>(&self, _architecture: &A, _spec: &TaskSpec) -> Result<()> {
-        above_zero("learner.lambda", self.lambda)?;
-        above_zero("learner.scale", self.scale)
-    }
-
     fn gradient_of() -> GradientOf {
         GradientOf::Queries(vec![
             json!({}),
@@ -91,33 +75,13 @@ impl LearnerSettings for RidgeSettings {
         ])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
-        Ok(match self.feature_attention {
-            FeatureAttention::None => {
-                let rule = Ridge {
-                    settings: self,
-                    task: spec.task,
-                    architecture,
-                };
-                Box::new(AmortizedLearner::new(rule, seed, device))
-            }
-            attention => {
-                let architecture = Masked::new(architecture, attention);
-                let rule = Ridge {
-                    settings: self,
-                    task: spec.task,
-                    architecture,
-                };
-                Box::new(AmortizedLearner::new(rule, seed, device))
-            }
-        })
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
+        let rule = Ridge {
+            architecture: Masked::new(new.architecture, self.feature_attention),
+            task: new.spec.task,
+            settings: self,
+        };
+        SinglePassLearner::boxed(rule, new.seed, new.device)
     }
 }
 
@@ -140,7 +104,7 @@ pub struct Ridge<A> {
     task: Task,
 }
 
-impl<A: Architecture> Amortized for Ridge<A> {
+impl<A: Architecture> SinglePass for Ridge<A> {
     type Model<L: Primitives> = RidgeModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -168,7 +132,7 @@ impl<A: Architecture> Amortized for Ridge<A> {
         let (support, query) = embed_together(&model.encoder, tasks, pass);
         let targets = match &tasks.support.targets {
             TargetBatch::Classes(labels) => {
-                metric::membership(labels.clone(), tasks.shape.way.0, &support)
+                distance::membership(labels.clone(), tasks.shape.way.0, &support)
             }
             TargetBatch::Values(values) => values.clone(),
         };
@@ -198,7 +162,8 @@ fn with_ones<L: Primitives>(x: Tensor<L, 3>) -> Tensor<L, 3> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{Answers, assert_close, learner, spec, support_as_queries, tasks, values};
+    use crate::toy::{PredictAt, assert_close, learner, spec, support_as_queries, tasks, values};
+    use meta_core::task::TaskSpec;
 
     /// With next to no penalty, the regressor goes through its support.
     #[test]
@@ -208,7 +173,7 @@ mod tests {
         let settings = json!({"lambda": 1e-5, "scale": 1.0});
         let fitted = values(
             learner("ridge", settings, &spec)
-                .predict(&tasks, Answers::EveryStep)
+                .predict(&tasks, PredictAt::EveryStep)
                 .remove(0),
         );
         for task in fitted.chunks(9) {
@@ -222,7 +187,7 @@ mod tests {
         let spec = spec(3, 1);
         let settings = json!({"lambda": 1e8, "scale": 1.0});
         let fitted = learner("ridge", settings, &spec)
-            .predict(&tasks(&spec), Answers::EveryStep)
+            .predict(&tasks(&spec), PredictAt::EveryStep)
             .remove(0);
         assert_close(&values(fitted), &[0.0; 36], 1e-5);
     }

@@ -28,29 +28,30 @@ use burn::{
 };
 use meta_core::{
     Error, Result,
-    amortize::{Amortized, AmortizedLearner, embed_together},
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New,
+        embed::embed_together,
+        single_pass::{SinglePass, SinglePassLearner},
+    },
     nn::{
-        Pass,
+        Pass, activation, distance,
         encoder::{Architecture, FeatureAttention, Masked},
         init::Initializer,
         linear::Linear,
-        metric,
     },
     primitives::Primitives,
-    rng::Seed,
+    settings,
     task::{TaskBatch, TaskSpec},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of siamese networks.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SiameseSettings {
-    /// How the channels of the embeddings are weighted for a task, by its support: `none`, `soft`
-    /// (gates) or `hard` (a choice).
-    pub feature_attention: FeatureAttention,
+settings! {
+    /// Settings of siamese networks.
+    pub struct SiameseSettings {
+        /// How the channels of the embeddings are weighted for a task, by its support: `none`, `soft`
+        /// (gates) or `hard` (a choice).
+        feature_attention: FeatureAttention = FeatureAttention::None;
+    }
 }
 
 impl LearnerSettings for SiameseSettings {
@@ -65,14 +66,11 @@ impl LearnerSettings for SiameseSettings {
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
         spec.require_classification(Self::INFO.name, "pairs are of one class or of two")?;
-        match spec.train.way.0 {
-            0 | 1 => Err(Error::setting(
-                "data.way",
-                spec.train.way,
-                "must be at least 2: `siamese` learns from different pairs too",
-            )),
-            _ => Ok(()),
+        if spec.train.way.0 < 2 {
+            let expected = "must be at least 2: `siamese` learns from different pairs too";
+            return Err(Error::setting("data.way", spec.train.way, expected));
         }
+        Ok(())
     }
 
     fn gradient_of() -> GradientOf {
@@ -82,25 +80,11 @@ impl LearnerSettings for SiameseSettings {
         )
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
-        Ok(match self.feature_attention {
-            FeatureAttention::None => {
-                let rule = Siamese { architecture };
-                Box::new(AmortizedLearner::new(rule, seed, device))
-            }
-            attention => {
-                let architecture = Masked::new(architecture, attention);
-                let rule = Siamese { architecture };
-                Box::new(AmortizedLearner::new(rule, seed, device))
-            }
-        })
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
+        let rule = Siamese {
+            architecture: Masked::new(new.architecture, self.feature_attention),
+        };
+        SinglePassLearner::boxed(rule, new.seed, new.device)
     }
 }
 
@@ -117,7 +101,7 @@ pub struct Siamese<A> {
     architecture: A,
 }
 
-impl<A: Architecture> Amortized for Siamese<A> {
+impl<A: Architecture> SinglePass for Siamese<A> {
     type Model<L: Primitives> = SiameseModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -152,14 +136,14 @@ impl<A: Architecture> Amortized for Siamese<A> {
     ) -> Tensor<L, 3> {
         let labels = tasks.support.targets.labels();
         let by_item = output.swap_dims(1, 2);
-        metric::class_means(by_item, labels, tasks.shape.way.0).swap_dims(1, 2)
+        distance::class_means(by_item, labels, tasks.shape.way.0).swap_dims(1, 2)
     }
 
     /// Cross-entropy of the pairs: the mean over same pairs and that over different ones, halved.
     fn losses<L: Primitives>(&self, output: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 1> {
         let [t, q, s] = output.dims();
         let way = tasks.shape.way.0;
-        let member = |labels| metric::membership(labels, way, &output);
+        let member = |labels| distance::membership(labels, way, &output);
         let of_query = member(tasks.query.targets.labels());
         let of_support = member(tasks.support.targets.labels());
         let same = of_query.matmul(of_support.swap_dims(1, 2));
@@ -168,8 +152,8 @@ impl<A: Architecture> Amortized for Siamese<A> {
             sum(losses * chosen.clone()) / sum(chosen)
         };
         let different = same.clone().neg().add_scalar(1.0);
-        let of_same = mean(metric::softplus(output.clone().neg()), same);
-        let of_different = mean(metric::softplus(output), different);
+        let of_same = mean(activation::softplus(output.clone().neg()), same);
+        let of_different = mean(activation::softplus(output), different);
         (of_same + of_different).mul_scalar(0.5)
     }
 }
@@ -178,7 +162,7 @@ impl<A: Architecture> Amortized for Siamese<A> {
 mod tests {
     use super::*;
     use crate::toy::{
-        Answers, assert_close, encoder, learner, refusal, spec, support_as_queries, tasks, values,
+        PredictAt, assert_close, encoder, learner, refusal, spec, support_as_queries, tasks, values,
     };
     use meta_core::{backend::Cpu, params::Params};
 
@@ -194,7 +178,7 @@ mod tests {
             Tensor::<Cpu, 3>::full([1, 1, 1], 0.7, &Default::default()),
         );
         siamese.set_parameters(siamese.parameters().overwrite(bias));
-        let scores = values(siamese.predict(&tasks, Answers::EveryStep).remove(0));
+        let scores = values(siamese.predict(&tasks, PredictAt::EveryStep).remove(0));
         for task in scores.chunks(9) {
             assert_close(&[task[0], task[4], task[8]], &[0.7; 3], 1e-6);
         }

@@ -18,7 +18,7 @@
 //!
 //! All queries of a task share one pass over its support: each is an end of its own
 //! ([`Timeline`]), sees the support and itself, and no other query. The order of the support is that of
-//! [`Presentation`]: it mixes the classes, and is a function of the set.
+//! [`SupportOrder`]: it mixes the classes, and is a function of the set.
 //!
 //! Classes are units of input and output; that their names mean nothing is learned from tasks that name
 //! them at random.
@@ -34,47 +34,37 @@ use burn::{
 };
 use meta_core::{
     Result,
-    amortize::{Amortized, AmortizedLearner, embed_together},
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Toy,
+        embed::embed_together,
+        single_pass::{SinglePass, SinglePassLearner},
+        support_order::SupportOrder,
+    },
     nn::{
-        Axis, Pass,
-        attention::{Weighting, mask},
+        Pass,
+        attention::{MapAxis, Weighting, mask},
         encoder::Architecture,
         init::Initializer,
         linear::Linear,
-        presentation::Presentation,
         temporal::{TcBlock, Timeline},
     },
     primitives::{Primitives, attention_read, attention_scores, scaled_softmax},
-    rng::Seed,
-    settings::at_least_one,
+    settings,
     task::{TaskBatch, TaskSpec},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of SNAIL; the defaults are the paper's.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SnailSettings {
-    /// Widths of the keys `d_k` of the three attention blocks, at least 1.
-    pub keys: [usize; 3],
-    /// Widths of the values of the three attention blocks, at least 1.
-    pub values: [usize; 3],
-    /// Channels that a dense block adds, at least 1.
-    pub filters: usize,
-    /// Weights of a read: `softmax` of the scores, or `uniform` (the mean of the past).
-    pub attention: Weighting,
-}
-
-impl Default for SnailSettings {
-    fn default() -> Self {
-        SnailSettings {
-            keys: [64, 256, 512],
-            values: [32, 128, 256],
-            filters: 128,
-            attention: Weighting::Softmax,
-        }
+settings! {
+    /// Settings of SNAIL; the defaults are the paper's.
+    pub struct SnailSettings {
+        /// Widths of the keys `d_k` of the three attention blocks.
+        keys: [usize; 3] = [64, 256, 512], at_least(1);
+        /// Widths of the values of the three attention blocks.
+        values: [usize; 3] = [32, 128, 256], at_least(1);
+        /// Channels that a dense block adds.
+        filters: usize = 128, at_least(1);
+        /// Weights of a read: `softmax` of the scores, or `uniform` (the mean of the past).
+        attention: Weighting = Weighting::Softmax;
     }
 }
 
@@ -89,14 +79,7 @@ impl LearnerSettings for SnailSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
-        spec.require_one_way(Self::INFO.name)?;
-        for width in self.keys {
-            at_least_one("learner.keys", width)?;
-        }
-        for width in self.values {
-            at_least_one("learner.values", width)?;
-        }
-        at_least_one("learner.filters", self.filters)
+        spec.require_one_way(Self::INFO.name)
     }
 
     fn gradient_of() -> GradientOf {
@@ -106,21 +89,23 @@ impl LearnerSettings for SnailSettings {
         GradientOf::Queries(vec![small, uniform])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
+    fn toy() -> Toy {
+        Toy {
+            settings: json!({"keys": [16, 16, 16], "values": [16, 16, 16], "filters": 16}),
+            iterations: 500,
+            maps: 3,
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
         let rule = Snail {
+            outputs: new.spec.outputs(),
+            steps: new.spec.train.support_items() + 1,
+            architecture: new.architecture,
             settings: self,
-            architecture,
-            outputs: spec.outputs(),
-            steps: spec.train.support_items() + 1,
         };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        SinglePassLearner::boxed(rule, new.seed, new.device)
     }
 }
 
@@ -183,7 +168,7 @@ pub struct Snail<A> {
     steps: usize,
 }
 
-impl<A: Architecture> Amortized for Snail<A> {
+impl<A: Architecture> SinglePass for Snail<A> {
     type Model<L: Primitives> = SnailModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -240,7 +225,7 @@ impl<A: Architecture> Amortized for Snail<A> {
         let labels = tasks.support.targets.encoded(self.outputs, &support);
         let none = Tensor::<L, 3>::zeros([t, q, self.outputs], &support.device());
         let known = Tensor::cat(vec![support, labels], 2);
-        let known = Presentation::of(&tasks.support).present(known);
+        let known = SupportOrder::of(&tasks.support).present(known);
         let mut x = Tensor::cat(vec![known, Tensor::cat(vec![query, none], 2)], 1);
 
         let timeline = Timeline { length: s, ends: q };
@@ -252,7 +237,7 @@ impl<A: Architecture> Amortized for Snail<A> {
             let (next, map) = attention.forward(x, self.settings.attention, &hidden);
             let map = map.narrow(2, s, q);
             let name = format!("attention {block}");
-            pass.record(&name, Axis::Query, Axis::Other("step"), &map);
+            pass.record(&name, MapAxis::Query, MapAxis::Other("step"), &map);
             x = next;
         }
         model.head.forward(x.narrow(1, s, q))
@@ -262,7 +247,7 @@ impl<A: Architecture> Amortized for Snail<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{Answers, assert_close, learner, refusal, spec, tasks, values};
+    use crate::toy::{PredictAt, assert_close, learner, refusal, spec, tasks, values};
     use meta_core::task::TargetBatch;
 
     fn small() -> serde_json::Value {
@@ -284,7 +269,7 @@ mod tests {
         alone.query.inputs = all.query.inputs.clone().narrow(1, 4, 1);
         alone.query.targets = TargetBatch::Classes(all.query.targets.labels().narrow(1, 4, 1));
         let learner = learner("snail", small(), &spec);
-        let answer = |tasks: &TaskBatch<_>| learner.predict(tasks, Answers::Last).remove(0);
+        let answer = |tasks: &TaskBatch<_>| learner.predict(tasks, PredictAt::LastStep).remove(0);
         assert_close(
             &values(answer(&alone)),
             &values(answer(&all).narrow(1, 4, 1)),
@@ -323,7 +308,7 @@ mod tests {
         let train = spec(3, 2);
         let learner = learner("snail", small(), &train);
         let answer = learner
-            .predict(&tasks(&spec(3, 5)), Answers::Last)
+            .predict(&tasks(&spec(3, 5)), PredictAt::LastStep)
             .remove(0);
         assert_eq!(answer.dims(), [2, 6, 3]);
     }

@@ -39,75 +39,58 @@ use burn::{
 };
 use meta_core::{
     Result,
-    adapt::Adaptable,
-    data::Task,
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Steps, Toy,
+        adapt::Adaptable,
+        generated_start::GeneratedStart,
+        inner_loop::{InnerLoop, InnerStep, Unrolled, UnrolledLearner},
+    },
     nn::{
-        Axis, Pass,
-        attention::{MultiHeadAttention, MultiHeadSettings, Weighting, check_heads},
+        Pass,
+        attention::{MapAxis, MultiHeadAttention, MultiHeadSettings, Weighting, check_heads},
         encoder::Architecture,
         init::Initializer,
         linear::Linear,
         modulation::{Modulation, Modulator},
         norm::{Norm, Statistics},
-        tokens,
     },
-    params::{FeatureLayer, Params},
+    params::Params,
     primitives::{Primitives, broadcast_rows},
     rng::Seed,
-    settings::{above_zero, at_least_one},
+    settings,
     task::{TaskBatch, TaskSpec},
-    unroll::{InnerStep, Unrolled, UnrolledLearner},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// Prefix of the paths of what reads the support.
 const READER: &str = "reader";
 
-/// Settings of [`TaskAttention`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TaskAttentionSettings {
-    /// How the task's parameters follow from the shared ones: `film` (outputs of layers scaled and
-    /// shifted) or `low_rank` (a matrix of low rank added to each weight).
-    pub modulation: Modulation,
-    /// Rank of what is added to a weight, at least 1; with `modulation = "low_rank"`.
-    pub rank: usize,
-    /// Seeds `m` that read the support, at least 1.
-    pub seeds: usize,
-    /// Width of a seed and of a token, at least 1.
-    pub width: usize,
-    /// Attention heads; must divide the width.
-    pub heads: usize,
-    /// Hidden width of the network that generates parameters, at least 1.
-    pub hidden: usize,
-    /// What the seeds read the support by: `softmax` (attention) or `uniform` (the mean; for
-    /// comparison).
-    pub attention: Weighting,
-    /// Inner steps `K` in training and at test; 0 for none.
-    pub inner_steps: usize,
-    /// `α`, above 0.
-    pub inner_lr: f64,
-    /// Whether the graph of only one inner step is held at a time: less memory, more time, the same
-    /// gradient.
-    pub checkpoint_inner_steps: bool,
-}
-
-impl Default for TaskAttentionSettings {
-    fn default() -> Self {
-        TaskAttentionSettings {
-            modulation: Modulation::Film,
-            rank: 4,
-            seeds: 4,
-            width: 64,
-            heads: 4,
-            hidden: 64,
-            attention: Weighting::Softmax,
-            inner_steps: 0,
-            inner_lr: 0.01,
-            checkpoint_inner_steps: false,
-        }
+settings! {
+    /// Settings of task attention.
+    pub struct TaskAttentionSettings {
+        /// How the task's parameters follow from the shared ones: `film` (outputs of layers scaled
+        /// and shifted) or `low_rank` (a matrix of low rank added to each weight).
+        modulation: Modulation = Modulation::Film;
+        /// Rank of what is added to a weight; with `modulation = "low_rank"`.
+        rank: usize = 4, at_least(1);
+        /// Seeds `m` that read the support.
+        seeds: usize = 4, at_least(1);
+        /// Width of a seed and of a token.
+        width: usize = 64, at_least(1);
+        /// Attention heads; must divide the width.
+        heads: usize = 4;
+        /// Hidden width of the network that generates parameters.
+        hidden: usize = 64, at_least(1);
+        /// What the seeds read the support by: `softmax` (attention) or `uniform` (the mean; for
+        /// comparison).
+        attention: Weighting = Weighting::Softmax;
+        /// Inner steps `K` in training and at test; 0 for none.
+        inner_steps: usize = 0;
+        /// `α`.
+        inner_lr: f64 = 0.01, above(0.0);
+        /// Whether the graph of only one inner step is held at a time: less memory, more time, the
+        /// same gradient.
+        checkpoint_inner_steps: bool = false;
     }
 }
 
@@ -122,12 +105,11 @@ impl LearnerSettings for TaskAttentionSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, _spec: &TaskSpec) -> Result<()> {
-        at_least_one("learner.rank", self.rank)?;
-        at_least_one("learner.seeds", self.seeds)?;
-        at_least_one("learner.width", self.width)?;
-        check_heads("learner.heads", self.heads, "learner.width", self.width)?;
-        at_least_one("learner.hidden", self.hidden)?;
-        above_zero("learner.inner_lr", self.inner_lr)
+        check_heads("learner.heads", self.heads, "learner.width", self.width)
+    }
+
+    fn steps(&self) -> Steps {
+        self.inner_loop().cost()
     }
 
     fn gradient_of() -> GradientOf {
@@ -144,35 +126,24 @@ impl LearnerSettings for TaskAttentionSettings {
         ])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
-        let classes = spec.task == Task::Classification;
-        let token = tokens::width(architecture.width(), classes, spec.outputs());
-        let network = Adaptable::<A, B>::new(architecture, spec.outputs(), device);
-        let theta = network.draw(seed);
-        let theta = match classes {
-            true => theta.outside("head"),
-            false => theta,
-        };
-        let mut rule = TaskAttention {
+    fn toy() -> Toy {
+        Toy {
+            maps: 1,
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
+        let network = new.network();
+        let (start, theta) = GeneratedStart::new(&new, &network, self.inner_steps);
+        let rule = TaskAttention {
             settings: self,
-            layers: theta.feature_layers(),
-            parameters: Params::default(),
-            network,
-            classes,
-            token,
-            device: device.clone(),
+            start,
         };
-        let initializer = &mut Initializer::seeded(Seed(seed.stream(READER, 0, "seed").next_u64()));
-        let reader = Params::of(&rule.reader::<B>(initializer));
-        rule.parameters = theta.join(reader.with_prefix(READER));
-        Ok(Box::new(UnrolledLearner::<A, _>::new(rule)))
+        let own = Seed(new.seed.stream(READER, 0, "seed").next_u64());
+        let reader = rule.reader::<B>(&mut Initializer::seeded(own), new.device);
+        let parameters = theta.join(Params::of(&reader).with_prefix(READER));
+        UnrolledLearner::boxed(rule, network, parameters)
     }
 }
 
@@ -196,47 +167,54 @@ impl<B: Primitives> Reader<B> {
         let m = seeds.dims()[2] / w;
         let seeds = seeds.reshape([t, m, w]);
         let (read, map) = self.attention.attend(seeds, tokens, 1, None, pass);
-        pass.record("task embedding", Axis::Other("seed"), Axis::Support, &map);
+        pass.record(
+            "task embedding",
+            MapAxis::Other("seed"),
+            MapAxis::Support,
+            &map,
+        );
         self.norm.forward(read.reshape([t, 1, m * w]), 1, pass)
     }
 }
 
-/// Task attention on the backend `B`.
-pub struct TaskAttention<A: Architecture, B: Primitives> {
-    settings: TaskAttentionSettings,
-    network: Adaptable<A, B>,
-    /// What of `θ` is modulated.
-    layers: Vec<FeatureLayer>,
-    /// Whether the tasks are classification.
-    classes: bool,
-    /// Width of a support item with its target.
-    token: usize,
-    device: B::Device,
-    /// `θ`, then the reader below its prefix, each `[1, …]`.
-    parameters: Params<B>,
+impl TaskAttentionSettings {
+    fn inner_loop(&self) -> InnerLoop {
+        InnerLoop {
+            steps: self.inner_steps,
+            test_steps: self.inner_steps,
+            checkpoint: self.checkpoint_inner_steps,
+        }
+    }
 }
 
-impl<A: Architecture, B: Primitives> TaskAttention<A, B> {
-    fn reader<L: Primitives<Device = B::Device>>(
+/// How task attention starts and adapts; its parameters are `θ`, then the reader below its prefix.
+struct TaskAttention {
+    settings: TaskAttentionSettings,
+    start: GeneratedStart,
+}
+
+impl TaskAttention {
+    fn reader<L: Primitives>(
         &self,
         initializer: &mut Initializer,
+        device: &L::Device,
     ) -> Reader<L> {
         let settings = &self.settings;
-        let (w, device) = (settings.width, &self.device);
+        let w = settings.width;
         let embedding = settings.seeds * w;
         let attention = MultiHeadSettings {
             weighting: settings.attention,
             ..MultiHeadSettings::of_width(w, settings.heads)
         };
         Reader {
-            token: Linear::he(self.token, w, initializer, device),
+            token: Linear::he(self.start.token, w, initializer, device),
             seeds: initializer.normal([1, 1, embedding], 1.0, device),
             attention: MultiHeadAttention::with(attention, initializer, device)
                 .expect("checked with the settings"),
             norm: Norm::new(embedding, Statistics::Layer, "", device),
             modulator: Modulator::new(
                 (settings.modulation, settings.rank),
-                self.layers.clone(),
+                self.start.layers.clone(),
                 [embedding, settings.hidden],
                 initializer,
                 device,
@@ -245,75 +223,53 @@ impl<A: Architecture, B: Primitives> TaskAttention<A, B> {
     }
 }
 
-impl<A: Architecture, B: Primitives> Unrolled<A, B> for TaskAttention<A, B> {
-    fn network(&self) -> &Adaptable<A, B> {
-        &self.network
+impl Unrolled for TaskAttention {
+    fn inner_loop(&self) -> InnerLoop {
+        self.settings.inner_loop()
     }
 
-    fn parameters(&self) -> &Params<B> {
-        &self.parameters
-    }
-
-    fn set_parameters(&mut self, parameters: Params<B>) {
-        self.parameters = parameters;
-    }
-
-    fn steps(&self) -> usize {
-        self.settings.inner_steps
-    }
-
-    fn checkpoint_inner_steps(&self) -> bool {
-        self.settings.checkpoint_inner_steps
-    }
-
-    /// `θ⁰`; what is not modulated stays shared where no step follows.
-    fn start<L: Primitives<Device = B::Device>>(
+    /// `θ⁰`.
+    fn start<A: Architecture, L: Primitives>(
         &self,
+        network: &Adaptable<A, L::Device>,
         shared: &Params<L>,
         tasks: &TaskBatch<L>,
         pass: &Pass<L>,
     ) -> Params<L> {
         let theta = shared.outside(READER);
-        let embedded = self.network.embed_support(&theta, tasks, pass);
-        let tokens = tokens::with_targets(embedded, &tasks.support.targets, tasks.shape.way.0);
-        let skeleton = self.reader(&mut Initializer::zeros());
-        let reader = shared.under(READER).write_into(skeleton);
-        let embedding = reader.read(tokens, pass);
-        let theta = reader.modulator.forward(embedding, theta);
-        let start = match self.classes {
-            true => self.network.with_prototypes(theta, tasks, pass),
-            false => theta,
+        let generate = |tokens, theta| {
+            let skeleton = self.reader(&mut Initializer::zeros(), network.device());
+            let reader = shared.under(READER).write_into(skeleton);
+            let embedding = reader.read(tokens, pass);
+            reader.modulator.forward(embedding, theta)
         };
-        match self.settings.inner_steps {
-            0 => start,
-            _ => start.fan_out(tasks.tasks()),
-        }
+        self.start.start(network, theta, tasks, pass, generate)
     }
 
     /// `θ ← θ − α ∇ Σ_tasks L_s(θ)`.
-    fn step<L: Primitives<Device = B::Device>>(
+    fn step<L: Primitives>(
         &self,
-        at: &InnerStep<L>,
-        state: Params<L>,
+        _at: &InnerStep<L>,
+        theta: Params<L>,
+        gradients: &Params<L>,
         _shared: &Params<L>,
     ) -> Params<L> {
-        let gradients = at.gradient(&self.network, &state);
         let rate = self.settings.inner_lr;
-        state.zip(&gradients, |theta, g| L::descend(theta, g, rate))
+        theta.zip(gradients, |theta, g| L::sgd_step(theta, g, rate))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{Answers, assert_close, learner, refusal, regression, spec, tasks, values};
+    use crate::toy::{PredictAt, assert_close, learner, refusal, regression, spec, tasks, values};
     use burn::tensor::activation::log_softmax;
     use meta_core::backend::Cpu;
 
     type B = Cpu;
 
     fn answer(learner: &dyn Learner<B>, tasks: &TaskBatch<B>) -> Tensor<B, 3> {
-        learner.predict(tasks, Answers::Last).remove(0)
+        learner.predict(tasks, PredictAt::LastStep).remove(0)
     }
 
     /// `learner` with everything that generates parameters moved off zero.

@@ -51,27 +51,28 @@ use burn::{
     tensor::{Tensor, activation::softmax, backend::Backend},
 };
 use meta_core::{
-    Error, Result,
-    adapt::Adaptable,
-    data::Task,
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    Result,
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Steps, Toy,
+        adapt::Adaptable,
+        generated_start::GeneratedStart,
+        inner_loop::{InnerLoop, InnerStep, Unrolled, UnrolledLearner},
+    },
     nn::{
-        Axis, Pass,
-        attention::{MultiHeadAttention, MultiHeadSettings, Weighting, check_heads},
+        Pass,
+        attention::{MapAxis, MultiHeadAttention, MultiHeadSettings, Weighting, check_heads},
+        distance,
         encoder::Architecture,
         init::Initializer,
         linear::Linear,
-        metric,
         modulation::{Modulation, Modulator},
         norm::{Norm, Statistics},
-        tokens,
     },
-    params::{FeatureLayer, Params},
+    params::Params,
     primitives::Primitives,
     rng::Seed,
-    settings::{above_zero, at_least_one},
+    settings,
     task::{TaskBatch, TaskSpec},
-    unroll::{InnerStep, Unrolled, UnrolledLearner},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -89,49 +90,32 @@ pub enum Relatives {
     Batch,
 }
 
-/// Settings of [`TaskRelations`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TaskRelationsSettings {
-    /// What a training task attends to: `memory`, or `batch` (the memory and the other tasks of its
-    /// meta-batch). At test it is the memory.
-    pub relatives: Relatives,
-    /// Slots `M` of the memory, at least 1.
-    pub slots: usize,
-    /// `η`, how fast the memory follows, in (0, 1].
-    pub memory_rate: f64,
-    /// Width `w` of a task's representation, at least 1.
-    pub width: usize,
-    /// Attention heads; must divide the width.
-    pub heads: usize,
-    /// Hidden width of the network that generates parameters, at least 1.
-    pub hidden: usize,
-    /// What a task reads its relatives by: `softmax` (attention) or `uniform` (the mean; for
-    /// comparison).
-    pub attention: Weighting,
-    /// Inner steps `K` in training and at test; 0 for none.
-    pub inner_steps: usize,
-    /// `α`, above 0.
-    pub inner_lr: f64,
-    /// Whether the graph of only one inner step is held at a time: less memory, more time, the same
-    /// gradient.
-    pub checkpoint_inner_steps: bool,
-}
-
-impl Default for TaskRelationsSettings {
-    fn default() -> Self {
-        TaskRelationsSettings {
-            relatives: Relatives::Memory,
-            slots: 16,
-            memory_rate: 0.1,
-            width: 64,
-            heads: 4,
-            hidden: 64,
-            attention: Weighting::Softmax,
-            inner_steps: 0,
-            inner_lr: 0.01,
-            checkpoint_inner_steps: false,
-        }
+settings! {
+    /// Settings of task relations.
+    pub struct TaskRelationsSettings {
+        /// What a training task attends to: `memory`, or `batch` (the memory and the other tasks of
+        /// its meta-batch). At test it is the memory.
+        relatives: Relatives = Relatives::Memory;
+        /// Slots `M` of the memory.
+        slots: usize = 16, at_least(1);
+        /// `η`, how fast the memory follows, in (0, 1].
+        memory_rate: f64 = 0.1, fraction();
+        /// Width `w` of a task's representation.
+        width: usize = 64, at_least(1);
+        /// Attention heads; must divide the width.
+        heads: usize = 4;
+        /// Hidden width of the network that generates parameters.
+        hidden: usize = 64, at_least(1);
+        /// What a task reads its relatives by: `softmax` (attention) or `uniform` (the mean; for
+        /// comparison).
+        attention: Weighting = Weighting::Softmax;
+        /// Inner steps `K` in training and at test; 0 for none.
+        inner_steps: usize = 0;
+        /// `α`.
+        inner_lr: f64 = 0.01, above(0.0);
+        /// Whether the graph of only one inner step is held at a time: less memory, more time, the
+        /// same gradient.
+        checkpoint_inner_steps: bool = false;
     }
 }
 
@@ -146,19 +130,11 @@ impl LearnerSettings for TaskRelationsSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, _spec: &TaskSpec) -> Result<()> {
-        at_least_one("learner.slots", self.slots)?;
-        above_zero("learner.memory_rate", self.memory_rate)?;
-        if self.memory_rate > 1.0 {
-            return Err(Error::setting(
-                "learner.memory_rate",
-                self.memory_rate,
-                "must be in (0, 1]",
-            ));
-        }
-        at_least_one("learner.width", self.width)?;
-        check_heads("learner.heads", self.heads, "learner.width", self.width)?;
-        at_least_one("learner.hidden", self.hidden)?;
-        above_zero("learner.inner_lr", self.inner_lr)
+        check_heads("learner.heads", self.heads, "learner.width", self.width)
+    }
+
+    fn steps(&self) -> Steps {
+        self.inner_loop().cost()
     }
 
     fn gradient_of() -> GradientOf {
@@ -175,35 +151,24 @@ impl LearnerSettings for TaskRelationsSettings {
         ])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
-        let classes = spec.task == Task::Classification;
-        let token = tokens::width(architecture.width(), classes, spec.outputs());
-        let network = Adaptable::<A, B>::new(architecture, spec.outputs(), device);
-        let theta = network.draw(seed);
-        let theta = match classes {
-            true => theta.outside("head"),
-            false => theta,
-        };
-        let mut rule = TaskRelations {
+    fn toy() -> Toy {
+        Toy {
+            maps: 1,
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
+        let network = new.network();
+        let (start, theta) = GeneratedStart::new(&new, &network, self.inner_steps);
+        let rule = TaskRelations {
             settings: self,
-            layers: theta.feature_layers(),
-            parameters: Params::default(),
-            network,
-            classes,
-            token,
-            device: device.clone(),
+            start,
         };
-        let own = Seed(seed.stream(RELATIONS, 0, "seed").next_u64());
-        let relations = Params::of(&rule.relations::<B>(&mut Initializer::seeded(own)));
-        rule.parameters = theta.join(relations.with_prefix(RELATIONS));
-        Ok(Box::new(UnrolledLearner::<A, _>::new(rule)))
+        let own = Seed(new.seed.stream(RELATIONS, 0, "seed").next_u64());
+        let relations = rule.relations::<B>(&mut Initializer::seeded(own), new.device);
+        let parameters = theta.join(Params::of(&relations).with_prefix(RELATIONS));
+        UnrolledLearner::boxed(rule, network, parameters)
     }
 }
 
@@ -249,8 +214,8 @@ impl<B: Primitives> Relations<B> {
         };
         pass.record(
             "relations",
-            Axis::Task,
-            Axis::Other(columns),
+            MapAxis::Task,
+            MapAxis::Other(columns),
             &rows.reshape([1, heads, t, m]),
         );
         self.norm.forward(tasks + read, 1, pass)
@@ -262,42 +227,45 @@ impl<B: Primitives> Relations<B> {
         let memory = self.running_memory.val();
         let slots = memory.dims()[1];
         let memory = memory.expand([t, slots, w]);
-        let distances = metric::squared_distances(tasks.clone(), memory.clone());
+        let distances = distance::squared_distances(tasks.clone(), memory.clone());
         let share = softmax(distances.div_scalar(-2.0 * (w as f64).sqrt()), 2).swap_dims(1, 2);
         let step = (tasks - memory.clone()) * share;
         (memory + step.mul_scalar(rate)).mean_dim(0)
     }
 }
 
-/// Task relations on the backend `B`.
-pub struct TaskRelations<A: Architecture, B: Primitives> {
-    settings: TaskRelationsSettings,
-    network: Adaptable<A, B>,
-    /// What of `θ` is modulated.
-    layers: Vec<FeatureLayer>,
-    /// Whether the tasks are classification.
-    classes: bool,
-    /// Width of a support item with its target.
-    token: usize,
-    device: B::Device,
-    /// `θ`, then the relations below their prefix, each `[1, …]`.
-    parameters: Params<B>,
+impl TaskRelationsSettings {
+    fn inner_loop(&self) -> InnerLoop {
+        InnerLoop {
+            steps: self.inner_steps,
+            test_steps: self.inner_steps,
+            checkpoint: self.checkpoint_inner_steps,
+        }
+    }
 }
 
-impl<A: Architecture, B: Primitives> TaskRelations<A, B> {
-    fn relations<L: Primitives<Device = B::Device>>(
+/// How task relations start and adapt; their parameters are `θ`, then the relations below their
+/// prefix.
+struct TaskRelations {
+    settings: TaskRelationsSettings,
+    start: GeneratedStart,
+}
+
+impl TaskRelations {
+    fn relations<L: Primitives>(
         &self,
         initializer: &mut Initializer,
+        device: &L::Device,
     ) -> Relations<L> {
         let settings = &self.settings;
-        let (w, device) = (settings.width, &self.device);
+        let w = settings.width;
         let attention = MultiHeadSettings {
             weighting: settings.attention,
             ..MultiHeadSettings::of_width(w, settings.heads)
         };
         let norm = || Norm::new(w, Statistics::Layer, "", device);
         Relations {
-            token: Linear::he(self.token, w, initializer, device),
+            token: Linear::he(self.start.token, w, initializer, device),
             representation_norm: norm(),
             running_memory: initializer.normal([1, settings.slots, w], 1.0, device),
             attention: MultiHeadAttention::with(attention, initializer, device)
@@ -305,7 +273,7 @@ impl<A: Architecture, B: Primitives> TaskRelations<A, B> {
             norm: norm(),
             modulator: Modulator::new(
                 (Modulation::Film, 1),
-                self.layers.clone(),
+                self.start.layers.clone(),
                 [w, settings.hidden],
                 initializer,
                 device,
@@ -314,74 +282,52 @@ impl<A: Architecture, B: Primitives> TaskRelations<A, B> {
     }
 }
 
-impl<A: Architecture, B: Primitives> Unrolled<A, B> for TaskRelations<A, B> {
-    fn network(&self) -> &Adaptable<A, B> {
-        &self.network
+impl Unrolled for TaskRelations {
+    fn inner_loop(&self) -> InnerLoop {
+        self.settings.inner_loop()
     }
 
-    fn parameters(&self) -> &Params<B> {
-        &self.parameters
-    }
-
-    fn set_parameters(&mut self, parameters: Params<B>) {
-        self.parameters = parameters;
-    }
-
-    fn steps(&self) -> usize {
-        self.settings.inner_steps
-    }
-
-    fn checkpoint_inner_steps(&self) -> bool {
-        self.settings.checkpoint_inner_steps
-    }
-
-    /// `θ⁰`; what is not modulated stays shared where no step follows.
-    fn start<L: Primitives<Device = B::Device>>(
+    /// `θ⁰`.
+    fn start<A: Architecture, L: Primitives>(
         &self,
+        network: &Adaptable<A, L::Device>,
         shared: &Params<L>,
         tasks: &TaskBatch<L>,
         pass: &Pass<L>,
     ) -> Params<L> {
         let theta = shared.outside(RELATIONS);
-        let embedded = self.network.embed_support(&theta, tasks, pass);
-        let tokens = tokens::with_targets(embedded, &tasks.support.targets, tasks.shape.way.0);
-        let skeleton = self.relations(&mut Initializer::zeros());
-        let relations = shared.under(RELATIONS).write_into(skeleton);
-        let represented = relations.represent(tokens, pass);
-        if pass.mode.training {
-            let memory = relations.remember(represented.clone(), self.settings.memory_rate);
-            let path = format!("{RELATIONS}.running_memory");
-            pass.statistics.borrow_mut().push(path, memory);
-        }
-        let embedding = relations.relate(represented, self.settings.relatives, pass);
-        let theta = relations.modulator.forward(embedding, theta);
-        let start = match self.classes {
-            true => self.network.with_prototypes(theta, tasks, pass),
-            false => theta,
+        let generate = |tokens, theta| {
+            let skeleton = self.relations(&mut Initializer::zeros(), network.device());
+            let relations = shared.under(RELATIONS).write_into(skeleton);
+            let represented = relations.represent(tokens, pass);
+            if pass.mode.training {
+                let memory = relations.remember(represented.clone(), self.settings.memory_rate);
+                let path = format!("{RELATIONS}.running_memory");
+                pass.statistics.borrow_mut().push(path, memory);
+            }
+            let embedding = relations.relate(represented, self.settings.relatives, pass);
+            relations.modulator.forward(embedding, theta)
         };
-        match self.settings.inner_steps {
-            0 => start,
-            _ => start.fan_out(tasks.tasks()),
-        }
+        self.start.start(network, theta, tasks, pass, generate)
     }
 
     /// `θ ← θ − α ∇ Σ_tasks L_s(θ)`.
-    fn step<L: Primitives<Device = B::Device>>(
+    fn step<L: Primitives>(
         &self,
-        at: &InnerStep<L>,
-        state: Params<L>,
+        _at: &InnerStep<L>,
+        theta: Params<L>,
+        gradients: &Params<L>,
         _shared: &Params<L>,
     ) -> Params<L> {
-        let gradients = at.gradient(&self.network, &state);
         let rate = self.settings.inner_lr;
-        state.zip(&gradients, |theta, g| L::descend(theta, g, rate))
+        theta.zip(gradients, |theta, g| L::sgd_step(theta, g, rate))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{Answers, assert_close, learner, refusal, regression, spec, tasks, values};
+    use crate::toy::{PredictAt, assert_close, learner, refusal, regression, spec, tasks, values};
     use meta_core::{backend::Cpu, learner::MetaGradient};
 
     type B = Cpu;
@@ -399,7 +345,7 @@ mod tests {
     }
 
     fn answer(learner: &dyn Learner<B>, tasks: &TaskBatch<B>) -> Vec<f32> {
-        values(learner.predict(tasks, Answers::Last).remove(0))
+        values(learner.predict(tasks, PredictAt::LastStep).remove(0))
     }
 
     fn memory(params: &Params<B>) -> Vec<f32> {
@@ -431,7 +377,7 @@ mod tests {
             let learner = generating(json!({"relatives": relatives, "slots": 5}), &spec);
             let map = learner.explain(&both).maps.remove(0);
             assert_eq!(map.weights.dims(), [1, 4, 2, 5]);
-            assert_eq!(map.columns, Axis::Other("memory"));
+            assert_eq!(map.columns, MapAxis::Other("memory"));
             let together = answer(learner.as_ref(), &both);
             let (first, second) = together.split_at(together.len() / 2);
             assert_close(&answer(learner.as_ref(), &alone(&both, 0)), first, 1e-5);

@@ -41,59 +41,47 @@ use burn::{
 };
 use meta_core::{
     Result,
-    amortize::{Amortized, AmortizedLearner, embed_together},
     data::Task,
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Steps, Toy,
+        embed::embed_together,
+        single_pass::{SinglePass, SinglePassLearner},
+        tokens,
+    },
     nn::{
-        Axis, Pass,
-        attention::{Block, MultiHeadSettings, Weighting, check_heads, stack},
+        Pass,
+        attention::{Block, MapAxis, MultiHeadSettings, Weighting, check_heads, stack},
+        distance,
         encoder::Architecture,
         init::{Initializer, constant},
         linear::Linear,
-        metric, tokens,
     },
     primitives::{Activation, Primitives, broadcast_rows, linear_add},
-    rng::Seed,
-    settings::{above_zero, at_least_one},
+    settings,
     task::{TargetBatch, TaskBatch, TaskSpec},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of [`TaskTransformer`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TaskTransformerSettings {
-    /// Width of a token, at least 1.
-    pub width: usize,
-    /// Attention heads; must divide the width.
-    pub heads: usize,
-    /// Blocks `E` in which the support attends to itself, at least 1.
-    pub layers: usize,
-    /// Blocks `D` in which classes or outputs read the support, at least 1.
-    pub decoder_layers: usize,
-    /// Hidden width of a block's feed-forward part, at least 1.
-    pub hidden: usize,
-    /// What a token reads others by: `softmax` (attention) or `uniform` (the mean; for comparison).
-    pub attention: Weighting,
-    /// Gradient steps `K` of the written weights in training and at test; 0 for none.
-    pub inner_steps: usize,
-    /// `α` of these steps, above 0.
-    pub inner_lr: f64,
-}
-
-impl Default for TaskTransformerSettings {
-    fn default() -> Self {
-        TaskTransformerSettings {
-            width: 64,
-            heads: 4,
-            layers: 2,
-            decoder_layers: 1,
-            hidden: 128,
-            attention: Weighting::Softmax,
-            inner_steps: 0,
-            inner_lr: 0.01,
-        }
+settings! {
+    /// Settings of [`TaskTransformer`].
+    pub struct TaskTransformerSettings {
+        /// Width of a token.
+        width: usize = 64, at_least(1);
+        /// Attention heads; must divide the width.
+        heads: usize = 4;
+        /// Blocks `E` in which the support attends to itself.
+        layers: usize = 2, at_least(1);
+        /// Blocks `D` in which classes or outputs read the support.
+        decoder_layers: usize = 1, at_least(1);
+        /// Hidden width of a block's feed-forward part.
+        hidden: usize = 128, at_least(1);
+        /// What a token reads others by: `softmax` (attention) or `uniform` (the mean; for
+        /// comparison).
+        attention: Weighting = Weighting::Softmax;
+        /// Gradient steps `K` of the written weights in training and at test; 0 for none.
+        inner_steps: usize = 0;
+        /// `α` of these steps.
+        inner_lr: f64 = 0.01, above(0.0);
     }
 }
 
@@ -108,12 +96,15 @@ impl LearnerSettings for TaskTransformerSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, _spec: &TaskSpec) -> Result<()> {
-        at_least_one("learner.width", self.width)?;
-        check_heads("learner.heads", self.heads, "learner.width", self.width)?;
-        at_least_one("learner.layers", self.layers)?;
-        at_least_one("learner.decoder_layers", self.decoder_layers)?;
-        at_least_one("learner.hidden", self.hidden)?;
-        above_zero("learner.inner_lr", self.inner_lr)
+        check_heads("learner.heads", self.heads, "learner.width", self.width)
+    }
+
+    fn steps(&self) -> Steps {
+        Steps {
+            train: self.inner_steps,
+            held: self.inner_steps,
+            test: self.inner_steps,
+        }
     }
 
     fn gradient_of() -> GradientOf {
@@ -130,23 +121,23 @@ impl LearnerSettings for TaskTransformerSettings {
         ])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
+    fn toy() -> Toy {
+        Toy {
+            maps: 3,
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
         let rule = TaskTransformer {
-            settings: self,
-            architecture,
-            outputs: match spec.task {
+            outputs: match new.spec.task {
                 Task::Classification => None,
                 Task::Regression { outputs } => Some(outputs),
             },
+            architecture: new.architecture,
+            settings: self,
         };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        SinglePassLearner::boxed(rule, new.seed, new.device)
     }
 }
 
@@ -198,7 +189,7 @@ impl<L: Primitives> Head<L> {
         let [_, s, n] = scores.dims();
         let errors = match targets {
             TargetBatch::Classes(labels) => {
-                let truth = metric::membership(labels.clone(), n, &scores);
+                let truth = distance::membership(labels.clone(), n, &scores);
                 (softmax(scores, 2) - truth).div_scalar(s as f64)
             }
             TargetBatch::Values(values) => {
@@ -229,14 +220,14 @@ impl<A: Architecture> TaskTransformer<A> {
         let (read, maps) = stack(&model.blocks, tokens, s, None, pass);
         for (layer, map) in maps.iter().enumerate() {
             let name = format!("encoder {}", layer + 1);
-            pass.record(&name, Axis::Support, Axis::Support, map);
+            pass.record(&name, MapAxis::Support, MapAxis::Support, map);
         }
-        let decode = |queries: Tensor<L, 3>, rows: Axis| {
+        let decode = |queries: Tensor<L, 3>, rows: MapAxis| {
             let mut decoded = queries;
             for (layer, block) in model.decoder.iter().enumerate() {
                 let (next, map) = block.attend(decoded, read.clone(), 1, pass);
                 let name = format!("decoder {}", layer + 1);
-                pass.record(&name, rows.clone(), Axis::Support, &map);
+                pass.record(&name, rows.clone(), MapAxis::Support, &map);
                 decoded = next;
             }
             model.output.forward(decoded)
@@ -246,7 +237,7 @@ impl<A: Architecture> TaskTransformer<A> {
                 let w = self.settings.width;
                 let queries = broadcast_rows(queries.val(), t, 1);
                 let o = queries.dims()[2] / w;
-                let written = decode(queries.reshape([t, o, w]), Axis::Other("output"));
+                let written = decode(queries.reshape([t, o, w]), MapAxis::Other("output"));
                 let written = written.swap_dims(1, 2);
                 Head {
                     weight: head.weight.val() + written.clone().narrow(1, 0, d),
@@ -254,9 +245,9 @@ impl<A: Architecture> TaskTransformer<A> {
                 }
             }
             (Some(class), ..) => {
-                let means = metric::class_means(support, targets.labels(), way);
-                let written = decode(class.forward(means.clone()), Axis::Class);
-                let (weight, bias) = metric::classifier(means + written);
+                let means = distance::class_means(support, targets.labels(), way);
+                let written = decode(class.forward(means.clone()), MapAxis::Class);
+                let (weight, bias) = distance::classifier(means + written);
                 Head { weight, bias }
             }
             _ => unreachable!("either classes or outputs are decoded"),
@@ -264,7 +255,7 @@ impl<A: Architecture> TaskTransformer<A> {
     }
 }
 
-impl<A: Architecture> Amortized for TaskTransformer<A> {
+impl<A: Architecture> SinglePass for TaskTransformer<A> {
     type Model<L: Primitives> = TaskTransformerModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -333,14 +324,15 @@ impl<A: Architecture> Amortized for TaskTransformer<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{Answers, assert_close, learner, refusal, regression, spec, tasks, values};
+    use crate::toy::{PredictAt, assert_close, learner, refusal, regression, spec, tasks, values};
     use burn::tensor::activation::log_softmax;
     use meta_core::backend::Cpu;
+    use meta_core::rng::Seed;
 
     type B = Cpu;
 
     fn answer(learner: &dyn Learner<B>, tasks: &TaskBatch<B>) -> Vec<f32> {
-        values(learner.predict(tasks, Answers::Last).remove(0))
+        values(learner.predict(tasks, PredictAt::LastStep).remove(0))
     }
 
     /// A learner that writes something.
@@ -359,8 +351,9 @@ mod tests {
     fn the_start_is_the_base_learner() {
         let spec = spec(3, 2);
         let tasks = tasks(&spec);
-        let own = learner("task_transformer", json!({}), &spec).predict(&tasks, Answers::Last);
-        let base = learner("protonet", json!({}), &spec).predict(&tasks, Answers::Last);
+        let own =
+            learner("task_transformer", json!({}), &spec).predict(&tasks, PredictAt::LastStep);
+        let base = learner("protonet", json!({}), &spec).predict(&tasks, PredictAt::LastStep);
         let probabilities = |scores: Vec<Tensor<B, 3>>| values(log_softmax(scores[0].clone(), 2));
         assert_close(&probabilities(own), &probabilities(base), 1e-4);
         let (spec, tasks) = regression();
@@ -413,7 +406,7 @@ mod tests {
         let last = inputs.clone().narrow(1, 4, 2).neg();
         changed.support.inputs = Tensor::cat(vec![inputs.narrow(1, 0, 4), last], 1);
         let first = |learner: &dyn Learner<B>, tasks: &TaskBatch<B>| {
-            let scores = learner.predict(tasks, Answers::Last).remove(0);
+            let scores = learner.predict(tasks, PredictAt::LastStep).remove(0);
             values(scores.narrow(2, 0, 1))
         };
         let silent = learner("task_transformer", json!({}), &spec);

@@ -30,58 +30,45 @@ use burn::{
 };
 use meta_core::{
     Result,
-    amortize::{Amortized, AmortizedLearner, embed_together},
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Toy,
+        embed::embed_together,
+        predictive::OutputDistribution,
+        single_pass::{SinglePass, SinglePassLearner},
+    },
     nn::{
-        Axis, Pass,
-        attention::{Block, MultiHeadSettings, Weighting, check_heads},
+        Pass,
+        attention::{Block, MapAxis, MultiHeadSettings, Weighting, check_heads},
         encoder::Architecture,
         feed_forward::FeedForward,
         init::Initializer,
         norm::{Norm, Statistics},
-        predictive::Predictive,
     },
     primitives::Primitives,
-    rng::Seed,
-    settings::{above_zero, at_least_one, in_unit},
+    settings,
     task::{TaskBatch, TaskSpec},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of transformer neural processes; the defaults are the paper's for one-dimensional
-/// regression.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TnpSettings {
-    /// Width of the hidden layers of `e` and `g` and of the feed-forward parts, at least 1.
-    pub hidden: usize,
-    /// Layers of `e`, at least 1.
-    pub encoder_layers: usize,
-    /// Layers of `g`, at least 1.
-    pub decoder_layers: usize,
-    /// Blocks of the transformer, at least 1.
-    pub layers: usize,
-    /// Attention heads, at least 1; must divide the width of the embedding.
-    pub heads: usize,
-    /// What the weights of all attention follow from: `softmax` of the scores, or `uniform` (mean
-    /// pooling with the same parameters).
-    pub attention: Weighting,
-    /// `σ₀`, the least standard deviation of a prediction, in (0, 1); regression only.
-    pub least_deviation: f64,
-}
-
-impl Default for TnpSettings {
-    fn default() -> Self {
-        TnpSettings {
-            hidden: 128,
-            encoder_layers: 4,
-            decoder_layers: 2,
-            layers: 6,
-            heads: 4,
-            attention: Weighting::Softmax,
-            least_deviation: 0.1,
-        }
+settings! {
+    /// Settings of transformer neural processes; the defaults are the paper's for one-dimensional
+    /// regression.
+    pub struct TnpSettings {
+        /// Width of the hidden layers of `e` and `g` and of the feed-forward parts.
+        hidden: usize = 128, at_least(1);
+        /// Layers of `e`.
+        encoder_layers: usize = 4, at_least(1);
+        /// Layers of `g`.
+        decoder_layers: usize = 2, at_least(1);
+        /// Blocks of the transformer.
+        layers: usize = 6, at_least(1);
+        /// Attention heads; must divide the width of the embedding.
+        heads: usize = 4, at_least(1);
+        /// What the weights of all attention follow from: `softmax` of the scores, or `uniform`
+        /// (mean pooling with the same parameters).
+        attention: Weighting = Weighting::Softmax;
+        /// `σ₀`, the least standard deviation of a prediction, in (0, 1); regression only.
+        least_deviation: f64 = 0.1, inside_unit();
     }
 }
 
@@ -97,19 +84,8 @@ impl LearnerSettings for TnpSettings {
 
     fn check<A: Architecture>(&self, architecture: &A, spec: &TaskSpec) -> Result<()> {
         spec.require_one_way(Self::INFO.name)?;
-        at_least_one("learner.hidden", self.hidden)?;
-        at_least_one("learner.encoder_layers", self.encoder_layers)?;
-        at_least_one("learner.decoder_layers", self.decoder_layers)?;
-        at_least_one("learner.layers", self.layers)?;
-        let width = architecture.width();
-        check_heads(
-            "learner.heads",
-            self.heads,
-            "the width of the embedding",
-            width,
-        )?;
-        above_zero("learner.least_deviation", self.least_deviation)?;
-        in_unit("learner.least_deviation", self.least_deviation)
+        let (width, what) = (architecture.width(), "the width of the embedding");
+        check_heads("learner.heads", self.heads, what, width)
     }
 
     fn gradient_of() -> GradientOf {
@@ -121,20 +97,23 @@ impl LearnerSettings for TnpSettings {
         GradientOf::Training("negative log-likelihood", settings)
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
+    fn toy() -> Toy {
+        Toy {
+            settings: json!({"hidden": 32, "encoder_layers": 2, "layers": 2}),
+            // Nothing compares or adapts by design: that has to be learned first.
+            iterations: 1500,
+            maps: 3,
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
         let rule = Tnp {
-            predictive: Predictive::new(spec, self.least_deviation),
+            predictive: OutputDistribution::new(new.spec, self.least_deviation),
+            architecture: new.architecture,
             settings: self,
-            architecture,
         };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        SinglePassLearner::boxed(rule, new.seed, new.device)
     }
 }
 
@@ -152,10 +131,10 @@ pub struct TnpModel<B: Backend, E> {
 pub struct Tnp<A> {
     settings: TnpSettings,
     architecture: A,
-    predictive: Predictive,
+    predictive: OutputDistribution,
 }
 
-impl<A: Architecture> Amortized for Tnp<A> {
+impl<A: Architecture> SinglePass for Tnp<A> {
     type Model<L: Primitives> = TnpModel<L, A::Model<L>>;
 
     fn init<L: Primitives>(
@@ -218,19 +197,19 @@ impl<A: Architecture> Amortized for Tnp<A> {
         for (layer, block) in model.blocks.iter().enumerate() {
             let name = format!("blocks.{layer}");
             let (read, map) = block.attend(query, support.clone(), 1, pass);
-            pass.record(&name, Axis::Query, Axis::Support, &map);
+            pass.record(&name, MapAxis::Query, MapAxis::Support, &map);
             query = read;
             // What the support becomes in the last layer is read by nobody.
             if layer + 1 < model.blocks.len() {
                 let (read, map) = block.forward(support, s, pass);
-                pass.record(&name, Axis::Support, Axis::Support, &map);
+                pass.record(&name, MapAxis::Support, MapAxis::Support, &map);
                 support = read;
             }
         }
         model.decoder.forward(model.norm.forward(query, q, pass))
     }
 
-    fn predictive(&self) -> Option<Predictive> {
+    fn predictive(&self) -> Option<OutputDistribution> {
         Some(self.predictive)
     }
 }
@@ -238,7 +217,7 @@ impl<A: Architecture> Amortized for Tnp<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{Answers, assert_close, learner, spec, tasks, values};
+    use crate::toy::{PredictAt, assert_close, learner, spec, tasks, values};
     use meta_core::{data::Task, task::TargetBatch};
 
     /// A query is answered alone: others beside it change nothing.
@@ -255,7 +234,7 @@ mod tests {
         both.query.targets = numbers(&both.query.inputs);
         let mut first = both.clone();
         first.query.inputs = both.query.inputs.clone().narrow(1, 0, 1);
-        let answer = |tasks: &TaskBatch<_>| tnp.predict(tasks, Answers::Last).remove(0);
+        let answer = |tasks: &TaskBatch<_>| tnp.predict(tasks, PredictAt::LastStep).remove(0);
         let alone = values(answer(&first));
         assert_close(&values(answer(&both).narrow(1, 0, 1)), &alone, 1e-5);
     }

@@ -1,10 +1,11 @@
 //! A small classification task for the learners' own tests.
 
 use burn::tensor::Tensor;
-pub use meta_core::learner::Answers;
+pub use meta_core::learner::PredictAt;
 use meta_core::{
     backend::Cpu,
-    data::{Episode, EpisodeShape, ItemShape, Items, Targets, Task},
+    data::{Episode, EpisodeShape, Items, Targets, Task},
+    gradcheck::toy,
     learner::Learner,
     nn::encoder::EncoderSpec,
     rng::Seed,
@@ -17,17 +18,7 @@ const FEATURES: usize = 6;
 
 /// The tasks: `way` classes, `shot` support items and two queries of each.
 pub fn spec(way: usize, shot: usize) -> TaskSpec {
-    let shape = EpisodeShape::new(way, shot, 2);
-    TaskSpec {
-        item: ItemShape {
-            height: 1,
-            width: 1,
-            channels: FEATURES,
-        },
-        task: Task::Classification,
-        train: shape,
-        test: shape,
-    }
+    toy::vectors(FEATURES, EpisodeShape::new(way, shot, 2))
 }
 
 /// Two tasks of random items.
@@ -82,9 +73,17 @@ pub fn learner(name: &str, settings: Value, spec: &TaskSpec) -> Box<dyn Learner<
 
 /// Why the learner called `name` is refused.
 pub fn refusal(name: &str, settings: Value, spec: &TaskSpec) -> String {
-    crate::check(name, &settings, &encoder(), spec)
-        .unwrap_err()
-        .to_string()
+    crate::build::<_, Cpu>(
+        name,
+        &settings,
+        encoder(),
+        spec,
+        Seed(1),
+        &Default::default(),
+    )
+    .err()
+    .expect("a refusal")
+    .to_string()
 }
 
 /// Numbers of a tensor.

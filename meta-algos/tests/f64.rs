@@ -7,16 +7,18 @@ mod oracles;
 use std::sync::Mutex;
 
 use burn::tensor::DType;
-use meta_algos::{LearnerEntry, learners};
+use meta_algos::learners;
 use meta_core::{
     backend::Cpu,
     data::{Episode, Task},
+    gradcheck::learner::error,
+    gradcheck::toy::{random_episode, small_spec},
+    learner::LearnerEntry,
     learner::{GradientOf, Learner, MetaGradient},
-    meta_gradcheck::{error, random_episode, small_spec},
     nn::encoder::EncoderSpec,
     params::Params,
     rng::Seed,
-    task::{Moment, TaskBatch, TaskSpec},
+    task::{TaskBatch, TaskSpec, TrainingContext},
 };
 use serde_json::{Value, json};
 
@@ -127,12 +129,12 @@ fn maml_pp_is_exact_at_every_stage_of_second_order() {
     let spec = small_spec(Task::Classification);
     let error = |progress| {
         let mut learner = learner("maml_pp", &settings, &encoders()[1], &spec);
-        let moment = Moment {
+        let context = TrainingContext {
             progress,
-            ..Moment::default()
+            ..TrainingContext::default()
         };
         let of = GradientOf::Training("weighted query losses", Vec::new());
-        error(learner.as_mut(), &of, &tasks(&spec, 2).at(moment)).unwrap()
+        error(learner.as_mut(), &of, &tasks(&spec, 2).at(context)).unwrap()
     };
     for progress in [0.2, 0.45, 0.5] {
         assert!(error(progress) < 1e-6, "{progress}: {:e}", error(progress));

@@ -432,6 +432,8 @@ pub enum ListKind {
     Attention,
     /// Data sources.
     Data,
+    /// Optimisers of the outer loop.
+    Optimizers,
     /// Backends.
     Backends,
 }
@@ -652,12 +654,8 @@ pub struct DocsArgs {
 /// Parts of the documentation.
 #[derive(Debug, Subcommand)]
 pub enum DocsKind {
-    /// The manifest reference (`docs/manifest.md`), on stdout, from the doc comments of the settings.
-    Manifest {
-        /// The root of the repository.
-        #[arg(long, default_value = ".")]
-        root: PathBuf,
-    },
+    /// The manifest reference (`docs/manifest.md`), on stdout, from the settings themselves.
+    Manifest,
     /// The table of learners of the README, on stdout.
     Learners,
     /// Searches by random and by TPE with equal budgets, on stdout.

@@ -9,17 +9,17 @@ use std::{collections::BTreeMap, path::Path, path::PathBuf};
 
 use meta_core::{
     Error,
-    eval::{LogLikelihoods, Metric},
     stats::{Interval, Paired, holm, mean, paired_t, paired_wilcoxon},
+    train::eval::{LogLikelihoods, Metric},
 };
 use rayon::prelude::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    Catalogue, Toolkit,
     cli::{CompareArgs, DiffArgs, Pairs, TestKind},
     failure::{Failure, Result},
-    learners::Learners,
     manifest::{Manifest, flat, toml},
     print,
     report::TestResult,
@@ -793,14 +793,17 @@ fn report(
 }
 
 /// The settings of a run folder or a manifest, and what lies in its data where that is known.
-fn settings<L: Learners>(path: &Path) -> Result<BTreeMap<String, String>> {
+fn settings<T: Toolkit>(path: &Path) -> Result<BTreeMap<String, String>> {
     let (values, content) = match path.is_dir() {
         true => {
             let record = read_json(&path.join(RECORD))?;
             let content = record["data"]["content"].as_str().map(str::to_owned);
             (record["manifest"].clone(), content)
         }
-        false => (Manifest::resolve(path, &[], &L::entries())?.values(), None),
+        false => (
+            Manifest::resolve(path, &[], &Catalogue::of::<T>())?.values(),
+            None,
+        ),
     };
     let shown = |value: &Value| toml(value).unwrap_or_else(|| "not set".to_owned());
     let mut settings: BTreeMap<String, String> = flat(&values)
@@ -816,8 +819,8 @@ fn settings<L: Learners>(path: &Path) -> Result<BTreeMap<String, String>> {
 ///
 /// # Errors
 /// When one of the two is neither a run folder nor a manifest.
-pub fn diff<L: Learners>(args: &DiffArgs) -> Result<()> {
-    let (a, b) = (settings::<L>(&args.a)?, settings::<L>(&args.b)?);
+pub fn diff<T: Toolkit>(args: &DiffArgs) -> Result<()> {
+    let (a, b) = (settings::<T>(&args.a)?, settings::<T>(&args.b)?);
     let mut table = Table::new([
         "setting".to_owned(),
         args.a.display().to_string(),

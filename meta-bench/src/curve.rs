@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use meta_core::{Error, eval::Metric};
+use meta_core::{Error, train::eval::Metric};
 use plotters::prelude::*;
 use serde_json::Value;
 

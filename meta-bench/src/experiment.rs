@@ -8,25 +8,26 @@ use std::{
 use meta_core::{
     Error, backend,
     data::{Source, Split, find_source},
-    eval::FrozenEpisodes,
-    graphs::Graphs,
-    learner::Learner,
-    nn::encoder::EncoderSpec,
+    learner::{Learner, LearnerList, New},
+    nn::encoder::EncoderList,
+    optim::Optimizer,
+    parallel::TaskChunks,
     primitives::Primitives,
     rng::Seed,
     task::TaskSpec,
+    train::eval::FrozenEpisodes,
 };
 use serde_json::{Value, json};
 
 use crate::{
+    Toolkit,
     failure::{Failure, Result},
     forecast::Sizes,
-    learners::Learners,
     manifest::Manifest,
 };
 
 /// A checked manifest and what it names.
-pub struct Experiment {
+pub struct Experiment<T: Toolkit> {
     /// The manifest.
     pub manifest: Manifest,
     /// Folder that data sets lie in, where one was given.
@@ -34,27 +35,29 @@ pub struct Experiment {
     /// The data.
     pub source: Arc<dyn Source>,
     /// The network.
-    pub architecture: EncoderSpec,
+    pub architecture: T::Encoders,
+    /// The settings of the learner.
+    pub learner: T::Learners,
     /// Shapes of items and episodes.
     pub spec: TaskSpec,
 }
 
-impl Experiment {
+impl<T: Toolkit> Experiment<T> {
     /// Builds the source (which reads its files), the network and checks that all fit together.
     ///
     /// # Errors
     /// The first thing that does not, with the place where it was given.
-    pub fn prepare<L: Learners>(manifest: Manifest, data_folder: Option<&Path>) -> Result<Self> {
+    pub fn prepare(manifest: Manifest, data_folder: Option<&Path>) -> Result<Self> {
         check_backend(&manifest).map_err(|error| manifest.locate(error))?;
-        let source = source(&manifest, data_folder)?;
-        Self::with_source::<L>(manifest, data_folder, source)
+        let source = source::<T>(&manifest, data_folder)?;
+        Self::with_source(manifest, data_folder, source)
     }
 
     /// The same with the source of the manifest, which is built already.
     ///
     /// # Errors
     /// As [`Experiment::prepare`].
-    pub fn with_source<L: Learners>(
+    pub fn with_source(
         manifest: Manifest,
         data_folder: Option<&Path>,
         source: Arc<dyn Source>,
@@ -76,52 +79,55 @@ impl Experiment {
         source.check(manifest.test.split, spec.test).map_err(at)?;
         let encoder = &manifest.encoder;
         let architecture =
-            EncoderSpec::new(&encoder.name, &encoder.settings, spec.item).map_err(at)?;
+            T::Encoders::new(&encoder.name, &encoder.settings, spec.item).map_err(at)?;
         let learner = &manifest.learner;
-        L::check(&learner.name, &learner.settings, &architecture, &spec).map_err(at)?;
+        let learner = T::Learners::new(&learner.name, &learner.settings).map_err(at)?;
+        learner.check(&architecture, &spec).map_err(at)?;
         Ok(Experiment {
             manifest,
             data_folder: data_folder.map(Path::to_owned),
             source,
             architecture,
+            learner,
             spec,
         })
     }
 
     /// The learner, with parameters drawn from the seed.
+    pub fn learner<B: Primitives>(&self, device: &B::Device) -> Box<dyn Learner<B>> {
+        self.learner.clone().build(New {
+            architecture: self.architecture.clone(),
+            spec: &self.spec,
+            seed: self.seed(),
+            device,
+        })
+    }
+
+    /// The outer optimiser.
     ///
     /// # Errors
-    /// As in [`Experiment::prepare`].
-    pub fn learner<L: Learners, B: Primitives>(
-        &self,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        let learner = &self.manifest.learner;
-        L::build::<B>(
-            &learner.name,
-            &learner.settings,
-            self.architecture.clone(),
-            &self.spec,
-            self.seed(),
-            device,
-        )
-        .map_err(|error| self.manifest.locate(error))
+    /// When it does not exist or a setting cannot be used.
+    pub fn optimizer<B: Primitives>(&self) -> Result<Arc<dyn Optimizer<B>>> {
+        let manifest = &self.manifest;
+        T::optimizer::<B>(&manifest.train, &manifest.optimizer.settings)
+            .map(Arc::from)
+            .map_err(|error| manifest.locate(error))
     }
 
     /// What the sizes of its computation graphs follow from; `parameters` are the numbers of the
     /// learner's.
-    pub fn sizes<B: Primitives>(&self, parameters: usize) -> Sizes<'_> {
+    pub fn sizes<B: Primitives>(&self, parameters: usize) -> Sizes<'_, T::Encoders> {
         Sizes {
             architecture: &self.architecture,
             spec: &self.spec,
-            learner: &self.manifest.learner.settings,
+            steps: self.learner.steps(),
             parameters,
             side_by_side: B::SIDE_BY_SIDE,
         }
     }
 
     /// How validation and test tasks are cut into graphs; `parameters` as of [`Experiment::sizes`].
-    pub fn test_graphs<B: Primitives>(&self, parameters: usize) -> Graphs {
+    pub fn test_graphs<B: Primitives>(&self, parameters: usize) -> TaskChunks {
         let tasks = match self.manifest.test.chunk {
             0 => self.manifest.test.episodes,
             chunk => chunk,
@@ -201,8 +207,11 @@ impl Experiment {
 ///
 /// # Errors
 /// When a setting cannot be used or files are missing or damaged.
-pub fn source(manifest: &Manifest, data_folder: Option<&Path>) -> Result<Arc<dyn Source>> {
-    find_source(&manifest.source.name)
+pub fn source<T: Toolkit>(
+    manifest: &Manifest,
+    data_folder: Option<&Path>,
+) -> Result<Arc<dyn Source>> {
+    find_source(&T::sources(), &manifest.source.name)
         .and_then(|entry| (entry.build)(&manifest.source.settings, data_folder))
         .map_err(|error| manifest.locate(error))
 }

@@ -2,9 +2,9 @@
 
 use meta_core::{
     data::{Episode, Items, Source, Split, Targets},
-    eval::FrozenEpisodes,
     rng::Seed,
     task::TaskSpec,
+    train::eval::FrozenEpisodes,
 };
 
 use crate::failure::Result;

@@ -14,23 +14,22 @@ use std::time::Instant;
 use meta_core::{
     backend::{WithBackend, dispatch},
     data::EpisodeShape,
-    eval::{FrozenEpisodes, evaluate},
-    graphs::Graphs,
-    learner::Answers,
-    nn::encoder::{Architecture, EncoderSpec},
+    learner::{PredictAt, Steps},
+    nn::encoder::Architecture,
+    parallel::TaskChunks,
     primitives::Primitives,
     task::TaskSpec,
+    train::eval::{FrozenEpisodes, evaluate},
     train::{TrainSettings, TrainState, Trainer},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::{
+    Catalogue, Toolkit,
     child::{self, Trouble},
     cli::ManifestArgs,
     experiment::Experiment,
     failure::{Failure, Result},
-    learners::Learners,
     manifest::Manifest,
 };
 
@@ -43,40 +42,29 @@ const KEPT: f64 = 1.3;
 
 /// What the sizes of computation graphs follow from.
 #[derive(Clone, Copy, Debug)]
-pub struct Sizes<'a> {
+pub struct Sizes<'a, A> {
     /// The encoder.
-    pub architecture: &'a EncoderSpec,
+    pub architecture: &'a A,
     /// Shapes of items and episodes.
     pub spec: &'a TaskSpec,
-    /// The settings of the learner.
-    pub learner: &'a Value,
+    /// Inner steps of the learner.
+    pub steps: Steps,
     /// Numbers in its parameters.
     pub parameters: usize,
     /// Whether the backend can compute several graphs side by side.
     pub side_by_side: bool,
 }
 
-impl Sizes<'_> {
-    fn setting(&self, key: &str) -> Option<usize> {
-        Some(self.learner[key].as_u64()? as usize)
-    }
-
+impl<A: Architecture> Sizes<'_, A> {
     /// Bytes that one task of training adds to a graph.
     pub fn training_task(&self) -> usize {
-        let steps = self.setting("inner_steps").unwrap_or(0);
-        // The graph of one step is held at a time, or that of all.
-        let held = match self.learner["checkpoint_inner_steps"] == true {
-            true => 1,
-            false => steps.max(1),
-        };
-        self.task(&self.spec.train, steps, held)
+        let Steps { train, held, .. } = self.steps;
+        self.task(&self.spec.train, train, held.max(1))
     }
 
     /// Bytes that one task of the test adds to a graph, which is that of one step at a time.
     pub fn test_task(&self) -> usize {
-        let steps = ["test_steps", "inner_steps"];
-        let steps = steps.into_iter().find_map(|key| self.setting(key));
-        self.task(&self.spec.test, steps.unwrap_or(0), 1)
+        self.task(&self.spec.test, self.steps.test, 1)
     }
 
     /// By a formula: for each item of the support and each inner step that is held, and for each query,
@@ -112,30 +100,30 @@ impl Sizes<'_> {
     }
 
     /// The graphs of an evaluation of `tasks` tasks at a time.
-    pub fn test_graphs(&self, tasks: usize) -> Graphs {
+    pub fn test_graphs(&self, tasks: usize) -> TaskChunks {
         graphs_of_test(tasks, self.test_task(), self.side_by_side)
     }
 }
 
 /// The graphs of an evaluation of `tasks` tasks at a time, at `task` bytes each. Nothing is added up over
 /// them, so side by side there are as many as are worth their bookkeeping: small ones take less memory.
-fn graphs_of_test(tasks: usize, task: usize, side_by_side: bool) -> Graphs {
+fn graphs_of_test(tasks: usize, task: usize, side_by_side: bool) -> TaskChunks {
     let (tasks, task) = (tasks.max(1), task.max(1));
     let most = match side_by_side {
         true => ((GRAPH + task / 2) / task).max(1),
         false => tasks,
     };
     let of_graph = tasks.div_ceil(tasks.div_ceil(most));
-    Graphs {
+    TaskChunks {
         tasks: of_graph,
-        at_once: tasks / of_graph,
+        concurrent: tasks / of_graph,
     }
 }
 
 /// Bytes of a graph from which on another one beside it pays for its own bookkeeping.
 const GRAPH: usize = 16_000_000;
 
-/// Graphs side by side that a meta-batch is cut into where it is large enough.
+/// Chunks side by side that a meta-batch is cut into where it is large enough.
 const GRAPHS: usize = 4;
 
 /// Tasks of a computation graph at `task` bytes each: at least one, spread evenly over the chunks of a
@@ -175,19 +163,19 @@ impl Forecast {
 const PROCESS: usize = 30_000_000;
 
 /// Estimates the memory of an experiment, by building its learner.
-pub struct ForecastOf<'a, L> {
+pub struct ForecastOf<'a, T: Toolkit> {
     /// What is estimated.
-    pub experiment: &'a Experiment,
+    pub experiment: &'a Experiment<T>,
     /// Who builds the learner.
-    pub learners: std::marker::PhantomData<L>,
+    pub toolkit: std::marker::PhantomData<T>,
 }
 
-impl<L: Learners> WithBackend for ForecastOf<'_, L> {
+impl<T: Toolkit> WithBackend for ForecastOf<'_, T> {
     type Output = Result<Forecast>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
         let experiment = self.experiment;
-        let learner = experiment.learner::<L, B>(&device)?;
+        let learner = experiment.learner::<B>(&device);
         let parameters = learner.parameters().num_elements();
         let sizes = experiment.sizes::<B>(parameters);
         let settings = sizes.train_settings(&experiment.manifest.train);
@@ -197,13 +185,13 @@ impl<L: Learners> WithBackend for ForecastOf<'_, L> {
             chunk => chunk.min(settings.meta_batch),
         };
         let graphs = settings.meta_batch.div_ceil(tasks.max(1));
-        let at_once = settings.graphs().side_by_side(graphs, B::SIDE_BY_SIDE);
+        let concurrent = settings.graphs().side_by_side(graphs, B::SIDE_BY_SIDE);
         let items = spec.train.support_items() + spec.train.query_items();
         Ok(Forecast {
             parameters,
             // With both moments of Adam.
             state_bytes: NUMBER * 5 * parameters,
-            graph_bytes: tasks * sizes.training_task() * at_once,
+            graph_bytes: tasks * sizes.training_task() * concurrent,
             // Two batches ready, one being made, one in use.
             episode_bytes: NUMBER * 4 * settings.meta_batch * items * spec.item.features(),
         })
@@ -274,15 +262,15 @@ pub fn trial_of(args: &ManifestArgs) -> Result<Trial> {
 ///
 /// # Errors
 /// Whatever is wrong with the manifest or its data, or stops training.
-pub fn trial<L: Learners>(args: &ManifestArgs) -> Result<()> {
-    let manifest = Manifest::resolve(&args.manifest, &args.overrides, &L::entries())?;
+pub fn trial<T: Toolkit>(args: &ManifestArgs) -> Result<()> {
+    let manifest = Manifest::resolve(&args.manifest, &args.overrides, &Catalogue::of::<T>())?;
     crate::experiment::start_threads(manifest.run.threads)?;
-    let experiment = Experiment::prepare::<L>(manifest, args.data.as_deref())?;
+    let experiment = Experiment::<T>::prepare(manifest, args.data.as_deref())?;
     let found = dispatch(
         &experiment.manifest.run.target(),
-        TrialOn::<L> {
+        TrialOn::<T> {
             experiment: &experiment,
-            learners: std::marker::PhantomData,
+            toolkit: std::marker::PhantomData,
         },
     )??;
     crate::print(&format!(
@@ -295,17 +283,17 @@ pub fn trial<L: Learners>(args: &ManifestArgs) -> Result<()> {
 /// differs from one to the next.
 const ITERATIONS: u64 = 4;
 
-struct TrialOn<'a, L> {
-    experiment: &'a Experiment,
-    learners: std::marker::PhantomData<L>,
+struct TrialOn<'a, T: Toolkit> {
+    experiment: &'a Experiment<T>,
+    toolkit: std::marker::PhantomData<T>,
 }
 
-impl<L: Learners> WithBackend for TrialOn<'_, L> {
+impl<T: Toolkit> WithBackend for TrialOn<'_, T> {
     type Output = Result<Trial>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
         let experiment = self.experiment;
-        let mut learner = experiment.learner::<L, B>(&device)?;
+        let mut learner = experiment.learner::<B>(&device);
         let parameters = learner.parameters().num_elements();
         let sizes = experiment.sizes::<B>(parameters);
         let planned = sizes.train_settings(&experiment.manifest.train);
@@ -322,6 +310,7 @@ impl<L: Learners> WithBackend for TrialOn<'_, L> {
         let trainer = Trainer {
             source: experiment.source.clone(),
             spec: experiment.spec,
+            optimizer: experiment.optimizer::<B>()?,
             settings,
             seed: experiment.seed(),
             validation_seed: experiment.frozen_seed(),
@@ -343,7 +332,7 @@ impl<L: Learners> WithBackend for TrialOn<'_, L> {
             learner.as_ref(),
             spec,
             &episodes,
-            Answers::EveryStep,
+            PredictAt::EveryStep,
             graphs,
             &device,
             |_| {},
@@ -437,13 +426,13 @@ mod tests {
             for task in [1, 100_000, 900_000, 20_000_000] {
                 let graphs = graphs_of_test(tasks, task, true);
                 assert!(
-                    (1..=tasks).contains(&(graphs.tasks * graphs.at_once)),
+                    (1..=tasks).contains(&(graphs.tasks * graphs.concurrent)),
                     "{graphs:?}"
                 );
             }
         }
         let (small, medium, large) = (100_000, 6_000_000, 20_000_000);
-        let graphs = |tasks, at_once| Graphs { tasks, at_once };
+        let graphs = |tasks, concurrent| TaskChunks { tasks, concurrent };
         assert_eq!(graphs_of_test(20, large, true), graphs(1, 20));
         assert_eq!(graphs_of_test(20, medium, true), graphs(3, 6));
         assert_eq!(graphs_of_test(20, small, true), graphs(20, 1));

@@ -1,6 +1,6 @@
 //! The binary `meta` as a library: manifests, runs, evaluation and reports.
 //!
-//! A crate with learners of its own gets the whole binary by implementing [`Learners`] and calling
+//! A crate with learners of its own gets the whole binary by declaring a [`Toolkit`] and calling
 //! [`main_with`] in its `main`.
 
 mod child;
@@ -13,7 +13,6 @@ pub mod failure;
 mod floor;
 mod forecast;
 mod gradcheck;
-pub mod learners;
 mod list;
 pub mod manifest;
 mod picture;
@@ -37,8 +36,9 @@ use meta_core::{Error, data::Split, rng::Seed};
 use cli::{CheckArgs, Cli, Command, ContactSheetArgs, DocsKind, ListArgs, ManifestArgs};
 use experiment::{Experiment, start_threads};
 use failure::{Failure, Result};
-pub use learners::{BuiltIn, Learners};
 use manifest::Manifest;
+pub use meta_algos::BuiltIn;
+pub use meta_core::toolkit::{Catalogue, Toolkit};
 use report::TestResult;
 
 /// The binary with the learners of `meta-algos`.
@@ -50,9 +50,9 @@ pub fn main() -> ExitCode {
 ///
 /// Exit codes: 0 when done, 1 when a check or a run of a sweep failed, 2 for anything that the user can
 /// put right, 130 when interrupted.
-pub fn main_with<L: Learners>() -> ExitCode {
+pub fn main_with<T: Toolkit>() -> ExitCode {
     let cli = Cli::parse();
-    match start_log(&cli.log).and_then(|()| execute::<L>(cli.command)) {
+    match start_log(&cli.log).and_then(|()| execute::<T>(cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {failure}");
@@ -79,20 +79,20 @@ fn start_log(level: &str) -> Result<()> {
     Ok(())
 }
 
-fn execute<L: Learners>(command: Command) -> Result<()> {
+fn execute<T: Toolkit>(command: Command) -> Result<()> {
     match command {
-        Command::Run(args) => show(&runner::run::<L>(&args)?, args.json, args.quiet),
-        Command::Sweep(args) => sweep::sweep::<L>(&args),
-        Command::SweepWorker(args) => sweep::worker::work::<L>(&args),
+        Command::Run(args) => show(&runner::run::<T>(&args)?, args.json, args.quiet),
+        Command::Sweep(args) => sweep::sweep::<T>(&args),
+        Command::SweepWorker(args) => sweep::worker::work::<T>(&args),
         Command::Compare(args) => compare::compare(&args),
-        Command::Diff(args) => compare::diff::<L>(&args),
+        Command::Diff(args) => compare::diff::<T>(&args),
         Command::Runs(args) => runs::runs(&args),
-        Command::Eval(args) => show(&runner::eval::<L>(&args)?, args.json, args.quiet),
-        Command::Explain(args) => explain::explain::<L>(&args),
-        Command::Check(args) => check::<L>(&args),
-        Command::Trial(args) => forecast::trial::<L>(&args),
-        Command::List(args) => list::<L>(&args),
-        Command::ContactSheet(args) => contact_sheet::<L>(&args),
+        Command::Eval(args) => show(&runner::eval::<T>(&args)?, args.json, args.quiet),
+        Command::Explain(args) => explain::explain::<T>(&args),
+        Command::Check(args) => check::<T>(&args),
+        Command::Trial(args) => forecast::trial::<T>(&args),
+        Command::List(args) => list::<T>(&args),
+        Command::ContactSheet(args) => contact_sheet::<T>(&args),
         Command::Plot(args) => match &args.x {
             Some(key) => {
                 curve::plot_curve(&args.run_dir, key, args.log_x, &args.conditions, &args.out)
@@ -103,18 +103,16 @@ fn execute<L: Learners>(command: Command) -> Result<()> {
                 &args.out,
             ),
         },
-        Command::Bench(args) => throughput::bench::<L>(&args),
-        Command::BenchOne(args) => throughput::bench_one::<L>(&args),
-        Command::Gradcheck(args) => gradcheck::gradcheck::<L>(&args),
+        Command::Bench(args) => throughput::bench::<T>(&args),
+        Command::BenchOne(args) => throughput::bench_one::<T>(&args),
+        Command::Gradcheck(args) => gradcheck::gradcheck::<T>(&args),
         Command::Equivalence(args) => gradcheck::equivalence::equivalence(&args),
-        Command::EquivalenceOne(args) => gradcheck::equivalence::one::<L>(&args),
+        Command::EquivalenceOne(args) => gradcheck::equivalence::one::<T>(&args),
         Command::Docs(args) => match args.what {
-            DocsKind::Manifest { root } => {
-                print(&reference::manifest_reference(&root, &L::entries())?)
-            }
-            DocsKind::Learners => print(&list::learner_table(&L::entries())),
+            DocsKind::Manifest => print(&reference::manifest_reference(&Catalogue::of::<T>())),
+            DocsKind::Learners => print(&list::learner_table(&Catalogue::of::<T>())),
             DocsKind::Results { runs, data } => {
-                print(&results::results::<L>(&runs, data.as_deref())?)
+                print(&results::results::<T>(&runs, data.as_deref())?)
             }
             DocsKind::Searches { sweeps } => print(&sweep::compare_searches(&sweeps)?),
         },
@@ -143,14 +141,14 @@ fn show(result: &TestResult, json: bool, quiet: bool) -> Result<()> {
     print(&format!("{json}\n"))
 }
 
-fn prepare<L: Learners>(args: &ManifestArgs) -> Result<Experiment> {
-    let manifest = Manifest::resolve(&args.manifest, &args.overrides, &L::entries())?;
+fn prepare<T: Toolkit>(args: &ManifestArgs) -> Result<Experiment<T>> {
+    let manifest = Manifest::resolve(&args.manifest, &args.overrides, &Catalogue::of::<T>())?;
     start_threads(manifest.run.threads)?;
-    Experiment::prepare::<L>(manifest, args.data.as_deref())
+    Experiment::<T>::prepare(manifest, args.data.as_deref())
 }
 
-fn check<L: Learners>(args: &CheckArgs) -> Result<()> {
-    let experiment = prepare::<L>(&args.manifest)?;
+fn check<T: Toolkit>(args: &CheckArgs) -> Result<()> {
+    let experiment = prepare::<T>(&args.manifest)?;
     let forecast = match args.no_trial {
         true => String::new(),
         false => forecast::trial_of(&args.manifest)?.lines(),
@@ -162,22 +160,22 @@ fn check<L: Learners>(args: &CheckArgs) -> Result<()> {
     ))
 }
 
-fn list<L: Learners>(args: &ListArgs) -> Result<()> {
-    let lists = list::lists(args.kind, &L::entries());
+fn list<T: Toolkit>(args: &ListArgs) -> Result<()> {
+    let lists = list::lists(args.kind, &Catalogue::of::<T>());
     match args.json {
         true => print(&format!("{lists}\n")),
         false => print(&list::table(&lists)),
     }
 }
 
-fn contact_sheet<L: Learners>(args: &ContactSheetArgs) -> Result<()> {
+fn contact_sheet<T: Toolkit>(args: &ContactSheetArgs) -> Result<()> {
     let split = Split::ALL
         .into_iter()
         .find(|split| split.name() == args.split)
         .ok_or_else(|| Error::unknown("split", &args.split, Split::ALL.map(Split::name)))?;
-    let manifest = Manifest::resolve(&args.manifest, &args.overrides, &L::entries())?;
+    let manifest = Manifest::resolve(&args.manifest, &args.overrides, &Catalogue::of::<T>())?;
     start_threads(manifest.run.threads)?;
-    let source = experiment::source(&manifest, args.data.as_deref())?;
+    let source = experiment::source::<T>(&manifest, args.data.as_deref())?;
     let seed = Seed(manifest.run.seed);
     let sheet = meta_core::data::contact_sheet(
         source.as_ref(),

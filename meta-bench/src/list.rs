@@ -1,21 +1,17 @@
 //! `meta list`: what a manifest can name.
 
-use meta_algos::LearnerEntry;
-use meta_core::{
-    backend::backends,
-    data::sources,
-    nn::{attention::attentions, encoder::encoders},
-};
+use meta_core::{backend::backends, nn::attention::attentions, toolkit::Catalogue};
 use serde_json::{Value, json};
 
 use crate::cli::ListKind;
 
 /// The lists that `kind` asks for, all for none, as one object of arrays.
-pub fn lists(kind: Option<ListKind>, learners: &[LearnerEntry]) -> Value {
+pub fn lists(kind: Option<ListKind>, catalogue: &Catalogue) -> Value {
     let wanted = |list| kind.is_none_or(|kind| kind == list);
     let mut lists = json!({});
     if wanted(ListKind::Learners) {
-        lists["learners"] = learners
+        lists["learners"] = catalogue
+            .learners
             .iter()
             .map(|entry| {
                 let mut row = json!(entry.info);
@@ -25,15 +21,16 @@ pub fn lists(kind: Option<ListKind>, learners: &[LearnerEntry]) -> Value {
             .collect();
     }
     if wanted(ListKind::Encoders) {
-        lists["encoders"] = encoders()
+        lists["encoders"] = catalogue
+            .encoders
             .iter()
-            .map(|info| {
+            .map(|entry| {
                 json!({
-                    "name": info.name,
-                    "family": info.family,
-                    "summary": info.summary,
-                    "paper": info.paper,
-                    "settings": (info.default_settings)(),
+                    "name": entry.info.name,
+                    "family": entry.info.input,
+                    "summary": entry.info.summary,
+                    "paper": entry.info.paper,
+                    "settings": (entry.default_settings)(),
                 })
             })
             .collect();
@@ -42,15 +39,23 @@ pub fn lists(kind: Option<ListKind>, learners: &[LearnerEntry]) -> Value {
         lists["attention"] = attentions().iter().map(|info| json!(info)).collect();
     }
     if wanted(ListKind::Data) {
-        lists["data"] = sources()
+        lists["data"] = catalogue
+            .sources
             .iter()
             .map(|entry| {
                 json!({
                     "name": entry.name,
                     "summary": entry.summary,
-                    "settings": (entry.default_config)(),
+                    "settings": (entry.default_settings)(),
                 })
             })
+            .collect();
+    }
+    if wanted(ListKind::Optimizers) {
+        lists["optimizers"] = catalogue
+            .optimizers
+            .iter()
+            .map(|entry| json!({ "name": entry.name, "summary": entry.summary }))
             .collect();
     }
     if wanted(ListKind::Backends) {
@@ -104,9 +109,10 @@ pub fn table(lists: &Value) -> String {
 }
 
 /// The learners as a Markdown table with links to their files, for the README.
-pub fn learner_table(learners: &[LearnerEntry]) -> String {
+pub fn learner_table(catalogue: &Catalogue) -> String {
     let mut out = String::from("| learner | family | what it does | paper |\n|---|---|---|---|\n");
-    for LearnerEntry { info, .. } in learners {
+    for entry in &catalogue.learners {
+        let info = entry.info;
         let family = json!(info.family);
         out.push_str(&format!(
             "| [`{name}`](meta-algos/src/{name}.rs) | {} | {} | {} |\n",

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use meta_core::{Error, eval::Metric};
+use meta_core::{Error, train::eval::Metric};
 use plotters::{
     coord::Shift,
     prelude::*,

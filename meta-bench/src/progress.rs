@@ -7,8 +7,8 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use meta_core::{
-    eval::Metric,
     stats::Interval,
+    train::eval::Metric,
     train::{IterationRecord, ValidationRecord},
 };
 

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use meta_core::{
     data::Split,
-    eval::{Evaluation, LogLikelihoods, Metric},
     stats::{Interval, IntervalMethod},
+    train::eval::{Evaluation, LogLikelihoods, Metric},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    Toolkit,
     experiment::Experiment,
     forecast::peak_bytes,
     progress::{duration_text, score_text},
@@ -176,8 +177,8 @@ pub struct Trained {
 
 impl TestResult {
     /// The result of testing `experiment`, whose run lies at `run_dir`.
-    pub fn new(
-        experiment: &Experiment,
+    pub fn new<T: Toolkit>(
+        experiment: &Experiment<T>,
         hash: String,
         run_dir: &Path,
         trained: Trained,

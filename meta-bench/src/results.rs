@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use meta_core::{
-    eval::{LogLikelihoods, Metric},
     stats::{Interval, mean, paired_t, standard_deviation},
     train::TrainSettings,
+    train::eval::{LogLikelihoods, Metric},
 };
 use serde_json::Value;
 
 use crate::{
+    Catalogue, Toolkit,
     experiment::Experiment,
     failure::{Failure, Result},
     floor,
-    learners::Learners,
     manifest::Manifest,
     progress::duration_text,
     report::{Nats, TestResult},
@@ -164,14 +164,14 @@ fn processor() -> String {
 ///
 /// # Errors
 /// When one of them is not a finished run, or its data is not there.
-pub fn results<L: Learners>(folders: &[PathBuf], data: Option<&Path>) -> Result<String> {
+pub fn results<T: Toolkit>(folders: &[PathBuf], data: Option<&Path>) -> Result<String> {
     let mut table = String::new();
     let mut protocols = String::new();
     let mut densities = Densities::default();
     for folder in folders {
         let result = read_result(folder)?;
         let record = read_json(&folder.join(RECORD))?;
-        let experiment = recorded::<L>(folder, &record, data)?;
+        let experiment = recorded::<T>(folder, &record, data)?;
         let floor = floor::scores(&experiment.spec, &experiment.test_episodes())?;
         let scores = read_json(&folder.join(SCORES))?;
         densities.add(&result, &experiment, &scores);
@@ -282,7 +282,7 @@ struct Densities {
 }
 
 impl Densities {
-    fn add(&mut self, result: &TestResult, experiment: &Experiment, scores: &Value) {
+    fn add<T: Toolkit>(&mut self, result: &TestResult, experiment: &Experiment<T>, scores: &Value) {
         let Some(density) = result.log_likelihood else {
             return;
         };
@@ -342,9 +342,13 @@ impl Densities {
 }
 
 /// The experiment of a finished run, on the data it had.
-fn recorded<L: Learners>(folder: &Path, record: &Value, data: Option<&Path>) -> Result<Experiment> {
-    let manifest = Manifest::resolve(&folder.join(MANIFEST), &[], &L::entries())?;
+fn recorded<T: Toolkit>(
+    folder: &Path,
+    record: &Value,
+    data: Option<&Path>,
+) -> Result<Experiment<T>> {
+    let manifest = Manifest::resolve(&folder.join(MANIFEST), &[], &Catalogue::of::<T>())?;
     let own = record["data"]["folder"].as_str().map(PathBuf::from);
     let data = data.map(Path::to_owned).or(own);
-    Experiment::prepare::<L>(manifest, data.as_deref())
+    Experiment::<T>::prepare(manifest, data.as_deref())
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use meta_core::{Error, checkpoint::write_atomically};
+use meta_core::{Error, files::write_atomically};
 use serde_json::Value;
 
 use crate::{

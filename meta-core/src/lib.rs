@@ -1,40 +1,41 @@
 //! Tasks and data, attention, encoders, autodiff levels, second-order-safe primitives and the
 //! learner contract of the meta-learning toolkit.
 //!
-//! The layers, each of which uses only those before it:
+//! The rooms, lowest first; a row imports only from the rows above it:
 //!
-//! | layer | modules |
+//! | rooms | what they hold |
 //! |---|---|
-//! | ground | [`error`](Error), [`settings`], [`rng`], [`stats`] |
-//! | host and device | [`data`] · [`backend`], [`graphs`] |
-//! | differentiation | [`params`], [`primitives`], [`gradcheck`] |
-//! | networks | [`nn`] |
-//! | tasks and learners | [`task`], [`learner`], [`adapt`], [`amortize`], [`unroll`] |
-//! | loops | [`train`], [`selection`], [`eval`], [`checkpoint`], [`meta_gradcheck`] |
+//! | `error` | [`Error`], which names the key, the file or the value |
+//! | `device` `files` `parallel` `rng` `settings` `stats` | failures of an accelerator; files that are never half written; task chunks on threads; the seed tree; settings with defaults and ranges; means and intervals |
+//! | `data` `params` | episodes and the [sources](data::sources) they come from; [parameters](params::Params) that are lifted to a level and fanned out over tasks |
+//! | `optim` `primitives` `task` | [optimisers](optim::Optimizer); [operations](primitives::Primitives) closed under differentiation; [episodes as tensors](task::TaskBatch) |
+//! | `backend` `nn` | a [backend](backend::dispatch) by its name; layers, [attention](nn::attention) and [encoders](nn::encoder) |
+//! | `learner` | the [contract](learner::Learner) of a learner, and the three ways to be one |
+//! | `train` | the [outer loop](train::Trainer), [evaluation](train::eval), checkpoints |
+//! | `gradcheck` | derivatives against central differences, at first and second order |
+//! | `toolkit` | [learners, encoders, sources and optimisers](toolkit::Toolkit) under one name, those of your own too |
+//! | `conformance` | the tests that every learner of a toolkit must pass |
 
 mod error;
 
-pub mod adapt;
-pub mod amortize;
 pub mod backend;
-pub mod checkpoint;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+pub mod conformance;
 pub mod data;
 pub mod device;
-pub mod eval;
+pub mod files;
 pub mod gradcheck;
-pub mod graphs;
 pub mod learner;
-pub mod meta_gradcheck;
 pub mod nn;
 pub mod optim;
+pub mod parallel;
 pub mod params;
 pub mod primitives;
 pub mod rng;
-pub mod selection;
 pub mod settings;
 pub mod stats;
 pub mod task;
+pub mod toolkit;
 pub mod train;
-pub mod unroll;
 
 pub use error::{Error, Result};

@@ -5,18 +5,20 @@
 
 use burn::tensor::{backend::Backend, ops::FloatTensor};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
-    Result,
     params::Params,
-    settings::{above_zero, at_least_zero, in_unit},
+    settings,
+    settings::{Field, Settings},
 };
 
 /// Which update rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OptimizerKind {
     /// Kingma and Ba, *Adam*, ICLR 2015, algorithm 1; weight decay is added to the gradient.
+    #[default]
     Adam,
     /// Loshchilov and Hutter, *Decoupled weight decay regularization*, ICLR 2019, algorithm 2.
     AdamW,
@@ -24,65 +26,161 @@ pub enum OptimizerKind {
     Sgd,
 }
 
-/// Settings of an optimiser; the learning rate is given at each step, by a schedule.
-///
-/// * `adam`: `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`,
-///   `θ ← θ − η · m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ) + ε_root) + ε)`
-/// * `sgd`: `m ← μm + g`, `θ ← θ − η m`
-///
-/// Weight decay `λ` adds `λθ` to `g` (`adam`, `sgd`) or subtracts `ηλθ` from `θ` (`adamw`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct OptimizerSettings {
-    /// Update rule: `adam`, `adamw` or `sgd`.
-    pub optimizer: OptimizerKind,
-    /// `μ` of `sgd`, in [0, 1).
-    pub momentum: f64,
-    /// `β₁` of `adam` and `adamw`, in [0, 1).
-    pub beta1: f64,
-    /// `β₂` of `adam` and `adamw`, in [0, 1).
-    pub beta2: f64,
-    /// `ε` of `adam` and `adamw`, above 0.
-    pub epsilon: f64,
-    /// `ε_root` of `adam` and `adamw`, at least 0; an optimiser that is differentiated needs it above
-    /// 0, as the root has no derivative at 0.
-    pub epsilon_root: f64,
-    /// `λ`, at least 0.
-    pub weight_decay: f64,
-}
-
-impl Default for OptimizerSettings {
-    fn default() -> Self {
-        OptimizerSettings {
-            optimizer: OptimizerKind::Adam,
-            momentum: 0.0,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            epsilon_root: 0.0,
-            weight_decay: 0.0,
-        }
-    }
-}
-
-impl OptimizerSettings {
-    /// Checks every value.
+settings! {
+    /// What the update rules can be set to; the learning rate is given at each step, by a schedule.
     ///
-    /// # Errors
-    /// [`crate::Error::Setting`] naming the key under `section`.
-    pub fn check(&self, section: &str) -> Result<()> {
-        let key = |name: &str| format!("{section}.{name}");
-        for (name, value) in [
-            ("momentum", self.momentum),
-            ("beta1", self.beta1),
-            ("beta2", self.beta2),
-        ] {
-            in_unit(&key(name), value)?;
-        }
-        above_zero(&key("epsilon"), self.epsilon)?;
-        at_least_zero(&key("epsilon_root"), self.epsilon_root)?;
-        at_least_zero(&key("weight_decay"), self.weight_decay)
+    /// * `adam`: `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`,
+    ///   `θ ← θ − η · m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ) + ε_root) + ε)`
+    /// * `sgd`: `m ← μm + g`, `θ ← θ − η m`
+    ///
+    /// Weight decay `λ` adds `λθ` to `g` (`adam`, `sgd`) or subtracts `ηλθ` from `θ` (`adamw`).
+    pub struct UpdateSettings {
+        /// `μ` of `sgd`.
+        momentum: f64 = 0.0, below_one();
+        /// `β₁` of `adam` and `adamw`.
+        beta1: f64 = 0.9, below_one();
+        /// `β₂` of `adam` and `adamw`.
+        beta2: f64 = 0.999, below_one();
+        /// `ε` of `adam` and `adamw`.
+        epsilon: f64 = 1e-8, above(0.0);
+        /// `ε_root` of `adam` and `adamw`; an optimiser that is differentiated needs it above 0, as
+        /// the root has no derivative at 0.
+        epsilon_root: f64 = 0.0, at_least(0.0);
+        /// `λ`.
+        weight_decay: f64 = 0.0, at_least(0.0);
     }
+}
+
+/// An update rule of this module with its settings.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OptimizerSettings {
+    /// Which rule.
+    pub optimizer: OptimizerKind,
+    /// Its settings.
+    pub update: UpdateSettings,
+}
+
+impl OptimizerKind {
+    /// The rule called `name` (`adam`, `adamw`, `sgd`).
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "adam" => Some(OptimizerKind::Adam),
+            "adamw" => Some(OptimizerKind::AdamW),
+            "sgd" => Some(OptimizerKind::Sgd),
+            _ => None,
+        }
+    }
+}
+
+/// An update rule on the backend `B`, as the outer loop uses it.
+pub trait Optimizer<B: Backend>: Send + Sync {
+    /// One step with learning rate `lr`: new parameters and new state; buffers stay.
+    fn step(
+        &self,
+        lr: f64,
+        parameters: Params<B>,
+        gradients: &Params<B>,
+        state: OptimizerState<B>,
+    ) -> (Params<B>, OptimizerState<B>);
+}
+
+impl<B: Backend> Optimizer<B> for OptimizerSettings {
+    fn step(
+        &self,
+        lr: f64,
+        parameters: Params<B>,
+        gradients: &Params<B>,
+        state: OptimizerState<B>,
+    ) -> (Params<B>, OptimizerState<B>) {
+        step(self, lr, parameters, gradients, state)
+    }
+}
+
+/// An update rule of a crate of one's own, which manifests can name once it is in a toolkit
+/// ([`toolkit!`](crate::toolkit!)).
+///
+/// Its own settings are keys of `[train]` beside those that every rule has.
+pub trait OptimizerRule: Settings {
+    /// Its name in manifests.
+    const NAME: &str;
+
+    /// What it is, in one line.
+    const SUMMARY: &str;
+
+    /// One step with learning rate `lr`: new parameters and new state; buffers stay. `update` are the
+    /// keys that every rule has.
+    fn step<B: Backend>(
+        &self,
+        update: &UpdateSettings,
+        lr: f64,
+        parameters: Params<B>,
+        gradients: &Params<B>,
+        state: OptimizerState<B>,
+    ) -> (Params<B>, OptimizerState<B>);
+}
+
+/// A rule with the settings that every rule has.
+pub struct OwnOptimizer<R> {
+    /// The rule with its own settings.
+    pub rule: R,
+    /// The settings that every rule has.
+    pub update: UpdateSettings,
+}
+
+impl<B: Backend, R: OptimizerRule> Optimizer<B> for OwnOptimizer<R> {
+    fn step(
+        &self,
+        lr: f64,
+        parameters: Params<B>,
+        gradients: &Params<B>,
+        state: OptimizerState<B>,
+    ) -> (Params<B>, OptimizerState<B>) {
+        let update = &self.update;
+        self.rule.step(update, lr, parameters, gradients, state)
+    }
+}
+
+/// An update rule that a manifest can name.
+#[derive(Clone, Copy)]
+pub struct OptimizerEntry {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub summary: &'static str,
+    /// The settings that only it has, with their documentation.
+    pub fields: fn() -> Vec<Field>,
+    /// Their defaults, as an object.
+    pub default_settings: fn() -> Value,
+}
+
+impl OptimizerEntry {
+    /// The entry of the rule `R`.
+    pub fn of<R: OptimizerRule>() -> Self {
+        OptimizerEntry {
+            name: R::NAME,
+            summary: R::SUMMARY,
+            fields: R::fields,
+            default_settings: R::defaults,
+        }
+    }
+}
+
+/// The rules of this module.
+pub fn optimizers() -> Vec<OptimizerEntry> {
+    let built_in = |name, summary| OptimizerEntry {
+        name,
+        summary,
+        fields: Vec::new,
+        default_settings: || Value::Object(Default::default()),
+    };
+    vec![
+        built_in("adam", "Kingma and Ba, Adam, ICLR 2015"),
+        built_in(
+            "adamw",
+            "Adam with decoupled weight decay; Loshchilov and Hutter, ICLR 2019",
+        ),
+        built_in("sgd", "gradient descent, with momentum where it is above 0"),
+    ]
 }
 
 /// What an optimiser remembers between steps.
@@ -123,11 +221,12 @@ pub fn step<B: Backend>(
     gradients: &Params<B>,
     state: OptimizerState<B>,
 ) -> (Params<B>, OptimizerState<B>) {
+    let update = &settings.update;
     let mul = |a: FloatTensor<B>, factor: f64| B::float_mul_scalar(a, factor.into());
     let descend = |parameters: Params<B>, direction: &Params<B>| {
         parameters.zip(direction, |theta, d| B::float_sub(theta, mul(d, lr)))
     };
-    let decay = settings.weight_decay;
+    let decay = update.weight_decay;
     let coupled = decay != 0.0 && settings.optimizer != OptimizerKind::AdamW;
     let gradients = match coupled {
         true => gradients
@@ -145,7 +244,7 @@ pub fn step<B: Backend>(
         None => value.scale(1.0 - decay),
     };
     match settings.optimizer {
-        OptimizerKind::Sgd if settings.momentum == 0.0 => (
+        OptimizerKind::Sgd if update.momentum == 0.0 => (
             descend(parameters, &gradients),
             OptimizerState {
                 step,
@@ -154,7 +253,7 @@ pub fn step<B: Backend>(
         ),
         OptimizerKind::Sgd => {
             let velocity = match moments.next() {
-                Some(velocity) => velocity.scale(settings.momentum).plus(&gradients),
+                Some(velocity) => velocity.scale(update.momentum).plus(&gradients),
                 None => gradients,
             };
             (
@@ -167,20 +266,20 @@ pub fn step<B: Backend>(
         }
         OptimizerKind::Adam | OptimizerKind::AdamW => {
             let squares = gradients.clone().map(|g| B::float_mul(g.clone(), g));
-            let first = average(moments.next(), settings.beta1, gradients);
-            let second = average(moments.next(), settings.beta2, squares);
+            let first = average(moments.next(), update.beta1, gradients);
+            let second = average(moments.next(), update.beta2, squares);
             let exponent = i32::try_from(step).unwrap_or(i32::MAX);
-            let first_correction = 1.0 / (1.0 - settings.beta1.powi(exponent));
-            let second_correction = 1.0 / (1.0 - settings.beta2.powi(exponent));
+            let first_correction = 1.0 / (1.0 - update.beta1.powi(exponent));
+            let second_correction = 1.0 / (1.0 - update.beta2.powi(exponent));
             let direction = first.clone().zip(&second, |m, v| {
                 let corrected = mul(v, second_correction);
-                let root = B::float_sqrt(match settings.epsilon_root {
+                let root = B::float_sqrt(match update.epsilon_root {
                     0.0 => corrected,
                     epsilon => B::float_add_scalar(corrected, epsilon.into()),
                 });
                 B::float_div(
                     mul(m, first_correction),
-                    B::float_add_scalar(root, settings.epsilon.into()),
+                    B::float_add_scalar(root, update.epsilon.into()),
                 )
             });
             let parameters = match settings.optimizer {

@@ -178,7 +178,7 @@ impl<B: Backend> ItemBatch<B> {
 
 /// Where in training a meta-batch is learned from. By default at the beginning, and without noise.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Moment {
+pub struct TrainingContext {
     /// Fraction of the iterations that are done, in [0, 1).
     pub progress: f64,
     /// Seed of what is drawn inside forward passes (dropout, sampled attention); nothing is where
@@ -198,7 +198,7 @@ pub struct TaskBatch<B: Backend> {
     /// Query items, `b = q`.
     pub query: ItemBatch<B>,
     /// Where in training they are learned from.
-    pub moment: Moment,
+    pub context: TrainingContext,
     /// Number of each task's episode in its split.
     pub episodes: Arc<[u64]>,
 }
@@ -221,14 +221,14 @@ impl<B: Backend> TaskBatch<B> {
             shape,
             support: ItemBatch::new(&supports, features, spec.task, device),
             query: ItemBatch::new(&queries, features, spec.task, device),
-            moment: Moment::default(),
+            context: TrainingContext::default(),
             episodes: episodes.iter().map(|episode| episode.index).collect(),
         }
     }
 
-    /// The same tasks, learned from at this moment.
-    pub fn at(self, moment: Moment) -> Self {
-        TaskBatch { moment, ..self }
+    /// The same tasks, learned from in this context.
+    pub fn at(self, context: TrainingContext) -> Self {
+        TaskBatch { context, ..self }
     }
 
     /// Number of tasks `t`.
@@ -245,7 +245,7 @@ impl<B: Backend> TaskBatch<B> {
             shape: self.shape,
             support: self.support.lift(),
             query: self.query.lift(),
-            moment: self.moment,
+            context: self.context,
             episodes: self.episodes.clone(),
         }
     }

@@ -8,12 +8,11 @@ use burn::{
 };
 use meta_core::{
     data::{EpisodeShape, Task},
-    learner::{Answers, Learner, MetaGradient},
+    learner::{Learner, MetaGradient, PredictAt},
     nn::{
-        Pass,
+        Pass, distance,
         encoder::{Architecture, Encoder, EncoderSpec},
         init::Initializer,
-        metric,
         norm::Statistics,
         solve::solve_positive_definite,
     },
@@ -24,7 +23,7 @@ use meta_core::{
 };
 use serde_json::{Value, json};
 
-use meta_core::meta_gradcheck::{random_episode as episode, small_spec as spec};
+use meta_core::gradcheck::toy::{random_episode as episode, small_spec as spec};
 
 use super::{B, Device, device, host};
 
@@ -115,8 +114,8 @@ fn assert_same(found: &Params<B>, expected: &Params<B>, tolerance: f64) {
 #[track_caller]
 fn assert_same_answers(left: &dyn Learner<B>, right: &dyn Learner<B>, tasks: &TaskBatch<B>) {
     let (left, right) = (
-        left.predict(tasks, Answers::EveryStep),
-        right.predict(tasks, Answers::EveryStep),
+        left.predict(tasks, PredictAt::EveryStep),
+        right.predict(tasks, PredictAt::EveryStep),
     );
     assert_eq!(left.len(), right.len());
     for (left, right) in left.into_iter().zip(right) {
@@ -152,7 +151,7 @@ fn anil_with_an_encoder_is_not_maml() {
     let settings = json!({"inner_lr": 0.2, "inner_steps": 3, "test_steps": 3});
     let answer = |name| {
         let answer =
-            learner(name, settings.clone(), mlp(), &spec).predict(&tasks, Answers::EveryStep);
+            learner(name, settings.clone(), mlp(), &spec).predict(&tasks, PredictAt::EveryStep);
         values(answer.into_iter().last().unwrap())
     };
     let largest = answer("anil")
@@ -241,11 +240,14 @@ fn one_shot_matching_is_the_cosine_nearest_neighbour() {
         ..spec(Task::Classification)
     };
     let tasks = tasks(&spec);
-    let cosines = metric::cosines(tasks.query.inputs.clone(), tasks.support.inputs.clone());
+    let cosines = distance::cosines(tasks.query.inputs.clone(), tasks.support.inputs.clone());
     for temperature in [1.0, 30.0] {
         let settings = json!({"temperature": temperature});
         let matching = learner("matching_net", settings, Bare, &spec);
-        let answer = matching.predict(&tasks, Answers::EveryStep).pop().unwrap();
+        let answer = matching
+            .predict(&tasks, PredictAt::EveryStep)
+            .pop()
+            .unwrap();
         let winners = |scores: Tensor<B, 3>| values(scores.argmax(2).float());
         assert_eq!(winners(answer.clone()), winners(cosines.clone()));
         // Its scores are log-probabilities, here the log-softmax of the cosines.
@@ -261,7 +263,7 @@ fn ridge_by_woodbury_is_ridge_by_the_normal_equations() {
     let spec = spec(Task::Regression { outputs: 2 });
     let tasks = tasks(&spec);
     let ridge = learner("ridge", json!({"lambda": 0.3}), Bare, &spec);
-    let found = ridge.predict(&tasks, Answers::EveryStep).pop().unwrap();
+    let found = ridge.predict(&tasks, PredictAt::EveryStep).pop().unwrap();
     let with_ones = |x: Tensor<B, 3>| {
         let ones = x.clone().narrow(2, 0, 1).ones_like();
         Tensor::cat(vec![x, ones], 2)

@@ -6,11 +6,11 @@ mod memory;
 use burn::tensor::{Tensor, TensorData};
 use meta_core::{
     data::{EpisodeShape, ItemShape, Task},
-    learner::Answers,
+    learner::PredictAt,
     nn::encoder::EncoderSpec,
     params::Params,
     rng::Seed,
-    task::{ItemBatch, Moment, TargetBatch, TaskBatch, TaskSpec},
+    task::{ItemBatch, TargetBatch, TaskBatch, TaskSpec, TrainingContext},
 };
 use serde_json::{Value, json};
 
@@ -174,7 +174,7 @@ fn learners_equal_pytorch() {
     }
 }
 
-/// Answers, losses and meta-gradients of the learner called `name` are those of the oracle.
+/// PredictAt, losses and meta-gradients of the learner called `name` are those of the oracle.
 fn equals_pytorch(
     case: &str,
     name: &str,
@@ -192,13 +192,13 @@ fn equals_pytorch(
         shape: spec.train,
         support: items(&spec, 0.4),
         query: items(&spec, 1.1),
-        moment: Moment {
+        context: TrainingContext {
             progress,
             noise: None,
         },
         episodes: [0, 1].into(),
     };
-    let answer = learner.predict(&tasks, Answers::Last).remove(0);
+    let answer = learner.predict(&tasks, PredictAt::LastStep).remove(0);
     let answer: Vec<f64> = answer.into_data().iter().collect();
     assert_close(
         &format!("{case}, answers"),

@@ -2,10 +2,10 @@
 
 use meta_core::{
     data::Task,
-    learner::Answers,
+    learner::PredictAt,
     nn::encoder::EncoderSpec,
     rng::Seed,
-    task::{Moment, TaskBatch},
+    task::{TaskBatch, TrainingContext},
 };
 use serde_json::{Value, json};
 
@@ -41,12 +41,12 @@ fn processes_equal_pytorch() {
             shape: spec.train,
             support: items(&spec, 0.4),
             query: items(&spec, 1.1),
-            moment: Moment::default(),
+            context: TrainingContext::default(),
             episodes: [0, 1].into(),
         };
         let expected = &oracle[case];
         let answers: Vec<f64> = learner
-            .predict(&tasks, Answers::Last)
+            .predict(&tasks, PredictAt::LastStep)
             .remove(0)
             .into_data()
             .iter()

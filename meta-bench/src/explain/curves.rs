@@ -6,7 +6,7 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use meta_core::{data::Targets, nn::Axis, stats::Interval};
+use meta_core::{data::Targets, nn::attention::MapAxis, stats::Interval};
 
 use super::{
     deletion::{Curve, Deletion},
@@ -299,7 +299,7 @@ pub fn function(scene: &Scene, maps: &[Map]) -> Option<Result<String>> {
     let x = |item: usize| f64::from(scene.inputs(item)[0]);
     let (s, q) = (scene.support(), scene.queries());
     let map = maps.iter().find(|map| {
-        (&map.rows, &map.columns, map.of) == (&Axis::Query, &Axis::Support, Of::Episode)
+        (&map.rows, &map.columns, map.of) == (&MapAxis::Query, &MapAxis::Support, Of::Episode)
             && map.dims[2..] == [q, s]
     });
     let received = map.map(|map| super::maps::Matrix::mean(&map.by_head(0)).received());

@@ -20,13 +20,13 @@
 use meta_core::{
     Result,
     data::{Episode, ItemShape, Items, Targets},
-    eval::score_items,
-    learner::{Answers, Learner},
-    nn::Axis,
+    learner::{Learner, PredictAt},
+    nn::attention::MapAxis,
     primitives::Primitives,
     rng::Seed,
     stats::Interval,
     task::{TaskBatch, TaskSpec},
+    train::eval::score_items,
 };
 use serde_json::{Value, json};
 
@@ -241,16 +241,16 @@ fn mean_of(all: &[Vec<f64>]) -> Vec<f64> {
 fn to_support(map: &Map, s: usize, q: usize) -> Option<(Groups, Weights)> {
     let [_, _, rows, columns] = map.dims;
     let readable = match map.columns {
-        Axis::Support => columns == s,
-        Axis::Item => columns == s + q,
+        MapAxis::Support => columns == s,
+        MapAxis::Item => columns == s + q,
         _ => false,
     };
     if map.of != Of::Episode || !readable {
         return None;
     }
     let first = match map.rows {
-        Axis::Query if rows == q => Some(0),
-        Axis::Item if rows == s + q => Some(s),
+        MapAxis::Query if rows == q => Some(0),
+        MapAxis::Item if rows == s + q => Some(s),
         _ => None,
     };
     let heads = map.by_head(0);
@@ -517,7 +517,7 @@ fn scores<B: Primitives>(
         .flat_map(|(episode, orders)| orders.masked(episode, level, spec.item))
         .collect();
     let batch = TaskBatch::new(&masked, spec, device);
-    let predictions = learner.predict(&batch, Answers::Last).remove(0);
+    let predictions = learner.predict(&batch, PredictAt::LastStep).remove(0);
     let [_, q, outputs] = predictions.dims();
     let values: Vec<f64> = predictions.into_data().iter::<f64>().collect();
     let mut tasks = values.chunks_exact(q * outputs);
@@ -788,16 +788,16 @@ mod tests {
     /// Where queries and support items attend to the support under one name, the queries decide.
     #[test]
     fn the_order_is_that_of_the_queries() {
-        let map = |rows: Axis, weights: Vec<f32>| Map {
+        let map = |rows: MapAxis, weights: Vec<f32>| Map {
             name: "layer 1".to_owned(),
             rows,
-            columns: Axis::Support,
+            columns: MapAxis::Support,
             of: Of::Episode,
             dims: [1, 1, weights.len() / 2, 2],
             weights,
         };
-        let own = map(Axis::Support, vec![1.0, 0.0, 1.0, 0.0]);
-        let queries = map(Axis::Query, vec![0.1, 0.9, 0.8, 0.2, 0.3, 0.7]);
+        let own = map(MapAxis::Support, vec![1.0, 0.0, 1.0, 0.0]);
+        let queries = map(MapAxis::Query, vec![0.1, 0.9, 0.8, 0.2, 0.3, 0.7]);
         let maps = [own.clone(), queries];
         assert_eq!(possible(&maps, 2, 3), [Masked::Support]);
         let by_query = orders(Masked::Support, &maps, 2, 3);

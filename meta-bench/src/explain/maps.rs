@@ -1,7 +1,7 @@
 //! Attention maps on the host: those of each episode, and those of the meta-batch.
 
 use meta_core::{
-    nn::{AttentionMap, Axis},
+    nn::attention::{AttentionMap, MapAxis},
     primitives::Primitives,
 };
 
@@ -39,9 +39,9 @@ pub struct Map {
     /// Which attention it was.
     pub name: String,
     /// What attended.
-    pub rows: Axis,
+    pub rows: MapAxis,
     /// What was attended to.
-    pub columns: Axis,
+    pub columns: MapAxis,
     /// What has a matrix of its own.
     pub of: Of,
     /// Matrices, heads, rows and columns.
@@ -143,7 +143,7 @@ impl Map {
     /// Whether the parts of items are attended to.
     pub fn over_parts(&self) -> Option<(usize, usize)> {
         match (&self.columns, self.of) {
-            (Axis::Part(rows, columns), Of::Support | Of::Query | Of::Item) => {
+            (MapAxis::Part(rows, columns), Of::Support | Of::Query | Of::Item) => {
                 Some((*rows, *columns))
             }
             _ => None,
@@ -162,7 +162,7 @@ pub fn split<B: Primitives>(
     for map in maps {
         let [n, heads, rows, columns] = map.weights.dims();
         let weights: Vec<f32> = map.weights.into_data().iter::<f32>().collect();
-        let whole = [&map.rows, &map.columns].contains(&&Axis::Task);
+        let whole = [&map.rows, &map.columns].contains(&&MapAxis::Task);
         let part = |of: Of, count: usize, weights: &[f32]| Map {
             name: map.name.clone(),
             rows: map.rows.clone(),
@@ -181,7 +181,7 @@ pub fn split<B: Primitives>(
         }
         let count = n / t;
         let of = match count {
-            1 if !matches!(map.columns, Axis::Part(..)) => Of::Episode,
+            1 if !matches!(map.columns, MapAxis::Part(..)) => Of::Episode,
             _ if count == s + q => Of::Item,
             _ if count == q => Of::Query,
             _ if count == s => Of::Support,
@@ -202,7 +202,7 @@ mod tests {
     use burn::tensor::{Tensor, TensorData};
     use meta_core::backend::Cpu;
 
-    fn map(rows: Axis, columns: Axis, dims: [usize; 4]) -> AttentionMap<Cpu> {
+    fn map(rows: MapAxis, columns: MapAxis, dims: [usize; 4]) -> AttentionMap<Cpu> {
         let count = dims.iter().product::<usize>();
         let values: Vec<f32> = (0..count).map(|value| value as f32).collect();
         AttentionMap {
@@ -216,12 +216,12 @@ mod tests {
     /// Two episodes of three support items and four queries.
     #[test]
     fn maps_go_to_their_episodes() {
-        let parts = Axis::Part(1, 2);
+        let parts = MapAxis::Part(1, 2);
         let maps = vec![
-            map(Axis::Query, Axis::Support, [2, 1, 4, 3]),
+            map(MapAxis::Query, MapAxis::Support, [2, 1, 4, 3]),
             map(parts.clone(), parts.clone(), [14, 2, 2, 2]),
             map(parts.clone(), parts, [8, 1, 2, 2]),
-            map(Axis::Task, Axis::Task, [1, 1, 2, 2]),
+            map(MapAxis::Task, MapAxis::Task, [1, 1, 2, 2]),
         ];
         let (of_episodes, of_batch) = split(maps, [2, 3, 4]);
         let found: Vec<Of> = of_episodes[1].iter().map(|map| map.of).collect();

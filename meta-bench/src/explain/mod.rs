@@ -17,21 +17,21 @@ use burn::tensor::Tensor;
 use meta_core::{
     Error,
     backend::{WithBackend, dispatch},
-    checkpoint::write_atomically,
     data::{Episode, EpisodeShape, Split, Targets},
-    eval::{Metric, score_items},
-    nn::Axis,
+    files::write_atomically,
+    nn::attention::MapAxis,
     primitives::Primitives,
     rng::Seed,
     task::TaskBatch,
+    train::eval::{Metric, score_items},
 };
 use serde_json::{Value, json};
 
 use crate::{
+    Toolkit,
     cli::ExplainArgs,
     experiment::Experiment,
     failure::{Failure, Result},
-    learners::Learners,
     print,
     progress::Progress,
     runner::{best_parameters, trained},
@@ -60,7 +60,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn of(experiment: &Experiment, split: Split) -> Self {
+    fn of<T: Toolkit>(experiment: &Experiment<T>, split: Split) -> Self {
         let manifest = &experiment.manifest;
         let (seed, shape, count) = match split {
             Split::Train => (experiment.seed(), experiment.spec.train, None),
@@ -95,7 +95,7 @@ impl Stream {
         }
     }
 
-    fn episode(&self, experiment: &Experiment, index: u64) -> Result<Episode> {
+    fn episode<T: Toolkit>(&self, experiment: &Experiment<T>, index: u64) -> Result<Episode> {
         let source = experiment.source.as_ref();
         let episode = source.episode(self.seed, self.split, self.shape, index);
         episode.map_err(|error| experiment.manifest.locate(error))
@@ -106,12 +106,12 @@ impl Stream {
 ///
 /// # Errors
 /// Whatever is wrong with the folder, the episodes or the data; and when there is nothing to show.
-pub fn explain<L: Learners>(args: &ExplainArgs) -> Result<()> {
+pub fn explain<T: Toolkit>(args: &ExplainArgs) -> Result<()> {
     let out = args
         .out
         .clone()
         .unwrap_or_else(|| args.run_dir.join("explain"));
-    let (experiment, record) = trained::<L>(&args.run_dir, &args.overrides, args.data.as_deref())?;
+    let (experiment, record) = trained::<T>(&args.run_dir, &args.overrides, args.data.as_deref())?;
     check_target(&out, args.force)?;
     let split = Split::ALL
         .into_iter()
@@ -150,14 +150,14 @@ pub fn explain<L: Learners>(args: &ExplainArgs) -> Result<()> {
     let target = experiment.manifest.run.target();
     let pictures = dispatch(
         &target,
-        Explainer::<L> {
+        Explainer::<T> {
             experiment,
             record,
             args,
             stream,
             indices,
             checked,
-            learners: std::marker::PhantomData,
+            toolkit: std::marker::PhantomData,
         },
     )??;
     pictures.write(&out)
@@ -259,21 +259,21 @@ impl Pictures {
 }
 
 /// An explanation on a backend whose name is known only now.
-struct Explainer<'a, L> {
-    experiment: Experiment,
+struct Explainer<'a, T: Toolkit> {
+    experiment: Experiment<T>,
     record: Value,
     args: &'a ExplainArgs,
     stream: Stream,
     indices: Vec<u64>,
     /// Episodes of the deletion check.
     checked: usize,
-    learners: std::marker::PhantomData<L>,
+    toolkit: std::marker::PhantomData<T>,
 }
 
 /// What a learner says of one episode.
 struct Told {
     scene: Scene,
-    /// Answers for the queries by step.
+    /// PredictAt for the queries by step.
     answers: Vec<Vec<Vec<f64>>>,
     /// Query loss and score by step.
     steps: Vec<(f64, f64)>,
@@ -281,12 +281,12 @@ struct Told {
     movement: Vec<(String, Vec<f64>)>,
 }
 
-impl<L: Learners> WithBackend for Explainer<'_, L> {
+impl<T: Toolkit> WithBackend for Explainer<'_, T> {
     type Output = Result<Pictures>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
         let experiment = &self.experiment;
-        let mut learner = experiment.learner::<L, B>(&device)?;
+        let mut learner = experiment.learner::<B>(&device);
         let best = best_parameters(&self.args.run_dir, &learner.parameters(), &device)?;
         learner.set_parameters(best.parameters);
         let episodes: Vec<Episode> = self
@@ -411,7 +411,7 @@ impl<L: Learners> WithBackend for Explainer<'_, L> {
     }
 }
 
-impl<L: Learners> Explainer<'_, L> {
+impl<T: Toolkit> Explainer<'_, T> {
     /// The run, as the first line above pictures.
     fn name(&self) -> &str {
         &self.experiment.manifest.run.name
@@ -435,7 +435,7 @@ impl<L: Learners> Explainer<'_, L> {
         )
     }
 
-    /// Answers by episode, step and query.
+    /// PredictAt by episode, step and query.
     fn answers<B: Primitives>(
         &self,
         predictions: &[Tensor<B, 3>],
@@ -514,8 +514,8 @@ impl<L: Learners> Explainer<'_, L> {
     }
 
     fn draw_batch(&self, map: &Map, scene: &Scene, pictures: &mut Pictures) -> Result<Value> {
-        let shown = |axis: &Axis, count: usize| match axis {
-            Axis::Task if count == self.indices.len() => Shown::episodes(&self.indices),
+        let shown = |axis: &MapAxis, count: usize| match axis {
+            MapAxis::Task if count == self.indices.len() => Shown::episodes(&self.indices),
             other => scene.shown(other, count),
         };
         let (rows, columns) = (
@@ -656,17 +656,17 @@ fn matrix_numbers(matrix: &Matrix) -> Value {
     .collect()
 }
 
-fn axis_numbers(axis: &Axis, count: usize) -> Value {
+fn axis_numbers(axis: &MapAxis, count: usize) -> Value {
     match axis {
-        Axis::Part(rows, columns) => {
+        MapAxis::Part(rows, columns) => {
             json!({ "of": "part", "count": count, "grid": [rows, columns] })
         }
-        Axis::Other(name) => json!({ "of": "other", "name": name, "count": count }),
-        Axis::Query => json!({ "of": "query", "count": count }),
-        Axis::Support => json!({ "of": "support", "count": count }),
-        Axis::Item => json!({ "of": "item", "count": count }),
-        Axis::Class => json!({ "of": "class", "count": count }),
-        Axis::Task => json!({ "of": "task", "count": count }),
+        MapAxis::Other(name) => json!({ "of": "other", "name": name, "count": count }),
+        MapAxis::Query => json!({ "of": "query", "count": count }),
+        MapAxis::Support => json!({ "of": "support", "count": count }),
+        MapAxis::Item => json!({ "of": "item", "count": count }),
+        MapAxis::Class => json!({ "of": "class", "count": count }),
+        MapAxis::Task => json!({ "of": "task", "count": count }),
     }
 }
 

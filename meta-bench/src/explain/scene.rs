@@ -2,7 +2,7 @@
 
 use meta_core::{
     data::{Episode, ItemShape, Targets},
-    nn::Axis,
+    nn::attention::MapAxis,
 };
 
 use super::svg::Bitmap;
@@ -179,13 +179,13 @@ impl Scene {
     }
 
     /// The entries of an axis of `count` that are shown; numbers where it is not what it says.
-    pub fn shown(&self, axis: &Axis, count: usize) -> Shown {
+    pub fn shown(&self, axis: &MapAxis, count: usize) -> Shown {
         let (s, q) = (self.support(), self.queries());
         let queries = self.shown.iter().map(|query| s + query);
         match axis {
-            Axis::Query if count == q => self.items("query", queries.collect(), s),
-            Axis::Support if count == s => self.items("support item", (0..s).collect(), 0),
-            Axis::Item if count == s + q && !self.numbers() => {
+            MapAxis::Query if count == q => self.items("query", queries.collect(), s),
+            MapAxis::Support if count == s => self.items("support item", (0..s).collect(), 0),
+            MapAxis::Item if count == s + q && !self.numbers() => {
                 let items = (0..s).chain(queries).collect();
                 let mut shown = self.items("support items, then queries", items, 0);
                 for mark in &mut shown.marks[s..] {
@@ -193,8 +193,8 @@ impl Scene {
                 }
                 shown
             }
-            Axis::Item if count == s + q => self.items("item", (0..s + q).collect(), 0),
-            Axis::Class if count == self.episode.shape.way.0 => Shown {
+            MapAxis::Item if count == s + q => self.items("item", (0..s + q).collect(), 0),
+            MapAxis::Class if count == self.episode.shape.way.0 => Shown {
                 title: "class".to_owned(),
                 places: (0..count).collect(),
                 marks: (0..count)
@@ -213,15 +213,15 @@ impl Scene {
 }
 
 /// What an axis is called.
-pub fn axis_name(axis: &Axis) -> &'static str {
+pub fn axis_name(axis: &MapAxis) -> &'static str {
     match axis {
-        Axis::Query => "query",
-        Axis::Support => "support item",
-        Axis::Item => "item",
-        Axis::Class => "class",
-        Axis::Task => "task",
-        Axis::Part(..) => "part",
-        Axis::Other(name) => name,
+        MapAxis::Query => "query",
+        MapAxis::Support => "support item",
+        MapAxis::Item => "item",
+        MapAxis::Class => "class",
+        MapAxis::Task => "task",
+        MapAxis::Part(..) => "part",
+        MapAxis::Other(name) => name,
     }
 }
 
@@ -290,14 +290,14 @@ mod tests {
             answers: vec![vec![0.0]; 2],
             shown: vec![0, 1],
         };
-        assert_eq!(scene.shown(&Axis::Support, 3).places, [1, 0, 2]);
-        assert_eq!(scene.shown(&Axis::Query, 2).places, [1, 0]);
-        assert_eq!(scene.shown(&Axis::Query, 2).marks[0].label, "3.00");
-        let other = scene.shown(&Axis::Other("memory slot"), 2);
+        assert_eq!(scene.shown(&MapAxis::Support, 3).places, [1, 0, 2]);
+        assert_eq!(scene.shown(&MapAxis::Query, 2).places, [1, 0]);
+        assert_eq!(scene.shown(&MapAxis::Query, 2).marks[0].label, "3.00");
+        let other = scene.shown(&MapAxis::Other("memory slot"), 2);
         assert_eq!(
             (other.title.as_str(), other.marks[1].label.as_str()),
             ("memory slot", "1")
         );
-        assert_eq!(scene.shown(&Axis::Support, 4).title, "support item");
+        assert_eq!(scene.shown(&MapAxis::Support, 4).title, "support item");
     }
 }

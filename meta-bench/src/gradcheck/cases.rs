@@ -3,17 +3,18 @@
 use burn::tensor::{Bool, Int, Tensor, TensorPrimitive};
 use meta_core::{
     data::ItemShape,
-    gradcheck::{Family, Function},
+    gradcheck::{Function, ModuleCase},
     nn::{
-        Mode, Noise, Pass,
+        Mode, Noise, Pass, activation,
         attention::{
             AdditiveScores, Block, BlockSettings, CrossModal, Hierarchical, HierarchicalMasks,
             MultiHeadAttention, MultiHeadSelfAttention, MultiHeadSettings, gumbel_softmax, mask,
         },
-        encoder::{Architecture, Encoder, EncoderSpec, encoders as known_encoders},
+        distance,
+        encoder::{Architecture, Encoder, EncoderEntry, EncoderList},
         init::Initializer,
         linear::Linear,
-        loss, metric,
+        loss,
         norm::{Norm, Statistics},
         recurrent::{BiLstm, join, split},
         solve::solve_positive_definite,
@@ -25,10 +26,10 @@ use meta_core::{
     },
     rng::Seed,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Checks;
-use crate::failure::Result;
+use crate::{Toolkit, failure::Result};
 
 /// A weighted sum of the tanh of everything in `y`: a scalar that has all derivatives.
 fn scalar<L: Primitives, const D: usize>(y: Tensor<L, D>) -> Tensor<L, 1> {
@@ -123,7 +124,7 @@ pub fn operations<B: Primitives>(checks: &mut Checks<B>) {
     });
     op!(checks, "descend", "", [4, 4], |v| {
         let [theta, g] = [0, 1].map(|i| v[i].clone().into_primitive().tensor());
-        Tensor::<L, 1>::from_primitive(TensorPrimitive::Float(L::descend(theta, g, 0.3)))
+        Tensor::<L, 1>::from_primitive(TensorPrimitive::Float(L::sgd_step(theta, g, 0.3)))
     });
     op!(
         checks,
@@ -146,9 +147,9 @@ pub fn operations<B: Primitives>(checks: &mut Checks<B>) {
         loss::squared_error(at(&v[0], [2, 3, 2]), at(&v[1], [2, 3, 2]))
     });
     op!(checks, "squared_distances", "", [12, 8], |v| {
-        metric::squared_distances(at(&v[0], [2, 3, 2]), at(&v[1], [2, 2, 2]))
+        distance::squared_distances(at(&v[0], [2, 3, 2]), at(&v[1], [2, 2, 2]))
     });
-    op!(checks, "cosines", "", [12, 8], |v| metric::cosines(
+    op!(checks, "cosines", "", [12, 8], |v| distance::cosines(
         at(&v[0], [2, 3, 2]),
         at(&v[1], [2, 2, 2])
     ));
@@ -156,10 +157,10 @@ pub fn operations<B: Primitives>(checks: &mut Checks<B>) {
         let scores = at(&v[0], [2, 1, 2, 3]);
         gumbel_softmax(scores, None, 0.7, 2, &noisy())
     });
-    op!(checks, "sigmoid", "", [6], |v| metric::sigmoid(
+    op!(checks, "sigmoid", "", [6], |v| activation::sigmoid(
         v[0].clone()
     ));
-    op!(checks, "softplus", "", [6], |v| metric::softplus(
+    op!(checks, "softplus", "", [6], |v| activation::softplus(
         v[0].clone()
     ));
 }
@@ -169,7 +170,7 @@ macro_rules! layer {
     ($checks:expr, $name:literal, $case:literal, $lengths:expr, $module:ty,
      |$initializer:ident, $device:ident| $new:expr, |$layer:ident, $v:ident| $forward:expr) => {{
         struct Layer;
-        impl Family for Layer {
+        impl ModuleCase for Layer {
             type Module<L: Primitives> = $module;
 
             fn module<L: Primitives>(&self, $device: &L::Device) -> Self::Module<L> {
@@ -185,7 +186,7 @@ macro_rules! layer {
                 flat($forward)
             }
         }
-        $checks.family("layer", $name, $case, &Layer, &$lengths);
+        $checks.module("layer", $name, $case, &Layer, &$lengths);
     }};
 }
 
@@ -357,46 +358,20 @@ const IMAGE: ItemShape = ItemShape {
 };
 
 /// Every encoder, with settings that make it small.
-pub fn small_encoders() -> Vec<(&'static str, Value)> {
-    vec![
-        ("mlp", json!({"hidden": [5, 4]})),
-        ("conv4", json!({"channels": 3, "blocks": 2})),
-        (
-            "conv4",
-            json!({"channels": 3, "blocks": 2, "norm": "support"}),
-        ),
-        (
-            "attention",
-            json!({"patch": 2, "width": 4, "heads": 2, "layers": 1, "hidden": 5}),
-        ),
-        (
-            "conv4_attention",
-            json!({"channels": 4, "blocks": 2, "after": 1, "heads": 2, "reduction": 2}),
-        ),
-        (
-            "resnet12",
-            json!({"widths": [2, 2], "dropout": 0.3, "dropblock": 2}),
-        ),
-        (
-            "transformer",
-            json!({
-                "width": 4, "heads": 2, "layers": 1, "hidden": 5, "dropout": 0.3,
-                "positions": "rotary", "causal": true,
-            }),
-        ),
-        (
-            "set_transformer",
-            json!({"width": 4, "heads": 2, "layers": 1, "hidden": 5, "inducing": 2}),
-        ),
-        ("lstm", json!({"hidden": 3, "layers": 2, "dropout": 0.3})),
-        ("bilstm", json!({"hidden": 2})),
-    ]
+pub fn small_encoders(entries: &[EncoderEntry]) -> Vec<(&'static str, Value)> {
+    let small = |entry: &EncoderEntry| {
+        let name = entry.info.name;
+        (entry.small)()
+            .into_iter()
+            .map(move |settings| (name, settings))
+    };
+    entries.iter().flat_map(small).collect()
 }
 
-struct OfEncoder(EncoderSpec);
+struct OfEncoder<A>(A);
 
-impl Family for OfEncoder {
-    type Module<L: Primitives> = <EncoderSpec as Architecture>::Model<L>;
+impl<A: Architecture> ModuleCase for OfEncoder<A> {
+    type Module<L: Primitives> = A::Model<L>;
 
     fn module<L: Primitives>(&self, device: &L::Device) -> Self::Module<L> {
         self.0.init(&mut Initializer::seeded(Seed(3)), device)
@@ -414,22 +389,11 @@ impl Family for OfEncoder {
 
 /// # Errors
 /// When the small settings of an encoder cannot be used.
-///
-/// # Panics
-/// When an encoder has no small settings.
-pub fn encoders<B: Primitives>(checks: &mut Checks<B>) -> Result<()> {
-    let small = small_encoders();
-    for info in known_encoders() {
-        let own: Vec<_> = small
-            .iter()
-            .filter(|(name, _)| *name == info.name)
-            .collect();
-        assert!(!own.is_empty(), "small settings for `{}`", info.name);
-        for (name, settings) in own {
-            let family = OfEncoder(EncoderSpec::new(name, settings, IMAGE)?);
-            let case = settings.to_string();
-            checks.family("encoder", name, &case, &family, &[6 * IMAGE.features()]);
-        }
+pub fn encoders<T: Toolkit, B: Primitives>(checks: &mut Checks<B>) -> Result<()> {
+    for (name, settings) in small_encoders(&T::Encoders::entries()) {
+        let encoder = OfEncoder(T::Encoders::new(name, &settings, IMAGE)?);
+        let case = settings.to_string();
+        checks.module("encoder", name, &case, &encoder, &[6 * IMAGE.features()]);
     }
     Ok(())
 }

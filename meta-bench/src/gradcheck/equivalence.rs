@@ -8,14 +8,14 @@
 use std::{collections::BTreeMap, marker::PhantomData};
 
 use meta_core::{
-    backend::{Precision, Target, WithBackend, backends, dispatch},
+    backend::{ComputeTarget, Precision, WithBackend, backends, dispatch},
     primitives::Primitives,
 };
 use serde::Serialize;
 
 use super::{Checks, KINDS, Outcome, Purpose, cases, learners};
 use crate::{
-    Learners,
+    Toolkit,
     child::{self, Trouble},
     cli::{EquivalenceArgs, EquivalenceOneArgs},
     failure::{Failure, Result},
@@ -60,9 +60,9 @@ struct Difference {
 /// # Errors
 /// [`Failure::Wrong`] when one of them is further from the reference than its precision explains.
 pub fn equivalence(args: &EquivalenceArgs) -> Result<()> {
-    let reference = Target {
+    let reference = ComputeTarget {
         precision: Precision::F64,
-        ..Target::of(&reference_backend(args)?)
+        ..ComputeTarget::of(&reference_backend(args)?)
     };
     eprintln!("{} in f64: the reference", reference.backend);
     let expected = child(&reference)?;
@@ -77,9 +77,9 @@ pub fn equivalence(args: &EquivalenceArgs) -> Result<()> {
             false => &[Precision::F32, Precision::F64],
         };
         for &precision in precisions {
-            let target = Target {
+            let target = ComputeTarget {
                 precision,
-                ..Target::of(info.name)
+                ..ComputeTarget::of(info.name)
             };
             if target != reference {
                 columns.push(column(&target, &expected, !args.backends.is_empty())?);
@@ -117,7 +117,7 @@ fn reference_backend(args: &EquivalenceArgs) -> Result<String> {
     })
 }
 
-fn column(target: &Target, expected: &Answer, demanded: bool) -> Result<Column> {
+fn column(target: &ComputeTarget, expected: &Answer, demanded: bool) -> Result<Column> {
     let (backend, precision) = (target.backend.clone(), target.precision);
     eprintln!("{backend} in {}", precision.name());
     let mut column = Column {
@@ -208,7 +208,7 @@ struct Answer {
 }
 
 /// Computes in a new process.
-fn child(target: &Target) -> Result<Answer> {
+fn child(target: &ComputeTarget) -> Result<Answer> {
     let answer = child::answer(|command| {
         command.args(["equivalence-one", "--backend", &target.backend]);
         command.args(["--precision", target.precision.name()]);
@@ -225,19 +225,19 @@ fn child(target: &Target) -> Result<Answer> {
 ///
 /// # Errors
 /// When the backend, its device or the precision is not there.
-pub fn one<L: Learners>(args: &EquivalenceOneArgs) -> Result<()> {
-    let target = Target {
+pub fn one<T: Toolkit>(args: &EquivalenceOneArgs) -> Result<()> {
+    let target = ComputeTarget {
         precision: args.precision,
-        ..Target::of(&args.backend)
+        ..ComputeTarget::of(&args.backend)
     };
-    let answer = dispatch(&target, Values::<L>(PhantomData))??;
+    let answer = dispatch(&target, Values::<T>(PhantomData))??;
     let json = serde_json::to_string(&answer).expect("numbers serialise");
     crate::print(&format!("{json}\n"))
 }
 
-struct Values<L>(PhantomData<L>);
+struct Values<T>(PhantomData<T>);
 
-impl<L: Learners> WithBackend for Values<L> {
+impl<T: Toolkit> WithBackend for Values<T> {
     type Output = Result<Answer>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
@@ -253,8 +253,8 @@ impl<L: Learners> WithBackend for Values<L> {
         };
         cases::operations(&mut checks);
         cases::layers(&mut checks);
-        cases::encoders(&mut checks)?;
-        learners::learners::<L, B>(&mut checks)?;
+        cases::encoders::<T, B>(&mut checks)?;
+        learners::learners::<T, B>(&mut checks)?;
         Ok(Answer {
             device: format!("{name}, {device:?}"),
             outcomes: checks.outcomes,
@@ -286,7 +286,7 @@ fn json(columns: &[Column]) -> String {
     format!("{}\n", serde_json::Value::Array(rows))
 }
 
-fn markdown(reference: &Target, columns: &[Column]) -> String {
+fn markdown(reference: &ComputeTarget, columns: &[Column]) -> String {
     let (run, left): (Vec<&Column>, Vec<&Column>) =
         columns.iter().partition(|column| column.not_run.is_none());
     let mut out = format!(

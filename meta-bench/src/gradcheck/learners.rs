@@ -2,24 +2,29 @@
 
 use meta_core::{
     data::{Episode, Task},
-    learner::{Answers, Family, GradientOf, Learner},
-    meta_gradcheck::{error, move_off_start, random_episode, small_spec},
-    nn::encoder::EncoderSpec,
+    gradcheck::{
+        learner::{error, move_off_start},
+        toy::{random_episode, small_spec},
+    },
+    learner::{Family, GradientOf, Learner, LearnerList, New, PredictAt},
+    nn::encoder::EncoderList,
     primitives::Primitives,
     rng::Seed,
     task::TaskBatch,
+    toolkit::Catalogue,
 };
 
 use serde_json::Value;
 
 use super::{Checks, Purpose, Row, cases::small_encoders};
-use crate::{Learners, failure::Result};
+use crate::{Toolkit, failure::Result};
 
 /// Every learner with an MLP, a convolutional network and self-attention, on classification and,
 /// where it can, on regression.
-pub fn learners<L: Learners, B: Primitives>(checks: &mut Checks<B>) -> Result<()> {
+pub fn learners<T: Toolkit, B: Primitives>(checks: &mut Checks<B>) -> Result<()> {
     let device = checks.device.clone();
-    for entry in L::entries() {
+    let catalogue = Catalogue::of::<T>();
+    for entry in catalogue.learners {
         let info = entry.info;
         if !checks.wants("learner", info.name) {
             continue;
@@ -32,11 +37,11 @@ pub fn learners<L: Learners, B: Primitives>(checks: &mut Checks<B>) -> Result<()
             let spec = small_spec(task);
             let episodes: Vec<Episode> = (0..2).map(|index| random_episode(&spec, index)).collect();
             let batch = TaskBatch::<B>::new(&episodes, &spec, &device);
-            for (encoder, encoder_settings) in small_encoders() {
+            for (encoder, encoder_settings) in small_encoders(&catalogue.encoders) {
                 if !["mlp", "conv4", "attention"].contains(&encoder) {
                     continue;
                 }
-                let architecture = EncoderSpec::new(encoder, &encoder_settings, spec.item)?;
+                let architecture = T::Encoders::new(encoder, &encoder_settings, spec.item)?;
                 for settings in entry.gradient_of.settings() {
                     let norm = encoder_settings["norm"].as_str();
                     let norm = norm.map_or(String::new(), |norm| format!(" ({norm})"));
@@ -46,8 +51,14 @@ pub fn learners<L: Learners, B: Primitives>(checks: &mut Checks<B>) -> Result<()
                         Purpose::Differences => settings.clone(),
                         Purpose::Values => few_steps(settings, &entry.default_settings),
                     };
-                    let mut learner =
-                        L::build::<B>(name, &settings, built, &spec, Seed(2), &device)?;
+                    let checked = T::Learners::new(name, &settings)?;
+                    checked.check(&built, &spec)?;
+                    let mut learner = checked.clone().build(New {
+                        architecture: built,
+                        spec: &spec,
+                        seed: Seed(2),
+                        device: &device,
+                    });
                     if checks.purpose == Purpose::Values {
                         let parts = values(learner.as_mut(), &batch);
                         checks.outcome("learner", name, &case, parts);
@@ -55,7 +66,7 @@ pub fn learners<L: Learners, B: Primitives>(checks: &mut Checks<B>) -> Result<()
                     }
                     let error = error(learner.as_mut(), &entry.gradient_of, &batch);
                     // Through inner gradients, the meta-gradient is of second order.
-                    let steps = settings["inner_steps"].as_u64().unwrap_or(0);
+                    let steps = checked.steps().train;
                     let (first, second) = match info.family == Family::Gradient || steps > 0 {
                         true => (None, error),
                         false => (error, None),
@@ -100,7 +111,7 @@ fn values<B: Primitives>(
 ) -> Vec<(String, Vec<f64>)> {
     move_off_start(learner, &tasks.query.inputs.device());
     let predictions = |learner: &dyn Learner<B>| {
-        let answer = learner.predict(tasks, Answers::Last).remove(0);
+        let answer = learner.predict(tasks, PredictAt::LastStep).remove(0);
         answer.into_data().iter::<f64>().collect()
     };
     let before = predictions(learner);
@@ -112,7 +123,7 @@ fn values<B: Primitives>(
     let moved = parameters
         .clone()
         .trainable()
-        .zip(&result.gradients, |theta, g| B::descend(theta, g, RATE));
+        .zip(&result.gradients, |theta, g| B::sgd_step(theta, g, RATE));
     learner.set_parameters(parameters.overwrite(moved).overwrite(result.buffers));
     let after = predictions(learner);
     [

@@ -13,13 +13,13 @@ use std::marker::PhantomData;
 use burn::tensor::{DType, set_default_dtypes};
 use meta_core::{
     backend::{WithBackend, on_cpu},
-    gradcheck::{Derivatives, Family, Function, OfFamily, check, derivatives, scatter},
+    gradcheck::{Derivatives, Function, ModuleCase, OfModule, check, derivatives, scatter},
     primitives::Primitives,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Learners,
+    Toolkit,
     cli::GradcheckArgs,
     failure::{Failure, Result},
 };
@@ -114,16 +114,16 @@ impl<B: Primitives> Checks<'_, B> {
 
     /// Checks a layer or encoder in its parameters, near those it is built with, and in inputs of
     /// these lengths.
-    fn family(
+    fn module(
         &mut self,
         kind: &'static str,
         name: &str,
         case: &str,
-        family: &impl Family,
+        module: &impl ModuleCase,
         lengths: &[usize],
     ) {
         if self.wants(kind, name) {
-            let function = OfFamily(family);
+            let function = OfModule(module);
             let built = function.parameters::<B>(&self.device);
             let noise = scatter(built.len(), 9);
             let moved = built.iter().zip(noise).map(|(p, noise)| p + 0.1 * noise);
@@ -192,7 +192,7 @@ impl<B: Primitives> Checks<'_, B> {
 /// # Errors
 /// [`Failure::Usage`] when nothing or something unknown is asked for, [`Failure::Wrong`] when a
 /// gradient is.
-pub fn gradcheck<L: Learners>(args: &GradcheckArgs) -> Result<()> {
+pub fn gradcheck<T: Toolkit>(args: &GradcheckArgs) -> Result<()> {
     if args.names.is_empty() && !args.all {
         let kinds = KINDS.join(", ");
         return Err(Failure::Usage(format!(
@@ -200,9 +200,9 @@ pub fn gradcheck<L: Learners>(args: &GradcheckArgs) -> Result<()> {
              encoder or a learner"
         )));
     }
-    let all = All::<L> {
+    let all = All::<T> {
         args,
-        learners: PhantomData,
+        toolkit: PhantomData,
     };
     let (known, rows) = on_cpu(all)??;
     for name in &args.names {
@@ -233,12 +233,12 @@ pub fn gradcheck<L: Learners>(args: &GradcheckArgs) -> Result<()> {
 }
 
 /// All checks that are asked for: the names that exist, and what was found.
-struct All<'a, L> {
+struct All<'a, T> {
     args: &'a GradcheckArgs,
-    learners: PhantomData<L>,
+    toolkit: PhantomData<T>,
 }
 
-impl<L: Learners> WithBackend for All<'_, L> {
+impl<T: Toolkit> WithBackend for All<'_, T> {
     type Output = Result<(Vec<String>, Vec<Row>)>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
@@ -262,8 +262,8 @@ impl<L: Learners> WithBackend for All<'_, L> {
         };
         cases::operations(&mut checks);
         cases::layers(&mut checks);
-        cases::encoders(&mut checks)?;
-        learners::learners::<L, B>(&mut checks)?;
+        cases::encoders::<T, B>(&mut checks)?;
+        learners::learners::<T, B>(&mut checks)?;
         Ok((checks.known, checks.rows))
     }
 }

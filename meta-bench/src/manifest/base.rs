@@ -6,8 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use meta_algos::LearnerEntry;
 use meta_core::Error;
+use meta_core::toolkit::Catalogue;
 use serde_json::Value;
 
 use super::{
@@ -195,10 +195,10 @@ impl Base {
     ///
     /// # Errors
     /// As [`Manifest::resolve`].
-    pub fn resolve(&self, layers: &[Layer], learners: &[LearnerEntry]) -> Result<Manifest> {
+    pub fn resolve(&self, layers: &[Layer], catalogue: &Catalogue) -> Result<Manifest> {
         let mut all = self.layers.clone();
         all.extend_from_slice(layers);
-        let mut manifest = Manifest::from_layers(all, &self.stem, learners)?;
+        let mut manifest = Manifest::from_layers(all, &self.stem, catalogue)?;
         manifest.sweep = self.sweep.as_ref().map(Origin::to_string);
         Ok(manifest)
     }

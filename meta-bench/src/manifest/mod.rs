@@ -11,16 +11,15 @@ mod text;
 
 use std::{collections::BTreeMap, path::Path};
 
-use meta_algos::LearnerEntry;
 use meta_core::{
     Error,
-    backend::{Precision, Target},
-    data::{EpisodeShape, Split, sources},
-    nn::encoder::encoders,
-    settings::{Settings, unknown_key},
+    backend::{ComputeTarget, Precision},
+    data::{EpisodeShape, Split},
+    settings,
+    settings::{Field, Settings, unknown_key},
+    toolkit::Catalogue,
     train::TrainSettings,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::failure::{Failure, Result};
@@ -28,45 +27,32 @@ pub use base::{Base, Document, Layer};
 use text::dotted;
 pub use text::{json, parse as given, parse_value, syntax, toml};
 
-/// Settings at the top of a manifest.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RunSettings {
-    /// Name of the run, the first part of its folder's name: letters, digits, `-`, `_`, `.`. Default:
-    /// the name of the manifest's file.
-    pub name: String,
-    /// Seed of the initial parameters and of the training episodes.
-    pub seed: u64,
-    /// Backend that computes, where compiled in: `flex`, `ndarray`, `wgpu`, `vulkan`, `cuda`, `rocm`
-    /// or `tch`.
-    pub backend: String,
-    /// Number of the backend's device, from 0. Not part of the run's identity.
-    pub device: usize,
-    /// Format of all tensors: `f32` or `f64`; `f16` and `bf16`, where the device has them, evaluate but
-    /// do not train.
-    pub precision: Precision,
-    /// Threads of the CPU backends, 0 for one per core. Changes no result, and so is not part of the
-    /// run's identity.
-    pub threads: usize,
-}
-
-impl Default for RunSettings {
-    fn default() -> Self {
-        RunSettings {
-            name: "run".to_owned(),
-            seed: 0,
-            backend: "flex".to_owned(),
-            device: 0,
-            precision: Precision::F32,
-            threads: 0,
-        }
+settings! {
+    /// Settings at the top of a manifest.
+    pub struct RunSettings {
+        /// Name of the run, the first part of its folder's name: letters, digits, `-`, `_`, `.`.
+        /// Default: the name of the manifest's file.
+        name: String = "run".to_owned();
+        /// Seed of the initial parameters and of the training episodes.
+        seed: u64 = 0;
+        /// Backend that computes, where compiled in: `flex`, `ndarray`, `wgpu`, `vulkan`, `cuda`,
+        /// `rocm` or `tch`.
+        backend: String = "flex".to_owned();
+        /// Number of the backend's device, from 0. Not part of the run's identity.
+        device: usize = 0;
+        /// Format of all tensors: `f32` or `f64`; `f16` and `bf16`, where the device has them,
+        /// evaluate but do not train.
+        precision: Precision = Precision::F32;
+        /// Threads of the CPU backends, 0 for one per core. Changes no result, and so is not part
+        /// of the run's identity.
+        threads: usize = 0;
     }
 }
 
 impl RunSettings {
     /// Where to compute.
-    pub fn target(&self) -> Target {
-        Target {
+    pub fn target(&self) -> ComputeTarget {
+        ComputeTarget {
             backend: self.backend.clone(),
             device: self.device,
             precision: self.precision,
@@ -74,37 +60,23 @@ impl RunSettings {
     }
 }
 
-/// Settings of `[data]` that every source has; the source's own follow.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DataSettings {
-    /// Name of the data source; `meta list data` shows them.
-    pub source: String,
-    /// Classes of a task; 1 for regression.
-    pub way: usize,
-    /// Support items of a class.
-    pub shot: usize,
-    /// Query items of a class.
-    pub query: usize,
-    /// Classes of a training task. 0: as `way`.
-    pub train_way: usize,
-    /// Support items of a class in training. 0: as `shot`.
-    pub train_shot: usize,
-    /// Query items of a class in training. 0: as `query`.
-    pub train_query: usize,
-}
-
-impl Default for DataSettings {
-    fn default() -> Self {
-        DataSettings {
-            source: "glyphs".to_owned(),
-            way: 5,
-            shot: 1,
-            query: 15,
-            train_way: 0,
-            train_shot: 0,
-            train_query: 0,
-        }
+settings! {
+    /// Settings of `[data]` that every source has; the source's own follow.
+    pub struct DataSettings {
+        /// Name of the data source; `meta list data` shows them.
+        source: String = "glyphs".to_owned();
+        /// Classes of a task; 1 for regression.
+        way: usize = 5;
+        /// Support items of a class.
+        shot: usize = 1;
+        /// Query items of a class.
+        query: usize = 15;
+        /// Classes of a training task. 0: as `way`.
+        train_way: usize = 0;
+        /// Support items of a class in training. 0: as `shot`.
+        train_shot: usize = 0;
+        /// Query items of a class in training. 0: as `query`.
+        train_query: usize = 0;
     }
 }
 
@@ -125,30 +97,19 @@ impl DataSettings {
     }
 }
 
-/// Settings of the test.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TestSettings {
-    /// Frozen episodes of the test, at least 2.
-    pub episodes: usize,
-    /// Part of the source that is tested: `test` or `validation`.
-    pub split: Split,
-    /// Seed of the frozen validation and test episodes. Apart from the run's `seed`, so that runs with
-    /// other seeds are compared on the same episodes.
-    pub seed: u64,
-    /// Tasks that are evaluated at once, on a CPU in up to four graphs side by side. 0: all. Bounds memory;
-    /// changes only rounding.
-    pub chunk: usize,
-}
-
-impl Default for TestSettings {
-    fn default() -> Self {
-        TestSettings {
-            episodes: 600,
-            split: Split::Test,
-            seed: 0,
-            chunk: 20,
-        }
+settings! {
+    /// Settings of the test.
+    pub struct TestSettings {
+        /// Frozen episodes of the test.
+        episodes: usize = 600, at_least(2);
+        /// Part of the source that is tested: `test` or `validation`.
+        split: Split = Split::Test;
+        /// Seed of the frozen validation and test episodes. Apart from the run's `seed`, so that
+        /// runs with other seeds are compared on the same episodes.
+        seed: u64 = 0;
+        /// Tasks that are evaluated at once, on a CPU in up to four graphs side by side. 0: all.
+        /// Bounds memory; changes only rounding.
+        chunk: usize = 20;
     }
 }
 
@@ -205,6 +166,8 @@ pub struct Manifest {
     pub learner: Chosen,
     /// Settings of the outer loop.
     pub train: TrainSettings,
+    /// The outer optimiser and the settings that only it has.
+    pub optimizer: Chosen,
     /// Settings of the test.
     pub test: TestSettings,
     /// Where the manifest has a `[sweep]`, if it has one.
@@ -219,6 +182,8 @@ struct Entry {
     key: String,
     value: Value,
     origin: Origin,
+    /// The value at which a key that older manifests lack is no part of the identity.
+    left_out_at: Option<Value>,
 }
 
 impl Entry {
@@ -249,7 +214,12 @@ const DEFAULT_ENCODER: &str = "conv4";
 const DEFAULT_LEARNER: &str = "protonet";
 
 /// Sections whose keys depend on a choice, and the key of the choice.
-const CHOICES: [(&str, &str); 3] = [("data", "source"), ("encoder", "name"), ("learner", "name")];
+const CHOICES: [(&str, &str); 4] = [
+    ("data", "source"),
+    ("encoder", "name"),
+    ("learner", "name"),
+    ("train", "optimizer"),
+];
 
 impl Manifest {
     /// Reads the manifest at `path` and resolves it with `overrides` (`key.path=value`).
@@ -258,16 +228,16 @@ impl Manifest {
     /// A manifest that cannot be read or is not TOML; a key that does not exist, with the nearest one;
     /// a value of the wrong type; a source, encoder or learner that does not exist. Each names file
     /// and line, or the command line.
-    pub fn resolve(path: &Path, overrides: &[String], learners: &[LearnerEntry]) -> Result<Self> {
-        Self::resolve_base(&Base::read(path)?, overrides, learners)
+    pub fn resolve(path: &Path, overrides: &[String], catalogue: &Catalogue) -> Result<Self> {
+        Self::resolve_base(&Base::read(path)?, overrides, catalogue)
     }
 
-    fn resolve_base(base: &Base, overrides: &[String], learners: &[LearnerEntry]) -> Result<Self> {
+    fn resolve_base(base: &Base, overrides: &[String], catalogue: &Catalogue) -> Result<Self> {
         let layers: Vec<Layer> = overrides
             .iter()
             .map(|text| Layer::parse(text))
             .collect::<Result<_>>()?;
-        base.resolve(&layers, learners)
+        base.resolve(&layers, catalogue)
     }
 
     /// The manifest whose [`Manifest::values`] and [`Manifest::origins`] were recorded.
@@ -277,7 +247,7 @@ impl Manifest {
     pub fn from_record(
         values: &Value,
         origins: &BTreeMap<String, String>,
-        learners: &[LearnerEntry],
+        catalogue: &Catalogue,
     ) -> Result<Self> {
         let layers = flat(values)
             .filter(|(_, value)| !value.is_null())
@@ -289,11 +259,11 @@ impl Manifest {
                 Layer::new(&path, value.clone(), origin)
             })
             .collect();
-        Self::from_layers(layers, "run", learners)
+        Self::from_layers(layers, "run", catalogue)
     }
 
-    fn from_layers(layers: Vec<Layer>, stem: &str, learners: &[LearnerEntry]) -> Result<Self> {
-        let mut entries = default_entries(&layers, stem, learners)?;
+    fn from_layers(layers: Vec<Layer>, stem: &str, catalogue: &Catalogue) -> Result<Self> {
+        let mut entries = default_entries(&layers, stem, catalogue)?;
         let chosen: Vec<(usize, &'static str, String)> = layers
             .iter()
             .filter_map(|layer| {
@@ -302,7 +272,7 @@ impl Manifest {
             })
             .collect();
         for layer in layers {
-            if !falls_away(&layer, &entries, &chosen, learners) {
+            if !falls_away(&layer, &entries, &chosen, catalogue) {
                 apply(&mut entries, layer)?;
             }
         }
@@ -342,20 +312,17 @@ impl Manifest {
                 settings: object(section, keep),
             }
         };
-        let common = DataSettings::defaults();
-        let is_common = |key: &str| common.get(key).is_some();
+        let fields = |fields: Vec<Field>| -> Vec<&'static str> {
+            fields.iter().map(|field| field.name).collect()
+        };
+        let (of_data, of_train) = (
+            fields(DataSettings::fields()),
+            fields(TrainSettings::fields()),
+        );
+        let is_common = |key: &str| of_data.contains(&key);
+        let of_loop = |key: &str| of_train.contains(&key);
         let at = |error| locate(&entries, error);
-        let run = RunSettings::from_value("", &object("", &all)).map_err(|error| {
-            // The top has no section: `.seed` is `seed`.
-            at(match error {
-                Error::Setting {
-                    key,
-                    value,
-                    expected,
-                } => Error::setting(key.trim_start_matches('.'), value, expected),
-                other => other,
-            })
-        })?;
+        let run = RunSettings::from_value("", &object("", &all)).map_err(at)?;
         let valid =
             |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
         if run.name.is_empty() || run.name.starts_with('.') || !run.name.chars().all(valid) {
@@ -366,22 +333,16 @@ impl Manifest {
             )));
         }
         let data = DataSettings::from_value("data", &object("data", &is_common)).map_err(at)?;
-        let train = TrainSettings::from_value("train", &object("train", &all)).map_err(at)?;
+        let train = TrainSettings::from_value("train", &object("train", &of_loop)).map_err(at)?;
         let test = TestSettings::from_value("test", &object("test", &all)).map_err(at)?;
         train.check().map_err(at)?;
-        if test.episodes < 2 {
-            return Err(at(Error::setting(
-                "test.episodes",
-                test.episodes,
-                "must be at least 2 (an interval needs two)",
-            )));
-        }
         Ok(Manifest {
             run,
             data,
             source: chosen("data", "source", &|key| !is_common(key)),
             encoder: chosen("encoder", "name", &|key| key != "name"),
             learner: chosen("learner", "name", &|key| key != "name"),
+            optimizer: chosen("train", "optimizer", &|key| !of_loop(key)),
             train,
             test,
             sweep: None,
@@ -430,6 +391,7 @@ impl Manifest {
         self.entries
             .iter()
             .filter(|entry| Self::is_identity(&entry.dotted()))
+            .filter(|entry| entry.left_out_at.as_ref() != Some(&entry.value))
     }
 
     /// The first value that results depend on and that is another one in `other`, which is the
@@ -563,60 +525,56 @@ fn choose<'a>(
 }
 
 /// Every key that a manifest with these choices has, with its default.
-fn default_entries(layers: &[Layer], stem: &str, learners: &[LearnerEntry]) -> Result<Vec<Entry>> {
-    let source_names = sources().iter().map(|entry| entry.name);
-    let encoder_names = encoders().iter().map(|info| info.name);
-    let learner_names = learners.iter().map(|entry| entry.info.name);
-    let source = choose(
-        layers,
-        "data",
-        "source",
-        "data source",
-        "glyphs",
-        source_names,
-    )?;
-    let encoder = choose(
-        layers,
-        "encoder",
-        "name",
-        "encoder",
-        DEFAULT_ENCODER,
-        encoder_names,
-    )?;
-    let learner = choose(
-        layers,
-        "learner",
-        "name",
-        "learner",
-        DEFAULT_LEARNER,
-        learner_names,
-    )?;
+fn default_entries(layers: &[Layer], stem: &str, catalogue: &Catalogue) -> Result<Vec<Entry>> {
+    let chosen = |section: &str, key: &str, kind: &'static str| {
+        let names = catalogue_names(section, catalogue);
+        let default = default_choice(section);
+        choose(layers, section, key, kind, default, names.iter().copied())
+    };
+    let source = chosen("data", "source", "data source")?;
+    let encoder = chosen("encoder", "name", "encoder")?;
+    let learner = chosen("learner", "name", "learner")?;
+    let optimizer = chosen("train", "optimizer", "optimizer")?;
     let named = |name: &str| json!({ "name": name });
-    let source_defaults = own_settings("data", &source, learners);
-    let encoder_defaults = own_settings("encoder", &encoder, learners);
-    let learner_defaults = own_settings("learner", &learner, learners);
     let run = RunSettings {
         name: stem.to_owned(),
         ..RunSettings::default()
     };
     let data = DataSettings {
-        source,
+        source: source.clone(),
         ..DataSettings::default()
     };
-    let value = |settings: Result<Value, serde_json::Error>| settings.unwrap_or_default();
-    let groups: [(&'static str, Value); 9] = [
-        ("", value(serde_json::to_value(run))),
-        ("data", value(serde_json::to_value(data))),
-        ("data", source_defaults),
-        ("encoder", named(&encoder)),
-        ("encoder", encoder_defaults),
-        ("learner", named(&learner)),
-        ("learner", learner_defaults),
-        ("train", TrainSettings::defaults()),
-        ("test", TestSettings::defaults()),
+    let train = TrainSettings {
+        optimizer: optimizer.clone(),
+        ..TrainSettings::default()
+    };
+    let own = |section: &str, name: &str| own_settings(section, name, catalogue);
+    let groups: [(&'static str, Value, Vec<Field>); 10] = [
+        ("", run.to_value(), RunSettings::fields()),
+        ("data", data.to_value(), DataSettings::fields()),
+        ("data", own("data", &source).0, own("data", &source).1),
+        ("encoder", named(&encoder), Vec::new()),
+        (
+            "encoder",
+            own("encoder", &encoder).0,
+            own("encoder", &encoder).1,
+        ),
+        ("learner", named(&learner), Vec::new()),
+        (
+            "learner",
+            own("learner", &learner).0,
+            own("learner", &learner).1,
+        ),
+        ("train", train.to_value(), TrainSettings::fields()),
+        (
+            "train",
+            own("train", &optimizer).0,
+            own("train", &optimizer).1,
+        ),
+        ("test", TestSettings::defaults(), TestSettings::fields()),
     ];
     let mut entries: Vec<Entry> = Vec::new();
-    for (section, defaults) in groups {
+    for (section, defaults, fields) in groups {
         let mut defaults: Vec<(&String, &Value)> =
             defaults.as_object().into_iter().flatten().collect();
         // The choice first: what else there is depends on it.
@@ -625,11 +583,13 @@ fn default_entries(layers: &[Layer], stem: &str, learners: &[LearnerEntry]) -> R
             // A choice's own setting never hides one that all have.
             let known = |entry: &Entry| entry.section == section && entry.key == *key;
             if !entries.iter().any(known) {
+                let added = |field: &Field| field.name == key && field.added.is_some();
                 entries.push(Entry {
                     section,
                     key: key.clone(),
                     value: value.clone(),
                     origin: Origin::Default,
+                    left_out_at: fields.iter().any(added).then(|| value.clone()),
                 });
             }
         }
@@ -637,23 +597,54 @@ fn default_entries(layers: &[Layer], stem: &str, learners: &[LearnerEntry]) -> R
     Ok(entries)
 }
 
-/// The defaults of what a choice of `section` brings along, null where there is no such choice.
-fn own_settings(section: &str, name: &str, learners: &[LearnerEntry]) -> Value {
-    let defaults = match section {
-        "data" => sources()
+/// The names that a section's choice can be.
+fn catalogue_names(section: &str, catalogue: &Catalogue) -> Vec<&'static str> {
+    match section {
+        "data" => catalogue.sources.iter().map(|entry| entry.name).collect(),
+        "encoder" => catalogue
+            .encoders
+            .iter()
+            .map(|entry| entry.info.name)
+            .collect(),
+        "train" => catalogue
+            .optimizers
+            .iter()
+            .map(|entry| entry.name)
+            .collect(),
+        _ => catalogue
+            .learners
+            .iter()
+            .map(|entry| entry.info.name)
+            .collect(),
+    }
+}
+
+/// The defaults of what a choice of `section` brings along, and its fields; null where there is no such
+/// choice.
+fn own_settings(section: &str, name: &str, catalogue: &Catalogue) -> (Value, Vec<Field>) {
+    let found = match section {
+        "data" => catalogue
+            .sources
             .iter()
             .find(|entry| entry.name == name)
-            .map(|entry| (entry.default_config)()),
-        "encoder" => encoders()
-            .iter()
-            .find(|info| info.name == name)
-            .map(|info| (info.default_settings)()),
-        _ => learners
+            .map(|entry| ((entry.default_settings)(), (entry.fields)())),
+        "encoder" => catalogue
+            .encoders
             .iter()
             .find(|entry| entry.info.name == name)
-            .map(|entry| entry.default_settings.clone()),
+            .map(|entry| ((entry.default_settings)(), (entry.fields)())),
+        "train" => catalogue
+            .optimizers
+            .iter()
+            .find(|entry| entry.name == name)
+            .map(|entry| ((entry.default_settings)(), (entry.fields)())),
+        _ => catalogue
+            .learners
+            .iter()
+            .find(|entry| entry.info.name == name)
+            .map(|entry| (entry.default_settings.clone(), entry.fields.clone())),
     };
-    defaults.unwrap_or(Value::Null)
+    found.unwrap_or_default()
 }
 
 /// The row of [`CHOICES`] that `section.key` makes.
@@ -667,13 +658,13 @@ fn falls_away(
     layer: &Layer,
     entries: &[Entry],
     chosen: &[(usize, &'static str, String)],
-    learners: &[LearnerEntry],
+    catalogue: &Catalogue,
 ) -> bool {
     let known = |entry: &Entry| entry.section == layer.section && entry.key == layer.key;
     if entries.iter().any(known) {
         return false;
     }
-    let Some((section, key)) = CHOICES.into_iter().find(|row| row.0 == layer.section) else {
+    let Some((section, _)) = CHOICES.into_iter().find(|row| row.0 == layer.section) else {
         return false;
     };
     let (earlier, later): (Vec<_>, Vec<_>) = chosen
@@ -682,19 +673,21 @@ fn falls_away(
         .partition(|(level, ..)| *level <= layer.level);
     let before = match earlier.last() {
         Some((_, _, name)) => name.clone(),
-        None => default_choice(section, key),
+        None => default_choice(section).to_owned(),
     };
     !later.is_empty()
-        && own_settings(section, &before, learners)
+        && own_settings(section, &before, catalogue)
+            .0
             .get(&layer.key)
             .is_some()
 }
 
-fn default_choice(section: &str, key: &str) -> String {
-    match (section, key) {
-        ("data", _) => DataSettings::default().source,
-        ("encoder", _) => DEFAULT_ENCODER.to_owned(),
-        _ => DEFAULT_LEARNER.to_owned(),
+fn default_choice(section: &str) -> &'static str {
+    match section {
+        "data" => "glyphs",
+        "encoder" => DEFAULT_ENCODER,
+        "train" => "adam",
+        _ => DEFAULT_LEARNER,
     }
 }
 
@@ -780,7 +773,7 @@ mod tests {
     fn resolve(text: &str, overrides: &[&str]) -> Result<Manifest> {
         let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
         let base = Base::of(Path::new("m.toml"), text)?;
-        Manifest::resolve_base(&base, &overrides, &meta_algos::learners())
+        Manifest::resolve_base(&base, &overrides, &Catalogue::of::<meta_algos::BuiltIn>())
     }
 
     #[test]
@@ -911,8 +904,8 @@ mod tests {
             "m.toml",
             "extends = 'base.toml'\n[train]\nlr = 3\n[learner]\nname = 'protonet'\n",
         );
-        let learners = meta_algos::learners();
-        let manifest = Manifest::resolve(&path, &["seed=5".to_owned()], &learners).unwrap();
+        let catalogue = Catalogue::of::<meta_algos::BuiltIn>();
+        let manifest = Manifest::resolve(&path, &["seed=5".to_owned()], &catalogue).unwrap();
         assert_eq!((manifest.run.seed, manifest.run.name.as_str()), (5, "m"));
         assert_eq!((manifest.train.lr, manifest.train.meta_batch), (3.0, 2));
         let origins = manifest.origins();
@@ -923,17 +916,17 @@ mod tests {
         );
 
         // The record of a manifest is the same manifest.
-        let again = Manifest::from_record(&manifest.values(), &origins, &learners).unwrap();
+        let again = Manifest::from_record(&manifest.values(), &origins, &catalogue).unwrap();
         assert_eq!(again.to_toml(), manifest.to_toml());
         assert_eq!(again.hash("data"), manifest.hash("data"));
 
         write("base.toml", "extends = ['m.toml']\n");
-        let message = Manifest::resolve(&path, &[], &learners)
+        let message = Manifest::resolve(&path, &[], &catalogue)
             .unwrap_err()
             .to_string();
         assert!(message.contains("extends itself"), "{message}");
         write("m.toml", "extends = 'absent.toml'\n");
-        let message = Manifest::resolve(&path, &[], &learners)
+        let message = Manifest::resolve(&path, &[], &catalogue)
             .unwrap_err()
             .to_string();
         assert!(

@@ -10,9 +10,9 @@ use std::{
 
 use meta_core::{
     Error,
-    checkpoint::{self, Checkpoint, prefixed},
     params::Params,
     primitives::Primitives,
+    train::checkpoint_file::{self, Checkpoint, prefixed},
     train::{Best, IterationRecord, Observer, TrainSettings, TrainState, ValidationRecord},
 };
 use serde::{Deserialize, Serialize};
@@ -197,7 +197,7 @@ impl<'a> Journal<'a> {
             && self.best_written != Some(best.iteration)
         {
             let checkpoint = best_checkpoint(&self.hash, best);
-            checkpoint::write(&self.folder.file(folder::BEST), &checkpoint)?;
+            checkpoint_file::write(&self.folder.file(folder::BEST), &checkpoint)?;
             self.best_written = Some(best.iteration);
         }
         Ok(())
@@ -272,7 +272,7 @@ impl<B: Primitives> Observer<B> for Journal<'_> {
         };
         let path = self.folder.file(folder::CHECKPOINT);
         let checkpoint = state.to_checkpoint(parameters, &self.settings, extra.to_value());
-        checkpoint::write(&path, &checkpoint)?;
+        checkpoint_file::write(&path, &checkpoint)?;
         self.saved = state.iteration;
         self.time(state.iteration)?;
         self.write_best(state)?;

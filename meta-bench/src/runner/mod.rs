@@ -12,20 +12,23 @@ use std::{
 use meta_core::{
     Error,
     backend::{WithBackend, dispatch},
-    checkpoint,
-    eval::{Metric, evaluate},
-    learner::{Answers, Learner},
+    files::write_atomically,
+    learner::{Learner, PredictAt},
     params::Params,
     primitives::Primitives,
-    train::{Ending, TrainState, Trainer, parameters_like},
+    train::{
+        Ending, TrainState, Trainer, checkpoint_file,
+        eval::{Metric, evaluate},
+        parameters_like,
+    },
 };
 use serde_json::{Value, json};
 
 use crate::{
+    Catalogue, Toolkit,
     cli::{EvalArgs, RunArgs},
     experiment::{Experiment, start_threads},
     failure::{Failure, Result},
-    learners::Learners,
     manifest::Manifest,
     progress::Progress,
     report::{TestResult, Trained},
@@ -53,11 +56,11 @@ fn listen_for_interrupt() -> Result<()> {
 ///
 /// # Errors
 /// Whatever is wrong with manifest, data, folder or training.
-pub fn run<L: Learners>(args: &RunArgs) -> Result<TestResult> {
+pub fn run<T: Toolkit>(args: &RunArgs) -> Result<TestResult> {
     let manifest = Manifest::resolve(
         &args.manifest.manifest,
         &args.manifest.overrides,
-        &L::entries(),
+        &Catalogue::of::<T>(),
     )?;
     if let Some(origin) = &manifest.sweep {
         return Err(Failure::Usage(format!(
@@ -66,7 +69,7 @@ pub fn run<L: Learners>(args: &RunArgs) -> Result<TestResult> {
         )));
     }
     start_threads(manifest.run.threads)?;
-    let experiment = Experiment::prepare::<L>(manifest, args.manifest.data.as_deref())?;
+    let experiment = Experiment::<T>::prepare(manifest, args.manifest.data.as_deref())?;
     let path = args
         .dir
         .clone()
@@ -95,7 +98,7 @@ pub fn run<L: Learners>(args: &RunArgs) -> Result<TestResult> {
         }
     };
     listen_for_interrupt()?;
-    session::<L>(experiment, hash, path, locked, args.quiet, u64::MAX)
+    session::<T>(experiment, hash, path, locked, args.quiet, u64::MAX)
 }
 
 /// Starts or continues the run of `experiment` in the folder at `path`, at most up to iteration
@@ -104,7 +107,11 @@ pub fn run<L: Learners>(args: &RunArgs) -> Result<TestResult> {
 /// # Errors
 /// [`Failure::Busy`] when another process works on it, [`Failure::Interrupted`] when it comes to
 /// `until` or is asked to stop, and whatever goes wrong.
-pub fn work<L: Learners>(experiment: Experiment, path: PathBuf, until: u64) -> Result<TestResult> {
+pub fn work<T: Toolkit>(
+    experiment: Experiment<T>,
+    path: PathBuf,
+    until: u64,
+) -> Result<TestResult> {
     let locked = match inspect(&path)? {
         Found::Nothing => None,
         Found::Finished => return read_result(&path),
@@ -114,11 +121,11 @@ pub fn work<L: Learners>(experiment: Experiment, path: PathBuf, until: u64) -> R
         Some(_) => same_run(&path, &experiment)?,
         None => experiment.hash(),
     };
-    session::<L>(experiment, hash, path, locked, true, until)
+    session::<T>(experiment, hash, path, locked, true, until)
 }
 
-fn session<L: Learners>(
-    experiment: Experiment,
+fn session<T: Toolkit>(
+    experiment: Experiment<T>,
     hash: String,
     path: PathBuf,
     locked: Option<RunFolder>,
@@ -130,14 +137,14 @@ fn session<L: Learners>(
     let folder = path.clone();
     dispatch(
         &target,
-        Session::<L> {
+        Session::<T> {
             experiment,
             hash,
             path,
             locked,
             quiet,
             until,
-            learners: std::marker::PhantomData,
+            toolkit: std::marker::PhantomData,
         },
     )
     .map_err(|error| match error {
@@ -149,7 +156,7 @@ fn session<L: Learners>(
 /// How to go on after the device has failed.
 fn lost_device(error: Error, folder: &Path) -> Failure {
     let path = folder.join(folder::CHECKPOINT);
-    let saved = checkpoint::read(&path)
+    let saved = checkpoint_file::read(&path)
         .ok()
         .and_then(|checkpoint| checkpoint.record["train"]["iteration"].as_u64());
     match saved {
@@ -175,7 +182,7 @@ pub fn read_result(path: &Path) -> Result<TestResult> {
 /// Checks that the run at `path` is the one of `experiment`, and returns its hash.
 ///
 /// A run whose device was full goes on with fewer tasks at once: bounds of memory may be others.
-fn same_run(path: &Path, experiment: &Experiment) -> Result<String> {
+fn same_run<T: Toolkit>(path: &Path, experiment: &Experiment<T>) -> Result<String> {
     let record = read_json(&path.join(folder::RECORD))?;
     let manifest = experiment.manifest.with_bounds_of(&record["manifest"]);
     let hash = manifest.hash(&experiment.source.content_hash());
@@ -196,29 +203,29 @@ fn same_run(path: &Path, experiment: &Experiment) -> Result<String> {
 }
 
 /// A run on a backend whose name is known only now.
-struct Session<L> {
-    experiment: Experiment,
+struct Session<T: Toolkit> {
+    experiment: Experiment<T>,
     hash: String,
     path: PathBuf,
     locked: Option<RunFolder>,
     quiet: bool,
     until: u64,
-    learners: std::marker::PhantomData<L>,
+    toolkit: std::marker::PhantomData<T>,
 }
 
-impl<L: Learners> WithBackend for Session<L> {
+impl<T: Toolkit> WithBackend for Session<T> {
     type Output = Result<TestResult>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
         let experiment = &self.experiment;
         let manifest = &experiment.manifest;
-        let mut learner = experiment.learner::<L, B>(&device)?;
+        let mut learner = experiment.learner::<B>(&device);
         let parameters = learner.parameters();
         let folder = match self.locked {
             Some(folder) => folder,
             None => {
                 let first = first_checkpoint(&self.hash, &parameters, &manifest.train);
-                let record = record::<B>(experiment, &self.hash, &parameters, &device);
+                let record = record::<T, B>(experiment, &self.hash, &parameters, &device);
                 let checkpoint_path = self.path.join(folder::CHECKPOINT);
                 RunFolder::create(
                     &self.path,
@@ -227,7 +234,7 @@ impl<L: Learners> WithBackend for Session<L> {
                         (folder::RECORD, json_bytes(&record)),
                         (
                             folder::CHECKPOINT,
-                            checkpoint::encode(&checkpoint_path, &first)?,
+                            checkpoint_file::encode(&checkpoint_path, &first)?,
                         ),
                         (folder::METRICS, Vec::new()),
                         (folder::TIMING, Vec::new()),
@@ -243,7 +250,7 @@ impl<L: Learners> WithBackend for Session<L> {
         let path = folder.file(folder::CHECKPOINT);
         let (restored, state, extra) = TrainState::from_checkpoint(
             &path,
-            checkpoint::read(&path)?,
+            checkpoint_file::read(&path)?,
             &parameters,
             &manifest.train,
             &device,
@@ -299,6 +306,7 @@ impl<L: Learners> WithBackend for Session<L> {
         let trainer = Trainer {
             source: experiment.source.clone(),
             spec: experiment.spec,
+            optimizer: experiment.optimizer::<B>()?,
             settings: experiment
                 .sizes::<B>(parameters)
                 .train_settings(&manifest.train),
@@ -351,19 +359,19 @@ impl<L: Learners> WithBackend for Session<L> {
             trained,
         )?;
         let (result, scores) = result;
-        checkpoint::write_atomically(&folder.file(folder::SCORES), &json_bytes(&scores))?;
+        write_atomically(&folder.file(folder::SCORES), &json_bytes(&scores))?;
         let value = json_bytes(&serde_json::to_value(&result).expect("a result serialises"));
         let checksums = folder::checksums(folder.path(), &value)?;
-        checkpoint::write_atomically(&folder.file(folder::CHECKSUMS), &checksums)?;
+        write_atomically(&folder.file(folder::CHECKSUMS), &checksums)?;
         // The last file: with it, the run is finished.
-        checkpoint::write_atomically(&folder.file(folder::RESULT), &value)?;
+        write_atomically(&folder.file(folder::RESULT), &value)?;
         Ok(result)
     }
 }
 
 /// Tests `learner`: the result, and the scores of every episode.
-fn test<B: Primitives>(
-    experiment: &Experiment,
+fn test<T: Toolkit, B: Primitives>(
+    experiment: &Experiment<T>,
     learner: &dyn Learner<B>,
     device: &B::Device,
     progress: &mut Progress,
@@ -378,7 +386,7 @@ fn test<B: Primitives>(
         learner,
         &experiment.spec,
         &episodes,
-        Answers::EveryStep,
+        PredictAt::EveryStep,
         experiment.test_graphs::<B>(learner.parameters().num_elements()),
         device,
         |done| progress.test(done),
@@ -398,8 +406,8 @@ fn test<B: Primitives>(
 }
 
 /// What was run, on what, with what.
-fn record<B: Primitives>(
-    experiment: &Experiment,
+fn record<T: Toolkit, B: Primitives>(
+    experiment: &Experiment<T>,
     hash: &str,
     parameters: &Params<B>,
     device: &B::Device,
@@ -460,11 +468,11 @@ const EVALUATION_KEYS: [&str; 10] = [
 ///
 /// # Errors
 /// Whatever is wrong with the folder, the changes or the data.
-pub fn trained<L: Learners>(
+pub fn trained<T: Toolkit>(
     path: &Path,
     changes: &[String],
     data: Option<&Path>,
-) -> Result<(Experiment, Value)> {
+) -> Result<(Experiment<T>, Value)> {
     if inspect(path)? == Found::Nothing {
         return Err(Failure::Usage(format!(
             "{}: expected a run folder, found nothing",
@@ -481,7 +489,7 @@ pub fn trained<L: Learners>(
             )));
         }
     }
-    let manifest = Manifest::resolve(&path.join(folder::MANIFEST), &[], &L::entries())?;
+    let manifest = Manifest::resolve(&path.join(folder::MANIFEST), &[], &Catalogue::of::<T>())?;
     let train = manifest.data.train_shape();
     // The training shape stays, whatever the test shape becomes.
     let mut overrides = vec![
@@ -495,7 +503,7 @@ pub fn trained<L: Learners>(
     let record = read_json(&path.join(folder::RECORD))?;
     let recorded = record["data"]["folder"].as_str().map(PathBuf::from);
     let data_folder = data.map(Path::to_owned).or(recorded);
-    let experiment = Experiment::prepare::<L>(manifest, data_folder.as_deref())?;
+    let experiment = Experiment::<T>::prepare(manifest, data_folder.as_deref())?;
     if record["data"]["content"] != json!(experiment.source.content_hash()) {
         return Err(Failure::Usage(format!(
             "{}: the data has another content than the data of the run",
@@ -532,7 +540,7 @@ pub fn best_parameters<B: Primitives>(
             folder::BEST
         )));
     }
-    let mut best = checkpoint::read(&file)?;
+    let mut best = checkpoint_file::read(&file)?;
     // What was trained in one format may be evaluated in another.
     let format = like.to_data().first().map(|(_, data)| data.dtype);
     let stored = best.take("parameters").into_iter();
@@ -551,35 +559,35 @@ pub fn best_parameters<B: Primitives>(
 ///
 /// # Errors
 /// Whatever is wrong with the folder, the changes or the data.
-pub fn eval<L: Learners>(args: &EvalArgs) -> Result<TestResult> {
-    let (experiment, record) = trained::<L>(&args.run_dir, &args.overrides, args.data.as_deref())?;
+pub fn eval<T: Toolkit>(args: &EvalArgs) -> Result<TestResult> {
+    let (experiment, record) = trained::<T>(&args.run_dir, &args.overrides, args.data.as_deref())?;
     let target = experiment.manifest.run.target();
     dispatch(
         &target,
-        Evaluator::<L> {
+        Evaluator::<T> {
             experiment,
             path: args.run_dir.clone(),
             record,
             quiet: args.quiet,
-            learners: std::marker::PhantomData,
+            toolkit: std::marker::PhantomData,
         },
     )?
 }
 
 /// An evaluation on a backend whose name is known only now.
-struct Evaluator<L> {
-    experiment: Experiment,
+struct Evaluator<T: Toolkit> {
+    experiment: Experiment<T>,
     path: PathBuf,
     record: Value,
     quiet: bool,
-    learners: std::marker::PhantomData<L>,
+    toolkit: std::marker::PhantomData<T>,
 }
 
-impl<L: Learners> WithBackend for Evaluator<L> {
+impl<T: Toolkit> WithBackend for Evaluator<T> {
     type Output = Result<TestResult>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
-        let mut learner = self.experiment.learner::<L, B>(&device)?;
+        let mut learner = self.experiment.learner::<B>(&device);
         let best = best_parameters(&self.path, &learner.parameters(), &device)?;
         let count = best.parameters.num_elements();
         learner.set_parameters(best.parameters);

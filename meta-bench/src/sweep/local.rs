@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meta_core::{Error, checkpoint::write_atomically};
+use meta_core::{Error, files::write_atomically};
 use serde_json::json;
 
 use super::plan::State;

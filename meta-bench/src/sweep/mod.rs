@@ -20,7 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use meta_core::{checkpoint, eval};
+use meta_core::{files::write_atomically, train::eval};
 use serde_json::Value;
 
 pub use plan::{State, folders};
@@ -28,10 +28,10 @@ pub use search::compare_searches;
 pub use slurm::SlurmSettings;
 
 use crate::{
+    Toolkit,
     cli::{LauncherKind, SweepAction, SweepArgs, SweepSelection},
     failure::{Failure, Result},
     forecast::bytes_text,
-    learners::Learners,
     manifest::Base,
     print,
     progress::{duration_text, score_text},
@@ -100,9 +100,9 @@ struct Run {
 }
 
 /// A sweep that is planned: every run is good.
-struct Sweep<L> {
+struct Sweep<T> {
     sets: Vec<Set>,
-    planner: Planner<L>,
+    planner: Planner<T>,
     runs: Vec<Run>,
     /// Runs that are the same as others before them.
     same: usize,
@@ -111,10 +111,10 @@ struct Sweep<L> {
     data: Option<PathBuf>,
 }
 
-impl<L: Learners> Sweep<L> {
+impl<T: Toolkit> Sweep<T> {
     fn new(selection: &SweepSelection, runs_folder: &Path) -> Result<Self> {
         let sets = selection.read()?;
-        let planner = Planner::<L>::new(runs_folder, selection.data.as_deref());
+        let planner = Planner::<T>::new(runs_folder, selection.data.as_deref());
         let many = sets.len() > 1;
         let mut runs = Vec::new();
         let mut seen = HashSet::new();
@@ -194,9 +194,9 @@ impl<L: Learners> Sweep<L> {
 }
 
 impl Set {
-    fn plan<L: Learners>(
+    fn plan<T: Toolkit>(
         &self,
-        planner: &Planner<L>,
+        planner: &Planner<T>,
         points: &[Point],
         named: bool,
     ) -> Result<Vec<Planned>> {
@@ -215,10 +215,10 @@ impl Set {
 ///
 /// # Errors
 /// Whatever is wrong with a manifest or an axis; [`Failure::Runs`] when runs failed.
-pub fn sweep<L: Learners>(args: &SweepArgs) -> Result<()> {
+pub fn sweep<T: Toolkit>(args: &SweepArgs) -> Result<()> {
     match &args.action {
         Some(SweepAction::Status { sweeps, runs }) => return status::status(sweeps, runs),
-        Some(SweepAction::Serve { selection, runs }) => return serve::serve::<L>(selection, runs),
+        Some(SweepAction::Serve { selection, runs }) => return serve::serve::<T>(selection, runs),
         Some(SweepAction::Task {
             sweep,
             index,
@@ -232,7 +232,7 @@ pub fn sweep<L: Learners>(args: &SweepArgs) -> Result<()> {
     if args.jobs == Some(0) {
         return Err(Failure::Usage("`--jobs 0`: must be at least 1".to_owned()));
     }
-    let sweep = Sweep::<L>::new(selection, &args.runs)?;
+    let sweep = Sweep::<T>::new(selection, &args.runs)?;
     let jobs = args.jobs.unwrap_or_else(|| jobs(&sweep.runs));
     if args.dry_run {
         return dry_run(&sweep, args, jobs);
@@ -247,8 +247,8 @@ pub fn sweep<L: Learners>(args: &SweepArgs) -> Result<()> {
         let finished: Vec<PathBuf> = folders
             .filter(|folder| matches!(State::of(folder), State::Finished))
             .collect();
-        let page = crate::results::results::<L>(&finished, sweep.data.as_deref())?;
-        checkpoint::write_atomically(path, page.as_bytes())?;
+        let page = crate::results::results::<T>(&finished, sweep.data.as_deref())?;
+        write_atomically(path, page.as_bytes())?;
     }
     outcome.verdict(&sweep.folder)
 }
@@ -291,7 +291,7 @@ impl Swept {
     }
 }
 
-fn run_locally<L: Learners>(sweep: &Sweep<L>, args: &SweepArgs, jobs: usize) -> Result<Swept> {
+fn run_locally<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs, jobs: usize) -> Result<Swept> {
     let launcher = Launcher {
         sweep: sweep.folder.clone(),
         jobs,
@@ -418,7 +418,7 @@ fn label_cells(keys: &[String], label: &[(String, String)]) -> Vec<Cell> {
         .collect()
 }
 
-fn dry_run<L: Learners>(sweep: &Sweep<L>, args: &SweepArgs, jobs: usize) -> Result<()> {
+fn dry_run<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs, jobs: usize) -> Result<()> {
     let runs = &sweep.runs;
     let keys = label_keys(runs.iter().map(|run| run.planned.label.as_slice()));
     let mut columns = vec!["run".to_owned()];

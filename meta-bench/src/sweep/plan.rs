@@ -10,25 +10,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meta_algos::LearnerEntry;
 use meta_core::{
     backend::{WithBackend, dispatch},
     data::{Source, Split},
-    eval::Metric,
-    graphs::Graphs,
+    parallel::TaskChunks,
     primitives::Primitives,
-    task::Moment,
-    train::meta_gradient,
+    task::TrainingContext,
+    train::eval::Metric,
+    train::sum_over_chunks,
 };
 use rayon::prelude::*;
 use serde_json::Value;
 
 use super::expand::Point;
 use crate::{
+    Catalogue, Toolkit,
     experiment::{self, Experiment},
     failure::{Failure, Result},
     forecast::{Forecast, ForecastOf},
-    learners::Learners,
     manifest::{Base, Manifest},
     runner::folder::{FAILURE, RECORD, RESULT, is_busy, read_json},
 };
@@ -133,10 +132,10 @@ const MEASURE: Duration = Duration::from_millis(800);
 type Known = (Arc<dyn Source>, String);
 
 /// Plans runs.
-pub struct Planner<L> {
+pub struct Planner<T> {
     data: Option<PathBuf>,
     runs: PathBuf,
-    entries: Vec<LearnerEntry>,
+    catalogue: Catalogue,
     /// Folders in `runs` by the digits of the identity that end their names.
     folders: HashMap<String, PathBuf>,
     sources: Mutex<HashMap<String, Known>>,
@@ -144,22 +143,22 @@ pub struct Planner<L> {
     /// Seconds of one task's step, by the same key; none where there was no time left.
     steps: Mutex<HashMap<String, Option<f64>>>,
     measured: Mutex<Duration>,
-    learners: PhantomData<fn() -> L>,
+    toolkit: PhantomData<fn() -> T>,
 }
 
-impl<L: Learners> Planner<L> {
+impl<T: Toolkit> Planner<T> {
     /// A planner for the run folders in `runs` and data in `data`.
     pub fn new(runs: &Path, data: Option<&Path>) -> Self {
         Planner {
             data: data.map(Path::to_owned),
             runs: runs.to_owned(),
-            entries: L::entries(),
+            catalogue: Catalogue::of::<T>(),
             folders: folders(runs),
             sources: Mutex::default(),
             forecasts: Mutex::default(),
             steps: Mutex::default(),
             measured: Mutex::default(),
-            learners: PhantomData,
+            toolkit: PhantomData,
         }
     }
 
@@ -195,10 +194,10 @@ impl<L: Learners> Planner<L> {
     }
 
     fn one(&self, base: &Base, point: &Point) -> Result<Planned> {
-        let manifest = base.resolve(&point.layers, &self.entries)?;
+        let manifest = base.resolve(&point.layers, &self.catalogue)?;
         let (source, content) = self.source(&manifest)?;
         let hash = manifest.hash(&content);
-        let experiment = Experiment::with_source::<L>(manifest, self.data.as_deref(), source)?;
+        let experiment = Experiment::<T>::with_source(manifest, self.data.as_deref(), source)?;
         let shape = shape(&experiment.manifest);
         let forecast = self.forecast(&shape, &experiment)?;
         let folder = match self.folders.get(&hash[..12]) {
@@ -242,21 +241,21 @@ impl<L: Learners> Planner<L> {
         if let Some(known) = sources.get(&key) {
             return Ok(known.clone());
         }
-        let source = experiment::source(manifest, self.data.as_deref())?;
+        let source = experiment::source::<T>(manifest, self.data.as_deref())?;
         let content = source.content_hash();
         sources.insert(key, (source.clone(), content.clone()));
         Ok((source, content))
     }
 
-    fn forecast(&self, shape: &str, experiment: &Experiment) -> Result<Forecast> {
+    fn forecast(&self, shape: &str, experiment: &Experiment<T>) -> Result<Forecast> {
         if let Some(known) = self.forecasts.lock().expect("no planner panics").get(shape) {
             return Ok(*known);
         }
         let forecast = dispatch(
             &experiment.manifest.run.target(),
-            ForecastOf::<L> {
+            ForecastOf::<T> {
                 experiment,
-                learners: PhantomData,
+                toolkit: PhantomData,
             },
         )??;
         let mut forecasts = self.forecasts.lock().expect("no planner panics");
@@ -264,7 +263,7 @@ impl<L: Learners> Planner<L> {
         Ok(forecast)
     }
 
-    fn step(&self, shape: &str, experiment: &Experiment) -> Result<Option<f64>> {
+    fn step(&self, shape: &str, experiment: &Experiment<T>) -> Result<Option<f64>> {
         let mut steps = self.steps.lock().expect("no planner panics");
         if let Some(known) = steps.get(shape) {
             return Ok(*known);
@@ -275,9 +274,9 @@ impl<L: Learners> Planner<L> {
                 let started = Instant::now();
                 let step = dispatch(
                     &experiment.manifest.run.target(),
-                    StepOf::<L> {
+                    StepOf::<T> {
                         experiment,
-                        learners: PhantomData,
+                        toolkit: PhantomData,
                     },
                 )??;
                 *measured += started.elapsed();
@@ -326,18 +325,18 @@ fn mask(value: &mut Value) {
 }
 
 /// Seconds that one task of a training step takes.
-struct StepOf<'a, L> {
-    experiment: &'a Experiment,
-    learners: PhantomData<L>,
+struct StepOf<'a, T: Toolkit> {
+    experiment: &'a Experiment<T>,
+    toolkit: PhantomData<T>,
 }
 
-impl<L: Learners> WithBackend for StepOf<'_, L> {
+impl<T: Toolkit> WithBackend for StepOf<'_, T> {
     type Output = Result<f64>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
         let experiment = self.experiment;
-        let built = experiment.learner::<L, B>(&device)?;
-        let (spec, moment) = (&experiment.spec, Moment::default());
+        let built = experiment.learner::<B>(&device);
+        let (spec, context) = (&experiment.spec, TrainingContext::default());
         let shape = spec.train;
         let episode = experiment
             .source
@@ -346,12 +345,12 @@ impl<L: Learners> WithBackend for StepOf<'_, L> {
         let mut fastest = f64::INFINITY;
         for _ in 0..3 {
             let started = Instant::now();
-            let step = meta_gradient(
+            let step = sum_over_chunks(
                 built.as_ref(),
                 spec,
                 &episodes,
-                moment,
-                Graphs::default(),
+                context,
+                TaskChunks::default(),
                 &device,
             );
             step.losses.into_data();

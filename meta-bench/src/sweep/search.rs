@@ -11,7 +11,7 @@
 
 use std::{collections::HashMap, path::Path};
 
-use meta_core::{checkpoint::write_atomically, rng::Seed};
+use meta_core::{files::write_atomically, rng::Seed};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use serde_json::{Value, json};
 use tpe::TpeOptimizer;
@@ -24,8 +24,8 @@ use super::{
     tasks,
 };
 use crate::{
+    Toolkit,
     failure::{Failure, Result},
-    learners::Learners,
     manifest::Layer,
     runner::folder::{METRICS, json_bytes},
     table::{Cell, Format, Table},
@@ -203,8 +203,8 @@ pub fn halve(
 }
 
 /// Runs a search by TPE, trial after trial.
-pub fn tpe<L: Learners>(
-    sweep: &Sweep<L>,
+pub fn tpe<T: Toolkit>(
+    sweep: &Sweep<T>,
     set: &Set,
     launcher: &Launcher,
     retry: bool,

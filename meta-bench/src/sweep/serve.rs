@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use meta_core::{Error, eval};
+use meta_core::{Error, train::eval};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -24,9 +24,9 @@ use super::{
     tasks, worker,
 };
 use crate::{
+    Toolkit,
     cli::SweepSelection,
     failure::{Failure, Result},
-    learners::Learners,
     manifest::{Layer, Origin},
 };
 
@@ -42,11 +42,11 @@ struct Request {
     until: Option<u64>,
 }
 
-/// Answers until standard input ends.
+/// PredictAt until standard input ends.
 ///
 /// # Errors
 /// When the manifest cannot be used, or nobody reads the answers.
-pub fn serve<L: Learners>(selection: &SweepSelection, runs: &Path) -> Result<()> {
+pub fn serve<T: Toolkit>(selection: &SweepSelection, runs: &Path) -> Result<()> {
     let sets = selection.read()?;
     let [set] = sets.as_slice() else {
         return Err(Failure::Usage("expected one manifest to serve".to_owned()));
@@ -58,7 +58,7 @@ pub fn serve<L: Learners>(selection: &SweepSelection, runs: &Path) -> Result<()>
                 .to_owned(),
         ));
     }
-    let planner = Planner::<L>::new(runs, selection.data.as_deref());
+    let planner = Planner::<T>::new(runs, selection.data.as_deref());
     let fixed = Point {
         layers: spec.fixed.clone(),
         label: Vec::new(),
@@ -115,16 +115,16 @@ fn say(line: &Value) -> Result<()> {
         .map_err(|error| Error::io(Path::new("stdout"), "write", error).into())
 }
 
-struct Server<'a, L> {
+struct Server<'a, T> {
     set: &'a Set,
-    planner: &'a Planner<L>,
+    planner: &'a Planner<T>,
     fixed: Point,
     sign: f64,
     data: Option<&'a Path>,
     launcher: Launcher,
 }
 
-impl<L: Learners> Server<'_, L> {
+impl<T: Toolkit> Server<'_, T> {
     fn answer(&self, request: &Request) -> Result<Value> {
         let mut point = self.fixed.clone();
         for (key, value) in &request.settings {

@@ -11,8 +11,7 @@ use std::{
     process::Command,
 };
 
-use meta_core::{Error, checkpoint::write_atomically, settings::Settings};
-use serde::{Deserialize, Serialize};
+use meta_core::{Error, files::write_atomically, settings, settings::Settings};
 use serde_json::{Map, Value};
 
 use super::{
@@ -21,48 +20,33 @@ use super::{
     results, tasks, worker,
 };
 use crate::{
+    Toolkit,
     cli::SweepArgs,
     failure::{Failure, Result},
-    learners::Learners,
     manifest::{Document, given},
     print,
 };
 
-/// Settings of `[slurm]`: what a run of the sweep asks Slurm for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SlurmSettings {
-    /// Partition. Empty: Slurm's default.
-    pub partition: String,
-    /// Time limit of a run, as Slurm writes it (`02:00:00`); a run that needs more saves itself and
-    /// goes back into the queue. Empty: Slurm's default.
-    pub time: String,
-    /// Seconds before the time limit at which a run saves itself.
-    pub grace: u64,
-    /// Cores of a run.
-    pub cpus: u64,
-    /// GPUs of a run.
-    pub gpus: u64,
-    /// Memory of a run, as Slurm writes it (`4G`). Empty: Slurm's default.
-    pub memory: String,
-    /// Runs at the same time, 0 for no limit.
-    pub parallel: u64,
-    /// More options of `sbatch`, such as `["--account=name"]`.
-    pub options: Vec<String>,
-}
-
-impl Default for SlurmSettings {
-    fn default() -> Self {
-        SlurmSettings {
-            partition: String::new(),
-            time: String::new(),
-            grace: 60,
-            cpus: 1,
-            gpus: 0,
-            memory: String::new(),
-            parallel: 0,
-            options: Vec::new(),
-        }
+settings! {
+    /// Settings of `[slurm]`: what a run of the sweep asks Slurm for.
+    pub struct SlurmSettings {
+        /// Partition. Empty: Slurm's default.
+        partition: String = String::new();
+        /// Time limit of a run, as Slurm writes it (`02:00:00`); a run that needs more saves itself
+        /// and goes back into the queue. Empty: Slurm's default.
+        time: String = String::new();
+        /// Seconds before the time limit at which a run saves itself.
+        grace: u64 = 60;
+        /// Cores of a run.
+        cpus: u64 = 1, at_least(1);
+        /// GPUs of a run.
+        gpus: u64 = 0;
+        /// Memory of a run, as Slurm writes it (`4G`). Empty: Slurm's default.
+        memory: String = String::new();
+        /// Runs at the same time, 0 for no limit.
+        parallel: u64 = 0;
+        /// More options of `sbatch`, such as `["--account=name"]`.
+        options: Vec<String> = Vec::new();
     }
 }
 
@@ -101,7 +85,6 @@ impl SlurmSettings {
                     ));
                 }
             }
-            meta_core::settings::at_least_one("slurm.cpus", settings.cpus as usize)?;
             Ok(settings)
         });
         settings.map_err(|error| {
@@ -250,7 +233,7 @@ fn call(command: &mut Command) -> Result<String> {
 ///
 /// # Errors
 /// Whatever Slurm says.
-pub fn launch<L: Learners>(sweep: &Sweep<L>, args: &SweepArgs) -> Result<()> {
+pub fn launch<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs) -> Result<()> {
     if sweep.tpe().is_some() || sweep.sets.iter().any(|set| set.spec.halving.is_some()) {
         return Err(Failure::Usage(
             "[sweep.tpe] and [sweep.halving] choose runs by the results of others, which an array \

@@ -6,16 +6,16 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use meta_core::{Error, checkpoint::write_atomically};
+use meta_core::{Error, files::write_atomically};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{local::BUSY, plan::Planned};
 use crate::{
+    Catalogue, Toolkit,
     cli::SweepWorkerArgs,
     experiment::{Experiment, start_threads},
     failure::{Failure, Result},
-    learners::Learners,
     manifest::Manifest,
     runner,
 };
@@ -98,7 +98,7 @@ pub fn read(sweep: &Path) -> Result<Vec<Line>> {
 ///
 /// # Errors
 /// Whatever goes wrong with the run.
-pub fn work<L: Learners>(args: &SweepWorkerArgs) -> Result<()> {
+pub fn work<T: Toolkit>(args: &SweepWorkerArgs) -> Result<()> {
     // Asked to stop, it saves itself, however often it is asked: who wants more kills it.
     ctrlc::set_handler(|| runner::STOP.store(true, Ordering::Relaxed))
         .map_err(|error| Failure::Usage(format!("cannot listen for signals: {error}")))?;
@@ -116,9 +116,9 @@ pub fn work<L: Learners>(args: &SweepWorkerArgs) -> Result<()> {
             args.index
         ))
     })?;
-    let manifest = Manifest::from_record(&line.manifest, &line.origins, &L::entries())?;
+    let manifest = Manifest::from_record(&line.manifest, &line.origins, &Catalogue::of::<T>())?;
     start_threads(args.threads)?;
-    let experiment = Experiment::prepare::<L>(manifest, line.data.as_deref())?;
+    let experiment = Experiment::<T>::prepare(manifest, line.data.as_deref())?;
     if experiment.hash() != line.hash {
         return Err(Failure::Usage(format!(
             "{}: the data or this program changed since the sweep was planned; start it again",
@@ -126,7 +126,7 @@ pub fn work<L: Learners>(args: &SweepWorkerArgs) -> Result<()> {
         )));
     }
     let until = args.until.unwrap_or(u64::MAX);
-    match runner::work::<L>(experiment, line.folder.clone(), until) {
+    match runner::work::<T>(experiment, line.folder.clone(), until) {
         Ok(_) => Ok(()),
         Err(Failure::Busy(message)) => {
             eprintln!("{message}");

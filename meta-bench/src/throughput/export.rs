@@ -16,15 +16,17 @@ use burn::tensor::{DType, Tensor, TensorData};
 use meta_core::{
     Error,
     backend::WithBackend,
-    checkpoint::{self, Checkpoint, prefixed, write_atomically},
     data::Task,
-    learner::Answers,
+    files::write_atomically,
+    learner::PredictAt,
     nn::norm::EPSILON,
-    optim::OptimizerSettings,
+    optim::{OptimizerSettings, UpdateSettings},
     params::Params,
     primitives::Primitives,
-    task::{ItemBatch, Moment, TargetBatch, TaskBatch},
+    settings::Settings,
+    task::{ItemBatch, TargetBatch, TaskBatch, TrainingContext},
     train,
+    train::checkpoint_file::{self, Checkpoint, prefixed},
 };
 use serde_json::{Value, json};
 
@@ -33,9 +35,9 @@ use super::{
     workloads::{Kind, OUTER_LR, Prepared, Workload},
 };
 use crate::{
+    Toolkit,
     cli::Effort,
     failure::{Failure, Result},
-    learners::Learners,
 };
 
 /// The description of a workload.
@@ -56,31 +58,31 @@ const AGREEMENT_F32: f64 = 2e-2;
 const AGREEMENT_FLOOR: f64 = 1e-3;
 
 /// An export on a backend whose name is known only now.
-pub struct Export<L> {
+pub struct Export<T> {
     folder: PathBuf,
     workload: &'static Workload,
     effort: Effort,
-    learners: PhantomData<L>,
+    toolkit: PhantomData<T>,
 }
 
-impl<L> Export<L> {
+impl<T> Export<T> {
     /// An export of `workload` to a folder of its name in `folder`.
     pub fn new(folder: &Path, workload: &'static Workload, effort: Effort) -> Self {
         Export {
             folder: folder.join(workload.name),
             workload,
             effort,
-            learners: PhantomData,
+            toolkit: PhantomData,
         }
     }
 }
 
-impl<L: Learners> WithBackend for Export<L> {
+impl<T: Toolkit> WithBackend for Export<T> {
     type Output = Result<()>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
-        let prepared = self.workload.prepare::<L>(self.effort)?;
-        let mut learner = learner::<L, B>(&prepared, &device)?;
+        let prepared = self.workload.prepare::<T>(self.effort)?;
+        let mut learner = learner::<T, B>(&prepared, &device);
         let parameters = converted(learner.parameters().to_data(), DType::F32);
         let exact = converted(parameters.clone(), DType::F64);
         learner.set_parameters(Params::from_data(exact, &device));
@@ -88,12 +90,13 @@ impl<L: Learners> WithBackend for Export<L> {
         let tasks = TaskBatch::<B>::new(&episodes, &prepared.spec, &device);
         let first_step = match self.workload.kind {
             Kind::Train => {
-                let graphs = prepared.graphs::<B>(self.effort, learner.parameters().num_elements());
-                let result = train::meta_gradient(
+                let graphs =
+                    prepared.task_chunks::<B>(self.effort, learner.parameters().num_elements());
+                let result = train::sum_over_chunks(
                     learner.as_ref(),
                     &prepared.spec,
                     &episodes,
-                    Moment::default(),
+                    TrainingContext::default(),
                     graphs,
                     &device,
                 );
@@ -102,7 +105,7 @@ impl<L: Learners> WithBackend for Export<L> {
                 tensors
             }
             Kind::Predict => {
-                let answers = learner.predict(&tasks, Answers::Last).into_iter();
+                let answers = learner.predict(&tasks, PredictAt::LastStep).into_iter();
                 answers
                     .map(|values| ("predictions".to_owned(), values.into_data()))
                     .collect()
@@ -131,7 +134,7 @@ impl<L: Learners> WithBackend for Export<L> {
                 record: json!({ "workload": self.workload.name }),
                 tensors,
             };
-            checkpoint::write(&self.folder.join(name), &checkpoint)?;
+            checkpoint_file::write(&self.folder.join(name), &checkpoint)?;
         }
         let description = describe(&prepared, listed);
         let text = format!("{description:#}\n");
@@ -166,7 +169,14 @@ fn episode_tensors<B: Primitives>(tasks: TaskBatch<B>) -> Vec<(String, TensorDat
     support.into_iter().chain(query).collect()
 }
 
-fn describe(prepared: &Prepared, files: Value) -> Value {
+/// The outer Adam, as peers read it.
+fn outer_optimizer() -> Value {
+    let mut settings = UpdateSettings::defaults();
+    settings["optimizer"] = json!(OptimizerSettings::default().optimizer);
+    settings
+}
+
+fn describe<T: Toolkit>(prepared: &Prepared<T>, files: Value) -> Value {
     let workload = prepared.workload;
     let shape = prepared.shape;
     let task = match prepared.spec.task {
@@ -194,7 +204,7 @@ fn describe(prepared: &Prepared, files: Value) -> Value {
             "settings": prepared.encoder_settings,
             "norm_epsilon": EPSILON,
         },
-        "outer": { "lr": OUTER_LR, "settings": OptimizerSettings::default() },
+        "outer": { "lr": OUTER_LR, "settings": outer_optimizer() },
         // What `predict` returns: the predictions after the last step.
         "answers": "last",
         "agreement": {

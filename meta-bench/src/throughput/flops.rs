@@ -14,104 +14,79 @@
 //! The first layer needs no gradient of its input, which saves 1 of the backward pass and 3 of its
 //! adjoint.
 
-use meta_core::nn::encoder::EncoderSpec;
+use meta_core::{
+    learner::{LearnerList, Steps},
+    nn::encoder::{Architecture, EncoderList, Operations},
+};
 
 use super::workloads::{Kind, Prepared};
+use crate::Toolkit;
 
-/// Operations of one item's forward pass.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Forward {
-    /// Of the first layer, whose input needs no gradient.
-    first: f64,
-    /// Of all others.
-    rest: f64,
-}
-
-impl Forward {
-    fn of(architecture: &EncoderSpec, head_outputs: usize) -> Self {
-        let products = |factors: &[usize]| 2.0 * factors.iter().map(|&f| f as f64).product::<f64>();
-        let (first, mut rest, width) = match architecture {
-            EncoderSpec::Mlp(item, settings) => {
-                let first = products(&[item.features(), settings.hidden[0]]);
-                let rest = settings.hidden.windows(2).map(products).sum();
-                (first, rest, *settings.hidden.last().unwrap_or(&0))
-            }
-            EncoderSpec::Conv4(item, settings) => {
-                let block = |block: usize| {
-                    let inputs = match block {
-                        0 => item.channels,
-                        _ => settings.channels,
-                    };
-                    let plane = [item.height >> block, item.width >> block];
-                    products(&[plane[0], plane[1], 9, inputs, settings.channels])
-                };
-                let shrink = settings.blocks;
-                let width = (item.height >> shrink) * (item.width >> shrink) * settings.channels;
-                (block(0), (1..settings.blocks).map(block).sum(), width)
-            }
-            EncoderSpec::Attention(item, settings) => {
-                let patch = settings.patch;
-                let tokens = (item.height / patch) * (item.width / patch);
-                let features = patch * patch * item.channels;
-                let d = settings.width;
-                // Query, key, value, output; the two feed-forward layers; scores and read.
-                let block = 4.0 * products(&[tokens, d, d])
-                    + 2.0 * products(&[tokens, d, settings.hidden])
-                    + 2.0 * products(&[tokens, tokens, d]);
-                (
-                    products(&[tokens, features, d]),
-                    settings.layers as f64 * block,
-                    d,
-                )
-            }
-            other => unreachable!("no workload has the encoder {other:?}"),
-        };
-        rest += products(&[width, head_outputs]);
-        Forward { first, rest }
-    }
+/// Operations of the passes of one item.
+trait Passes {
+    /// With a head of `outputs` scores or values after an embedding of `width`.
+    fn with_head(self, width: usize, outputs: usize) -> Self;
 
     /// Forward pass.
+    fn forward(self) -> f64;
+
+    /// Forward and backward pass.
+    fn gradient(self) -> f64;
+
+    /// Forward and backward pass and the adjoints of both.
+    fn second_order(self) -> f64;
+}
+
+impl Passes for Operations {
+    fn with_head(self, width: usize, outputs: usize) -> Self {
+        Operations {
+            rest: self.rest + 2.0 * width as f64 * outputs as f64,
+            ..self
+        }
+    }
+
     fn forward(self) -> f64 {
         self.first + self.rest
     }
 
-    /// Forward and backward pass.
     fn gradient(self) -> f64 {
         2.0 * self.first + 3.0 * self.rest
     }
 
-    /// Forward and backward pass and the adjoints of both.
     fn second_order(self) -> f64 {
         5.0 * self.first + 9.0 * self.rest
     }
 }
 
 /// Useful operations of one sample.
-pub fn per_sample(prepared: &Prepared) -> f64 {
+pub fn per_sample<T: Toolkit>(prepared: &Prepared<T>) -> f64 {
     let shape = prepared.shape;
     let (support, query) = (shape.support_items() as f64, shape.query_items() as f64);
-    let setting = |key: &str| prepared.settings[key].as_u64().map(|value| value as f64);
-    let has_head = setting("inner_steps").is_some();
-    let outputs = if has_head { prepared.spec.outputs() } else { 0 };
-    let item = Forward::of(&prepared.architecture, outputs);
+    let Steps { train, test, .. } = prepared.learner.steps();
+    let outputs = if train > 0 {
+        prepared.spec.outputs()
+    } else {
+        0
+    };
+    let architecture = &prepared.architecture;
+    let item = architecture
+        .operations()
+        .with_head(architecture.width(), outputs);
     let second = prepared.settings["order"] == "second";
-    let task = match (prepared.workload.kind, setting("inner_steps")) {
-        (Kind::Train, Some(steps)) if second => {
-            steps * support * item.second_order() + query * item.gradient()
+    let task = match prepared.workload.kind {
+        Kind::Train if second => {
+            train as f64 * support * item.second_order() + query * item.gradient()
         }
-        (Kind::Train, Some(steps)) => (steps * support + query) * item.gradient(),
-        (Kind::Train, None) => (support + query) * item.gradient(),
-        (Kind::Predict, _) => {
-            let steps = setting("test_steps").unwrap_or(0.0);
-            steps * support * item.gradient() + query * item.forward()
-        }
+        Kind::Train if train > 0 => (train as f64 * support + query) * item.gradient(),
+        Kind::Train => (support + query) * item.gradient(),
+        Kind::Predict => test as f64 * support * item.gradient() + query * item.forward(),
     };
     prepared.tasks as f64 * task
 }
 
 #[cfg(test)]
 mod tests {
-    use meta_core::data::ItemShape;
+    use meta_core::{data::ItemShape, nn::encoder::EncoderSpec};
 
     use super::*;
 
@@ -124,7 +99,7 @@ mod tests {
             channels: 1,
         };
         let conv4 = EncoderSpec::new("conv4", &serde_json::json!({}), item).unwrap();
-        let forward = Forward::of(&conv4, 5);
+        let forward = conv4.operations().with_head(conv4.width(), 5);
         assert_eq!(forward.first, 2.0 * 451_584.0);
         assert_eq!(
             forward.rest,
@@ -145,7 +120,7 @@ mod tests {
             channels: 1,
         };
         let mlp = EncoderSpec::new("mlp", &serde_json::json!({}), item).unwrap();
-        let forward = Forward::of(&mlp, 1);
+        let forward = mlp.operations().with_head(mlp.width(), 1);
         assert_eq!((forward.first, forward.rest), (80.0, 2.0 * 1640.0));
     }
 }

@@ -6,12 +6,12 @@ use burn::tensor::{DType, Tensor};
 use meta_core::{
     backend::WithBackend,
     data::Episode,
-    graphs::Graphs,
-    learner::{Answers, Learner},
+    learner::{Learner, LearnerList, New, PredictAt},
     optim::{self, OptimizerSettings, OptimizerState},
+    parallel::TaskChunks,
     params::Params,
     primitives::{Primitives, linear},
-    task::{Moment, TaskBatch},
+    task::{TaskBatch, TrainingContext},
     train,
 };
 use serde::{Deserialize, Serialize};
@@ -21,10 +21,10 @@ use super::{
     workloads::{Kind, OUTER_LR, Prepared, Workload},
 };
 use crate::{
+    Toolkit,
     cli::Effort,
     failure::{Failure, Result},
     forecast::peak_bytes,
-    learners::Learners,
 };
 
 /// Samples that are taken even where time has run out.
@@ -80,15 +80,15 @@ pub struct GemmPeak {
 }
 
 /// A measurement of a workload on a backend whose name is known only now.
-pub struct Measure<'a, L> {
+pub struct Measure<'a, T> {
     workload: &'static Workload,
     backend: &'a str,
     effort: Effort,
     iterations: Option<usize>,
-    learners: PhantomData<L>,
+    toolkit: PhantomData<T>,
 }
 
-impl<'a, L> Measure<'a, L> {
+impl<'a, T> Measure<'a, T> {
     /// A measurement of `workload` on the backend that was asked for by the name `backend`; of exactly
     /// so many iterations where they are given.
     pub fn new(
@@ -102,18 +102,18 @@ impl<'a, L> Measure<'a, L> {
             backend,
             effort,
             iterations,
-            learners: PhantomData,
+            toolkit: PhantomData,
         }
     }
 }
 
-impl<L: Learners> WithBackend for Measure<'_, L> {
+impl<T: Toolkit> WithBackend for Measure<'_, T> {
     type Output = Result<Measurement>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
-        let prepared = self.workload.prepare::<L>(self.effort)?;
+        let prepared = self.workload.prepare::<T>(self.effort)?;
         let episodes = prepared.episodes()?;
-        let mut learner = learner::<L, B>(&prepared, &device)?;
+        let mut learner = learner::<T, B>(&prepared, &device);
         let parameters = learner.parameters();
         check_used::<B>(self.backend, &parameters, &device)?;
         let start_bytes = peak_bytes();
@@ -121,7 +121,7 @@ impl<L: Learners> WithBackend for Measure<'_, L> {
             Some(count) => Taking::Exactly(count),
             None => Taking::Samples(self.effort),
         };
-        let graphs = prepared.graphs::<B>(self.effort, parameters.num_elements());
+        let graphs = prepared.task_chunks::<B>(self.effort, parameters.num_elements());
         let taken = match self.workload.kind {
             Kind::Train => {
                 let mut state = OptimizerState::new();
@@ -170,35 +170,30 @@ impl<L: Learners> WithBackend for Measure<'_, L> {
 }
 
 /// The workload's learner with its initial parameters.
-///
-/// # Errors
-/// When the learners of this binary refuse the workload's settings.
-pub fn learner<L: Learners, B: Primitives>(
-    prepared: &Prepared,
+pub fn learner<T: Toolkit, B: Primitives>(
+    prepared: &Prepared<T>,
     device: &B::Device,
-) -> Result<Box<dyn Learner<B>>> {
-    Ok(L::build::<B>(
-        prepared.workload.learner,
-        &prepared.settings,
-        prepared.architecture.clone(),
-        &prepared.spec,
-        prepared.seed,
+) -> Box<dyn Learner<B>> {
+    prepared.learner.clone().build(New {
+        architecture: prepared.architecture.clone(),
+        spec: &prepared.spec,
+        seed: prepared.seed,
         device,
-    )?)
+    })
 }
 
 /// Meta-gradient and Adam's step, as the outer loop does them.
-fn meta_iteration<B: Primitives>(
+fn meta_iteration<T: Toolkit, B: Primitives>(
     learner: &mut dyn Learner<B>,
-    prepared: &Prepared,
+    prepared: &Prepared<T>,
     episodes: &[Episode],
-    graphs: Graphs,
+    graphs: TaskChunks,
     state: OptimizerState<B>,
     device: &B::Device,
 ) -> OptimizerState<B> {
     let spec = &prepared.spec;
-    let moment = Moment::default();
-    let result = train::meta_gradient(&*learner, spec, episodes, moment, graphs, device);
+    let context = TrainingContext::default();
+    let result = train::sum_over_chunks(&*learner, spec, episodes, context, graphs, device);
     let (parameters, state) = optim::step(
         &OptimizerSettings::default(),
         OUTER_LR,
@@ -214,18 +209,18 @@ fn meta_iteration<B: Primitives>(
 }
 
 /// Predictions, as an evaluation asks for them.
-fn predict<B: Primitives>(
+fn predict<T: Toolkit, B: Primitives>(
     learner: &dyn Learner<B>,
-    prepared: &Prepared,
+    prepared: &Prepared<T>,
     episodes: &[Episode],
-    graphs: Graphs,
+    graphs: TaskChunks,
     device: &B::Device,
 ) {
     let at_a_time = graphs.tasks_at_a_time().unwrap_or(episodes.len());
     for episodes in episodes.chunks(at_a_time) {
         graphs.each(episodes, B::SIDE_BY_SIDE, |episodes| {
             let tasks = TaskBatch::new(episodes, &prepared.spec, device);
-            for predictions in learner.predict(&tasks, Answers::Last) {
+            for predictions in learner.predict(&tasks, PredictAt::LastStep) {
                 std::hint::black_box(predictions.into_data());
             }
         });

@@ -15,17 +15,17 @@ mod scaling;
 mod workloads;
 
 use meta_core::{
-    backend::{self, Precision, Target, backends, dispatch},
-    checkpoint::write_atomically,
+    backend::{self, ComputeTarget, Precision, backends, dispatch},
+    files::write_atomically,
 };
 use serde_json::Value;
 
 use crate::{
+    Toolkit,
     child::{self, Trouble},
     cli::{BenchArgs, BenchOneArgs, Effort},
     experiment::start_threads,
     failure::{Failure, Result},
-    learners::Learners,
     print,
 };
 use measure::{GemmPeak, Measurement};
@@ -40,16 +40,16 @@ const GEMM: &str = "gemm";
 /// # Errors
 /// For a workload, backend or peer that does not exist or cannot be used, a backend or number type
 /// that was not used although it was asked for, or a peer that computes something else.
-pub fn bench<L: Learners>(args: &BenchArgs) -> Result<()> {
+pub fn bench<T: Toolkit>(args: &BenchArgs) -> Result<()> {
     let workloads = workloads::chosen(&args.workloads)?;
     let backends = chosen_backends(args)?;
     let effort = checked(args)?;
     start_threads(effort.threads)?;
     if args.peers {
-        return peers::compare::<L>(args, &workloads, &backends[0]);
+        return peers::compare::<T>(args, &workloads, &backends[0]);
     }
     if let Some(folder) = &args.export {
-        return export::<L>(folder, &workloads, effort);
+        return export::<T>(folder, &workloads, effort);
     }
     if args.launches {
         return launches::launches(&workloads, &backends, effort);
@@ -77,16 +77,16 @@ pub fn bench<L: Learners>(args: &BenchArgs) -> Result<()> {
 ///
 /// # Errors
 /// As [`bench`].
-pub fn bench_one<L: Learners>(args: &BenchOneArgs) -> Result<()> {
+pub fn bench_one<T: Toolkit>(args: &BenchOneArgs) -> Result<()> {
     start_threads(args.effort.threads)?;
     let json = if args.workload == GEMM {
-        let peak = dispatch(&Target::of(&args.backend), measure::MeasureGemm)?;
+        let peak = dispatch(&ComputeTarget::of(&args.backend), measure::MeasureGemm)?;
         serde_json::to_string(&peak)
     } else {
         let workload = workloads::find(&args.workload)?;
         let backend = args.backend.clone();
-        let measure = measure::Measure::<L>::new(workload, &backend, args.effort, args.iterations);
-        serde_json::to_string(&dispatch(&Target::of(&backend), measure)??)
+        let measure = measure::Measure::<T>::new(workload, &backend, args.effort, args.iterations);
+        serde_json::to_string(&dispatch(&ComputeTarget::of(&backend), measure)??)
     };
     print(&format!("{}\n", json.expect("a measurement serialises")))
 }
@@ -131,17 +131,17 @@ fn checked(args: &BenchArgs) -> Result<Effort> {
 }
 
 /// Writes what peers read, and nothing else.
-fn export<L: Learners>(
+fn export<T: Toolkit>(
     folder: &std::path::Path,
     workloads: &[&'static Workload],
     effort: Effort,
 ) -> Result<()> {
     for &workload in workloads {
-        let export = export::Export::<L>::new(folder, workload, effort);
+        let export = export::Export::<T>::new(folder, workload, effort);
         // What the peers must agree with is computed in f64.
-        let target = Target {
+        let target = ComputeTarget {
             precision: Precision::F64,
-            ..Target::of(export::BACKEND)
+            ..ComputeTarget::of(export::BACKEND)
         };
         dispatch(&target, export)??;
         eprintln!("{}", folder.join(workload.name).display());

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meta_core::{Error, checkpoint::write_atomically, stats::median};
+use meta_core::{Error, files::write_atomically, stats::median};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -22,9 +22,9 @@ use super::{
     workloads::Workload,
 };
 use crate::{
+    Toolkit,
     cli::{BenchArgs, Effort},
     failure::{Failure, Result},
-    learners::Learners,
     print,
 };
 
@@ -113,7 +113,7 @@ type Outcomes = BTreeMap<(&'static str, &'static str), Outcome>;
 ///
 /// # Errors
 /// When no peer is installed, or one of ours cannot be measured.
-pub fn compare<L: Learners>(
+pub fn compare<T: Toolkit>(
     args: &BenchArgs,
     workloads: &[&'static Workload],
     backend: &str,
@@ -124,7 +124,7 @@ pub fn compare<L: Learners>(
         Some(folder) => folder.clone(),
         None => std::env::temp_dir().join(format!("meta-bench-{}", std::process::id())),
     };
-    super::export::<L>(&folder, workloads, effort)?;
+    super::export::<T>(&folder, workloads, effort)?;
     let programs = write_programs(&folder)?;
     let mut report = Report::new(effort);
     let mut outcomes = Outcomes::new();

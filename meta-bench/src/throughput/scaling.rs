@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use meta_core::{Error, checkpoint::write_atomically};
+use meta_core::{Error, files::write_atomically};
 use plotters::prelude::*;
 use serde::Serialize;
 use serde_json::json;

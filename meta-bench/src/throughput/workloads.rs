@@ -5,18 +5,18 @@ use std::sync::Arc;
 use meta_core::{
     Error,
     data::{Episode, EpisodeShape, Source, Split, find_source},
-    graphs::Graphs,
-    nn::encoder::EncoderSpec,
+    learner::LearnerList,
+    nn::encoder::EncoderList,
+    parallel::TaskChunks,
     primitives::Primitives,
     rng::Seed,
     task::TaskSpec,
+    toolkit::Catalogue,
     train::TrainSettings,
 };
 use serde_json::{Value, json};
 
-use crate::{
-    cli::Effort, failure::Result, forecast::Sizes, learners::Learners, manifest::TestSettings,
-};
+use crate::{Toolkit, cli::Effort, failure::Result, forecast::Sizes, manifest::TestSettings};
 
 /// What one sample of a workload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,7 +197,7 @@ pub fn chosen(names: &[String]) -> Result<Vec<&'static Workload>> {
 }
 
 /// A workload with its data and its network.
-pub struct Prepared {
+pub struct Prepared<T: Toolkit> {
     /// What is prepared.
     pub workload: &'static Workload,
     /// All settings of the learner.
@@ -209,7 +209,9 @@ pub struct Prepared {
     /// Seed of the initial parameters and of the episodes.
     pub seed: Seed,
     /// The network.
-    pub architecture: EncoderSpec,
+    pub architecture: T::Encoders,
+    /// The settings of the learner.
+    pub learner: T::Learners,
     /// All settings of the network.
     pub encoder_settings: Value,
     /// Shapes of items and episodes.
@@ -227,8 +229,8 @@ impl Workload {
     ///
     /// # Errors
     /// When the learners of this binary do not have the workload's.
-    pub fn prepare<L: Learners>(&'static self, effort: Effort) -> Result<Prepared> {
-        let source = (find_source(self.source)?.build)(&json!({}), None)?;
+    pub fn prepare<T: Toolkit>(&'static self, effort: Effort) -> Result<Prepared<T>> {
+        let source = (find_source(&T::sources(), self.source)?.build)(&json!({}), None)?;
         let [way, shot, query] = self.episode;
         let shape = EpisodeShape::new(way, shot, effort.query.unwrap_or(query));
         let spec = TaskSpec {
@@ -237,19 +239,25 @@ impl Workload {
             train: shape,
             test: shape,
         };
-        let mut encoder_settings = meta_core::nn::encoder::encoders()
+        let catalogue = Catalogue::of::<T>();
+        let encoder = catalogue
+            .encoders
             .iter()
-            .find(|info| info.name == self.encoder)
-            .map_or_else(|| json!({}), |info| (info.default_settings)());
-        if let Some(width) = effort.width {
-            widen(&mut encoder_settings, width);
-        }
-        let entries = L::entries();
-        let entry = entries
+            .find(|entry| entry.info.name == self.encoder)
+            .ok_or_else(|| {
+                let known = catalogue.encoders.iter().map(|entry| entry.info.name);
+                Error::unknown("encoder", self.encoder, known)
+            })?;
+        let encoder_settings = match effort.width {
+            Some(width) => (encoder.of_width)(width),
+            None => (encoder.default_settings)(),
+        };
+        let entry = catalogue
+            .learners
             .iter()
             .find(|entry| entry.info.name == self.learner)
             .ok_or_else(|| {
-                let known = entries.iter().map(|entry| entry.info.name);
+                let known = catalogue.learners.iter().map(|entry| entry.info.name);
                 Error::unknown("learner", self.learner, known)
             })?;
         let mut settings = entry.default_settings.clone();
@@ -263,13 +271,17 @@ impl Workload {
                 }
             }
         }
+        let architecture = T::Encoders::new(self.encoder, &encoder_settings, spec.item)?;
+        let learner = T::Learners::new(self.learner, &settings)?;
+        learner.check(&architecture, &spec)?;
         Ok(Prepared {
             workload: self,
             settings,
+            learner,
             tasks: effort.tasks.unwrap_or(self.tasks),
             shape,
             seed: Seed(effort.seed),
-            architecture: EncoderSpec::new(self.encoder, &encoder_settings, spec.item)?,
+            architecture,
             encoder_settings,
             spec,
             source,
@@ -277,27 +289,14 @@ impl Workload {
     }
 }
 
-/// Sets what the settings of an encoder call its width.
-fn widen(settings: &mut Value, width: usize) {
-    for key in ["channels", "width"] {
-        if settings[key].is_u64() {
-            settings[key] = json!(width);
-        }
-    }
-    let hidden = settings.get_mut("hidden").and_then(Value::as_array_mut);
-    for layer in hidden.into_iter().flatten() {
-        *layer = json!(width);
-    }
-}
-
-impl Prepared {
+impl<T: Toolkit> Prepared<T> {
     /// The graphs of a meta-batch, or of an evaluation: of as many tasks as was asked for, or as in a run
     /// with default settings.
-    pub fn graphs<B: Primitives>(&self, effort: Effort, parameters: usize) -> Graphs {
+    pub fn task_chunks<B: Primitives>(&self, effort: Effort, parameters: usize) -> TaskChunks {
         let sizes = Sizes {
             architecture: &self.architecture,
             spec: &self.spec,
-            learner: &self.settings,
+            steps: self.learner.steps(),
             parameters,
             side_by_side: B::SIDE_BY_SIDE,
         };
@@ -310,9 +309,9 @@ impl Prepared {
         match (self.workload.kind, effort.task_chunk) {
             (Kind::Train, _) => sizes.train_settings(&settings).graphs(),
             (Kind::Predict, 0) => sizes.test_graphs(at_a_time),
-            (Kind::Predict, tasks) => Graphs {
+            (Kind::Predict, tasks) => TaskChunks {
                 tasks,
-                at_once: (at_a_time / tasks).max(1),
+                concurrent: (at_a_time / tasks).max(1),
             },
         }
     }
@@ -330,27 +329,5 @@ impl Prepared {
         (0..self.tasks as u64)
             .map(|index| Ok(self.source.episode(self.seed, split, shape, index)?))
             .collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Every encoder has a width of its own name, and gets no other key.
-    #[test]
-    fn a_width_is_set_where_the_encoder_has_one() {
-        let widened = |mut settings: Value| {
-            widen(&mut settings, 8);
-            settings
-        };
-        assert_eq!(
-            widened(json!({ "channels": 64, "blocks": 4 })),
-            json!({ "channels": 8, "blocks": 4 })
-        );
-        assert_eq!(
-            widened(json!({ "hidden": [40, 40] })),
-            json!({ "hidden": [8, 8] })
-        );
     }
 }

@@ -1,6 +1,6 @@
 //! `meta bench`, as scripts and people use it.
 
-use meta_core::checkpoint;
+use meta_core::train::checkpoint_file;
 use serde_json::Value;
 
 use crate::workbench::Workbench;
@@ -98,7 +98,7 @@ fn an_export_holds_what_its_description_says() {
             assert!(!description["learner"]["settings"][key].is_null(), "{key}");
         }
         for (file, listed) in description["files"].as_object().unwrap() {
-            let read = checkpoint::read(&bench.path(&format!("{folder}/{file}"))).unwrap();
+            let read = checkpoint_file::read(&bench.path(&format!("{folder}/{file}"))).unwrap();
             let found: Vec<Value> = read
                 .tensors
                 .iter()

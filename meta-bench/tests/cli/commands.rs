@@ -181,7 +181,7 @@ fn lists_are_for_people_and_for_scripts() {
         assert!(table.contains(name), "{table}");
     }
     let lists: Value = serde_json::from_str(&bench.run("list --json").ok().stdout).unwrap();
-    assert_eq!(lists.as_object().unwrap().len(), 5);
+    assert_eq!(lists.as_object().unwrap().len(), 6);
     let one: Value = serde_json::from_str(&bench.run("list backends --json").ok().stdout).unwrap();
     assert_eq!(one["backends"].as_array().unwrap().len(), 7);
 }

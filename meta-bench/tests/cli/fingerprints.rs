@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use meta_core::checkpoint;
+use meta_core::train::checkpoint_file;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -148,7 +148,7 @@ fn add_numbers(hasher: &mut blake3::Hasher, key: &str, value: &Value) {
 }
 
 fn add_parameters(hasher: &mut blake3::Hasher, path: &Path) {
-    let mut tensors = checkpoint::read(path).expect("a checkpoint").tensors;
+    let mut tensors = checkpoint_file::read(path).expect("a checkpoint").tensors;
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
     for (name, data) in tensors {
         hasher.update(name.as_bytes());
@@ -176,9 +176,8 @@ fn fingerprints(backend: &str, precision: &str) -> Vec<(String, String)> {
         }
         for name in ["metrics.jsonl", "scores.json"] {
             let text = String::from_utf8(bench.bytes(&format!("{dir}/{name}"))).expect("text");
-            for line in text.lines() {
-                let line = serde_json::from_str(line).expect("JSON");
-                add_numbers(&mut hasher, "", &line);
+            for value in serde_json::Deserializer::from_str(&text).into_iter() {
+                add_numbers(&mut hasher, "", &value.expect("JSON"));
             }
         }
         fs::remove_dir_all(bench.path(&dir)).expect("the run is removed");

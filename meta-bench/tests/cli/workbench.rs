@@ -168,6 +168,11 @@ impl Workbench {
         names
     }
 
+    /// The text of a file.
+    pub fn text(&self, name: &str) -> String {
+        String::from_utf8(self.bytes(name)).expect("UTF-8")
+    }
+
     /// The bytes of a file.
     #[track_caller]
     pub fn bytes(&self, name: &str) -> Vec<u8> {

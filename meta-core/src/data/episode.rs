@@ -101,7 +101,7 @@ impl Split {
     }
 
     /// The scope of this split's episodes in the seed tree.
-    pub(crate) fn scope(self) -> &'static str {
+    pub fn scope(self) -> &'static str {
         match self {
             Split::Train => "episode/train",
             Split::Validation => "episode/validation",

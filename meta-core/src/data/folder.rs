@@ -1,78 +1,61 @@
 //! Any folder or zip archive of `class/image.png`.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::episode::Split;
-use super::image_cache::ImageCache;
+use super::image_cache::{DecodeGroup, ImageCache};
 use super::image_files::{ImageFilter, ImageFormat, ImageTree, content_hash, resolve};
-use super::image_set::{DecodeGroup, ImageSet, ImageSource, Rotations};
+use super::image_set::{ImageSet, ImageSource, Rotations};
+use super::source::{Source, SourceSettings};
 use crate::error::{Error, Result};
+use crate::settings;
 
-/// Settings of the class-folder source.
-///
-/// The class of an image is the folder that it lies in; folders around all classes do not count, and
-/// classes may be nested (`Alphabet/character01`). PNG and JPEG files are read, hidden ones are not.
-///
-/// Relative paths start at the data folder when there is one, else at the working directory.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct FolderConfig {
-    /// The folder or zip archive. Required.
-    pub path: String,
-    /// File with the names of the training classes, one a line. When any of the three files is given, a
-    /// split without a file has no classes, and a class in no file is not used.
-    pub train_classes: String,
-    /// File with the names of the validation classes.
-    pub validation_classes: String,
-    /// File with the names of the test classes.
-    pub test_classes: String,
-    /// Without split files: the expected fraction of classes that validate. Whether a class does is
-    /// decided by the BLAKE3 hash of its name alone, so it never changes sides. In 0..=1.
-    pub validation_fraction: f64,
-    /// Without split files: the expected fraction of classes that test, decided likewise. In 0..=1, and
-    /// at most 1 together with `validation_fraction`.
-    pub test_fraction: f64,
-    /// What is done with the four rotations of a class.
-    pub rotations: Rotations,
-    /// With `rotations = "augment"`: also rotate the classes of validation and test tasks.
-    pub augment_evaluation: bool,
-    /// 1 (grey) or 3 (RGB).
-    pub channels: usize,
-    /// Height and width in pixels, 1..=1024; other aspect ratios are squeezed.
-    pub image_size: usize,
-    /// How images are resized.
-    pub filter: ImageFilter,
-    /// Whether dark becomes 1 and light 0: for dark ink on light paper.
-    pub invert: bool,
-    /// Folder for decoded images, so that the next start is fast. Empty:
-    /// `$XDG_CACHE_HOME/meta-attention`, else `~/.cache/meta-attention`.
-    pub cache_dir: String,
-}
-
-impl Default for FolderConfig {
-    fn default() -> Self {
-        FolderConfig {
-            path: String::new(),
-            train_classes: String::new(),
-            validation_classes: String::new(),
-            test_classes: String::new(),
-            validation_fraction: 0.16,
-            test_fraction: 0.2,
-            rotations: Rotations::None,
-            augment_evaluation: false,
-            channels: 3,
-            image_size: 32,
-            filter: ImageFilter::Lanczos3,
-            invert: false,
-            cache_dir: String::new(),
-        }
+settings! {
+    /// Settings of the class-folder source.
+    ///
+    /// The class of an image is the folder that it lies in; folders around all classes do not count, and
+    /// classes may be nested (`Alphabet/character01`). PNG and JPEG files are read, hidden ones are not.
+    ///
+    /// Relative paths start at the data folder when there is one, else at the working directory.
+    pub struct FolderSettings {
+        /// The folder or zip archive. Required.
+        path: String = String::new();
+        /// File with the names of the training classes, one a line. When any of the three files is
+        /// given, a split without a file has no classes, and a class in no file is not used.
+        train_classes: String = String::new();
+        /// File with the names of the validation classes.
+        validation_classes: String = String::new();
+        /// File with the names of the test classes.
+        test_classes: String = String::new();
+        /// Without split files: the expected fraction of classes that validate. Whether a class
+        /// does is decided by the BLAKE3 hash of its name alone, so it never changes sides. In
+        /// 0..=1.
+        validation_fraction: f64 = 0.16;
+        /// Without split files: the expected fraction of classes that test, decided likewise. In
+        /// 0..=1, and at most 1 together with `validation_fraction`.
+        test_fraction: f64 = 0.2;
+        /// What is done with the four rotations of a class.
+        rotations: Rotations = Rotations::None;
+        /// With `rotations = "augment"`: also rotate the classes of validation and test tasks.
+        augment_evaluation: bool = false;
+        /// 1 (grey) or 3 (RGB).
+        channels: usize = 3;
+        /// Height and width in pixels, 1..=1024; other aspect ratios are squeezed.
+        image_size: usize = 32;
+        /// How images are resized.
+        filter: ImageFilter = ImageFilter::Lanczos3;
+        /// Whether dark becomes 1 and light 0: for dark ink on light paper.
+        invert: bool = false;
+        /// Folder for decoded images, so that the next start is fast. Empty:
+        /// `$XDG_CACHE_HOME/meta-attention`, else `~/.cache/meta-attention`.
+        cache_dir: String = String::new();
     }
 }
 
-impl FolderConfig {
+impl FolderSettings {
     /// Reads and decodes the files, or takes them from the cache.
     ///
     /// # Errors
@@ -99,7 +82,7 @@ impl FolderConfig {
         key.update(format!("folder 1 {}\n", json!(format)).as_bytes());
         key.update(content_hash(&path)?.as_bytes());
         let cache = ImageCache::new(&self.cache_dir, "folder", key.finalize());
-        let set = ImageSet::load_or_decode(&cache, format, || {
+        let set = cache.load_or_decode(format, || {
             let tree = ImageTree::open(&path)?;
             let classes: Vec<_> = tree.folders().into_iter().collect();
             if classes.is_empty() {
@@ -231,6 +214,15 @@ impl FolderConfig {
                 .filter(|&position| taken[position] == Some(split))
                 .collect()
         }))
+    }
+}
+
+impl SourceSettings for FolderSettings {
+    const NAME: &str = "folder";
+    const SUMMARY: &str = "any folder or zip archive of class/image.png or .jpg";
+
+    fn open(&self, data_folder: Option<&Path>) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(self.build(data_folder)?))
     }
 }
 

@@ -16,17 +16,19 @@
 mod character;
 mod drawing;
 
-use std::sync::OnceLock;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::draw::{assemble, draw_classes};
 use super::episode::{ClassRef, Episode, EpisodeShape, ItemShape, Split, Task};
 use super::image_set::unit_interval;
-use super::source::{Source, check_classification, config_value, settings_hash};
-use crate::error::{Error, Result};
+use super::source::{Source, SourceSettings, check_classification, settings_hash};
+use crate::error::Result;
 use crate::rng::Seed;
+use crate::settings;
+use crate::settings::Settings;
 use character::{DESCRIPTION, Glyph};
 use drawing::{Canvas, Drawer};
 
@@ -35,122 +37,84 @@ const VERSION: u32 = 1;
 /// Drawn items are kept when all of them together take at most this many bytes.
 const KEEP_BYTES: usize = 1 << 28;
 
-/// Settings of [`GlyphsSource`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GlyphsConfig {
-    /// Height and width in pixels, 8..=256.
-    pub image_size: usize,
-    /// Number of training classes, at most 1 000 000. Growing a split keeps the classes it has.
-    pub train_classes: usize,
-    /// Number of validation classes, at most 1 000 000.
-    pub validation_classes: usize,
-    /// Number of test classes, at most 1 000 000.
-    pub test_classes: usize,
-    /// Drawers of each class, at most 1 000 000; 0 for no limit. Omniglot has 20.
-    pub items_per_class: usize,
-    /// How much drawers differ, relative to the default of 1. In 0..=3; at 0 all draw alike.
-    pub variation: f64,
-    /// Seed of the world of glyphs: another number gives other classes and drawers.
-    pub world: u64,
-    /// Whether support items carry a description of their character, in rows below the image, which is
-    /// higher by them: a second modality.
-    pub side: bool,
-}
-
-impl Default for GlyphsConfig {
-    fn default() -> Self {
-        GlyphsConfig {
-            image_size: 28,
-            train_classes: 2000,
-            validation_classes: 200,
-            test_classes: 500,
-            items_per_class: 20,
-            variation: 1.0,
-            world: 0,
-            side: false,
-        }
+settings! {
+    /// The world of glyphs: its classes, and how they are drawn.
+    pub struct GlyphWorld {
+        /// Height and width in pixels.
+        image_size: usize = 28, between(8, 256);
+        /// Number of training classes. Growing a split keeps the classes it has.
+        train_classes: usize = 2000, between(0, 1_000_000);
+        /// Number of validation classes.
+        validation_classes: usize = 200, between(0, 1_000_000);
+        /// Number of test classes.
+        test_classes: usize = 500, between(0, 1_000_000);
+        /// Drawers of each class; 0 for no limit. Omniglot has 20.
+        items_per_class: usize = 20, between(0, 1_000_000);
+        /// How much drawers differ, relative to the default of 1; at 0 all draw alike.
+        variation: f64 = 1.0, between(0.0, 3.0);
+        /// Seed of the world: another number gives other classes and drawers.
+        world: u64 = 0;
     }
 }
 
-impl GlyphsConfig {
+settings! {
+    /// Settings of [`GlyphsSource`].
+    pub struct GlyphsSettings {
+        /// Whether support items carry a description of their character, in rows below the image,
+        /// which is higher by them: a second modality.
+        side: bool = false;
+        ..glyphs: GlyphWorld;
+    }
+}
+
+impl GlyphWorld {
+    /// The source of these glyphs, without descriptions.
+    ///
+    /// # Errors
+    /// [`Error::Setting`](crate::Error::Setting) for a setting out of range.
+    pub fn build(&self) -> Result<GlyphsSource> {
+        let settings = GlyphsSettings {
+            side: false,
+            glyphs: self.clone(),
+        };
+        settings.build()
+    }
+}
+
+impl GlyphsSettings {
     /// Checks the settings and makes the source; items are drawn when they are first used.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a setting out of range.
+    /// [`Error::Setting`](crate::Error::Setting) for a setting out of range.
     pub fn build(&self) -> Result<GlyphsSource> {
-        const MAXIMUM: usize = 1_000_000;
-        if !(8..=256).contains(&self.image_size) {
-            return Err(Error::setting(
-                "data.image_size",
-                self.image_size,
-                "must be in 8..=256 pixels",
-            ));
-        }
-        for (key, count) in [
-            ("data.train_classes", self.train_classes),
-            ("data.validation_classes", self.validation_classes),
-            ("data.test_classes", self.test_classes),
-            ("data.items_per_class", self.items_per_class),
-        ] {
-            if count > MAXIMUM {
-                return Err(Error::setting(
-                    key,
-                    count,
-                    format!("must be at most {MAXIMUM}"),
-                ));
-            }
-        }
-        if !(0.0..=3.0).contains(&self.variation) {
-            return Err(Error::setting(
-                "data.variation",
-                self.variation,
-                "must be in 0..=3",
-            ));
-        }
+        self.check_ranges("data")?;
+        let world = &self.glyphs;
         let counts = [
-            self.train_classes,
-            self.validation_classes,
-            self.test_classes,
+            world.train_classes,
+            world.validation_classes,
+            world.test_classes,
         ];
-        let class_bytes = self.items_per_class * self.image_size * self.image_size;
+        let class_bytes = world.items_per_class * world.image_size * world.image_size;
         let all_bytes = counts.iter().sum::<usize>().checked_mul(class_bytes);
-        let keeps = self.items_per_class > 0 && all_bytes.is_some_and(|bytes| bytes <= KEEP_BYTES);
+        let keeps = world.items_per_class > 0 && all_bytes.is_some_and(|bytes| bytes <= KEEP_BYTES);
         let drawn = counts.map(|count| {
             let kept = if keeps { count } else { 0 };
             std::iter::repeat_with(OnceLock::new).take(kept).collect()
         });
         Ok(GlyphsSource {
-            config: self.clone(),
+            settings: self.clone(),
             counts,
             drawn,
         })
     }
 }
 
-/// The settings but for `side`.
-#[derive(Serialize)]
-struct Undescribed {
-    image_size: usize,
-    train_classes: usize,
-    validation_classes: usize,
-    test_classes: usize,
-    items_per_class: usize,
-    variation: f64,
-    world: u64,
-}
+impl SourceSettings for GlyphsSettings {
+    const NAME: &str = "glyphs";
+    const SUMMARY: &str = "handwritten-like characters drawn by a program; needs no files";
 
-impl Undescribed {
-    fn of(config: &GlyphsConfig) -> Self {
-        Undescribed {
-            image_size: config.image_size,
-            train_classes: config.train_classes,
-            validation_classes: config.validation_classes,
-            test_classes: config.test_classes,
-            items_per_class: config.items_per_class,
-            variation: config.variation,
-            world: config.world,
-        }
+    fn open(&self, _data_folder: Option<&Path>) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(self.build()?))
     }
 }
 
@@ -159,7 +123,7 @@ impl Undescribed {
 /// A class's number is 3 × (its number in the split) + (0, 1, 2 for train, validation, test).
 #[derive(Debug)]
 pub struct GlyphsSource {
-    config: GlyphsConfig,
+    settings: GlyphsSettings,
     /// Classes of each split.
     counts: [usize; 3],
     /// All items of each class of each split, once they are drawn; no classes where nothing is kept.
@@ -173,19 +137,19 @@ impl GlyphsSource {
 
     /// Numbers of the image in an item; what follows is its description.
     fn pixels(&self) -> usize {
-        self.config.image_size * self.config.image_size
+        self.settings.glyphs.image_size * self.settings.glyphs.image_size
     }
 
     /// Draws `items` of a class, one after another.
     fn draw(&self, class: u32, items: impl Iterator<Item = usize>) -> Vec<u8> {
-        let world = Seed(self.config.world);
+        let world = Seed(self.settings.glyphs.world);
         let glyph = Glyph::of_class(world, class);
-        let mut canvas = Canvas::new(self.config.image_size);
+        let mut canvas = Canvas::new(self.settings.glyphs.image_size);
         let mut pixels = Vec::new();
         for item in items {
             let id = u64::from(class) << 32 | item as u64;
             let mut stream = world.stream("glyphs-item", id, "drawer");
-            let drawer = Drawer::new(&mut stream, self.config.variation as f32);
+            let drawer = Drawer::new(&mut stream, self.settings.glyphs.variation as f32);
             canvas.clear();
             drawer.draw(&glyph, &mut stream, &mut canvas);
             canvas.read(drawer.pen_width, &mut pixels);
@@ -203,7 +167,7 @@ impl GlyphsSource {
         };
         match self.drawn[split.position()].get(position) {
             Some(kept) => {
-                let items = 0..self.config.items_per_class;
+                let items = 0..self.settings.glyphs.items_per_class;
                 let all = kept.get_or_init(|| self.draw(class, items).into());
                 write(&all[item * place.len()..], place);
             }
@@ -222,8 +186,8 @@ impl Source for GlyphsSource {
     }
 
     fn item_shape(&self) -> ItemShape {
-        let width = self.config.image_size;
-        let below = match self.config.side {
+        let width = self.settings.glyphs.image_size;
+        let below = match self.settings.side {
             true => DESCRIPTION.div_ceil(width),
             false => 0,
         };
@@ -239,7 +203,7 @@ impl Source for GlyphsSource {
     }
 
     fn items_per_class(&self) -> Option<usize> {
-        (self.config.items_per_class > 0).then_some(self.config.items_per_class)
+        (self.settings.glyphs.items_per_class > 0).then_some(self.settings.glyphs.items_per_class)
     }
 
     fn check(&self, split: Split, shape: EpisodeShape) -> Result<()> {
@@ -276,9 +240,9 @@ impl Source for GlyphsSource {
             references,
             |label, item, place| {
                 let support = &draws[label].items[..shape.shot.0];
-                if self.config.side && support.contains(&item) {
+                if self.settings.side && support.contains(&item) {
                     let class = numbers[label].class;
-                    let glyph = Glyph::of_class(Seed(self.config.world), class);
+                    let glyph = Glyph::of_class(Seed(self.settings.glyphs.world), class);
                     place[pixels..pixels + DESCRIPTION].copy_from_slice(&glyph.describe());
                 }
                 self.write(split, draws[label].position, item, &mut place[..pixels]);
@@ -288,11 +252,12 @@ impl Source for GlyphsSource {
 
     fn content_hash(&self) -> String {
         let version = format!("glyphs {VERSION}");
-        match self.config.side {
-            true => settings_hash(&version, &self.config),
-            // Without descriptions episodes are those from before there were any.
-            false => settings_hash(&version, &Undescribed::of(&self.config)),
+        let mut settings = self.settings.glyphs.entries();
+        // Without descriptions episodes are those from before there were any.
+        if self.settings.side {
+            settings.push(("side", true.into()));
         }
+        settings_hash(&version, &settings)
     }
 
     fn describe(&self) -> Value {
@@ -305,7 +270,7 @@ impl Source for GlyphsSource {
             "train": counts(Split::Train),
             "validation": counts(Split::Validation),
             "test": counts(Split::Test),
-            "settings": config_value(&self.config),
+            "settings": self.settings.to_value(),
             "content_hash": self.content_hash(),
         })
     }

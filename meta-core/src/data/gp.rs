@@ -19,13 +19,18 @@
 //! shape. The length scale is fixed by default, as in section 4.1 of the first; a range makes it
 //! random by task.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::episode::{Episode, EpisodeShape, ItemShape, Items, Split, Targets, Task};
-use super::source::{Source, check_regression, config_value, settings_hash};
+use super::source::{Source, SourceSettings, settings_hash};
 use crate::error::{Error, Result};
 use crate::rng::Seed;
+use crate::settings;
+use crate::settings::Settings;
 
 /// Share of the variance that is added to the diagonal, so that rounding leaves a kernel positive
 /// definite: a deviation of 10⁻⁵ of the function's own.
@@ -43,44 +48,30 @@ pub enum Kernel {
     Periodic,
 }
 
-/// Settings of [`GpSource`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GpConfig {
-    /// Kernel k: `rbf`, `matern52` or `periodic`.
-    pub kernel: Kernel,
-    /// Smallest length scale ℓ, which is drawn for every task. Above 0, at most `length_scale_high`.
-    pub length_scale_low: f64,
-    /// Largest length scale ℓ. Finite.
-    pub length_scale_high: f64,
-    /// Variance s² of the function. Finite, above 0.
-    pub variance: f64,
-    /// Period p of `periodic`. Finite, above 0.
-    pub period: f64,
-    /// Standard deviation of the normal noise on every y. At least 0.
-    pub noise: f64,
-    /// Smallest input x. Finite, below `input_high`.
-    pub input_low: f64,
-    /// Largest input x. Finite.
-    pub input_high: f64,
-}
-
-impl Default for GpConfig {
-    fn default() -> Self {
-        GpConfig {
-            kernel: Kernel::Rbf,
-            length_scale_low: 0.6,
-            length_scale_high: 0.6,
-            variance: 1.0,
-            period: 1.0,
-            noise: 0.02,
-            input_low: -2.0,
-            input_high: 2.0,
-        }
+settings! {
+    /// Settings of [`GpSource`].
+    pub struct GpSettings {
+        /// Kernel k: `rbf`, `matern52` or `periodic`.
+        kernel: Kernel = Kernel::Rbf;
+        /// Smallest length scale ℓ, which is drawn for every task. Above 0, at most
+        /// `length_scale_high`.
+        length_scale_low: f64 = 0.6;
+        /// Largest length scale ℓ. Finite.
+        length_scale_high: f64 = 0.6;
+        /// Variance s² of the function. Finite.
+        variance: f64 = 1.0, above(0.0);
+        /// Period p of `periodic`. Finite.
+        period: f64 = 1.0, above(0.0);
+        /// Standard deviation of the normal noise on every y. At least 0.
+        noise: f64 = 0.02;
+        /// Smallest input x. Finite, below `input_high`.
+        input_low: f64 = -2.0;
+        /// Largest input x. Finite.
+        input_high: f64 = 2.0;
     }
 }
 
-impl GpConfig {
+impl GpSettings {
     /// Checks the settings and makes the source.
     ///
     /// # Errors
@@ -129,7 +120,7 @@ impl GpConfig {
             );
         }
         Ok(GpSource {
-            config: self.clone(),
+            settings: self.clone(),
         })
     }
 
@@ -148,6 +139,16 @@ impl GpConfig {
             }
         };
         self.variance * correlation
+    }
+}
+
+impl SourceSettings for GpSettings {
+    const NAME: &str = "gp";
+    const SUMMARY: &str =
+        "regression of functions from a Gaussian process, with its exact posterior; needs no files";
+
+    fn open(&self, _data_folder: Option<&Path>) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(self.build()?))
     }
 }
 
@@ -201,24 +202,24 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 /// single numbers.
 #[derive(Clone, Debug)]
 pub struct GpSource {
-    config: GpConfig,
+    settings: GpSettings,
 }
 
 impl GpSource {
     /// ℓ of task `index`.
     pub fn length_scale(&self, seed: Seed, split: Split, index: u64) -> f64 {
-        let GpConfig {
+        let GpSettings {
             length_scale_low: low,
             length_scale_high: high,
             ..
-        } = self.config;
+        } = self.settings;
         let mut stream = seed.stream(split.scope(), index, "length scale");
         stream.uniform_in(low, high)
     }
 
     /// Mean and variance of noisy values at `targets` given noisy values `y` at `x`.
     fn posterior(&self, x: &[f64], y: &[f64], targets: &[f64], length: f64) -> Vec<(f64, f64)> {
-        let config = &self.config;
+        let config = &self.settings;
         let k = |a: f64, b: f64| config.covariance(a, b, length);
         let own = self.own_variance();
         let factor = Cholesky::new(x.len(), |i, j| k(x[i], x[j]) + f64::from(i == j) * own);
@@ -235,7 +236,7 @@ impl GpSource {
 
     /// Variance of a value that it shares with no other.
     fn own_variance(&self) -> f64 {
-        self.config.noise.powi(2) + JITTER * self.config.variance
+        self.settings.noise.powi(2) + JITTER * self.settings.variance
     }
 }
 
@@ -261,18 +262,6 @@ impl Source for GpSource {
         }
     }
 
-    fn classes(&self, _split: Split) -> Option<usize> {
-        None
-    }
-
-    fn items_per_class(&self) -> Option<usize> {
-        None
-    }
-
-    fn check(&self, _split: Split, shape: EpisodeShape) -> Result<()> {
-        check_regression(shape)
-    }
-
     fn episode(
         &self,
         seed: Seed,
@@ -285,7 +274,7 @@ impl Source for GpSource {
         let stream = |purpose: &str| seed.stream(split.scope(), index, purpose);
         let inputs = |purpose: &str, count: usize| -> Vec<f32> {
             let mut stream = stream(purpose);
-            let (low, high) = (self.config.input_low, self.config.input_high);
+            let (low, high) = (self.settings.input_low, self.settings.input_high);
             // The values belong to the rounded inputs, those that a network sees.
             (0..count)
                 .map(|_| stream.uniform_in(low, high) as f32)
@@ -302,9 +291,9 @@ impl Source for GpSource {
             .map(|&x| f64::from(x))
             .collect();
         let length = self.length_scale(seed, split, index);
-        let jitter = JITTER * self.config.variance;
+        let jitter = JITTER * self.settings.variance;
         let factor = Cholesky::new(x.len(), |i, j| {
-            self.config.covariance(x[i], x[j], length) + f64::from(i == j) * jitter
+            self.settings.covariance(x[i], x[j], length) + f64::from(i == j) * jitter
         });
         // The support comes first, and a row of the factor sees only those before it: the number of
         // queries does not move the support.
@@ -312,7 +301,7 @@ impl Source for GpSource {
             .product(&normals("function"))
             .iter()
             .zip(normals("noise"))
-            .map(|(value, noise)| (value + self.config.noise * noise) as f32)
+            .map(|(value, noise)| (value + self.settings.noise * noise) as f32)
             .collect();
         let items = |inputs: Vec<f32>, values: &[f32], first: usize| Items {
             ids: (first..first + inputs.len()).map(|id| id as u64).collect(),
@@ -346,7 +335,7 @@ impl Source for GpSource {
     }
 
     fn content_hash(&self) -> String {
-        settings_hash("gp 1", &self.config)
+        settings_hash("gp 1", &self.settings.entries())
     }
 
     fn describe(&self) -> Value {
@@ -354,7 +343,7 @@ impl Source for GpSource {
             "source": self.name(),
             "task": self.task(),
             "item_shape": self.item_shape(),
-            "settings": config_value(&self.config),
+            "settings": self.settings.to_value(),
             "content_hash": self.content_hash(),
         })
     }
@@ -367,11 +356,11 @@ mod tests {
     const KERNELS: [Kernel; 3] = [Kernel::Rbf, Kernel::Matern52, Kernel::Periodic];
 
     fn source(kernel: Kernel, noise: f64) -> GpSource {
-        let config = GpConfig {
+        let config = GpSettings {
             kernel,
             noise,
             variance: 1.5,
-            ..GpConfig::default()
+            ..GpSettings::default()
         };
         config.build().expect("valid")
     }
@@ -401,7 +390,7 @@ mod tests {
                 let y: Vec<f64> = values(&episode.support).iter().map(|&y| y.into()).collect();
                 let own = source.own_variance();
                 let factor = Cholesky::new(2, |i, j| {
-                    source.config.covariance(x[i], x[j], 0.6) + f64::from(i == j) * own
+                    source.settings.covariance(x[i], x[j], 0.6) + f64::from(i == j) * own
                 });
                 let z = factor.solve(&y);
                 squares[0] += z[0] * z[0];
@@ -425,7 +414,7 @@ mod tests {
         for kernel in KERNELS {
             let source = source(kernel, 0.3);
             let (x, y, target) = (0.2, 0.7, 0.5);
-            let k = source.config.covariance(x, target, 0.6);
+            let k = source.settings.covariance(x, target, 0.6);
             let own = source.own_variance();
             let (mean, variance) = source.posterior(&[x], &[y], &[target], 0.6)[0];
             assert!((mean - k / (1.5 + own) * y).abs() < 1e-12);
@@ -501,10 +490,10 @@ mod tests {
 
     #[test]
     fn the_number_of_queries_does_not_move_the_support_and_length_scales_have_their_range() {
-        let config = GpConfig {
+        let config = GpSettings {
             length_scale_low: 0.2,
             length_scale_high: 0.9,
-            ..GpConfig::default()
+            ..GpSettings::default()
         };
         let source = config.build().expect("valid");
         let make = |query| {
@@ -522,46 +511,46 @@ mod tests {
 
     #[test]
     fn bad_settings_are_refused_by_name() {
-        let default = GpConfig::default();
+        let default = GpSettings::default();
         let bad = [
             (
                 "length_scale_low",
-                GpConfig {
+                GpSettings {
                     length_scale_low: 0.0,
                     ..default.clone()
                 },
             ),
             (
                 "length_scale_low",
-                GpConfig {
+                GpSettings {
                     length_scale_high: 0.1,
                     ..default.clone()
                 },
             ),
             (
                 "variance",
-                GpConfig {
+                GpSettings {
                     variance: -1.0,
                     ..default.clone()
                 },
             ),
             (
                 "period",
-                GpConfig {
+                GpSettings {
                     period: 0.0,
                     ..default.clone()
                 },
             ),
             (
                 "noise",
-                GpConfig {
+                GpSettings {
                     noise: f64::NAN,
                     ..default.clone()
                 },
             ),
             (
                 "input_low",
-                GpConfig {
+                GpSettings {
                     input_low: 3.0,
                     ..default
                 },

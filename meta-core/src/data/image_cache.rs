@@ -9,10 +9,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::episode::ItemShape;
+use super::image_files::{ImageFormat, ImageTree};
 use super::image_set::ImageSet;
+use crate::error::Result;
 
 const MAGIC: &[u8; 8] = b"METAIMG1";
 const HEAD: usize = MAGIC.len() + 32 + 32;
+
+/// A tree of image files and which of its images belong to which class.
+pub(crate) struct DecodeGroup {
+    pub tree: ImageTree,
+    /// Name of a class and the positions of its images in the tree.
+    pub classes: Vec<(String, Vec<usize>)>,
+}
 
 /// One file of the cache; may not exist yet.
 pub(crate) struct ImageCache {
@@ -33,6 +43,38 @@ impl ImageCache {
             key,
             file: folder.map(|folder| folder.join(name)),
         }
+    }
+
+    /// Takes the set from the cache, or decodes it and puts it there. Each of `groups` is a tree and its
+    /// classes: a name and the positions of its images.
+    pub fn load_or_decode(
+        &self,
+        format: ImageFormat,
+        groups: impl FnOnce() -> Result<Vec<DecodeGroup>>,
+    ) -> Result<ImageSet> {
+        if let Some(set) = self.load() {
+            return Ok(set);
+        }
+        let mut pixels = Vec::new();
+        let mut classes = Vec::new();
+        for group in groups()? {
+            let positions: Vec<usize> = group
+                .classes
+                .iter()
+                .flat_map(|(_, positions)| positions.iter().copied())
+                .collect();
+            pixels.append(&mut group.tree.decode(&positions, format)?);
+            let counts = group.classes.into_iter();
+            classes.extend(counts.map(|(name, positions)| (name, positions.len())));
+        }
+        let shape = ItemShape {
+            height: format.size,
+            width: format.size,
+            channels: format.channels,
+        };
+        let set = ImageSet::of(shape, classes, pixels);
+        self.store(&set);
+        Ok(set)
     }
 
     /// The cached set, when there is one and it is sound.

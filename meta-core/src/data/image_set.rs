@@ -7,8 +7,6 @@ use serde_json::{Value, json};
 
 use super::draw::{assemble, draw_classes};
 use super::episode::{ClassRef, Episode, EpisodeShape, ItemShape, Split, Task};
-use super::image_cache::ImageCache;
-use super::image_files::{ImageFormat, ImageTree};
 use super::source::{Source, check_classification};
 use crate::error::Result;
 use crate::rng::Seed;
@@ -47,36 +45,9 @@ impl Header {
 }
 
 impl ImageSet {
-    /// Takes the set from the cache, or decodes it and puts it there. Each of `groups` is a tree and its
-    /// classes: a name and the positions of its images.
-    pub fn load_or_decode(
-        cache: &ImageCache,
-        format: ImageFormat,
-        groups: impl FnOnce() -> Result<Vec<DecodeGroup>>,
-    ) -> Result<Self> {
-        if let Some(set) = cache.load() {
-            return Ok(set);
-        }
-        let mut pixels = Vec::new();
-        let mut classes = Vec::new();
-        for group in groups()? {
-            let positions: Vec<usize> = group
-                .classes
-                .iter()
-                .flat_map(|(_, positions)| positions.iter().copied())
-                .collect();
-            pixels.append(&mut group.tree.decode(&positions, format)?);
-            let counts = group.classes.into_iter();
-            classes.extend(counts.map(|(name, positions)| (name, positions.len())));
-        }
-        let shape = ItemShape {
-            height: format.size,
-            width: format.size,
-            channels: format.channels,
-        };
-        let set = ImageSet::new(Header { shape, classes }, pixels);
-        cache.store(&set);
-        Ok(set)
+    /// A set of images of these classes, by name and number, in their order.
+    pub fn of(shape: ItemShape, classes: Vec<(String, usize)>, pixels: Vec<u8>) -> Self {
+        ImageSet::new(Header { shape, classes }, pixels)
     }
 
     fn new(header: Header, pixels: Vec<u8>) -> Self {
@@ -144,13 +115,6 @@ impl ImageSet {
     }
 }
 
-/// A tree of image files and which of its images belong to which class.
-pub(crate) struct DecodeGroup {
-    pub tree: ImageTree,
-    /// Name of a class and the positions of its images in the tree.
-    pub classes: Vec<(String, Vec<usize>)>,
-}
-
 /// What is done with the four rotations of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -164,8 +128,8 @@ pub enum Rotations {
     None,
 }
 
-/// Episodes of labelled images in memory: what [`OmniglotConfig`](super::OmniglotConfig) and
-/// [`FolderConfig`](super::FolderConfig) build.
+/// Episodes of labelled images in memory: what [`OmniglotSettings`](super::OmniglotSettings) and
+/// [`FolderSettings`](super::FolderSettings) build.
 ///
 /// Inputs are byte / 255, in \[0, 1\]. An item's id is `class << 32 | number`; with
 /// [`Rotations::Classes`] the class is 4 × (class of the files) + quarter turns.

@@ -4,14 +4,17 @@
 //! induction"; files by the authors at <https://github.com/brendenlake/omniglot> (MIT).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::image_cache::ImageCache;
+use super::image_cache::{DecodeGroup, ImageCache};
 use super::image_files::{ImageFilter, ImageFormat, ImageTree, content_hash, resolve};
-use super::image_set::{DecodeGroup, ImageSet, ImageSource, Rotations};
+use super::image_set::{ImageSet, ImageSource, Rotations};
+use super::source::{Source, SourceSettings};
 use crate::error::{Error, Result};
+use crate::settings;
 
 /// Where the files can be had, for messages.
 const ORIGIN: &str = "Omniglot is at https://github.com/brendenlake/omniglot, in the folder `python`: \
@@ -44,54 +47,41 @@ pub enum OmniglotSplit {
     First1200,
 }
 
-/// Settings of the Omniglot source.
-///
-/// ```no_run
-/// use meta_core::data::{OmniglotConfig, Source, Split};
-/// # fn main() -> meta_core::Result<()> {
-/// let source = OmniglotConfig::default().build(Some("data".as_ref()))?;
-/// assert_eq!(source.classes(Split::Test), Some(4 * 423));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OmniglotConfig {
-    /// Folder with `images_background.zip` and `images_evaluation.zip`, or the folders extracted from
-    /// them, in itself or in a subfolder `python`. Relative paths start at the data folder when there
-    /// is one, else at the working directory. Empty: `omniglot`.
-    pub path: String,
-    /// Which characters train, validate and test.
-    pub split: OmniglotSplit,
-    /// `classes`: each rotation is a class, in every split (as Vinyals et al. and Snell et al.);
-    /// `augment`: each class of a training task is rotated at random (as Santoro et al.); `none`.
-    pub rotations: Rotations,
-    /// With `rotations = "augment"`: also rotate the classes of validation and test tasks.
-    pub augment_evaluation: bool,
-    /// Height and width in pixels, 1..=1024. The files have 105.
-    pub image_size: usize,
-    /// How images are resized.
-    pub filter: ImageFilter,
-    /// Folder for decoded images, so that the next start is fast. Empty:
-    /// `$XDG_CACHE_HOME/meta-attention`, else `~/.cache/meta-attention`.
-    pub cache_dir: String,
-}
-
-impl Default for OmniglotConfig {
-    fn default() -> Self {
-        OmniglotConfig {
-            path: String::new(),
-            split: OmniglotSplit::Vinyals,
-            rotations: Rotations::Classes,
-            augment_evaluation: false,
-            image_size: 28,
-            filter: ImageFilter::Lanczos3,
-            cache_dir: String::new(),
-        }
+settings! {
+    /// Settings of the Omniglot source.
+    ///
+    /// ```no_run
+    /// use meta_core::data::{OmniglotSettings, Source, Split};
+    /// # fn main() -> meta_core::Result<()> {
+    /// let source = OmniglotSettings::default().build(Some("data".as_ref()))?;
+    /// assert_eq!(source.classes(Split::Test), Some(4 * 423));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub struct OmniglotSettings {
+        /// Folder with `images_background.zip` and `images_evaluation.zip`, or the folders
+        /// extracted from them, in itself or in a subfolder `python`. Relative paths start at the
+        /// data folder when there is one, else at the working directory. Empty: `omniglot`.
+        path: String = String::new();
+        /// Which characters train, validate and test.
+        split: OmniglotSplit = OmniglotSplit::Vinyals;
+        /// `classes`: each rotation is a class, in every split (as Vinyals et al. and Snell et
+        /// al.); `augment`: each class of a training task is rotated at random (as Santoro et al.);
+        /// `none`.
+        rotations: Rotations = Rotations::Classes;
+        /// With `rotations = "augment"`: also rotate the classes of validation and test tasks.
+        augment_evaluation: bool = false;
+        /// Height and width in pixels, 1..=1024. The files have 105.
+        image_size: usize = 28;
+        /// How images are resized.
+        filter: ImageFilter = ImageFilter::Lanczos3;
+        /// Folder for decoded images, so that the next start is fast. Empty:
+        /// `$XDG_CACHE_HOME/meta-attention`, else `~/.cache/meta-attention`.
+        cache_dir: String = String::new();
     }
 }
 
-impl OmniglotConfig {
+impl OmniglotSettings {
     /// Reads and decodes the files, or takes them from the cache. Ink is 1, paper 0.
     ///
     /// # Errors
@@ -121,7 +111,7 @@ impl OmniglotConfig {
             key.update(content_hash(path)?.as_bytes());
         }
         let cache = ImageCache::new(&self.cache_dir, "omniglot", key.finalize());
-        let set = ImageSet::load_or_decode(&cache, format, || {
+        let set = cache.load_or_decode(format, || {
             found
                 .iter()
                 .map(|(path, characters)| open_set(path, *characters))
@@ -143,6 +133,15 @@ impl OmniglotConfig {
             self.augment_evaluation,
             settings,
         ))
+    }
+}
+
+impl SourceSettings for OmniglotSettings {
+    const NAME: &str = "omniglot";
+    const SUMMARY: &str = "1623 handwritten characters of 50 alphabets (Lake et al. 2015)";
+
+    fn open(&self, data_folder: Option<&Path>) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(self.build(data_folder)?))
     }
 }
 

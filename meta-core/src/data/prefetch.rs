@@ -39,10 +39,10 @@ impl Batches {
 /// Dropping it ends the thread.
 ///
 /// ```
-/// use meta_core::data::{EpisodeShape, Prefetch, SinusoidConfig, Source, Split};
+/// use meta_core::data::{EpisodeShape, Prefetch, SinusoidSettings, Source, Split};
 /// use meta_core::rng::Seed;
 /// # fn main() -> meta_core::Result<()> {
-/// let source = std::sync::Arc::new(SinusoidConfig::default().build()?);
+/// let source = std::sync::Arc::new(SinusoidSettings::default().build()?);
 /// let shape = EpisodeShape::new(1, 5, 10);
 /// let mut episodes = Prefetch::new(source.clone(), Seed(0), Split::Train, shape, 100, 4, 2);
 /// let batch = episodes.next()?;

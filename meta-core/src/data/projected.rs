@@ -15,99 +15,58 @@
 //! Tasks differ in their classes beside the map and the names; the images are drawn characters, and the
 //! unseen tasks have unseen classes.
 
-use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::draw::{ClassDraw, assemble};
 use super::episode::{ClassRef, Episode, EpisodeShape, ItemShape, Split, Task};
-use super::glyphs::{GlyphsConfig, GlyphsSource};
-use super::source::{Source, check_classification, config_value, settings_hash};
-use crate::error::{Error, Result};
+use super::glyphs::{GlyphWorld, GlyphsSource};
+use super::source::{Source, SourceSettings, check_classification, settings_hash};
+use crate::error::Result;
 use crate::rng::{Seed, Stream};
+use crate::settings;
+use crate::settings::Settings;
 
-/// Settings of [`ProjectedSource`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ProjectedConfig {
-    /// Number of training tasks, at most 2^40; 0 for one task per episode.
-    pub tasks: u64,
-    /// Width of a projection, in 1..=4096.
-    pub width: usize,
-    /// As in `glyphs`: height and width of the images in pixels.
-    pub image_size: usize,
-    /// As in `glyphs`: number of training classes.
-    pub train_classes: usize,
-    /// As in `glyphs`: number of validation classes.
-    pub validation_classes: usize,
-    /// As in `glyphs`: number of test classes.
-    pub test_classes: usize,
-    /// As in `glyphs`: drawers of each class; 0 for no limit.
-    pub items_per_class: usize,
-    /// As in `glyphs`: how much drawers differ.
-    pub variation: f64,
-    /// As in `glyphs`: seed of the world, here of the training tasks, too.
-    pub world: u64,
-}
-
-impl Default for ProjectedConfig {
-    fn default() -> Self {
-        let glyphs = GlyphsConfig::default();
-        ProjectedConfig {
-            tasks: 0,
-            width: 32,
-            image_size: glyphs.image_size,
-            train_classes: glyphs.train_classes,
-            validation_classes: glyphs.validation_classes,
-            test_classes: glyphs.test_classes,
-            items_per_class: glyphs.items_per_class,
-            variation: glyphs.variation,
-            world: glyphs.world,
-        }
+settings! {
+    /// Settings of [`ProjectedSource`].
+    pub struct ProjectedSettings {
+        /// Number of training tasks, at most 2^40; 0 for one task per episode.
+        tasks: u64 = 0, between(0, 1_u64 << 40);
+        /// Width of a projection.
+        width: usize = 32, between(1, 4096);
+        ..glyphs: GlyphWorld;
     }
 }
 
-impl ProjectedConfig {
+impl ProjectedSettings {
     /// Checks the settings and makes the source.
     ///
     /// # Errors
     /// [`Error::Setting`] for a setting out of range.
     pub fn build(&self) -> Result<ProjectedSource> {
-        const TASKS: u64 = 1 << 40;
-        if self.tasks > TASKS {
-            return Err(Error::setting(
-                "data.tasks",
-                self.tasks,
-                format!("must be at most 2^40 = {TASKS}"),
-            ));
-        }
-        if !(1..=4096).contains(&self.width) {
-            return Err(Error::setting(
-                "data.width",
-                self.width,
-                "must be in 1..=4096",
-            ));
-        }
-        let glyphs = GlyphsConfig {
-            image_size: self.image_size,
-            train_classes: self.train_classes,
-            validation_classes: self.validation_classes,
-            test_classes: self.test_classes,
-            items_per_class: self.items_per_class,
-            variation: self.variation,
-            world: self.world,
-            side: false,
-        };
+        self.check_ranges("data")?;
         Ok(ProjectedSource {
-            config: self.clone(),
-            glyphs: glyphs.build()?,
+            settings: self.clone(),
+            glyphs: self.glyphs.build()?,
         })
+    }
+}
+
+impl SourceSettings for ProjectedSettings {
+    const NAME: &str = "projected-glyphs";
+    const SUMMARY: &str = "random projections of glyphs, a number of training tasks (Kirsch et al. 2022); needs no files";
+
+    fn open(&self, _data_folder: Option<&Path>) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(self.build()?))
     }
 }
 
 /// Projected characters; an item is a vector.
 #[derive(Debug)]
 pub struct ProjectedSource {
-    config: ProjectedConfig,
+    settings: ProjectedSettings,
     glyphs: GlyphsSource,
 }
 
@@ -127,15 +86,15 @@ impl Address {
 impl ProjectedSource {
     /// Number of the training task that an episode is of; none where it is a task of its own.
     pub fn task_number(&self, seed: Seed, split: Split, index: u64) -> Option<u64> {
-        let known = split == Split::Train && self.config.tasks > 0;
+        let known = split == Split::Train && self.settings.tasks > 0;
         let mut stream = seed.stream(split.scope(), index, "task");
-        known.then(|| stream.below(self.config.tasks as usize) as u64)
+        known.then(|| stream.below(self.settings.tasks as usize) as u64)
     }
 
     fn address(&self, seed: Seed, split: Split, index: u64) -> Address {
         match self.task_number(seed, split, index) {
             Some(number) => Address {
-                seed: Seed(self.config.world),
+                seed: Seed(self.settings.glyphs.world),
                 scope: "projected-glyphs/task",
                 number,
             },
@@ -152,7 +111,7 @@ impl ProjectedSource {
         let pixels = self.glyphs.item_shape().features();
         let deviation = (1.0 / pixels as f64).sqrt();
         let mut stream = address.stream("projection");
-        (0..pixels * self.config.width)
+        (0..pixels * self.settings.width)
             .map(|_| (deviation * stream.normal()) as f32)
             .collect()
     }
@@ -181,7 +140,7 @@ impl Source for ProjectedSource {
         ItemShape {
             height: 1,
             width: 1,
-            channels: self.config.width,
+            channels: self.settings.width,
         }
     }
 
@@ -227,7 +186,7 @@ impl Source for ProjectedSource {
             })
             .collect();
         let projection = self.projection(&address);
-        let (pixels, width) = (self.glyphs.item_shape().features(), self.config.width);
+        let (pixels, width) = (self.glyphs.item_shape().features(), self.settings.width);
         let write = |label: usize, item: usize, place: &mut [f32]| {
             let mut image = vec![0.0; pixels];
             self.glyphs
@@ -244,7 +203,7 @@ impl Source for ProjectedSource {
 
     fn content_hash(&self) -> String {
         let version = format!("projected-glyphs 1 of {}", self.glyphs.content_hash());
-        settings_hash(&version, &self.config)
+        settings_hash(&version, &self.settings.entries())
     }
 
     fn describe(&self) -> Value {
@@ -254,11 +213,11 @@ impl Source for ProjectedSource {
             "task": self.task(),
             "item_shape": self.item_shape(),
             "items_per_class": self.items_per_class(),
-            "training_tasks": (self.config.tasks > 0).then_some(self.config.tasks),
+            "training_tasks": (self.settings.tasks > 0).then_some(self.settings.tasks),
             "train": counts(Split::Train),
             "validation": counts(Split::Validation),
             "test": counts(Split::Test),
-            "settings": config_value(&self.config),
+            "settings": self.settings.to_value(),
             "content_hash": self.content_hash(),
         })
     }
@@ -272,12 +231,14 @@ mod tests {
     const SHAPE: fn() -> EpisodeShape = || EpisodeShape::new(3, 1, 2);
 
     fn source(tasks: u64) -> ProjectedSource {
-        let config = ProjectedConfig {
+        let config = ProjectedSettings {
             tasks,
             width: 4,
-            image_size: 12,
-            train_classes: 50,
-            ..ProjectedConfig::default()
+            glyphs: GlyphWorld {
+                image_size: 12,
+                train_classes: 50,
+                ..GlyphWorld::default()
+            },
         };
         config.build().expect("valid")
     }
@@ -344,9 +305,9 @@ mod tests {
 
     #[test]
     fn bad_settings_are_refused_by_name() {
-        let bad = ProjectedConfig {
+        let bad = ProjectedSettings {
             width: 0,
-            ..ProjectedConfig::default()
+            ..ProjectedSettings::default()
         };
         let message = bad.build().expect_err("no width").to_string();
         assert!(message.starts_with("`data.width = 0`"), "{message}");

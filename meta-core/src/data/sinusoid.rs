@@ -7,49 +7,40 @@
 //! # Differences from the paper
 //! None by default. The paper does not state the sign of the phase; x − φ is that of the authors' code.
 
-use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::episode::{Episode, EpisodeShape, ItemShape, Items, Split, Targets, Task};
-use super::source::{Source, check_regression, config_value, settings_hash};
+use super::source::{Source, SourceSettings, settings_hash};
 use crate::error::{Error, Result};
 use crate::rng::{Seed, Stream};
+use crate::settings;
+use crate::settings::Settings;
 
-/// Settings of [`SinusoidSource`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SinusoidConfig {
-    /// Smallest amplitude A. Finite, at most `amplitude_high`.
-    pub amplitude_low: f64,
-    /// Largest amplitude A. Finite.
-    pub amplitude_high: f64,
-    /// Smallest phase φ, in radians. Finite, at most `phase_high`.
-    pub phase_low: f64,
-    /// Largest phase φ, in radians. Finite.
-    pub phase_high: f64,
-    /// Smallest input x. Finite, at most `input_high`.
-    pub input_low: f64,
-    /// Largest input x. Finite.
-    pub input_high: f64,
-    /// Standard deviation of normal noise on the support's y; the query is never noisy. At least 0.
-    pub noise: f64,
-}
-
-impl Default for SinusoidConfig {
-    fn default() -> Self {
-        SinusoidConfig {
-            amplitude_low: 0.1,
-            amplitude_high: 5.0,
-            phase_low: 0.0,
-            phase_high: std::f64::consts::PI,
-            input_low: -5.0,
-            input_high: 5.0,
-            noise: 0.0,
-        }
+settings! {
+    /// Settings of [`SinusoidSource`].
+    pub struct SinusoidSettings {
+        /// Smallest amplitude A. Finite, at most `amplitude_high`.
+        amplitude_low: f64 = 0.1;
+        /// Largest amplitude A. Finite.
+        amplitude_high: f64 = 5.0;
+        /// Smallest phase φ, in radians. Finite, at most `phase_high`.
+        phase_low: f64 = 0.0;
+        /// Largest phase φ, in radians. Finite.
+        phase_high: f64 = std::f64::consts::PI;
+        /// Smallest input x. Finite, at most `input_high`.
+        input_low: f64 = -5.0;
+        /// Largest input x. Finite.
+        input_high: f64 = 5.0;
+        /// Standard deviation of normal noise on the support's y; the query is never noisy. At
+        /// least 0.
+        noise: f64 = 0.0;
     }
 }
 
-impl SinusoidConfig {
+impl SinusoidSettings {
     /// Checks the settings and makes the source.
     ///
     /// # Errors
@@ -80,8 +71,17 @@ impl SinusoidConfig {
             ));
         }
         Ok(SinusoidSource {
-            config: self.clone(),
+            settings: self.clone(),
         })
+    }
+}
+
+impl SourceSettings for SinusoidSettings {
+    const NAME: &str = "sinusoid";
+    const SUMMARY: &str = "regression of sine waves (Finn et al. 2017); needs no files";
+
+    fn open(&self, _data_folder: Option<&Path>) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(self.build()?))
     }
 }
 
@@ -104,7 +104,7 @@ impl Wave {
 /// Tasks of fitting a sine wave; items are single numbers (1×1×1), targets single numbers.
 #[derive(Clone, Debug)]
 pub struct SinusoidSource {
-    config: SinusoidConfig,
+    settings: SinusoidSettings,
 }
 
 impl SinusoidSource {
@@ -112,8 +112,8 @@ impl SinusoidSource {
     pub fn wave(&self, seed: Seed, split: Split, index: u64) -> Wave {
         let mut stream = seed.stream(split.scope(), index, "wave");
         Wave {
-            amplitude: stream.uniform_in(self.config.amplitude_low, self.config.amplitude_high),
-            phase: stream.uniform_in(self.config.phase_low, self.config.phase_high),
+            amplitude: stream.uniform_in(self.settings.amplitude_low, self.settings.amplitude_high),
+            phase: stream.uniform_in(self.settings.phase_low, self.settings.phase_high),
         }
     }
 
@@ -132,10 +132,10 @@ impl SinusoidSource {
         let mut values = Vec::with_capacity(ids.len());
         for _ in ids {
             // The target belongs to the rounded input, the one that a network sees.
-            let x = inputs.uniform_in(self.config.input_low, self.config.input_high) as f32;
+            let x = inputs.uniform_in(self.settings.input_low, self.settings.input_high) as f32;
             let error = noise
                 .as_mut()
-                .map_or(0.0, |noise| self.config.noise * noise.normal());
+                .map_or(0.0, |noise| self.settings.noise * noise.normal());
             items.inputs.push(x);
             values.push((wave.at(f64::from(x)) + error) as f32);
         }
@@ -161,18 +161,6 @@ impl Source for SinusoidSource {
         }
     }
 
-    fn classes(&self, _split: Split) -> Option<usize> {
-        None
-    }
-
-    fn items_per_class(&self) -> Option<usize> {
-        None
-    }
-
-    fn check(&self, _split: Split, shape: EpisodeShape) -> Result<()> {
-        check_regression(shape)
-    }
-
     fn episode(
         &self,
         seed: Seed,
@@ -185,7 +173,7 @@ impl Source for SinusoidSource {
         let (shot, query) = (shape.shot.0, shape.query.0);
         // Streams of their own, so that the number of shots does not move the query.
         let stream = |purpose: &str| seed.stream(split.scope(), index, purpose);
-        let noise = (self.config.noise > 0.0).then(|| stream("noise"));
+        let noise = (self.settings.noise > 0.0).then(|| stream("noise"));
         let support = self.items(wave, &mut stream("support"), noise, 0..shot);
         let query = self.items(wave, &mut stream("query"), None, shot..shot + query);
         Ok(Episode {
@@ -198,7 +186,7 @@ impl Source for SinusoidSource {
     }
 
     fn content_hash(&self) -> String {
-        settings_hash("sinusoid 1", &self.config)
+        settings_hash("sinusoid 1", &self.settings.entries())
     }
 
     fn describe(&self) -> Value {
@@ -206,7 +194,7 @@ impl Source for SinusoidSource {
             "source": self.name(),
             "task": self.task(),
             "item_shape": self.item_shape(),
-            "settings": config_value(&self.config),
+            "settings": self.settings.to_value(),
             "content_hash": self.content_hash(),
         })
     }
@@ -218,7 +206,7 @@ mod tests {
 
     #[test]
     fn targets_lie_on_the_wave_and_inputs_in_their_range() {
-        let source = SinusoidConfig::default().build().expect("valid");
+        let source = SinusoidSettings::default().build().expect("valid");
         for index in 0..50 {
             let shape = EpisodeShape::new(1, 5, 10);
             let episode = source
@@ -243,10 +231,10 @@ mod tests {
 
     #[test]
     fn noise_is_on_the_support_only() {
-        let clean = SinusoidConfig::default().build().expect("valid");
-        let noisy = SinusoidConfig {
+        let clean = SinusoidSettings::default().build().expect("valid");
+        let noisy = SinusoidSettings {
             noise: 0.5,
-            ..SinusoidConfig::default()
+            ..SinusoidSettings::default()
         };
         let noisy = noisy.build().expect("valid");
         let shape = EpisodeShape::new(1, 5, 5);
@@ -263,13 +251,13 @@ mod tests {
 
     #[test]
     fn bad_settings_are_refused_by_name() {
-        let bad = SinusoidConfig {
+        let bad = SinusoidSettings {
             phase_low: 4.0,
-            ..SinusoidConfig::default()
+            ..SinusoidSettings::default()
         };
         let message = bad.build().expect_err("empty range").to_string();
         assert!(message.starts_with("`data.phase_low = 4`"), "{message}");
-        let source = SinusoidConfig::default().build().expect("valid");
+        let source = SinusoidSettings::default().build().expect("valid");
         let message = source
             .check(Split::Train, EpisodeShape::new(5, 1, 1))
             .expect_err("regression has no classes")

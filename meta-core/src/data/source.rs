@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::episode::{Episode, EpisodeShape, ItemShape, Split, Task};
 use crate::error::{Error, Result};
 use crate::rng::Seed;
+use crate::settings::{Field, Settings};
 
 /// Where episodes come from.
 ///
@@ -25,16 +25,29 @@ pub trait Source: Send + Sync {
     fn item_shape(&self) -> ItemShape;
 
     /// Number of classes of a split; `None` where classes do not exist (regression).
-    fn classes(&self, split: Split) -> Option<usize>;
+    fn classes(&self, _split: Split) -> Option<usize> {
+        None
+    }
 
     /// Number of items of the smallest class of any split; `None` where there is no limit.
-    fn items_per_class(&self) -> Option<usize>;
+    fn items_per_class(&self) -> Option<usize> {
+        None
+    }
 
     /// Checks that episodes of this shape can be drawn from this split.
     ///
     /// # Errors
     /// [`Error::Setting`] naming `data.way`, `data.shot` or `data.query` and the counts there are.
-    fn check(&self, split: Split, shape: EpisodeShape) -> Result<()>;
+    fn check(&self, split: Split, shape: EpisodeShape) -> Result<()> {
+        let (name, items) = (self.name(), self.items_per_class());
+        match self.task() {
+            Task::Regression { .. } => check_regression(shape),
+            Task::Classification => {
+                let classes = self.classes(split).unwrap_or(0);
+                check_classification(name, split, shape, classes, items)
+            }
+        }
+    }
 
     /// Makes episode `index`.
     ///
@@ -55,7 +68,14 @@ pub trait Source: Send + Sync {
     fn content_hash(&self) -> String;
 
     /// What there is to know about the source: counts per split, resize filter, split, rotations, ….
-    fn describe(&self) -> Value;
+    fn describe(&self) -> Value {
+        json!({
+            "source": self.name(),
+            "task": self.task(),
+            "item_shape": self.item_shape(),
+            "content_hash": self.content_hash(),
+        })
+    }
 }
 
 /// The identity of a frozen set of episodes: the first `count` of (source, seed, split, shape). Two
@@ -158,75 +178,66 @@ pub(crate) fn check_regression(shape: EpisodeShape) -> Result<()> {
     check_items(shape)
 }
 
+/// Settings of a source: how it is described and built. With a line in the list of sources, or in a
+/// toolkit of one's own, manifests can name it.
+pub trait SourceSettings: Settings {
+    /// Its name in manifests.
+    const NAME: &str;
+
+    /// What it is, in one line.
+    const SUMMARY: &str;
+
+    /// Makes the source; `data_folder` is where data sets lie, for those that read files.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a setting that cannot be used, [`Error::Data`] or [`Error::Io`] when files
+    /// are missing or damaged.
+    fn open(&self, data_folder: Option<&Path>) -> Result<Arc<dyn Source>>;
+}
+
 /// Builds a source from its settings and the folder that data sets lie in.
 pub type BuildSource = fn(&Value, Option<&Path>) -> Result<Arc<dyn Source>>;
 
 /// A source that can be named in a manifest.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct SourceEntry {
     /// Its name.
     pub name: &'static str,
     /// What it is, in one line.
     pub summary: &'static str,
+    /// Its settings with their documentation.
+    pub fields: fn() -> Vec<Field>,
     /// Every setting with its default.
-    pub default_config: fn() -> Value,
+    pub default_settings: fn() -> Value,
     /// Builds the source from its settings (an object; absent settings take their defaults, and `null`
     /// is the same as an empty object) and, for sources that read files, the folder that data sets
     /// lie in.
     ///
     /// # Errors
-    /// [`Error::Unknown`] for a setting that does not exist, [`Error::Setting`] for one that cannot be
-    /// used, [`Error::Data`] or [`Error::Io`] when files are missing or damaged.
+    /// [`Error::Unknown`] for a setting that does not exist, and those of [`SourceSettings::open`].
     pub build: BuildSource,
 }
 
-/// Reads a config from its JSON form, naming the setting at fault as `data.<field>`.
-pub(crate) fn parse_config<C>(value: &Value) -> Result<C>
-where
-    C: DeserializeOwned + Default + serde::Serialize,
-{
-    let Value::Object(given) = value else {
-        return if value.is_null() {
-            Ok(C::default())
-        } else {
-            Err(Error::setting("data", value, "must be a table of settings"))
-        };
-    };
-    let defaults = config_value(&C::default());
-    for (key, value) in given {
-        let mut alone = defaults.clone();
-        let Some(place) = alone.get_mut(key) else {
-            let known = defaults.as_object().into_iter().flat_map(|map| map.keys());
-            return Err(Error::unknown(
-                "data setting",
-                key,
-                known.map(String::as_str),
-            ));
-        };
-        *place = value.clone();
-        // One setting at a time, so that the message can name it.
-        if let Err(error) = serde_json::from_value::<C>(alone) {
-            return Err(Error::setting(
-                format!("data.{key}"),
-                value,
-                error.to_string(),
-            ));
+impl SourceEntry {
+    /// The entry of the source with settings `S`.
+    pub fn of<S: SourceSettings>() -> Self {
+        SourceEntry {
+            name: S::NAME,
+            summary: S::SUMMARY,
+            fields: S::fields,
+            default_settings: S::defaults,
+            build: |settings, data_folder| S::from_value("data", settings)?.open(data_folder),
         }
     }
-    serde_json::from_value(value.clone())
-        .map_err(|error| Error::setting("data", value, error.to_string()))
 }
 
-/// Hash of a source that is its settings: `version` names the program that turns them into items.
-///
-/// Fields are hashed in the order of the struct, whatever map type `serde_json` was built with.
-pub(crate) fn settings_hash<C: serde::Serialize>(version: &str, config: &C) -> String {
-    let settings = serde_json::to_string(config).unwrap_or_default();
-    let text = format!("{version}\n{settings}");
+/// Hash of a source that is its settings, in this order: `version` names the program that turns them
+/// into items.
+pub(crate) fn settings_hash(version: &str, settings: &[(&'static str, Value)]) -> String {
+    let settings: Vec<String> = settings
+        .iter()
+        .map(|(key, value)| format!("\"{key}\":{value}"))
+        .collect();
+    let text = format!("{version}\n{{{}}}", settings.join(","));
     blake3::hash(text.as_bytes()).to_hex().to_string()
-}
-
-/// The JSON form of a config.
-pub(crate) fn config_value<C: serde::Serialize>(config: &C) -> Value {
-    serde_json::to_value(config).unwrap_or_default()
 }

@@ -13,9 +13,9 @@ use burn::{
 };
 
 use super::{
+    activation::sigmoid,
     init::{Initializer, parameter},
     linear::Linear,
-    metric::sigmoid,
 };
 use crate::primitives::{Primitives, linear};
 

@@ -9,9 +9,9 @@ use burn::{
 };
 
 use super::{
+    activation::sigmoid,
     init::{Initializer, constant},
     linear::Linear,
-    metric::sigmoid,
 };
 use crate::primitives::{Primitives, linear};
 

@@ -10,11 +10,11 @@ use burn_autodiff::{
     ops::{Backward, Ops, OpsKind, binary, unary},
 };
 
-use super::{Activation, Form, LinearMap, Pooling, Primitives, Role, Winners};
+use super::{Activation, LinearMap, Pooling, Primitives, Role, TrilinearForm, Winners};
 
 /// The `wanted` operand from two others given in any order.
 fn contract_of<B: Primitives>(
-    form: &Form,
+    form: &TrilinearForm,
     wanted: Role,
     first: (Role, FloatTensor<B>),
     second: (Role, FloatTensor<B>),
@@ -35,7 +35,12 @@ struct Contract;
 
 impl<B: Primitives> Backward<B, 2> for Contract {
     /// Form, role of the output, and each operand where the other one is tracked.
-    type State = (Form, Role, Option<FloatTensor<B>>, Option<FloatTensor<B>>);
+    type State = (
+        TrilinearForm,
+        Role,
+        Option<FloatTensor<B>>,
+        Option<FloatTensor<B>>,
+    );
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (form, role, left, right) = ops.state;
@@ -197,10 +202,10 @@ impl<B: Primitives> Backward<B, 2> for BiasRelu {
 struct Affine;
 
 impl<B: Primitives> Backward<B, 3> for Affine {
-    /// Form, map, the output where a ReLU gates it, the input where the weight is tracked, the weight
+    /// TrilinearForm, map, the output where a ReLU gates it, the input where the weight is tracked, the weight
     /// where the input is.
     type State = (
-        Form,
+        TrilinearForm,
         LinearMap<IntTensor<B>>,
         Option<FloatTensor<B>>,
         Option<FloatTensor<B>>,
@@ -358,7 +363,7 @@ fn record_map<B: Primitives, C: CheckpointStrategy>(
 
 impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
     fn contract(
-        form: &Form,
+        form: &TrilinearForm,
         wanted: Role,
         left: FloatTensor<Self>,
         right: FloatTensor<Self>,
@@ -502,8 +507,8 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
         }
     }
 
-    fn descend(theta: FloatTensor<Self>, g: FloatTensor<Self>, rate: f64) -> FloatTensor<Self> {
-        let output = B::descend(theta.primitive, g.primitive, rate);
+    fn sgd_step(theta: FloatTensor<Self>, g: FloatTensor<Self>, rate: f64) -> FloatTensor<Self> {
+        let output = B::sgd_step(theta.primitive, g.primitive, rate);
         match Backward::<B, 2>::prepare::<C>(Descend, [theta.node, g.node])
             .compute_bound()
             .stateful()
@@ -525,7 +530,7 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
     }
 
     fn affine(
-        form: &Form,
+        form: &TrilinearForm,
         map: &LinearMap<IntTensor<Self>>,
         activation: Activation,
         x: FloatTensor<Self>,

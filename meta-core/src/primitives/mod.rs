@@ -8,7 +8,7 @@
 //!
 //! * Linear layers, convolutions, channel-wise scaling, the scores of attention and what it reads are
 //!   **trilinear forms** `⟨y, F(x, w)⟩`
-//!   ([`Form`]). A form has three roles; [`Primitives::contract`] gives the one that is wanted from
+//!   ([`TrilinearForm`]). A form has three roles; [`Primitives::contract`] gives the one that is wanted from
 //!   the other two: the output from input and weight, the input's adjoint from weight and output, the
 //!   weight's adjoint from input and output. The derivative of any of the three maps is one of the
 //!   others, so one autodiff node serves all of them.
@@ -31,21 +31,24 @@
 
 mod autodiff;
 pub mod cpu;
-mod form;
+mod operation;
+mod ops;
 pub mod portable;
 
-pub use form::{
-    Activation, Conv2dForm, Form, LinearForm, LinearMap, PairsForm, Pooling, Role, ScaleForm,
-    Winners,
+pub use operation::{
+    Activation, Conv2dForm, LinearForm, LinearMap, PairsForm, Pooling, Role, ScaleForm,
+    TrilinearForm, Winners,
+};
+pub use ops::{
+    add_rows, attention_read, attention_scores, bias_relu, broadcast_rows, conv2d,
+    layer_standardize, linear, linear_add, max_pool2d, scale, scale_add, scaled_softmax,
+    standardize, standardize_pool2d, sum_rows,
 };
 
 use burn::tensor::{
-    Tensor,
     backend::Backend,
     ops::{FloatTensor, IntTensor},
 };
-
-use crate::params::{primitive, tensor};
 
 /// A backend with the operations of this toolkit.
 ///
@@ -59,14 +62,14 @@ pub trait Primitives: Backend {
         None
     }
 
-    /// Whether threads of the host can compute graphs side by side ([`crate::graphs`]); a device takes
+    /// Whether threads of the host can compute graphs side by side ([`crate::parallel`]); a device takes
     /// one operation after the other.
     const SIDE_BY_SIDE: bool = false;
 
     /// The `wanted` operand of a trilinear form from the other two, in the order input, weight,
     /// output.
     fn contract(
-        form: &Form,
+        form: &TrilinearForm,
         wanted: Role,
         left: FloatTensor<Self>,
         right: FloatTensor<Self>,
@@ -175,7 +178,7 @@ pub trait Primitives: Backend {
     /// `φ(F(x, w) + M b)`: the output of a form, plus a bias on every row, through an activation, in one
     /// pass; `M` is a [`LinearMap::BroadcastRows`] to the shape of the output.
     fn affine(
-        form: &Form,
+        form: &TrilinearForm,
         map: &LinearMap<IntTensor<Self>>,
         activation: Activation,
         x: FloatTensor<Self>,
@@ -237,374 +240,12 @@ pub trait Primitives: Backend {
     }
 
     /// `θ − η g`, operands of one shape: a step of gradient descent in one pass.
-    fn descend(theta: FloatTensor<Self>, g: FloatTensor<Self>, rate: f64) -> FloatTensor<Self> {
-        portable::descend::<Self>(theta, g, rate)
+    fn sgd_step(theta: FloatTensor<Self>, g: FloatTensor<Self>, rate: f64) -> FloatTensor<Self> {
+        portable::sgd_step::<Self>(theta, g, rate)
     }
 
     /// `g` where `y` is positive, 0 elsewhere. Not differentiated with respect to `y`.
     fn gate(y: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {
         portable::gate::<Self>(y, g)
     }
-}
-
-fn contract<B: Primitives, const L: usize, const R: usize, const O: usize>(
-    form: Form,
-    wanted: Role,
-    left: Tensor<B, L>,
-    right: Tensor<B, R>,
-) -> Tensor<B, O> {
-    tensor(B::contract(
-        &form,
-        wanted,
-        primitive(left),
-        primitive(right),
-    ))
-}
-
-/// Checks that a weight's task axis is 1 or the input's.
-fn check_tasks(what: &str, tasks: usize, weight_tasks: usize) {
-    assert!(
-        weight_tasks == 1 || weight_tasks == tasks,
-        "{what}: weights of {weight_tasks} tasks for an input of {tasks}"
-    );
-}
-
-/// `y = x w`: `x [t, b, i]`, `w [1|t, i, o]`, `y [t, b, o]`.
-///
-/// # Panics
-/// When the shapes do not fit.
-pub fn linear<B: Primitives>(x: Tensor<B, 3>, w: Tensor<B, 3>) -> Tensor<B, 3> {
-    contract(linear_form(&x, &w), Role::Output, x, w)
-}
-
-fn linear_form<B: Primitives>(x: &Tensor<B, 3>, w: &Tensor<B, 3>) -> Form {
-    let ([tasks, items, inputs], [weight_tasks, weight_inputs, outputs]) = (x.dims(), w.dims());
-    check_tasks("linear", tasks, weight_tasks);
-    assert_eq!(
-        inputs,
-        weight_inputs,
-        "linear: x {:?}, w {:?}",
-        x.dims(),
-        w.dims()
-    );
-    Form::Linear(LinearForm {
-        tasks,
-        weight_tasks,
-        items,
-        inputs,
-        outputs,
-    })
-}
-
-/// `y = φ(x w + b)`: `x [t, b, i]`, `w [1|t, i, o]`, `b [1|t, 1, o]`, `y [t, b, o]`.
-///
-/// # Panics
-/// When the shapes do not fit.
-pub fn linear_add<B: Primitives>(
-    x: Tensor<B, 3>,
-    w: Tensor<B, 3>,
-    b: Tensor<B, 3>,
-    activation: Activation,
-) -> Tensor<B, 3> {
-    let form = linear_form(&x, &w);
-    affine(
-        form,
-        [x.dims()[0], x.dims()[1], w.dims()[2]],
-        activation,
-        x,
-        w,
-        b,
-    )
-}
-
-/// [`Primitives::affine`] of a form whose output is `[t, r, c]`.
-fn affine<B: Primitives>(
-    form: Form,
-    [tasks, rows, channels]: [usize; 3],
-    activation: Activation,
-    x: Tensor<B, 3>,
-    w: Tensor<B, 3>,
-    b: Tensor<B, 3>,
-) -> Tensor<B, 3> {
-    assert_eq!(channels, b.dims()[2], "affine: {form:?}, b {:?}", b.dims());
-    let map = broadcast(b.dims(), tasks, rows);
-    let (x, w, b) = (primitive(x), primitive(w), primitive(b));
-    tensor(B::affine(&form, &map, activation, x, w, b))
-}
-
-/// 2-D cross-correlation: `x [t, b, h, w, c]`, `weight [1|t, k·k, c, o]`, `y [t, b, h', w', o]` with
-/// `h' = (h + 2·padding − k) / stride + 1`, zero padding.
-///
-/// # Panics
-/// When the shapes do not fit or the kernel is larger than the padded image.
-pub fn conv2d<B: Primitives>(
-    x: Tensor<B, 5>,
-    weight: Tensor<B, 4>,
-    stride: usize,
-    padding: usize,
-) -> Tensor<B, 5> {
-    let [tasks, items, height, width, in_channels] = x.dims();
-    let [weight_tasks, taps, weight_channels, out_channels] = weight.dims();
-    check_tasks("conv2d", tasks, weight_tasks);
-    let kernel = taps.isqrt();
-    assert_eq!(kernel * kernel, taps, "conv2d: a square kernel");
-    assert_eq!(
-        in_channels,
-        weight_channels,
-        "conv2d: x {:?}, weight {:?}",
-        x.dims(),
-        weight.dims()
-    );
-    assert!(
-        kernel <= height + 2 * padding && kernel <= width + 2 * padding && stride >= 1,
-        "conv2d: kernel {kernel} on {height}×{width}, padding {padding}, stride {stride}"
-    );
-    let form = Conv2dForm {
-        tasks,
-        weight_tasks,
-        items,
-        height,
-        width,
-        in_channels,
-        out_channels,
-        kernel,
-        stride,
-        padding,
-    };
-    contract(Form::Conv2d(form), Role::Output, x, weight)
-}
-
-/// `y = a ⊙ x`, channel by channel: `x [t, r, c]`, `a [1|t, 1, c]`.
-///
-/// # Panics
-/// When the shapes do not fit.
-pub fn scale<B: Primitives>(x: Tensor<B, 3>, a: Tensor<B, 3>) -> Tensor<B, 3> {
-    contract(scale_form(&x, &a), Role::Output, x, a)
-}
-
-fn scale_form<B: Primitives>(x: &Tensor<B, 3>, a: &Tensor<B, 3>) -> Form {
-    let ([tasks, rows, channels], [weight_tasks, one, weight_channels]) = (x.dims(), a.dims());
-    check_tasks("scale", tasks, weight_tasks);
-    assert_eq!(
-        (1, channels),
-        (one, weight_channels),
-        "scale: x {:?}, a {:?}",
-        x.dims(),
-        a.dims()
-    );
-    Form::Scale(ScaleForm {
-        tasks,
-        weight_tasks,
-        rows,
-        channels,
-    })
-}
-
-/// `y = φ(a ⊙ x + b)`, channel by channel: `x [t, r, c]`, `a [1|t, 1, c]`, `b [1|t, 1, c]`.
-///
-/// # Panics
-/// When the shapes do not fit.
-pub fn scale_add<B: Primitives>(
-    x: Tensor<B, 3>,
-    a: Tensor<B, 3>,
-    b: Tensor<B, 3>,
-    activation: Activation,
-) -> Tensor<B, 3> {
-    affine(scale_form(&x, &a), x.dims(), activation, x, a, b)
-}
-
-/// Sequences of `queries` and `keys` tokens as `heads` heads see them.
-fn pairs_form<B: Primitives>(
-    y: &Tensor<B, 3>,
-    heads: usize,
-    [queries, keys]: [usize; 2],
-) -> PairsForm {
-    let [tasks, tokens, features] = y.dims();
-    assert!(
-        heads >= 1 && keys >= 1 && features.is_multiple_of(heads) && tokens.is_multiple_of(keys),
-        "attention: {heads} heads of {features} features, sequences of {keys} in {tokens} tokens"
-    );
-    PairsForm {
-        tasks,
-        sequences: tasks * tokens / keys,
-        heads,
-        queries,
-        keys,
-        width: features / heads,
-    }
-}
-
-/// `a_ij = ⟨q_i, k_j⟩` in every sequence and head: `q [t, b·l, heads·d]`, `k [t, b·m, heads·d]`, `a
-/// [t·b, heads, l, m]`, for sequences of `[l, m]` queries and keys.
-///
-/// # Panics
-/// When the shapes do not fit.
-pub fn attention_scores<B: Primitives>(
-    q: Tensor<B, 3>,
-    k: Tensor<B, 3>,
-    heads: usize,
-    lengths: [usize; 2],
-) -> Tensor<B, 4> {
-    let form = Form::Pairs(pairs_form(&k, heads, lengths));
-    assert_eq!(
-        q.dims().as_slice(),
-        form.shape(Role::Input),
-        "attention: k {:?}",
-        k.dims()
-    );
-    contract(form, Role::Output, q, k)
-}
-
-/// `x_i = Σ_j a_ij v_j` in every sequence and head: `a [t·b, heads, l, m]`, `v [t, b·m, heads·d]`, `x
-/// [t, b·l, heads·d]`.
-///
-/// # Panics
-/// When the shapes do not fit.
-pub fn attention_read<B: Primitives>(map: Tensor<B, 4>, v: Tensor<B, 3>) -> Tensor<B, 3> {
-    let [_, heads, queries, keys] = map.dims();
-    let form = Form::Pairs(pairs_form(&v, heads, [queries, keys]));
-    assert_eq!(
-        map.dims().as_slice(),
-        form.shape(Role::Output),
-        "attention: v {:?}",
-        v.dims()
-    );
-    contract(form, Role::Input, v, map)
-}
-
-/// `softmax(f x)` along the last axis, `f` positive: `[n, heads, l, m]`. A score of −∞ has weight 0, and
-/// a row of them is 0 everywhere, as are its gradients.
-///
-/// # Panics
-/// When `factor` is not positive.
-pub fn scaled_softmax<B: Primitives>(x: Tensor<B, 4>, factor: f64) -> Tensor<B, 4> {
-    assert!(factor > 0.0, "softmax: a factor of {factor}");
-    tensor(B::scaled_softmax(primitive(x), factor))
-}
-
-/// `x̂ = (x − μ) / √(σ² + ε)` along the channels of every row of `x`, `[t, r, c]`.
-pub fn layer_standardize<B: Primitives>(x: Tensor<B, 3>, epsilon: f64) -> Tensor<B, 3> {
-    tensor(B::layer_standardize(primitive(x), epsilon))
-}
-
-/// The map from `[source_tasks, 1, c]` to `[t, r, c]`.
-fn broadcast<I>(source: [usize; 3], tasks: usize, rows: usize) -> LinearMap<I> {
-    let [source_tasks, one, channels] = source;
-    check_tasks("rows", tasks, source_tasks);
-    assert_eq!(one, 1, "rows: one row per task, found {source:?}");
-    LinearMap::BroadcastRows {
-        tasks,
-        source_tasks,
-        rows,
-        channels,
-    }
-}
-
-/// Repeats `b [1|t, 1, c]` over tasks and rows: `[t, r, c]`.
-///
-/// # Panics
-/// When the task axis of `b` is neither 1 nor `tasks`.
-pub fn broadcast_rows<B: Primitives>(b: Tensor<B, 3>, tasks: usize, rows: usize) -> Tensor<B, 3> {
-    let map = broadcast(b.dims(), tasks, rows);
-    tensor(B::map_linear(&map, primitive(b)))
-}
-
-/// Sums the rows of each task: `[t, r, c]` to `[t, 1, c]`.
-pub fn sum_rows<B: Primitives>(x: Tensor<B, 3>) -> Tensor<B, 3> {
-    let [tasks, rows, channels] = x.dims();
-    let map = broadcast([tasks, 1, channels], tasks, rows);
-    tensor(B::map_adjoint(&map, primitive(x)))
-}
-
-/// The map from `b [1|t, 1, c]` to the rows of `x [t, r, c]`.
-fn broadcast_to<B: Primitives, I>(x: &Tensor<B, 3>, b: &Tensor<B, 3>) -> LinearMap<I> {
-    let [tasks, rows, channels] = x.dims();
-    assert_eq!(
-        channels,
-        b.dims()[2],
-        "rows: x {:?}, b {:?}",
-        x.dims(),
-        b.dims()
-    );
-    broadcast(b.dims(), tasks, rows)
-}
-
-/// `x + b` with `b [1|t, 1, c]` added to every row of `x [t, r, c]`.
-///
-/// # Panics
-/// When the shapes do not fit.
-pub fn add_rows<B: Primitives>(x: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
-    let map = broadcast_to(&x, &b);
-    tensor(B::add_rows(&map, primitive(x), primitive(b)))
-}
-
-/// `max(x + b, 0)` with `b [1|t, 1, c]` added to every row of `x [t, r, c]`.
-///
-/// # Panics
-/// When the shapes do not fit.
-pub fn bias_relu<B: Primitives>(x: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
-    let map = broadcast_to(&x, &b);
-    tensor(B::bias_relu(&map, primitive(x), primitive(b)))
-}
-
-/// Maximum over non-overlapping `size × size` windows, remainder rows and columns dropped:
-/// `[n, h, w, c]` to `[n, h/size, w/size, c]`.
-///
-/// # Panics
-/// When the image is smaller than one window.
-pub fn max_pool2d<B: Primitives>(x: Tensor<B, 4>, size: usize) -> Tensor<B, 4> {
-    let [items, height, width, channels] = x.dims();
-    assert!(
-        size >= 1 && height >= size && width >= size,
-        "max_pool2d: window {size} on {height}×{width}"
-    );
-    let pooling = Pooling {
-        items,
-        height,
-        width,
-        channels,
-        size,
-    };
-    tensor(B::max_pool(&pooling, primitive(x)).0)
-}
-
-/// `x̂ = (x − μ) / √(σ² + ε)` per task and channel over the rows of `x`, `[t, r, c]`.
-pub fn standardize<B: Primitives>(x: Tensor<B, 3>, epsilon: f64) -> Tensor<B, 3> {
-    tensor(B::standardize(primitive(x), epsilon))
-}
-
-/// The maximum over non-overlapping `size × size` windows of `γ x̂ + β`, as the `x̂` it is attained
-/// at: `x [t, b, h, w, c]`, `gamma [1|t, 1, c]`, result `[t, b, h/size, w/size, c]`, remainder rows
-/// and columns dropped.
-///
-/// # Panics
-/// When the shapes do not fit or the image is smaller than one window.
-pub fn standardize_pool2d<B: Primitives>(
-    x: Tensor<B, 5>,
-    gamma: Tensor<B, 3>,
-    size: usize,
-    epsilon: f64,
-) -> Tensor<B, 5> {
-    let [tasks, items, height, width, channels] = x.dims();
-    let [gamma_tasks, one, gamma_channels] = gamma.dims();
-    check_tasks("standardize_pool2d", tasks, gamma_tasks);
-    assert_eq!(
-        (1, channels),
-        (one, gamma_channels),
-        "standardize_pool2d: x {:?}, gamma {:?}",
-        x.dims(),
-        gamma.dims()
-    );
-    assert!(
-        size >= 1 && height >= size && width >= size,
-        "standardize_pool2d: window {size} on {height}×{width}"
-    );
-    let pooling = Pooling {
-        items: tasks * items,
-        height,
-        width,
-        channels,
-        size,
-    };
-    tensor(B::standardize_pool(&pooling, primitive(x), primitive(gamma), epsilon).0)
 }

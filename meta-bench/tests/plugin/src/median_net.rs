@@ -8,28 +8,23 @@
 use burn::tensor::Tensor;
 use meta_core::{
     Result,
-    amortize::{Amortized, AmortizedLearner, embed_together},
-    learner::{Family, GradientOf, Learner, LearnerInfo, LearnerSettings},
-    nn::{Pass, encoder::Architecture, init::Initializer, metric},
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New,
+        embed::embed_together,
+        single_pass::{SinglePass, SinglePassLearner},
+    },
+    nn::{Pass, distance, encoder::Architecture, init::Initializer},
     primitives::Primitives,
-    rng::Seed,
-    settings::above_zero,
+    settings,
     task::{TaskBatch, TaskSpec},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Settings of the learner.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MedianNetSettings {
-    /// Factor of the similarities, above 0.
-    pub temperature: f64,
-}
-
-impl Default for MedianNetSettings {
-    fn default() -> Self {
-        MedianNetSettings { temperature: 10.0 }
+settings! {
+    /// Settings of the learner.
+    pub struct MedianNetSettings {
+        /// Factor of the similarities.
+        temperature: f64 = 10.0, above(0.0);
     }
 }
 
@@ -44,27 +39,19 @@ impl LearnerSettings for MedianNetSettings {
     };
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
-        spec.require_classification(Self::INFO.name, "medians are of classes")?;
-        above_zero("learner.temperature", self.temperature)
+        spec.require_classification(Self::INFO.name, "medians are of classes")
     }
 
     fn gradient_of() -> GradientOf {
         GradientOf::Queries(vec![json!({"temperature": 3.0})])
     }
 
-    fn build<A: Architecture, B: Primitives>(
-        self,
-        architecture: A,
-        spec: &TaskSpec,
-        seed: Seed,
-        device: &B::Device,
-    ) -> Result<Box<dyn Learner<B>>> {
-        self.check(&architecture, spec)?;
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
         let rule = MedianNet {
             temperature: self.temperature,
-            architecture,
+            architecture: new.architecture,
         };
-        Ok(Box::new(AmortizedLearner::new(rule, seed, device)))
+        SinglePassLearner::boxed(rule, new.seed, new.device)
     }
 }
 
@@ -73,7 +60,7 @@ struct MedianNet<A> {
     architecture: A,
 }
 
-impl<A: Architecture> Amortized for MedianNet<A> {
+impl<A: Architecture> SinglePass for MedianNet<A> {
     type Model<L: Primitives> = A::Model<L>;
 
     const ENCODER: Option<&str> = None;
@@ -95,10 +82,19 @@ impl<A: Architecture> Amortized for MedianNet<A> {
         let (support, query) = embed_together(encoder, tasks, pass);
         let [t, q, _] = query.dims();
         let (way, shot) = (tasks.shape.way.0, tasks.shape.shot.0);
-        let similarities = metric::cosines(query, support).reshape([t, q, way, shot]);
-        let middle = (shot - 1) / 2;
-        let sorted = similarities.clone().detach().argsort(3);
-        let medians = similarities.gather(3, sorted.narrow(3, middle, 1));
+        let similarities = distance::cosines(query, support);
+        // Class by class, in whatever order the support came.
+        let order = tasks
+            .support
+            .targets
+            .labels()
+            .argsort(1)
+            .unsqueeze_dim::<3>(1);
+        let by_class = similarities
+            .gather(2, order.expand([t, q, way * shot]))
+            .reshape([t, q, way, shot]);
+        let ranks = by_class.clone().detach().argsort(3);
+        let medians = by_class.gather(3, ranks.narrow(3, (shot - 1) / 2, 1));
         medians.reshape([t, q, way]).mul_scalar(self.temperature)
     }
 }

@@ -1,4 +1,5 @@
-//! The binary with a learner of another crate, as its user runs it.
+//! The binary with a learner, an encoder, a source and an optimiser of another crate, as its user runs
+//! it.
 
 use std::{path::Path, process::Command};
 
@@ -78,4 +79,77 @@ fn its_gradient_is_checked_like_any_other() {
     assert_eq!(code, Some(0), "{error}");
     assert!(table.contains("| learner | `median_net` |"), "{table}");
     assert!(table.contains("checks passed"), "{table}");
+}
+
+const OWN: &str = r#"name = "own"
+[data]
+source = "arcs"
+shot = 5
+query = 5
+noise = 0.02
+[encoder]
+name = "fourier"
+frequencies = 16
+[learner]
+name = "median_net"
+[train]
+iterations = 200
+meta_batch = 4
+optimizer = "lion"
+interpolation = 0.8
+lr = 1e-2
+validate_every = 0
+checkpoint_every = 50
+[test]
+episodes = 100
+"#;
+
+/// All four kinds in one manifest: listed, checked, trained, tested, resumed to the same result.
+#[test]
+fn everything_of_another_crate_is_named_by_a_manifest() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("m.toml"), OWN).unwrap();
+    let (_, listed, _) = meta(folder.path(), &["list"]);
+    for name in ["median_net", "fourier", "arcs", "lion"] {
+        assert!(listed.contains(name), "{name}: {listed}");
+    }
+    let (_, reference, _) = meta(folder.path(), &["docs", "manifest"]);
+    for key in [
+        "`interpolation`",
+        "`frequencies`",
+        "`classes`",
+        "`temperature`",
+    ] {
+        assert!(reference.contains(key), "{key}");
+    }
+    let (code, checked, error) = meta(folder.path(), &["check", "m.toml", "--no-trial"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(checked.contains("interpolation = 0.8"), "{checked}");
+    let run = ["run", "m.toml", "--json", "--quiet"];
+    let (code, out, error) = meta(folder.path(), &run);
+    assert_eq!(code, Some(0), "{error}");
+    let result: Value = serde_json::from_str(&out).unwrap();
+    // Untrained it is at about 0.6; chance is 0.2.
+    let low = result["mean"].as_f64().unwrap() - result["ci95"].as_f64().unwrap();
+    assert!(low > 0.5, "{result}");
+    for (change, part) in [
+        ("train.optimizer=lions", "did you mean `lion`"),
+        ("train.interpolation=1", "must be in [0, 1)"),
+        ("encoder.frequencies=0", "must be at least 1"),
+        ("data.noise=-1", "must be at least 0"),
+        ("train.interpolatio=1", "did you mean `interpolation`"),
+    ] {
+        let (code, _, error) = meta(folder.path(), &["run", "m.toml", change]);
+        assert_eq!(code, Some(2), "{change}: {error}");
+        assert!(error.contains(part), "{change}: {error}");
+    }
+}
+
+/// Derivatives of its encoder, too.
+#[test]
+fn its_encoder_is_checked_like_any_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, table, error) = meta(folder.path(), &["gradcheck", "fourier", "--quiet"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(table.contains("| encoder | `fourier` |"), "{table}");
 }

@@ -37,6 +37,17 @@ impl BlockSettings {
         let of_tokens = (5 * queries + 3 * keys) * self.width + 2 * queries * self.hidden;
         of_tokens + self.heads * queries * keys
     }
+
+    /// Useful operations of the forward pass of one item, where `queries` tokens read `keys`: four
+    /// projections, scores and read, the feed-forward layer; a multiply-add counts as two.
+    pub fn operations(self, queries: usize, keys: usize) -> f64 {
+        let products =
+            |factors: [usize; 3]| 2.0 * factors.map(|f| f as f64).iter().product::<f64>();
+        let (d, hidden) = (self.width, self.hidden);
+        2.0 * (products([queries, d, d]) + products([keys, d, d]))
+            + 2.0 * products([queries, keys, d])
+            + 2.0 * products([queries, d, hidden])
+    }
 }
 
 /// `y = x + attention(norm(x))`, then `y + W₂ relu(W₁ norm(y))`: a block with the normalisation

@@ -24,6 +24,7 @@ pub mod position;
 mod score;
 mod score_function;
 
+pub use super::attention_map::{AttentionMap, MapAxis};
 pub use additive::AdditiveScores;
 pub use block::{Block, BlockSettings, stack};
 pub use hierarchical::{AttentionPool, Hierarchical, HierarchicalMaps, HierarchicalMasks};

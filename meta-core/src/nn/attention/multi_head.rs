@@ -10,7 +10,7 @@ use crate::{
     Error, Result,
     nn::{Pass, dropout::dropout, init::Initializer, linear::Linear},
     primitives::{Primitives, attention_read, attention_scores, scaled_softmax},
-    settings::{at_least_one, in_unit},
+    settings::{at_least, below_one},
 };
 
 pub(super) const MULTI_HEAD: AttentionInfo = AttentionInfo {
@@ -80,7 +80,7 @@ impl MultiHeadSettings {
                 format!("rotary positions turn pairs, and a head of width {of_head} has none left"),
             ));
         }
-        in_unit(&format!("{section}.dropout"), self.dropout)
+        below_one().check(format!("{section}.dropout"), &self.dropout)
     }
 }
 
@@ -89,7 +89,7 @@ impl MultiHeadSettings {
 /// # Errors
 /// [`Error::Setting`] when they do not, or one of the two is 0.
 pub fn check_heads(key: &str, heads: usize, what: &str, width: usize) -> Result<()> {
-    at_least_one(key, heads)?;
+    at_least(1).check(key, &heads)?;
     match width >= 1 && width.is_multiple_of(heads) {
         true => Ok(()),
         false => Err(Error::setting(

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Result,
-    nn::{Pass, init::Initializer, linear::Linear, metric::sigmoid},
+    nn::{Pass, activation::sigmoid, init::Initializer, linear::Linear},
     primitives::Primitives,
 };
 

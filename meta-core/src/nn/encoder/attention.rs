@@ -4,48 +4,37 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, backend::Backend},
 };
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::{Encoder, at_least_one, record_blocks};
+use super::{Encoder, EncoderInfo, EncoderSettings, Operations, products, record_blocks};
 use crate::{
     Error, Result,
     data::ItemShape,
     nn::{
-        Axis, Pass,
-        attention::{Block, BlockSettings, check_heads, position::place, stack},
+        Pass,
+        attention::{Block, BlockSettings, MapAxis, check_heads, position::place, stack},
         init::Initializer,
         linear::Linear,
         norm::{Norm, Statistics},
     },
     primitives::{Primitives, add_rows, conv2d, sum_rows},
+    settings,
 };
 
-/// Settings of [`AttentionEncoder`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AttentionSettings {
-    /// Height and width of the patches an image is cut into, in pixels; must divide both. Items that
-    /// are vectors have one token per feature, whatever this says.
-    pub patch: usize,
-    /// Width of a token and of the embedding, at least 1.
-    pub width: usize,
-    /// Attention heads; must divide the width.
-    pub heads: usize,
-    /// Transformer blocks, at least 1.
-    pub layers: usize,
-    /// Width of the hidden feed-forward layer, at least 1.
-    pub hidden: usize,
-}
-
-impl Default for AttentionSettings {
-    fn default() -> Self {
-        AttentionSettings {
-            patch: 7,
-            width: 64,
-            heads: 4,
-            layers: 2,
-            hidden: 128,
-        }
+settings! {
+    /// Settings of [`AttentionEncoder`].
+    pub struct AttentionSettings {
+        /// Height and width of the patches an image is cut into, in pixels; must divide both. Items
+        /// that are vectors have one token per feature, whatever this says.
+        patch: usize = 7;
+        /// Width of a token and of the embedding.
+        width: usize = 64, at_least(1);
+        /// Attention heads; must divide the width.
+        heads: usize = 4;
+        /// Transformer blocks.
+        layers: usize = 2, at_least(1);
+        /// Width of the hidden feed-forward layer.
+        hidden: usize = 128, at_least(1);
     }
 }
 
@@ -86,20 +75,26 @@ impl Tokens {
 }
 
 impl AttentionSettings {
-    pub(super) const FAMILY: &str = "image or vector";
-    pub(super) const SUMMARY: &str = "patches of an item attend to each other; mean over them";
-    pub(super) const PAPER: &str = "Vaswani et al., NIPS 2017, section 3; patches as Dosovitskiy et al., ICLR 2021, section 3.1";
-
-    pub(super) fn check(&self, item: ItemShape) -> Result<()> {
-        for (key, value) in [
-            ("patch", self.patch),
-            ("width", self.width),
-            ("heads", self.heads),
-            ("layers", self.layers),
-            ("hidden", self.hidden),
-        ] {
-            at_least_one(key, value)?;
+    fn block(&self) -> BlockSettings {
+        BlockSettings {
+            width: self.width,
+            heads: self.heads,
+            hidden: self.hidden,
         }
+    }
+}
+
+impl EncoderSettings for AttentionSettings {
+    const INFO: EncoderInfo = EncoderInfo {
+        name: "attention",
+        input: "image or vector",
+        summary: "patches of an item attend to each other; mean over them",
+        paper: "Vaswani et al., NIPS 2017, section 3; patches as Dosovitskiy et al., ICLR 2021, section 3.1",
+    };
+
+    type Encoder<B: Primitives> = AttentionEncoder<B>;
+
+    fn check(&self, item: ItemShape) -> Result<()> {
         check_heads("encoder.heads", self.heads, "encoder.width", self.width)?;
         let vector = (item.height, item.width) == (1, 1);
         let fits = item.height.is_multiple_of(self.patch) && item.width.is_multiple_of(self.patch);
@@ -113,25 +108,43 @@ impl AttentionSettings {
         Ok(())
     }
 
-    pub(super) fn width(&self, _item: ItemShape) -> usize {
+    fn width(&self, _item: ItemShape) -> usize {
         self.width
     }
 
-    fn block(&self) -> BlockSettings {
-        BlockSettings {
-            width: self.width,
-            heads: self.heads,
-            hidden: self.hidden,
-        }
-    }
-
-    pub(super) fn activations(&self, item: ItemShape) -> usize {
+    fn activations(&self, item: ItemShape) -> usize {
         let tokens = Tokens::of(item, self.patch).count();
         item.features() + self.layers * self.block().activations(tokens, tokens) + self.width
     }
 
-    pub(super) fn statistics(&self) -> Statistics {
+    fn statistics(&self) -> Statistics {
         Statistics::Layer
+    }
+
+    fn operations(&self, item: ItemShape) -> Operations {
+        let tokens = Tokens::of(item, self.patch).count();
+        let features = item.features() / tokens;
+        Operations {
+            first: products(&[tokens, features, self.width]),
+            rest: self.layers as f64 * self.block().operations(tokens, tokens),
+        }
+    }
+
+    fn widen(&mut self, width: usize) {
+        self.width = width;
+    }
+
+    fn small() -> Vec<Value> {
+        vec![json!({"patch": 2, "width": 4, "heads": 2, "layers": 1, "hidden": 5})]
+    }
+
+    fn build<B: Primitives>(
+        &self,
+        item: ItemShape,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> AttentionEncoder<B> {
+        AttentionEncoder::new(item, self, initializer, device)
     }
 }
 
@@ -192,7 +205,7 @@ impl<B: Primitives> AttentionEncoder<B> {
         let embedded = add_rows(embedded, bias.val());
         let placed = place(embedded, self.positions.val());
         let (hidden, maps) = stack(&self.blocks, placed, length, None, pass);
-        record_blocks(&maps, &Axis::Part(rows, columns), pass);
+        record_blocks(&maps, &MapAxis::Part(rows, columns), pass);
         let hidden = self.norm.forward(hidden, b * length, pass);
         let sums = sum_rows(hidden.reshape([t * b, length, d]));
         let mean = sums.reshape([t, b, d]).div_scalar(length as f64);

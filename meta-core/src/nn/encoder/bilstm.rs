@@ -4,11 +4,12 @@ use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
 };
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{
-    Encoder, Steps,
+    Encoder, EncoderInfo, EncoderSettings, Operations, Steps,
     lstm::{LstmSettings, dropped},
+    products,
 };
 use crate::{
     Result,
@@ -20,33 +21,68 @@ use crate::{
         recurrent::{BiLstm, split},
     },
     primitives::Primitives,
+    settings,
 };
 
-/// Settings of [`BilstmEncoder`]: those of one direction.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct BilstmSettings(pub LstmSettings);
+settings! {
+    /// Settings of [`BilstmEncoder`]: those of one direction.
+    pub struct BilstmSettings {
+        ..lstm: LstmSettings;
+    }
+}
 
-impl BilstmSettings {
-    pub(super) const FAMILY: &str = "sequence";
-    pub(super) const SUMMARY: &str =
-        "long short-term memory over rows or features from both ends; both last states";
-    pub(super) const PAPER: &str = "Graves and Schmidhuber, Neural Networks 2005, section 2";
+impl EncoderSettings for BilstmSettings {
+    const INFO: EncoderInfo = EncoderInfo {
+        name: "bilstm",
+        input: "sequence",
+        summary: "long short-term memory over rows or features from both ends; both last states",
+        paper: "Graves and Schmidhuber, Neural Networks 2005, section 2",
+    };
 
-    pub(super) fn check(&self, item: ItemShape) -> Result<()> {
-        self.0.check_for("bilstm", item)
+    type Encoder<B: Primitives> = BilstmEncoder<B>;
+
+    fn check(&self, item: ItemShape) -> Result<()> {
+        Steps::check(Self::INFO.name, item)
     }
 
-    pub(super) fn width(&self, _item: ItemShape) -> usize {
-        2 * self.0.hidden
+    fn width(&self, _item: ItemShape) -> usize {
+        2 * self.lstm.hidden
     }
 
-    pub(super) fn activations(&self, item: ItemShape) -> usize {
-        2 * self.0.activations(item)
+    fn activations(&self, item: ItemShape) -> usize {
+        2 * self.lstm.activations(item)
     }
 
-    pub(super) fn statistics(&self) -> Statistics {
-        self.0.statistics()
+    fn statistics(&self) -> Statistics {
+        self.lstm.statistics()
+    }
+
+    fn operations(&self, item: ItemShape) -> Operations {
+        let steps = Steps::of(item);
+        let gates = |inputs: usize| 2.0 * products(&[steps.length, inputs, 4 * self.lstm.hidden]);
+        let recurrent = gates(self.lstm.hidden);
+        let later = gates(2 * self.lstm.hidden) + recurrent;
+        Operations {
+            first: gates(steps.features),
+            rest: recurrent + (self.lstm.layers - 1) as f64 * later,
+        }
+    }
+
+    fn widen(&mut self, width: usize) {
+        self.lstm.hidden = width;
+    }
+
+    fn small() -> Vec<Value> {
+        vec![json!({"hidden": 2})]
+    }
+
+    fn build<B: Primitives>(
+        &self,
+        item: ItemShape,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> BilstmEncoder<B> {
+        BilstmEncoder::new(item, self, initializer, device)
     }
 }
 
@@ -64,7 +100,7 @@ pub struct BilstmEncoder<B: Backend> {
 impl<B: Backend> BilstmEncoder<B> {
     pub(super) fn new(
         item: ItemShape,
-        BilstmSettings(settings): &BilstmSettings,
+        BilstmSettings { lstm: settings }: &BilstmSettings,
         initializer: &mut Initializer,
         device: &B::Device,
     ) -> Self {

@@ -6,9 +6,9 @@ use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
 };
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::{Encoder, at_least_one, check_halvings};
+use super::{Encoder, EncoderInfo, EncoderSettings, Operations, check_halvings, products};
 use crate::{
     Result,
     data::ItemShape,
@@ -19,55 +19,84 @@ use crate::{
         norm::{Norm, Statistics},
     },
     primitives::Primitives,
+    settings,
 };
 
-/// Settings of [`Conv4`]; the defaults are those of Vinyals et al. (NIPS 2016, section 4.1).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Conv4Settings {
-    /// Channels of every block, at least 1.
-    pub channels: usize,
-    /// Number of blocks, at least 1; each halves height and width.
-    pub blocks: usize,
-    /// What each block is normalised over: `episode`, `support`, `running`, `none`, `layer`.
-    pub norm: Statistics,
-}
-
-impl Default for Conv4Settings {
-    fn default() -> Self {
-        Conv4Settings {
-            channels: 64,
-            blocks: 4,
-            norm: Statistics::Episode,
-        }
+settings! {
+    /// Settings of [`Conv4`]; the defaults are those of Vinyals et al. (NIPS 2016, section 4.1).
+    pub struct Conv4Settings {
+        /// Channels of every block.
+        channels: usize = 64, at_least(1);
+        /// Number of blocks; each halves height and width.
+        blocks: usize = 4, at_least(1);
+        /// What each block is normalised over: `episode`, `support`, `running`, `none`, `layer`.
+        norm: Statistics = Statistics::Episode;
     }
 }
 
-impl Conv4Settings {
-    pub(super) const FAMILY: &str = "image";
-    pub(super) const SUMMARY: &str =
-        "blocks of 3×3 convolution, normalisation, ReLU and 2×2 max pooling";
-    pub(super) const PAPER: &str = "Vinyals et al., NIPS 2016, section 4.1";
+impl EncoderSettings for Conv4Settings {
+    const INFO: EncoderInfo = EncoderInfo {
+        name: "conv4",
+        input: "image",
+        summary: "blocks of 3×3 convolution, normalisation, ReLU and 2×2 max pooling",
+        paper: "Vinyals et al., NIPS 2016, section 4.1",
+    };
 
-    pub(super) fn check(&self, item: ItemShape) -> Result<()> {
-        at_least_one("channels", self.channels)?;
-        at_least_one("blocks", self.blocks)?;
+    type Encoder<B: Primitives> = Conv4<B>;
+
+    fn check(&self, item: ItemShape) -> Result<()> {
         check_halvings("blocks", self.blocks, item)
     }
 
-    pub(super) fn width(&self, item: ItemShape) -> usize {
+    fn width(&self, item: ItemShape) -> usize {
         (item.height >> self.blocks) * (item.width >> self.blocks) * self.channels
     }
 
     /// The convolution at the block's resolution, its winners and their ReLU at a quarter of it.
-    pub(super) fn activations(&self, item: ItemShape) -> usize {
+    fn activations(&self, item: ItemShape) -> usize {
         let plane = |block: usize| (item.height >> block) * (item.width >> block);
         let planes: usize = (0..self.blocks).map(plane).sum();
         item.features() + self.channels * (planes + planes / 2)
     }
 
-    pub(super) fn statistics(&self) -> Statistics {
+    fn statistics(&self) -> Statistics {
         self.norm
+    }
+
+    fn operations(&self, item: ItemShape) -> Operations {
+        let block = |block: usize| {
+            let inputs = if block == 0 {
+                item.channels
+            } else {
+                self.channels
+            };
+            let [height, width] = [item.height >> block, item.width >> block];
+            products(&[height, width, 9, inputs, self.channels])
+        };
+        Operations {
+            first: block(0),
+            rest: (1..self.blocks).map(block).sum(),
+        }
+    }
+
+    fn widen(&mut self, width: usize) {
+        self.channels = width;
+    }
+
+    fn small() -> Vec<Value> {
+        vec![
+            json!({"channels": 3, "blocks": 2}),
+            json!({"channels": 3, "blocks": 2, "norm": "support"}),
+        ]
+    }
+
+    fn build<B: Primitives>(
+        &self,
+        item: ItemShape,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Conv4<B> {
+        Conv4::new(item, self, initializer, device)
     }
 }
 

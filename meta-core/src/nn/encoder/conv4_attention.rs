@@ -4,67 +4,46 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, backend::Backend},
 };
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{
-    Encoder, at_least_one,
+    Encoder, EncoderInfo, EncoderSettings, Operations,
     conv4::{Conv4, Conv4Settings, flattened},
+    products,
 };
 use crate::{
     Error, Result,
     data::ItemShape,
     nn::{
-        Axis, Pass,
-        attention::{MultiHeadAttention, MultiHeadSettings},
+        Pass,
+        attention::{MapAxis, MultiHeadAttention, MultiHeadSettings},
         init::{Initializer, constant},
         norm::Statistics,
     },
     primitives::{Primitives, scale},
+    settings,
 };
 
-/// Settings of [`Conv4Attention`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Conv4AttentionSettings {
-    /// Channels of every block, at least 1.
-    pub channels: usize,
-    /// Number of blocks, at least 1; each halves height and width.
-    pub blocks: usize,
-    /// What each block is normalised over: `episode`, `support`, `running`, `none`, `layer`.
-    pub norm: Statistics,
-    /// After how many blocks the positions of the map attend to each other, in 1..=blocks; at least
-    /// two positions must be left there.
-    pub after: usize,
-    /// Attention heads; must divide the channels over `reduction`.
-    pub heads: usize,
-    /// How much narrower than the map its queries, keys and values are: must divide the channels.
-    pub reduction: usize,
-}
-
-impl Default for Conv4AttentionSettings {
-    fn default() -> Self {
-        let Conv4Settings {
-            channels,
-            blocks,
-            norm,
-        } = Conv4Settings::default();
-        Conv4AttentionSettings {
-            channels,
-            blocks,
-            norm,
-            after: 3,
-            heads: 1,
-            reduction: 8,
-        }
+settings! {
+    /// Settings of [`Conv4Attention`]; those of Conv-4 are the defaults there.
+    pub struct Conv4AttentionSettings {
+        /// Channels of every block.
+        channels: usize = Conv4Settings::default().channels, at_least(1);
+        /// Number of blocks; each halves height and width.
+        blocks: usize = Conv4Settings::default().blocks, at_least(1);
+        /// What each block is normalised over: `episode`, `support`, `running`, `none`, `layer`.
+        norm: Statistics = Conv4Settings::default().norm;
+        /// After how many blocks the positions of the map attend to each other, in 1..=blocks; at
+        /// least two positions must be left there.
+        after: usize = 3;
+        /// Attention heads; must divide the channels over `reduction`.
+        heads: usize = 1;
+        /// How much narrower than the map its queries, keys and values are: must divide the channels.
+        reduction: usize = 8, at_least(1);
     }
 }
 
 impl Conv4AttentionSettings {
-    pub(super) const FAMILY: &str = "image";
-    pub(super) const SUMMARY: &str =
-        "Conv-4 in which the positions of the feature map attend to each other after a block";
-    pub(super) const PAPER: &str = "Zhang et al., Self-attention generative adversarial networks, ICML 2019, section 3; Conv-4 as Vinyals et al., NIPS 2016";
-
     fn conv4(&self) -> Conv4Settings {
         Conv4Settings {
             channels: self.channels,
@@ -81,8 +60,19 @@ impl Conv4AttentionSettings {
             ..MultiHeadSettings::of_width(self.channels, self.heads)
         }
     }
+}
 
-    pub(super) fn check(&self, item: ItemShape) -> Result<()> {
+impl EncoderSettings for Conv4AttentionSettings {
+    const INFO: EncoderInfo = EncoderInfo {
+        name: "conv4_attention",
+        input: "image",
+        summary: "Conv-4 in which the positions of the feature map attend to each other after a block",
+        paper: "Zhang et al., Self-attention generative adversarial networks, ICML 2019, section 3; Conv-4 as Vinyals et al., NIPS 2016",
+    };
+
+    type Encoder<B: Primitives> = Conv4Attention<B>;
+
+    fn check(&self, item: ItemShape) -> Result<()> {
         self.conv4().check(item)?;
         if !(1..=self.blocks).contains(&self.after) {
             return Err(Error::setting(
@@ -102,7 +92,6 @@ impl Conv4AttentionSettings {
                 ),
             ));
         }
-        at_least_one("reduction", self.reduction)?;
         if !self.channels.is_multiple_of(self.reduction) {
             return Err(Error::setting(
                 "encoder.reduction",
@@ -113,20 +102,50 @@ impl Conv4AttentionSettings {
         self.attention().check("encoder")
     }
 
-    pub(super) fn width(&self, item: ItemShape) -> usize {
+    fn width(&self, item: ItemShape) -> usize {
         self.conv4().width(item)
     }
 
     /// Those of Conv-4; projections, maps, read and sum of the attention.
-    pub(super) fn activations(&self, item: ItemShape) -> usize {
+    fn activations(&self, item: ItemShape) -> usize {
         let positions = (item.height >> self.after) * (item.width >> self.after);
         let projections = 4 * positions * (self.channels / self.reduction);
         let maps = self.heads * positions * positions;
         self.conv4().activations(item) + projections + maps + 2 * positions * self.channels
     }
 
-    pub(super) fn statistics(&self) -> Statistics {
+    fn statistics(&self) -> Statistics {
         self.norm
+    }
+
+    fn operations(&self, item: ItemShape) -> Operations {
+        let conv4 = self.conv4().operations(item);
+        let narrow = self.channels / self.reduction;
+        let positions = (item.height >> self.after) * (item.width >> self.after);
+        // Queries, keys, values and output; scores and read.
+        let attention = 4.0 * products(&[positions, self.channels, narrow])
+            + 2.0 * products(&[positions, positions, narrow]);
+        Operations {
+            rest: conv4.rest + attention,
+            ..conv4
+        }
+    }
+
+    fn widen(&mut self, width: usize) {
+        self.channels = width;
+    }
+
+    fn small() -> Vec<Value> {
+        vec![json!({"channels": 4, "blocks": 2, "after": 1, "heads": 2, "reduction": 2})]
+    }
+
+    fn build<B: Primitives>(
+        &self,
+        item: ItemShape,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Conv4Attention<B> {
+        Conv4Attention::new(item, self, initializer, device)
     }
 }
 
@@ -177,8 +196,8 @@ impl<B: Primitives> Conv4Attention<B> {
         let (read, map) = self.attention.forward(tokens.clone(), h * w);
         pass.record(
             "encoder.attention",
-            Axis::Part(h, w),
-            Axis::Part(h, w),
+            MapAxis::Part(h, w),
+            MapAxis::Part(h, w),
             &map,
         );
         let gamma = self.gamma.val();

@@ -4,9 +4,9 @@ use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
 };
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::{Encoder, Steps, at_least_one};
+use super::{Encoder, EncoderInfo, EncoderSettings, Operations, Steps, products};
 use crate::{
     Result,
     data::ItemShape,
@@ -18,66 +18,83 @@ use crate::{
         recurrent::{Lstm, split},
     },
     primitives::Primitives,
-    settings::in_unit,
+    settings,
 };
 
-/// Settings of [`LstmEncoder`] and [`BilstmEncoder`](super::BilstmEncoder).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LstmSettings {
-    /// Width of the state in each direction, at least 1. The steps of an item are its rows, or, for a
-    /// vector, its features.
-    pub hidden: usize,
-    /// Layers, one above the other, at least 1.
-    pub layers: usize,
-    /// Probability with which an output of a layer is dropped in training before the next one, in
-    /// [0, 1) (Zaremba et al., 2014).
-    pub dropout: f64,
-}
-
-impl Default for LstmSettings {
-    fn default() -> Self {
-        LstmSettings {
-            hidden: 64,
-            layers: 1,
-            dropout: 0.0,
-        }
+settings! {
+    /// Settings of [`LstmEncoder`] and [`BilstmEncoder`](super::BilstmEncoder).
+    pub struct LstmSettings {
+        /// Width of the state in each direction. The steps of an item are its rows, or, for a
+        /// vector, its features.
+        hidden: usize = 64, at_least(1);
+        /// Layers, one above the other.
+        layers: usize = 1, at_least(1);
+        /// Probability with which an output of a layer is dropped in training before the next one
+        /// (Zaremba et al., 2014).
+        dropout: f64 = 0.0, below_one();
     }
 }
 
 impl LstmSettings {
-    pub(super) const FAMILY: &str = "sequence";
-    pub(super) const SUMMARY: &str = "long short-term memory over rows or features; its last state";
-    pub(super) const PAPER: &str = "Hochreiter and Schmidhuber, Neural Computation 1997; forget gate of Gers et al., Neural Computation 2000";
-
-    pub(super) fn check(&self, item: ItemShape) -> Result<()> {
-        self.check_for("lstm", item)
-    }
-
-    pub(super) fn check_for(&self, encoder: &str, item: ItemShape) -> Result<()> {
-        at_least_one("hidden", self.hidden)?;
-        at_least_one("layers", self.layers)?;
-        in_unit("encoder.dropout", self.dropout)?;
-        Steps::check(encoder, item)
-    }
-
     /// Width of what each layer reads, from the first on, where a layer gives `outputs`.
     pub(super) fn inputs(&self, item: ItemShape, outputs: usize) -> impl Iterator<Item = usize> {
         let first = std::iter::once(Steps::of(item).features);
         first.chain(std::iter::repeat(outputs)).take(self.layers)
     }
+}
 
-    pub(super) fn width(&self, _item: ItemShape) -> usize {
+impl EncoderSettings for LstmSettings {
+    const INFO: EncoderInfo = EncoderInfo {
+        name: "lstm",
+        input: "sequence",
+        summary: "long short-term memory over rows or features; its last state",
+        paper: "Hochreiter and Schmidhuber, Neural Computation 1997; forget gate of Gers et al., Neural Computation 2000",
+    };
+
+    type Encoder<B: Primitives> = LstmEncoder<B>;
+
+    fn check(&self, item: ItemShape) -> Result<()> {
+        Steps::check(Self::INFO.name, item)
+    }
+
+    fn width(&self, _item: ItemShape) -> usize {
         self.hidden
     }
 
     /// Gates and their shares, the proposal, the state and what is shown of it, at every step.
-    pub(super) fn activations(&self, item: ItemShape) -> usize {
+    fn activations(&self, item: ItemShape) -> usize {
         item.features() + 14 * self.layers * Steps::of(item).length * self.hidden
     }
 
-    pub(super) fn statistics(&self) -> Statistics {
+    fn statistics(&self) -> Statistics {
         Statistics::None
+    }
+
+    fn operations(&self, item: ItemShape) -> Operations {
+        let steps = Steps::of(item);
+        let gates = |inputs: usize| products(&[steps.length, inputs, 4 * self.hidden]);
+        let recurrent = gates(self.hidden);
+        Operations {
+            first: gates(steps.features),
+            rest: recurrent + (self.layers - 1) as f64 * (gates(self.hidden) + recurrent),
+        }
+    }
+
+    fn widen(&mut self, width: usize) {
+        self.hidden = width;
+    }
+
+    fn small() -> Vec<Value> {
+        vec![json!({"hidden": 3, "layers": 2, "dropout": 0.3})]
+    }
+
+    fn build<B: Primitives>(
+        &self,
+        item: ItemShape,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> LstmEncoder<B> {
+        LstmEncoder::new(item, self, initializer, device)
     }
 }
 

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::{Architecture, Encoder};
 use crate::{
     nn::{
-        Axis, Pass,
+        Pass,
+        activation::sigmoid,
+        attention::MapAxis,
         init::{Initializer, constant},
         linear::Linear,
-        metric::sigmoid,
         norm::Statistics,
     },
     primitives::Primitives,
@@ -31,35 +32,40 @@ pub enum FeatureAttention {
     Hard,
 }
 
-/// An architecture whose embeddings pass a [`FeatureMask`].
+/// An architecture whose embeddings pass a [`FeatureMask`], or do not.
 #[derive(Clone, Debug)]
 pub struct Masked<A> {
     architecture: A,
-    hard: bool,
+    attention: FeatureAttention,
 }
 
 impl<A: Architecture> Masked<A> {
-    /// Embeddings of `architecture`, masked; with gates of 0 or 1 where `attention` is hard.
+    /// Embeddings of `architecture`, masked as `attention` says.
     pub fn new(architecture: A, attention: FeatureAttention) -> Self {
         Masked {
             architecture,
-            hard: attention == FeatureAttention::Hard,
+            attention,
         }
     }
 }
 
 impl<A: Architecture> Architecture for Masked<A> {
-    type Model<B: Primitives> = MaskedEncoder<B, A::Model<B>>;
+    type Model<B: Primitives> = MaybeMasked<B, A::Model<B>>;
 
     fn init<B: Primitives>(
         &self,
         initializer: &mut Initializer,
         device: &B::Device,
     ) -> Self::Model<B> {
-        MaskedEncoder {
-            encoder: self.architecture.init(initializer, device),
-            mask: FeatureMask::new(self.width(), self.hard, initializer, device),
+        let encoder = self.architecture.init(initializer, device);
+        if self.attention == FeatureAttention::None {
+            return MaybeMasked::Plain(encoder);
         }
+        let hard = self.attention == FeatureAttention::Hard;
+        MaybeMasked::Masked(MaskedEncoder {
+            encoder,
+            mask: FeatureMask::new(self.width(), hard, initializer, device),
+        })
     }
 
     fn width(&self) -> usize {
@@ -71,7 +77,28 @@ impl<A: Architecture> Architecture for Masked<A> {
     }
 
     fn activations(&self) -> usize {
-        self.architecture.activations() + 2 * self.width()
+        match self.attention {
+            FeatureAttention::None => self.architecture.activations(),
+            _ => self.architecture.activations() + 2 * self.width(),
+        }
+    }
+}
+
+/// A model of [`Masked`]; without a mask it has the parameters of the encoder, under their own paths.
+#[derive(Module, Debug)]
+pub enum MaybeMasked<B: Backend, E> {
+    /// The encoder alone.
+    Plain(E),
+    /// The encoder and its mask.
+    Masked(MaskedEncoder<B, E>),
+}
+
+impl<B: Primitives, E: Encoder<B>> Encoder<B> for MaybeMasked<B, E> {
+    fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
+        match self {
+            MaybeMasked::Plain(encoder) => encoder.forward(x, pass),
+            MaybeMasked::Masked(masked) => masked.forward(x, pass),
+        }
     }
 }
 
@@ -82,7 +109,7 @@ pub struct MaskedEncoder<B: Backend, E> {
     mask: FeatureMask<B>,
 }
 
-impl<B: Primitives, E: Encoder<B>> Encoder<B> for MaskedEncoder<B, E> {
+impl<B: Primitives, E: Encoder<B>> MaskedEncoder<B, E> {
     fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
         // New statistics are named from here on: those of the encoder lie below its field.
         let before = pass.statistics.take();
@@ -91,10 +118,8 @@ impl<B: Primitives, E: Encoder<B>> Encoder<B> for MaskedEncoder<B, E> {
         pass.statistics.replace(before.join(own));
         let items = embeddings.dims()[1];
         let support = pass.reference_items.unwrap_or(items).min(items);
-        let mask = self
-            .mask
-            .forward(embeddings.clone().narrow(1, 0, support), pass);
-        embeddings * mask
+        let of_support = embeddings.clone().narrow(1, 0, support);
+        embeddings * self.mask.forward(of_support, pass)
     }
 }
 
@@ -162,8 +187,8 @@ impl<B: Primitives> FeatureMask<B> {
         let shares = (mask.clone() / sum).unsqueeze_dim(1);
         pass.record(
             "features",
-            Axis::Other("task"),
-            Axis::Other("channel"),
+            MapAxis::Other("task"),
+            MapAxis::Other("channel"),
             &shares,
         );
         mask

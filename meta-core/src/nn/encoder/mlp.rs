@@ -4,9 +4,9 @@ use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
 };
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::{Encoder, at_least_one};
+use super::{Encoder, EncoderInfo, EncoderSettings, Operations, products};
 use crate::{
     Error, Result,
     data::ItemShape,
@@ -17,33 +17,32 @@ use crate::{
         norm::{Norm, Statistics},
     },
     primitives::Primitives,
+    settings,
 };
 
-/// Settings of [`Mlp`]; the defaults are the sinusoid network of MAML (Finn et al., ICML 2017, 5.1).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MlpSettings {
-    /// Widths of the hidden layers, each at least 1; the last one is the width of the embedding.
-    pub hidden: Vec<usize>,
-    /// What each hidden layer is normalised over: `none`, `layer`, `episode`, `support`, `running`.
-    pub norm: Statistics,
-}
-
-impl Default for MlpSettings {
-    fn default() -> Self {
-        MlpSettings {
-            hidden: vec![40, 40],
-            norm: Statistics::None,
-        }
+settings! {
+    /// Settings of [`Mlp`]; the defaults are the sinusoid network of MAML (Finn et al., ICML 2017, 5.1).
+    pub struct MlpSettings {
+        /// Widths of the hidden layers, each at least 1; the last one is the width of the
+        /// embedding.
+        hidden: Vec<usize> = vec![40, 40], at_least(1);
+        /// What each hidden layer is normalised over: `none`, `layer`, `episode`, `support`,
+        /// `running`.
+        norm: Statistics = Statistics::None;
     }
 }
 
-impl MlpSettings {
-    pub(super) const FAMILY: &str = "vector";
-    pub(super) const SUMMARY: &str = "fully connected layers with ReLU";
-    pub(super) const PAPER: &str = "Finn et al., ICML 2017, section 5.1";
+impl EncoderSettings for MlpSettings {
+    const INFO: EncoderInfo = EncoderInfo {
+        name: "mlp",
+        input: "vector",
+        summary: "fully connected layers with ReLU",
+        paper: "Finn et al., ICML 2017, section 5.1",
+    };
 
-    pub(super) fn check(&self, _item: ItemShape) -> Result<()> {
+    type Encoder<B: Primitives> = Mlp<B>;
+
+    fn check(&self, _item: ItemShape) -> Result<()> {
         if self.hidden.is_empty() {
             return Err(Error::setting(
                 "encoder.hidden",
@@ -51,22 +50,45 @@ impl MlpSettings {
                 "needs at least one layer",
             ));
         }
-        self.hidden
-            .iter()
-            .try_for_each(|&width| at_least_one("hidden", width))
+        Ok(())
     }
 
-    pub(super) fn width(&self, _item: ItemShape) -> usize {
+    fn width(&self, _item: ItemShape) -> usize {
         *self.hidden.last().expect("checked: at least one layer")
     }
 
     /// Linear and ReLU of every layer.
-    pub(super) fn activations(&self, item: ItemShape) -> usize {
+    fn activations(&self, item: ItemShape) -> usize {
         item.features() + 2 * self.hidden.iter().sum::<usize>()
     }
 
-    pub(super) fn statistics(&self) -> Statistics {
+    fn statistics(&self) -> Statistics {
         self.norm
+    }
+
+    fn operations(&self, item: ItemShape) -> Operations {
+        let first = products(&[item.features(), self.hidden[0]]);
+        Operations {
+            first,
+            rest: self.hidden.windows(2).map(products).sum(),
+        }
+    }
+
+    fn widen(&mut self, width: usize) {
+        self.hidden.fill(width);
+    }
+
+    fn small() -> Vec<Value> {
+        vec![json!({"hidden": [5, 4]})]
+    }
+
+    fn build<B: Primitives>(
+        &self,
+        item: ItemShape,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Mlp<B> {
+        Mlp::new(item, self, initializer, device)
     }
 }
 

@@ -1,43 +1,32 @@
 //! Encoders: from items `[t, b, f]` to embeddings `[t, b, d]`.
 //!
 //! An [`Architecture`] is a family of models over backends, so that one learner can hold the same
-//! network on several autodiff levels. [`EncoderSpec`] is the architecture that a manifest names.
+//! network on several autodiff levels. [`EncoderSpec`] is the architecture that a manifest names: one
+//! of the list below, each a file with its settings ([`EncoderSettings`]) and its model.
 
 // Models are few and do not move in hot loops; Burn derives a record enum beside them.
 #![allow(clippy::large_enum_variant)]
 
-mod attention;
-mod bilstm;
-mod conv4;
-mod conv4_attention;
-mod lstm;
 mod masked;
-mod mlp;
-mod resnet12;
 mod sequence;
-mod set_transformer;
-mod transformer;
 
-pub use attention::{AttentionEncoder, AttentionSettings};
-pub use bilstm::{BilstmEncoder, BilstmSettings};
-pub use conv4::{Conv4, Conv4Settings};
-pub use conv4_attention::{Conv4Attention, Conv4AttentionSettings};
-pub use lstm::{LstmEncoder, LstmSettings};
-pub use masked::{FeatureAttention, FeatureMask, Masked, MaskedEncoder};
-pub use mlp::{Mlp, MlpSettings};
-pub use resnet12::{ResNet12, Resnet12Settings};
+pub use masked::{FeatureAttention, FeatureMask, Masked, MaskedEncoder, MaybeMasked};
 pub use sequence::Steps;
-pub use set_transformer::{SetTransformer, SetTransformerSettings};
-pub use transformer::{Transformer, TransformerSettings};
 
 use burn::{
     module::{Module, ModuleDisplay},
     tensor::{Tensor, backend::Backend},
 };
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::{Axis, Pass, init::Initializer, norm::Statistics};
-use crate::{Error, Result, data::ItemShape, primitives::Primitives, settings::Settings};
+use super::{Pass, attention::MapAxis, init::Initializer, norm::Statistics};
+use crate::{
+    Error, Result,
+    data::ItemShape,
+    primitives::Primitives,
+    settings::{Field, Settings},
+};
 
 /// A network from items to embeddings on the backend `B`.
 pub trait Encoder<B: Primitives>: Module<B> + ModuleDisplay {
@@ -48,7 +37,7 @@ pub trait Encoder<B: Primitives>: Module<B> + ModuleDisplay {
 /// A family of encoders, one per backend.
 ///
 /// Users bring their own: a Burn module with `#[derive(Module)]`, [`Encoder`] for its forward pass,
-/// and this trait for its settings.
+/// and this trait for its settings; or [`EncoderSettings`], which manifests can name.
 pub trait Architecture: Clone + Send + Sync + 'static {
     /// The model on the backend `B`.
     type Model<B: Primitives>: Encoder<B>;
@@ -71,113 +60,310 @@ pub trait Architecture: Clone + Send + Sync + 'static {
     fn activations(&self) -> usize;
 }
 
+/// Architectures that a manifest can name: a list of encoders.
+pub trait EncoderList: Architecture + std::fmt::Debug {
+    /// All encoders of the list.
+    fn entries() -> Vec<EncoderEntry>;
+
+    /// The encoder called `name` with `settings` (an object) for items of shape `item`.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a name or key that does not exist, [`Error::Setting`] for a value that
+    /// cannot be used.
+    fn new(name: &str, settings: &Value, item: ItemShape) -> Result<Self>;
+
+    /// Useful operations of one item's forward pass.
+    fn operations(&self) -> Operations;
+}
+
 /// What an encoder's file says of itself.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct EncoderInfo {
     /// Its name in manifests.
     pub name: &'static str,
     /// What it reads an item as: `vector`, `image`, `sequence`, `set`.
-    pub family: &'static str,
+    pub input: &'static str,
     /// One line on what it is.
     pub summary: &'static str,
     /// Source of the architecture.
     pub paper: &'static str,
-    /// Its default settings, as an object.
-    pub default_settings: fn() -> Value,
 }
 
-/// Writes the list of encoders, the enum of their settings and the enum of their models.
+/// An encoder of the list.
+#[derive(Clone, Copy)]
+pub struct EncoderEntry {
+    /// What its file says of it.
+    pub info: EncoderInfo,
+    /// Its settings with their documentation.
+    pub fields: fn() -> Vec<Field>,
+    /// Its default settings, as an object.
+    pub default_settings: fn() -> Value,
+    /// Its default settings at another width.
+    pub of_width: fn(usize) -> Value,
+    /// Settings with which it is small enough for checks of derivatives.
+    pub small: fn() -> Vec<Value>,
+}
+
+impl EncoderEntry {
+    /// The entry of the encoder with settings `S`.
+    pub fn of<S: EncoderSettings>() -> Self {
+        EncoderEntry {
+            info: S::INFO,
+            fields: S::fields,
+            default_settings: S::defaults,
+            of_width: |width| {
+                let mut settings = S::default();
+                settings.widen(width);
+                settings.to_value()
+            },
+            small: S::small,
+        }
+    }
+}
+
+/// Useful floating-point operations of one item's forward pass: those of convolutions, linear layers
+/// and attention products, a multiply-add counted as two.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Operations {
+    /// Of the first layer, whose input needs no gradient.
+    pub first: f64,
+    /// Of all others.
+    pub rest: f64,
+}
+
+/// Twice the product: the operations of as many multiply-adds.
+fn products(factors: &[usize]) -> f64 {
+    2.0 * factors.iter().map(|&factor| factor as f64).product::<f64>()
+}
+
+/// Settings of an encoder: how it is described, checked and built.
+pub trait EncoderSettings: Settings + std::fmt::Debug {
+    /// What the encoder is.
+    const INFO: EncoderInfo;
+
+    /// The model on the backend `B`.
+    type Encoder<B: Primitives>: Encoder<B>;
+
+    /// Checks the settings against each other and against the items; ranges are checked already.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the key under `encoder.`, its value and what was expected.
+    fn check(&self, _item: ItemShape) -> Result<()> {
+        Ok(())
+    }
+
+    /// A model for items of this shape, with parameters from `initializer`, each `[1, …]` on the task
+    /// axis.
+    fn build<B: Primitives>(
+        &self,
+        item: ItemShape,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Self::Encoder<B>;
+
+    /// Width `d` of an embedding.
+    fn width(&self, item: ItemShape) -> usize;
+
+    /// What the normalisations of the network average over.
+    fn statistics(&self) -> Statistics {
+        Statistics::None
+    }
+
+    /// Numbers that the forward pass of one item leaves for the backward pass, about.
+    fn activations(&self, item: ItemShape) -> usize;
+
+    /// Useful operations of one item's forward pass.
+    fn operations(&self, item: ItemShape) -> Operations;
+
+    /// Sets what the encoder calls its width.
+    fn widen(&mut self, width: usize);
+
+    /// Settings with which the encoder is small enough for checks of derivatives, for images of 4×4
+    /// pixels; each an object.
+    fn small() -> Vec<Value> {
+        vec![json!({})]
+    }
+}
+
+/// Declares a list of encoders, each by its variant, its module, its settings and its model: the modules,
+/// the enum of settings, which is an [`Architecture`]
+/// and an [`EncoderList`], and the enum of models. A list may stand on another one, whose encoders it
+/// then has too (`: EncoderSpec, AnyEncoder`).
+///
+/// The crate that uses it depends on `burn`.
+#[macro_export]
 macro_rules! encoders {
-    ($($name:literal => $variant:ident($settings:ty, $model:ident)),+ $(,)?) => {
-        /// All encoders that a manifest can name.
-        pub fn encoders() -> &'static [EncoderInfo] {
-            &[$(EncoderInfo {
-                name: $name,
-                family: <$settings>::FAMILY,
-                summary: <$settings>::SUMMARY,
-                paper: <$settings>::PAPER,
-                default_settings: <$settings as Settings>::defaults,
-            }),+]
+    (
+        $(#[$about:meta])*
+        pub enum $list:ident, $model_list:ident $(: $base:ident, $base_model:ident)? {
+            $($variant:ident = $module:ident::{$settings:ident, $model:ident}),+ $(,)?
         }
+    ) => {
+        $(
+            mod $module;
+            pub use $module::{$model, $settings};
+        )+
 
-        /// The architecture that a manifest names, with its settings.
+        $(#[$about])*
         #[derive(Clone, Debug)]
-        pub enum EncoderSpec {
+        pub enum $list {
             $(
-                #[doc = concat!("`", $name, "`: items of this shape with these settings.")]
-                $variant(ItemShape, $settings),
+                #[doc = concat!("`", stringify!($variant), "`: items of this shape with these settings.")]
+                $variant($crate::data::ItemShape, $settings),
             )+
+            $(
+                /// An encoder of the list that this one stands on.
+                BuiltIn($base),
+            )?
         }
 
-        /// A model of [`EncoderSpec`].
-        #[derive(Module, Debug)]
-        pub enum AnyEncoder<B: Backend> {
+        #[doc = concat!("A model of [`", stringify!($list), "`].")]
+        #[derive(burn::module::Module, Debug)]
+        #[allow(clippy::large_enum_variant)]
+        pub enum $model_list<B: burn::tensor::backend::Backend> {
             $(
-                #[doc = concat!("`", $name, "`.")]
+                #[doc = concat!("`", stringify!($variant), "`.")]
                 $variant($model<B>),
             )+
+            $(
+                /// An encoder of the list that this one stands on.
+                BuiltIn($base_model<B>),
+            )?
         }
 
-        impl EncoderSpec {
+        impl $list {
             /// The encoder called `name` with `settings` (an object) for items of shape `item`.
             ///
             /// # Errors
-            /// [`Error::Unknown`] for a name or key that does not exist, [`Error::Setting`] for a
-            /// value that cannot be used.
-            pub fn new(name: &str, settings: &Value, item: ItemShape) -> Result<Self> {
-                match name {
-                    $($name => {
-                        let settings = <$settings>::from_value("encoder", settings)?;
-                        settings.check(item)?;
-                        Ok(EncoderSpec::$variant(item, settings))
+            /// For a name or key that does not exist, or a value that cannot be used.
+            pub fn new(
+                name: &str,
+                settings: &$crate::settings::Value,
+                item: $crate::data::ItemShape,
+            ) -> $crate::Result<Self> {
+                <Self as $crate::nn::encoder::EncoderList>::new(name, settings, item)
+            }
+        }
+
+        impl $crate::nn::encoder::EncoderList for $list {
+            fn entries() -> Vec<$crate::nn::encoder::EncoderEntry> {
+                #[allow(unused_mut)]
+                let mut entries = Vec::new();
+                $(entries.extend(<$base as $crate::nn::encoder::EncoderList>::entries());)?
+                entries.extend([$($crate::nn::encoder::EncoderEntry::of::<$settings>()),+]);
+                entries
+            }
+
+            fn new(
+                name: &str,
+                settings: &$crate::settings::Value,
+                item: $crate::data::ItemShape,
+            ) -> $crate::Result<Self> {
+                $(if name == <$settings as $crate::nn::encoder::EncoderSettings>::INFO.name {
+                    let settings =
+                        <$settings as $crate::settings::Settings>::from_value("encoder", settings)?;
+                    $crate::nn::encoder::EncoderSettings::check(&settings, item)?;
+                    return Ok($list::$variant(item, settings));
+                })+
+                $(
+                    let built_in = <$base as $crate::nn::encoder::EncoderList>::entries();
+                    if built_in.iter().any(|entry| entry.info.name == name) {
+                        return Ok($list::BuiltIn(
+                            <$base as $crate::nn::encoder::EncoderList>::new(name, settings, item)?,
+                        ));
+                    }
+                )?
+                let entries = <Self as $crate::nn::encoder::EncoderList>::entries();
+                let known = entries.iter().map(|entry| entry.info.name);
+                Err($crate::Error::unknown("encoder", name, known))
+            }
+
+            fn operations(&self) -> $crate::nn::encoder::Operations {
+                match self {
+                    $($list::$variant(item, settings) => {
+                        $crate::nn::encoder::EncoderSettings::operations(settings, *item)
                     })+
-                    _ => Err(Error::unknown(
-                        "encoder",
-                        name,
-                        encoders().iter().map(|info| info.name),
-                    )),
+                    $($list::BuiltIn(built_in) => {
+                        <$base as $crate::nn::encoder::EncoderList>::operations(built_in)
+                    })?
                 }
             }
         }
 
-        impl<B: Primitives> Encoder<B> for AnyEncoder<B> {
-            fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
-                match self {
-                    $(AnyEncoder::$variant(model) => model.forward(x, pass)),+
-                }
-            }
-        }
-
-        impl Architecture for EncoderSpec {
-            type Model<B: Primitives> = AnyEncoder<B>;
-
-            fn init<B: Primitives>(
+        impl<B: $crate::primitives::Primitives> $crate::nn::encoder::Encoder<B> for $model_list<B> {
+            fn forward(
                 &self,
-                initializer: &mut Initializer,
-                device: &B::Device,
-            ) -> AnyEncoder<B> {
+                x: burn::tensor::Tensor<B, 3>,
+                pass: &$crate::nn::Pass<B>,
+            ) -> burn::tensor::Tensor<B, 3> {
                 match self {
-                    $(EncoderSpec::$variant(item, settings) => {
-                        AnyEncoder::$variant($model::new(*item, settings, initializer, device))
-                    }),+
+                    $($model_list::$variant(model) => {
+                        $crate::nn::encoder::Encoder::forward(model, x, pass)
+                    })+
+                    $($model_list::BuiltIn(model) => {
+                        <$base_model<B> as $crate::nn::encoder::Encoder<B>>::forward(model, x, pass)
+                    })?
+                }
+            }
+        }
+
+        impl $crate::nn::encoder::Architecture for $list {
+            type Model<B: $crate::primitives::Primitives> = $model_list<B>;
+
+            fn init<B: $crate::primitives::Primitives>(
+                &self,
+                initializer: &mut $crate::nn::init::Initializer,
+                device: &B::Device,
+            ) -> $model_list<B> {
+                match self {
+                    $($list::$variant(item, settings) => $model_list::$variant(
+                        $crate::nn::encoder::EncoderSettings::build(
+                            settings,
+                            *item,
+                            initializer,
+                            device,
+                        ),
+                    ),)+
+                    $($list::BuiltIn(built_in) => $model_list::BuiltIn(
+                        <$base as $crate::nn::encoder::Architecture>::init(
+                            built_in,
+                            initializer,
+                            device,
+                        ),
+                    ),)?
                 }
             }
 
             fn width(&self) -> usize {
                 match self {
-                    $(EncoderSpec::$variant(item, settings) => settings.width(*item)),+
+                    $($list::$variant(item, settings) => {
+                        $crate::nn::encoder::EncoderSettings::width(settings, *item)
+                    })+
+                    $($list::BuiltIn(built_in) => {
+                        <$base as $crate::nn::encoder::Architecture>::width(built_in)
+                    })?
                 }
             }
 
-            fn statistics(&self) -> Statistics {
+            fn statistics(&self) -> $crate::nn::norm::Statistics {
                 match self {
-                    $(EncoderSpec::$variant(_, settings) => settings.statistics()),+
+                    $($list::$variant(_, settings) => {
+                        $crate::nn::encoder::EncoderSettings::statistics(settings)
+                    })+
+                    $($list::BuiltIn(built_in) => {
+                        <$base as $crate::nn::encoder::Architecture>::statistics(built_in)
+                    })?
                 }
             }
 
             fn activations(&self) -> usize {
                 match self {
-                    $(EncoderSpec::$variant(item, settings) => settings.activations(*item)),+
+                    $($list::$variant(item, settings) => {
+                        $crate::nn::encoder::EncoderSettings::activations(settings, *item)
+                    })+
+                    $($list::BuiltIn(built_in) => {
+                        <$base as $crate::nn::encoder::Architecture>::activations(built_in)
+                    })?
                 }
             }
         }
@@ -185,33 +371,25 @@ macro_rules! encoders {
 }
 
 encoders! {
-    "mlp" => Mlp(MlpSettings, Mlp),
-    "conv4" => Conv4(Conv4Settings, Conv4),
-    "conv4_attention" => Conv4Attention(Conv4AttentionSettings, Conv4Attention),
-    "resnet12" => Resnet12(Resnet12Settings, ResNet12),
-    "attention" => Attention(AttentionSettings, AttentionEncoder),
-    "transformer" => Transformer(TransformerSettings, Transformer),
-    "set_transformer" => SetTransformer(SetTransformerSettings, SetTransformer),
-    "lstm" => Lstm(LstmSettings, LstmEncoder),
-    "bilstm" => Bilstm(BilstmSettings, BilstmEncoder),
-}
-
-/// Leaves the maps of transformer blocks, in which the parts of an item attend to each other.
-fn record_blocks<B: Backend>(maps: &[Tensor<B, 4>], parts: &Axis, pass: &Pass<B>) {
-    for (block, map) in maps.iter().enumerate() {
-        let name = format!("encoder.block {}", block + 1);
-        pass.record(&name, parts.clone(), parts.clone(), map);
+    /// The architecture that a manifest names, with its settings.
+    pub enum EncoderSpec, AnyEncoder {
+        Mlp = mlp::{MlpSettings, Mlp},
+        Conv4 = conv4::{Conv4Settings, Conv4},
+        Conv4Attention = conv4_attention::{Conv4AttentionSettings, Conv4Attention},
+        Resnet12 = resnet12::{Resnet12Settings, ResNet12},
+        Attention = attention::{AttentionSettings, AttentionEncoder},
+        Transformer = transformer::{TransformerSettings, Transformer},
+        SetTransformer = set_transformer::{SetTransformerSettings, SetTransformer},
+        Lstm = lstm::{LstmSettings, LstmEncoder},
+        Bilstm = bilstm::{BilstmSettings, BilstmEncoder},
     }
 }
 
-fn at_least_one(key: &str, value: usize) -> Result<()> {
-    match value {
-        0 => Err(Error::setting(
-            format!("encoder.{key}"),
-            value,
-            "must be at least 1",
-        )),
-        _ => Ok(()),
+/// Leaves the maps of transformer blocks, in which the parts of an item attend to each other.
+fn record_blocks<B: Backend>(maps: &[Tensor<B, 4>], parts: &MapAxis, pass: &Pass<B>) {
+    for (block, map) in maps.iter().enumerate() {
+        let name = format!("encoder.block {}", block + 1);
+        pass.record(&name, parts.clone(), parts.clone(), map);
     }
 }
 

@@ -4,9 +4,11 @@ use burn::{
     module::Module,
     tensor::{Tensor, activation::relu, backend::Backend},
 };
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::{Encoder, at_least_one, check_halvings, conv4::flattened};
+use super::{
+    Encoder, EncoderInfo, EncoderSettings, Operations, check_halvings, conv4::flattened, products,
+};
 use crate::{
     Error, Result,
     data::ItemShape,
@@ -18,49 +20,41 @@ use crate::{
         norm::{Norm, Statistics},
     },
     primitives::{Primitives, max_pool2d},
-    settings::in_unit,
+    settings,
 };
 
 /// Slope of the rectifiers below 0.
 const SLOPE: f64 = 0.1;
 
-/// Settings of [`ResNet12`]; the defaults are those of Lee et al. (CVPR 2019, section 4.1).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Resnet12Settings {
-    /// Channels of each stage, at least 1; each stage halves height and width. `[64, 128, 256, 512]`
-    /// are those of TADAM (Oreshkin et al., NeurIPS 2018).
-    pub widths: Vec<usize>,
-    /// What is normalised over: `running`, `episode`, `support`, `none`, `layer`.
-    pub norm: Statistics,
-    /// Probability with which a value is dropped in training after each stage, in [0, 1): single values
-    /// after the first stages, blocks after the last two.
-    pub dropout: f64,
-    /// Side of the blocks that are dropped after the last two stages, at least 1; cut to the map.
-    pub dropblock: usize,
-    /// Whether the last feature map is averaged over its positions, or flattened as it is.
-    pub average: bool,
-}
-
-impl Default for Resnet12Settings {
-    fn default() -> Self {
-        Resnet12Settings {
-            widths: vec![64, 160, 320, 640],
-            norm: Statistics::Running,
-            dropout: 0.1,
-            dropblock: 5,
-            average: false,
-        }
+settings! {
+    /// Settings of [`ResNet12`]; the defaults are those of Lee et al. (CVPR 2019, section 4.1).
+    pub struct Resnet12Settings {
+        /// Channels of each stage; each stage halves height and width. `[64, 128, 256, 512]` are
+        /// those of TADAM (Oreshkin et al., NeurIPS 2018).
+        widths: Vec<usize> = vec![64, 160, 320, 640], at_least(1);
+        /// What is normalised over: `running`, `episode`, `support`, `none`, `layer`.
+        norm: Statistics = Statistics::Running;
+        /// Probability with which a value is dropped in training after each stage: single values
+        /// after the first stages, blocks after the last two.
+        dropout: f64 = 0.1, below_one();
+        /// Side of the blocks that are dropped after the last two stages; cut to the map.
+        dropblock: usize = 5, at_least(1);
+        /// Whether the last feature map is averaged over its positions, or flattened as it is.
+        average: bool = false;
     }
 }
 
-impl Resnet12Settings {
-    pub(super) const FAMILY: &str = "image";
-    pub(super) const SUMMARY: &str =
-        "four residual stages of three 3×3 convolutions, leaky ReLU, max pooling and DropBlock";
-    pub(super) const PAPER: &str = "Lee et al., Meta-learning with differentiable convex optimization, CVPR 2019, section 4.1; Oreshkin et al., TADAM, NeurIPS 2018";
+impl EncoderSettings for Resnet12Settings {
+    const INFO: EncoderInfo = EncoderInfo {
+        name: "resnet12",
+        input: "image",
+        summary: "four residual stages of three 3×3 convolutions, leaky ReLU, max pooling and DropBlock",
+        paper: "Lee et al., Meta-learning with differentiable convex optimization, CVPR 2019, section 4.1; Oreshkin et al., TADAM, NeurIPS 2018",
+    };
 
-    pub(super) fn check(&self, item: ItemShape) -> Result<()> {
+    type Encoder<B: Primitives> = ResNet12<B>;
+
+    fn check(&self, item: ItemShape) -> Result<()> {
         if self.widths.is_empty() {
             return Err(Error::setting(
                 "encoder.widths",
@@ -68,15 +62,10 @@ impl Resnet12Settings {
                 "needs at least one stage",
             ));
         }
-        for &width in &self.widths {
-            at_least_one("widths", width)?;
-        }
-        in_unit("encoder.dropout", self.dropout)?;
-        at_least_one("dropblock", self.dropblock)?;
         check_halvings("widths", self.widths.len(), item)
     }
 
-    pub(super) fn width(&self, item: ItemShape) -> usize {
+    fn width(&self, item: ItemShape) -> usize {
         let stages = self.widths.len();
         let positions = match self.average {
             true => 1,
@@ -86,15 +75,49 @@ impl Resnet12Settings {
     }
 
     /// Four convolutions with their normalisations, three rectifiers and the sum of each stage.
-    pub(super) fn activations(&self, item: ItemShape) -> usize {
+    fn activations(&self, item: ItemShape) -> usize {
         let plane = |stage: usize| (item.height >> stage) * (item.width >> stage);
         let stages = self.widths.iter().enumerate();
         let stages = stages.map(|(stage, width)| 12 * width * plane(stage));
         item.features() + stages.sum::<usize>()
     }
 
-    pub(super) fn statistics(&self) -> Statistics {
+    fn statistics(&self) -> Statistics {
         self.norm
+    }
+
+    fn operations(&self, item: ItemShape) -> Operations {
+        let mut operations = Operations::default();
+        let mut inputs = item.channels;
+        for (stage, &width) in self.widths.iter().enumerate() {
+            let plane = (item.height >> stage) * (item.width >> stage);
+            // The first convolution and the shortcut read the stage's input.
+            let entry = products(&[plane, 9, inputs, width]) + products(&[plane, inputs, width]);
+            match stage {
+                0 => operations.first += entry,
+                _ => operations.rest += entry,
+            }
+            operations.rest += 2.0 * products(&[plane, 9, width, width]);
+            inputs = width;
+        }
+        operations
+    }
+
+    fn widen(&mut self, width: usize) {
+        self.widths.fill(width);
+    }
+
+    fn small() -> Vec<Value> {
+        vec![json!({"widths": [2, 2], "dropout": 0.3, "dropblock": 2})]
+    }
+
+    fn build<B: Primitives>(
+        &self,
+        item: ItemShape,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> ResNet12<B> {
+        ResNet12::new(item, self, initializer, device)
     }
 }
 

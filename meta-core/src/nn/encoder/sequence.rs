@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::{Error, Result, data::ItemShape, nn::Axis};
+use crate::{Error, Result, data::ItemShape, nn::attention::MapAxis};
 
 /// How an item is read step by step: an item with rows has one row for each step, with all its
 /// columns and channels; a vector has one feature for each step.
@@ -34,10 +34,10 @@ impl Steps {
     }
 
     /// The steps as parts of an item: one below the other, or side by side for a vector.
-    pub(super) fn axis(self) -> Axis {
+    pub(super) fn axis(self) -> MapAxis {
         match self.of_vector {
-            true => Axis::Part(1, self.length),
-            false => Axis::Part(self.length, 1),
+            true => MapAxis::Part(1, self.length),
+            false => MapAxis::Part(self.length, 1),
         }
     }
 

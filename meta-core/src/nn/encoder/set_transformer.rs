@@ -4,72 +4,67 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, TensorData, backend::Backend},
 };
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::{Encoder, Steps, at_least_one};
+use super::{Encoder, EncoderInfo, EncoderSettings, Operations, Steps, products};
 use crate::{
     Error, Result,
     data::ItemShape,
     nn::{
-        Axis, Pass,
-        attention::{Block, BlockSettings, check_heads},
+        Pass,
+        attention::{Block, BlockSettings, MapAxis, check_heads},
         init::Initializer,
         linear::Linear,
         norm::{Norm, Statistics},
     },
     primitives::{Primitives, broadcast_rows},
+    settings,
 };
 
-/// Settings of [`SetTransformer`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SetTransformerSettings {
-    /// Width of an element and of the embedding, at least 1. The elements of an item are its rows.
-    pub width: usize,
-    /// Attention heads; must divide the width.
-    pub heads: usize,
-    /// Blocks before the set is pooled, at least 1.
-    pub layers: usize,
-    /// Width of the hidden feed-forward layer, at least 1.
-    pub hidden: usize,
-    /// Inducing points, through which the elements of a set attend to each other; 0 for none: each
-    /// element then attends to every other.
-    pub inducing: usize,
-    /// Whether an element carries its place in the item, from −1 to 1, as one more feature: for items
-    /// whose rows have an order, such as images, and for vectors, whose features are then the
-    /// elements. Without it, the order of the rows does not matter.
-    pub index: bool,
-}
-
-impl Default for SetTransformerSettings {
-    fn default() -> Self {
-        SetTransformerSettings {
-            width: 128,
-            heads: 4,
-            layers: 2,
-            hidden: 128,
-            inducing: 16,
-            index: false,
-        }
+settings! {
+    /// Settings of [`SetTransformer`].
+    pub struct SetTransformerSettings {
+        /// Width of an element and of the embedding. The elements of an item are its rows.
+        width: usize = 128, at_least(1);
+        /// Attention heads; must divide the width.
+        heads: usize = 4;
+        /// Blocks before the set is pooled.
+        layers: usize = 2, at_least(1);
+        /// Width of the hidden feed-forward layer.
+        hidden: usize = 128, at_least(1);
+        /// Inducing points, through which the elements of a set attend to each other; 0 for none:
+        /// each element then attends to every other.
+        inducing: usize = 16;
+        /// Whether an element carries its place in the item, from −1 to 1, as one more feature: for
+        /// items whose rows have an order, such as images, and for vectors, whose features are then
+        /// the elements. Without it, the order of the rows does not matter.
+        index: bool = false;
     }
 }
 
 impl SetTransformerSettings {
-    pub(super) const FAMILY: &str = "set";
-    pub(super) const SUMMARY: &str =
-        "rows attend to each other as a set, through inducing points, and are pooled by attention";
-    pub(super) const PAPER: &str = "Lee et al., Set transformer: A framework for attention-based permutation-invariant neural networks, ICML 2019, section 3";
-
-    pub(super) fn check(&self, item: ItemShape) -> Result<()> {
-        for (key, value) in [
-            ("width", self.width),
-            ("layers", self.layers),
-            ("hidden", self.hidden),
-        ] {
-            at_least_one(key, value)?;
+    fn block(&self) -> BlockSettings {
+        BlockSettings {
+            width: self.width,
+            heads: self.heads,
+            hidden: self.hidden,
         }
+    }
+}
+
+impl EncoderSettings for SetTransformerSettings {
+    const INFO: EncoderInfo = EncoderInfo {
+        name: "set_transformer",
+        input: "set",
+        summary: "rows attend to each other as a set, through inducing points, and are pooled by attention",
+        paper: "Lee et al., Set transformer: A framework for attention-based permutation-invariant neural networks, ICML 2019, section 3",
+    };
+
+    type Encoder<B: Primitives> = SetTransformer<B>;
+
+    fn check(&self, item: ItemShape) -> Result<()> {
         check_heads("encoder.heads", self.heads, "encoder.width", self.width)?;
-        Steps::check("set_transformer", item)?;
+        Steps::check(Self::INFO.name, item)?;
         if !self.index && (item.height, item.width) == (1, 1) {
             return Err(Error::setting(
                 "encoder.index",
@@ -80,19 +75,11 @@ impl SetTransformerSettings {
         Ok(())
     }
 
-    pub(super) fn width(&self, _item: ItemShape) -> usize {
+    fn width(&self, _item: ItemShape) -> usize {
         self.width
     }
 
-    fn block(&self) -> BlockSettings {
-        BlockSettings {
-            width: self.width,
-            heads: self.heads,
-            hidden: self.hidden,
-        }
-    }
-
-    pub(super) fn activations(&self, item: ItemShape) -> usize {
+    fn activations(&self, item: ItemShape) -> usize {
         let (elements, block) = (Steps::of(item).length, self.block());
         let layer = match self.inducing {
             0 => block.activations(elements, elements),
@@ -101,8 +88,38 @@ impl SetTransformerSettings {
         item.features() + self.layers * layer + block.activations(1, elements)
     }
 
-    pub(super) fn statistics(&self) -> Statistics {
+    fn statistics(&self) -> Statistics {
         Statistics::Layer
+    }
+
+    fn operations(&self, item: ItemShape) -> Operations {
+        let (steps, block) = (Steps::of(item), self.block());
+        let elements = steps.length;
+        let layer = match self.inducing {
+            0 => block.operations(elements, elements),
+            points => block.operations(points, elements) + block.operations(elements, points),
+        };
+        Operations {
+            first: products(&[elements, steps.features, self.width]),
+            rest: self.layers as f64 * layer + block.operations(1, elements),
+        }
+    }
+
+    fn widen(&mut self, width: usize) {
+        self.width = width;
+    }
+
+    fn small() -> Vec<Value> {
+        vec![json!({"width": 4, "heads": 2, "layers": 1, "hidden": 5, "inducing": 2})]
+    }
+
+    fn build<B: Primitives>(
+        &self,
+        item: ItemShape,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> SetTransformer<B> {
+        SetTransformer::new(item, self, initializer, device)
     }
 }
 
@@ -199,7 +216,7 @@ impl<B: Primitives> SetTransformer<B> {
         let mut elements = self.embedding.forward(rows);
         let mut maps = Vec::new();
         let d = elements.dims()[2];
-        let (parts, points_axis) = (self.elements.axis(), Axis::Other("inducing point"));
+        let (parts, points_axis) = (self.elements.axis(), MapAxis::Other("inducing point"));
         for (layer, SetLayer { inducing, block }) in self.layers.iter().enumerate() {
             let name = format!("encoder.block {}", layer + 1);
             let (seen, map) = match inducing {
@@ -229,7 +246,7 @@ impl<B: Primitives> SetTransformer<B> {
         }
         let seeds = broadcast_rows(self.seed.val(), t, b);
         let (pooled, map) = self.pool.attend(seeds, elements, b, pass);
-        pass.record("encoder.pool", Axis::Other("seed"), parts, &map);
+        pass.record("encoder.pool", MapAxis::Other("seed"), parts, &map);
         maps.push(map);
         (self.norm.forward(pooled, b, pass), maps)
     }

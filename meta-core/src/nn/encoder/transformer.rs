@@ -4,9 +4,9 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, backend::Backend},
 };
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::{Encoder, Steps, at_least_one, record_blocks};
+use super::{Encoder, EncoderInfo, EncoderSettings, Operations, Steps, products, record_blocks};
 use crate::{
     Result,
     data::ItemShape,
@@ -23,51 +23,34 @@ use crate::{
         norm::{Norm, Statistics},
     },
     primitives::Primitives,
+    settings,
 };
 
-/// Settings of [`Transformer`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TransformerSettings {
-    /// Width of a token and of the embedding, at least 1. The steps of an item are its rows, or, for a
-    /// vector, its features.
-    pub width: usize,
-    /// Attention heads; must divide the width. With rotary positions, the width of a head must be
-    /// even.
-    pub heads: usize,
-    /// Transformer blocks, at least 1.
-    pub layers: usize,
-    /// Width of the hidden feed-forward layer, at least 1.
-    pub hidden: usize,
-    /// How steps are told their positions: `sinusoidal`, `learned`, `rotary`, `none`.
-    pub positions: Positions,
-    /// Whether a step sees those before it alone; the embedding is then the last step, else the mean
-    /// over steps.
-    pub causal: bool,
-    /// Probability with which a value is dropped in training: of a map, of what a part of a block adds,
-    /// and of the embedded steps; in [0, 1).
-    pub dropout: f64,
-}
-
-impl Default for TransformerSettings {
-    fn default() -> Self {
-        TransformerSettings {
-            width: 64,
-            heads: 4,
-            layers: 2,
-            hidden: 128,
-            positions: Positions::Sinusoidal,
-            causal: false,
-            dropout: 0.1,
-        }
+settings! {
+    /// Settings of [`Transformer`].
+    pub struct TransformerSettings {
+        /// Width of a token and of the embedding. The steps of an item are its rows, or, for a
+        /// vector, its features.
+        width: usize = 64, at_least(1);
+        /// Attention heads; must divide the width. With rotary positions, the width of a head must
+        /// be even.
+        heads: usize = 4;
+        /// Transformer blocks.
+        layers: usize = 2, at_least(1);
+        /// Width of the hidden feed-forward layer.
+        hidden: usize = 128, at_least(1);
+        /// How steps are told their positions: `sinusoidal`, `learned`, `rotary`, `none`.
+        positions: Positions = Positions::Sinusoidal;
+        /// Whether a step sees those before it alone; the embedding is then the last step, else the
+        /// mean over steps.
+        causal: bool = false;
+        /// Probability with which a value is dropped in training: of a map, of what a part of a
+        /// block adds, and of the embedded steps; in [0, 1).
+        dropout: f64 = 0.1;
     }
 }
 
 impl TransformerSettings {
-    pub(super) const FAMILY: &str = "sequence";
-    pub(super) const SUMMARY: &str = "rows or features attend to each other as a sequence";
-    pub(super) const PAPER: &str = "Vaswani et al., Attention is all you need, NIPS 2017, section 3; normalised first, Xiong et al., ICML 2020";
-
     fn attention(&self) -> MultiHeadSettings {
         MultiHeadSettings {
             dropout: self.dropout,
@@ -75,25 +58,29 @@ impl TransformerSettings {
             ..MultiHeadSettings::of_width(self.width, self.heads)
         }
     }
+}
 
-    pub(super) fn check(&self, item: ItemShape) -> Result<()> {
-        for (key, value) in [
-            ("width", self.width),
-            ("layers", self.layers),
-            ("hidden", self.hidden),
-        ] {
-            at_least_one(key, value)?;
-        }
+impl EncoderSettings for TransformerSettings {
+    const INFO: EncoderInfo = EncoderInfo {
+        name: "transformer",
+        input: "sequence",
+        summary: "rows or features attend to each other as a sequence",
+        paper: "Vaswani et al., Attention is all you need, NIPS 2017, section 3; normalised first, Xiong et al., ICML 2020",
+    };
+
+    type Encoder<B: Primitives> = Transformer<B>;
+
+    fn check(&self, item: ItemShape) -> Result<()> {
         check_heads("encoder.heads", self.heads, "encoder.width", self.width)?;
         self.attention().check("encoder")?;
-        Steps::check("transformer", item)
+        Steps::check(Self::INFO.name, item)
     }
 
-    pub(super) fn width(&self, _item: ItemShape) -> usize {
+    fn width(&self, _item: ItemShape) -> usize {
         self.width
     }
 
-    pub(super) fn activations(&self, item: ItemShape) -> usize {
+    fn activations(&self, item: ItemShape) -> usize {
         let steps = Steps::of(item).length;
         let block = BlockSettings {
             width: self.width,
@@ -103,8 +90,41 @@ impl TransformerSettings {
         item.features() + self.layers * block.activations(steps, steps) + self.width
     }
 
-    pub(super) fn statistics(&self) -> Statistics {
+    fn statistics(&self) -> Statistics {
         Statistics::Layer
+    }
+
+    fn operations(&self, item: ItemShape) -> Operations {
+        let steps = Steps::of(item);
+        let block = BlockSettings {
+            width: self.width,
+            heads: self.heads,
+            hidden: self.hidden,
+        };
+        Operations {
+            first: products(&[steps.length, steps.features, self.width]),
+            rest: self.layers as f64 * block.operations(steps.length, steps.length),
+        }
+    }
+
+    fn widen(&mut self, width: usize) {
+        self.width = width;
+    }
+
+    fn small() -> Vec<Value> {
+        vec![json!({
+            "width": 4, "heads": 2, "layers": 1, "hidden": 5, "dropout": 0.3,
+            "positions": "rotary", "causal": true,
+        })]
+    }
+
+    fn build<B: Primitives>(
+        &self,
+        item: ItemShape,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Transformer<B> {
+        Transformer::new(item, self, initializer, device)
     }
 }
 

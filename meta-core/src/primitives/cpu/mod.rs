@@ -16,19 +16,19 @@ pub use burn::tensor::{
 pub use self::host::{Element, Host};
 #[doc(hidden)]
 pub use self::kernels::{
-    conv2d, descend as descent, layer, linear, pairs, pool, relu, rows, softmax, standardize,
+    conv2d, layer, linear, pairs, pool, relu, rows, sgd_step, softmax, standardize,
     standardize_pool,
 };
-use super::{Activation, Form, LinearMap, Pooling, Primitives, Role, Winners, portable};
+use super::{Activation, LinearMap, Pooling, Primitives, Role, TrilinearForm, Winners, portable};
 
 /// See [`Primitives::contract`].
 pub fn contract<T: Element<B>, B: Host>(
-    form: &Form,
+    form: &TrilinearForm,
     wanted: Role,
     left: FloatTensor<B>,
     right: FloatTensor<B>,
 ) -> FloatTensor<B> {
-    if let Form::Pairs(pairs) = form {
+    if let TrilinearForm::Pairs(pairs) = form {
         let (left, right) = (B::contiguous(left), B::contiguous(right));
         let (l, r) = (T::slice(&left), T::slice(&right));
         let values = match wanted {
@@ -56,13 +56,13 @@ pub fn contract<T: Element<B>, B: Host>(
     let (left, right) = (B::contiguous(left), B::contiguous(right));
     let (l, r) = (T::slice(&left), T::slice(&right));
     let values = match (form, wanted) {
-        (Form::Linear(form), Role::Output) => linear::linear(form, l, r),
-        (Form::Linear(form), Role::Input) => linear::linear_input(form, r, l),
-        (Form::Linear(form), Role::Weight) => linear::linear_weight(form, l, r),
-        (Form::Conv2d(form), Role::Output) => conv2d::conv2d(form, l, r),
-        (Form::Conv2d(form), Role::Input) => conv2d::conv2d_input(form, r, l),
-        (Form::Conv2d(form), Role::Weight) => conv2d::conv2d_weight(form, l, r),
-        (Form::Scale(form), wanted) => {
+        (TrilinearForm::Linear(form), Role::Output) => linear::linear(form, l, r),
+        (TrilinearForm::Linear(form), Role::Input) => linear::linear_input(form, r, l),
+        (TrilinearForm::Linear(form), Role::Weight) => linear::linear_weight(form, l, r),
+        (TrilinearForm::Conv2d(form), Role::Output) => conv2d::conv2d(form, l, r),
+        (TrilinearForm::Conv2d(form), Role::Input) => conv2d::conv2d_input(form, r, l),
+        (TrilinearForm::Conv2d(form), Role::Weight) => conv2d::conv2d_weight(form, l, r),
+        (TrilinearForm::Scale(form), wanted) => {
             let shape = [form.tasks, form.rows, form.channels];
             match wanted {
                 Role::Output => rows::scale(shape, l, r),
@@ -70,14 +70,14 @@ pub fn contract<T: Element<B>, B: Host>(
                 Role::Weight => rows::scale_weight(shape, form.weight_tasks, l, r),
             }
         }
-        (Form::Pairs(_), _) => unreachable!("done above"),
+        (TrilinearForm::Pairs(_), _) => unreachable!("done above"),
     };
     T::tensor(values, form.shape(wanted))
 }
 
 /// See [`Primitives::affine`].
 pub fn affine<T: Element<B>, B: Host + Primitives>(
-    form: &Form,
+    form: &TrilinearForm,
     map: &LinearMap<IntTensor<B>>,
     activation: Activation,
     x: FloatTensor<B>,
@@ -87,9 +87,9 @@ pub fn affine<T: Element<B>, B: Host + Primitives>(
     let (w, b) = (B::one_of_copies(w), B::one_of_copies(b));
     let (weight_tasks, bias_tasks) = (w.shape()[0], b.shape()[0]);
     let fused = match form {
-        Form::Linear(_) => bias_tasks <= weight_tasks,
-        Form::Scale(_) => true,
-        Form::Conv2d(_) | Form::Pairs(_) => false,
+        TrilinearForm::Linear(_) => bias_tasks <= weight_tasks,
+        TrilinearForm::Scale(_) => true,
+        TrilinearForm::Conv2d(_) | TrilinearForm::Pairs(_) => false,
     };
     if !fused {
         return portable::affine::<B>(form, map, activation, x, w, b);
@@ -99,12 +99,12 @@ pub fn affine<T: Element<B>, B: Host + Primitives>(
     let (x, w, b) = (B::contiguous(x), B::contiguous(w), B::contiguous(b));
     let (of_x, of_w, of_b) = (T::slice(&x), T::slice(&w), T::slice(&b));
     let values = match &form {
-        Form::Linear(form) => linear::linear_add(form, of_x, of_w, of_b, rectified),
-        Form::Scale(form) => {
+        TrilinearForm::Linear(form) => linear::linear_add(form, of_x, of_w, of_b, rectified),
+        TrilinearForm::Scale(form) => {
             let shape = [form.tasks, form.rows, form.channels];
             rows::scale_add(shape, of_x, of_w, of_b, rectified)
         }
-        Form::Conv2d(_) | Form::Pairs(_) => unreachable!("not fused"),
+        TrilinearForm::Conv2d(_) | TrilinearForm::Pairs(_) => unreachable!("not fused"),
     };
     T::tensor(values, form.shape(Role::Output))
 }
@@ -278,7 +278,7 @@ pub fn descend<T: Element<B>, B: Host>(
 ) -> FloatTensor<B> {
     let shape = g.shape().to_vec();
     let (theta, g) = (B::contiguous(B::one_of_copies(theta)), B::contiguous(g));
-    let values = descent::descend(T::slice(&theta), T::slice(&g), rate);
+    let values = sgd_step::sgd_step(T::slice(&theta), T::slice(&g), rate);
     T::tensor(values, shape)
 }
 
@@ -331,13 +331,13 @@ macro_rules! host_primitives {
             use $crate::by_dtype;
             use $crate::primitives::cpu::*;
             use $crate::primitives::{
-                Activation, Form, LinearMap, Pooling, Primitives, Role, Winners, portable,
+                Activation, LinearMap, Pooling, Primitives, Role, TrilinearForm, Winners, portable,
             };
             impl Primitives for $backend {
                 const SIDE_BY_SIDE: bool = true;
 
                 fn contract(
-                    form: &Form,
+                    form: &TrilinearForm,
                     wanted: Role,
                     left: FloatTensor<Self>,
                     right: FloatTensor<Self>,
@@ -485,7 +485,7 @@ macro_rules! host_primitives {
                     )
                 }
 
-                fn descend(
+                fn sgd_step(
                     theta: FloatTensor<Self>,
                     g: FloatTensor<Self>,
                     rate: f64,
@@ -493,12 +493,12 @@ macro_rules! host_primitives {
                     by_dtype!(
                         theta,
                         |T| descend::<T, Self>(theta, g, rate),
-                        portable::descend::<Self>(theta, g, rate)
+                        portable::sgd_step::<Self>(theta, g, rate)
                     )
                 }
 
                 fn affine(
-                    form: &Form,
+                    form: &TrilinearForm,
                     map: &LinearMap<IntTensor<Self>>,
                     activation: Activation,
                     x: FloatTensor<Self>,

@@ -13,9 +13,11 @@
 
 use crate::primitives::Conv2dForm;
 
-use super::gemm::{Matrix, product, product_into, transpose};
-use super::memory::{build, build_zeroed, with_scratch};
-use super::{Real, add_partials, check_len, row_blocks};
+use super::blocks::{add_partials, check_len, row_blocks};
+use super::buffers::{build, build_zeroed, with_scratch};
+use super::gemm::{product, product_into, transpose};
+use super::matrix::Matrix;
+use super::real::Real;
 
 mod winograd;
 

@@ -4,10 +4,11 @@
 //! place of the rows of one channel: all three results are `Σ_k α_k (z_k − z̄_k)`, `z ∈ {x, g, u}`,
 //! with numbers `α_k` made of the row's covariances.
 
-use super::memory::build_zeroed;
+use super::blocks::{PIECE_ELEMENTS, check_len, row_blocks};
+use super::buffers::build_zeroed;
+use super::real::{Real, wide};
 use super::softmax::sum;
 use super::standardize::{adjoint_factors, curvature_factors};
-use super::{PIECE_ELEMENTS, Real, check_len, row_blocks, wide};
 
 /// `y = (x − mean)·(var + eps)^(−1/2)` along the last axis; biased variance.
 ///

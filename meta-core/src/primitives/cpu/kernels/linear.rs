@@ -3,10 +3,12 @@
 
 use crate::primitives::LinearForm;
 
-use super::gemm::{Matrix, product, transpose, transpose_into};
-use super::memory::{Fresh, build, with_scratch};
+use super::blocks::{RowBlock, add_partials, check_len, row_blocks};
+use super::buffers::{Fresh, build, with_scratch};
+use super::gemm::{product, transpose, transpose_into};
+use super::matrix::Matrix;
+use super::real::{Real, wide};
 use super::rows::rectified_value;
-use super::{Real, RowBlock, add_partials, check_len, row_blocks, wide};
 
 /// Multiply-adds of one piece; smaller pieces would spend their time packing the weight.
 const PIECE_WORK: usize = 1 << 20;

@@ -3,9 +3,11 @@
 
 use crate::primitives::PairsForm;
 
-use super::gemm::{Matrix, product_in_rows, product_into, transpose_into};
-use super::memory::{build_zeroed, with_scratch};
-use super::{PIECE_ELEMENTS, Real, RowBlock, check_len, row_blocks};
+use super::blocks::{PIECE_ELEMENTS, RowBlock, check_len, row_blocks};
+use super::buffers::{build_zeroed, with_scratch};
+use super::gemm::{product_in_rows, product_into, transpose_into};
+use super::matrix::Matrix;
+use super::real::Real;
 
 /// Lengths of the operands of one sequence, in the order input, weight, output.
 fn lens(form: &PairsForm) -> [usize; 3] {

@@ -3,8 +3,9 @@
 
 use crate::primitives::Pooling;
 
-use super::memory::{build, build_two, build_zeroed};
-use super::{PIECE_ELEMENTS, Real, RowBlock, check_len, row_blocks, wide};
+use super::blocks::{PIECE_ELEMENTS, RowBlock, check_len, row_blocks};
+use super::buffers::{build, build_two, build_zeroed};
+use super::real::{Real, wide};
 
 impl Pooling {
     pub(super) fn in_plane(&self) -> usize {

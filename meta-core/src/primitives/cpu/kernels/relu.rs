@@ -1,8 +1,9 @@
 //! Bias and ReLU in one pass, and the gate that carries its derivatives.
 
-use super::memory::{Fresh, build};
+use super::blocks::{PIECE_ELEMENTS, check_len, row_blocks};
+use super::buffers::{Fresh, build};
+use super::real::{Real, wide};
 use super::rows::{fold, vector_tasks, with_vector};
-use super::{PIECE_ELEMENTS, Real, check_len, row_blocks, wide};
 
 /// `y = max(x + b, 0)`: the channel vector added to every row, and what is not positive cut off; a
 /// NaN stays.

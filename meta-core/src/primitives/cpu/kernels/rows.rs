@@ -8,8 +8,9 @@
 
 use std::ops::{Add, Mul, Sub};
 
-use super::memory::{Fresh, build, build_zeroed};
-use super::{PIECE_ELEMENTS, Real, RowBlock, add_partials, check_len, row_blocks, wide};
+use super::blocks::{PIECE_ELEMENTS, RowBlock, add_partials, check_len, row_blocks};
+use super::buffers::{Fresh, build, build_zeroed};
+use super::real::{Real, wide};
 
 /// Rows added in the element type before they join a double-precision sum.
 const TREE: usize = 8;

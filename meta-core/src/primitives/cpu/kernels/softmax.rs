@@ -1,8 +1,9 @@
 //! Softmax along rows, and its derivatives by its own output `p`: the Jacobian `f (diag p − p pᵀ)`
 //! applied to `g`, and the derivative of that in `p`.
 
-use super::memory::build_zeroed;
-use super::{PIECE_ELEMENTS, Real, RowBlock, check_len, row_blocks, wide};
+use super::blocks::{PIECE_ELEMENTS, RowBlock, check_len, row_blocks};
+use super::buffers::build_zeroed;
+use super::real::{Real, wide};
 
 /// Elements summed side by side.
 const LANES: usize = 8;

@@ -16,9 +16,10 @@
 //! few rows spread over the task: near enough to the mean that the correction
 //! cov = Σ d d′/r − (Σ d/r)(Σ d′/r), made in double precision, cancels next to nothing.
 
-use super::memory::{Fresh, build};
+use super::blocks::{PIECE_ELEMENTS, check_len, row_blocks};
+use super::buffers::{Fresh, build};
+use super::real::{Real, wide};
 use super::rows::{Lanes, lanes, repeat, row_sums};
-use super::{PIECE_ELEMENTS, Real, check_len, row_blocks, wide};
 
 /// Rows that the shift is the mean of.
 const SHIFT_ROWS: usize = 16;

@@ -10,11 +10,12 @@
 
 use crate::primitives::Pooling;
 
-use super::memory::{Fresh, build, build_two, update};
+use super::blocks::{add_partials, check_len};
+use super::buffers::{Fresh, build, build_two, update};
 use super::pool::{pool_planes, pool_select};
+use super::real::{Real, wide};
 use super::rows::{column_sums, lanes, repeat, row_sums};
 use super::standardize::shifts;
-use super::{Real, add_partials, check_len, wide};
 
 /// Mean and `(variance + ε)^(−1/2)` of one task and channel.
 pub type Moments = [f64; 2];

@@ -8,8 +8,8 @@
 
 use std::{cell::Cell, mem::MaybeUninit};
 
-use super::Real;
-use super::gemm::Matrix;
+use super::matrix::Matrix;
+use super::real::Real;
 
 /// Elements of `B` that are multiplied at a time: they stay in the second-level cache while the rows of
 /// `A` pass by.

@@ -11,9 +11,11 @@
 //!
 //! The transforms add and subtract, and halve twice; they lose a bit or two.
 
-use super::super::gemm::{Matrix, product_into};
-use super::super::memory::{build, build_zeroed, with_scratch};
-use super::super::{Real, RowBlock, add_partials, row_blocks, wide};
+use super::super::blocks::{RowBlock, add_partials, row_blocks};
+use super::super::buffers::{build, build_zeroed, with_scratch};
+use super::super::gemm::product_into;
+use super::super::matrix::Matrix;
+use super::super::real::{Real, wide};
 use super::{PARTIAL_PIXELS, PIECES, Window};
 
 /// Points of the grid on which the products are taken.

@@ -1,0 +1,494 @@
+//! The conformance suite: what every learner promises, whatever its family. Being in a toolkit is being
+//! enrolled.
+//!
+//! A crate with learners of its own runs it on its toolkit with one line in a test file:
+//!
+//! ```ignore
+//! meta_core::conformance_suite!(Mine);
+//! ```
+//!
+//! Each function runs for every learner of the toolkit and panics where one does not hold. (That
+//! meta-gradients equal central differences is another suite: [`crate::gradcheck::learner`], in f64.)
+
+use std::cell::RefCell;
+
+use burn::tensor::Tensor;
+use serde_json::{Value, json};
+
+use crate::{
+    Result,
+    backend::Cpu,
+    data::{Episode, EpisodeShape, Items, Targets, Task},
+    gradcheck::toy,
+    learner::{Learner, LearnerEntry, LearnerList, MetaGradient, New, PredictAt},
+    nn::encoder::EncoderSpec,
+    optim::{self, OptimizerSettings, OptimizerState},
+    parallel,
+    params::Params,
+    rng::Seed,
+    task::{TaskBatch, TaskSpec},
+    toolkit::Toolkit,
+    train::task_selection::merge_weighted,
+};
+
+type B = Cpu;
+
+/// Numbers of an item.
+const FEATURES: usize = 8;
+
+/// Largest difference of two ways to the same number in f32, relative to the largest number: sums of
+/// some hundred terms in another order, and a few inner steps that amplify them.
+const ROUNDING: f32 = 1e-4;
+
+/// Declares a test for every promise, on the learners of a toolkit.
+#[macro_export]
+macro_rules! conformance_suite {
+    ($toolkit:ty) => {
+        $crate::conformance_suite! {
+            $toolkit:
+            learns_a_task_that_can_be_solved,
+            weights_of_tasks_are_weights_of_meta_gradients,
+            graphs_side_by_side_change_no_bit,
+            same_seed_same_numbers_other_seed_others,
+            the_meta_gradient_has_the_parameters_names_and_shapes,
+            learning_and_predicting_leave_the_learner_as_it_was,
+            permuting_the_support_changes_nothing,
+            relabelling_the_classes_moves_the_scores_along,
+            the_query_does_not_leak,
+            the_support_matters,
+            saved_and_loaded_parameters_predict_the_same,
+            bad_settings_are_refused_by_name,
+            tasks_that_do_not_suit_are_refused,
+            an_explanation_belongs_to_the_answer,
+        }
+    };
+    ($toolkit:ty: $($promise:ident),+ $(,)?) => {
+        $(
+            #[test]
+            fn $promise() {
+                $crate::conformance::$promise::<$toolkit>();
+            }
+        )+
+    };
+}
+
+fn spec() -> TaskSpec {
+    toy::vectors(FEATURES, EpisodeShape::new(3, 2, 4))
+}
+
+fn episode(index: u64) -> Episode {
+    toy::clouds(&spec(), index)
+}
+
+fn batch(episodes: &[Episode]) -> TaskBatch<B> {
+    TaskBatch::new(episodes, &spec(), &Default::default())
+}
+
+fn episodes(range: std::ops::Range<u64>) -> Vec<Episode> {
+    range.map(episode).collect()
+}
+
+fn checked<T: Toolkit>(
+    name: &str,
+    settings: &Value,
+    encoder: Value,
+    spec: &TaskSpec,
+) -> Result<(T::Learners, EncoderSpec)> {
+    let architecture = EncoderSpec::new("mlp", &encoder, spec.item)?;
+    let learner = T::Learners::new(name, settings)?;
+    learner.check(&architecture, spec)?;
+    Ok((learner, architecture))
+}
+
+/// The learner with settings that suit the toy task.
+fn build<T: Toolkit>(entry: &LearnerEntry, seed: u64) -> Box<dyn Learner<B>> {
+    let spec = spec();
+    let encoder = json!({"hidden": [16, 16]});
+    let (learner, architecture) =
+        checked::<T>(entry.info.name, &entry.toy.settings, encoder, &spec)
+            .unwrap_or_else(|error| panic!("{}: {error}", entry.info.name));
+    learner.build(New {
+        architecture,
+        spec: &spec,
+        seed: Seed(seed),
+        device: &Default::default(),
+    })
+}
+
+fn for_every_learner<T: Toolkit>(test: impl Fn(&LearnerEntry)) {
+    for entry in T::Learners::entries() {
+        println!("{}", entry.info.name);
+        test(&entry);
+    }
+}
+
+fn values<const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    tensor.into_data().to_vec().unwrap()
+}
+
+fn answer(learner: &dyn Learner<B>, tasks: &TaskBatch<B>) -> Tensor<B, 3> {
+    learner
+        .predict(tasks, PredictAt::EveryStep)
+        .pop()
+        .expect("an answer")
+}
+
+fn accuracy(learner: &dyn Learner<B>, tasks: &TaskBatch<B>) -> f32 {
+    let scores = crate::nn::loss::score(answer(learner, tasks), &tasks.query.targets);
+    scores.mean().into_scalar()
+}
+
+fn train(learner: &mut dyn Learner<B>, iterations: u64) {
+    let mut state = OptimizerState::new();
+    for iteration in 0..iterations {
+        let tasks = batch(&episodes(4 * iteration..4 * iteration + 4));
+        let gradients = learner.meta_gradient(&tasks).gradients;
+        let (parameters, next) = optim::step(
+            &OptimizerSettings::default(),
+            3e-3,
+            learner.parameters(),
+            &gradients,
+            state,
+        );
+        learner.set_parameters(parameters);
+        state = next;
+    }
+}
+
+#[track_caller]
+fn assert_close(left: &[f32], right: &[f32], tolerance: f32) {
+    assert_eq!(left.len(), right.len());
+    let scale = right.iter().fold(1.0f32, |max, v| max.max(v.abs()));
+    for (l, r) in left.iter().zip(right) {
+        assert!((l - r).abs() <= tolerance * scale, "{l} {r}");
+    }
+}
+
+/// # Panics
+/// Where a learner does not hold it.
+pub fn learns_a_task_that_can_be_solved<T: Toolkit>() {
+    for_every_learner::<T>(|entry| {
+        let mut learner = build::<T>(entry, 0);
+        let test = batch(&episodes(100_000..100_050));
+        train(learner.as_mut(), entry.toy.iterations);
+        // 600 queries, chance 1/3: an accuracy of 0.9 by guessing is beyond 25 standard errors, one of
+        // 0.8 beyond 20.
+        let accuracy = f64::from(accuracy(learner.as_ref(), &test));
+        assert!(
+            accuracy > entry.toy.accuracy,
+            "{}: {accuracy}",
+            entry.info.name
+        );
+    });
+}
+
+/// A weighted meta-gradient is the weighted mean of those of the tasks alone: equal weights give that of
+/// the tasks together, all weight on one task gives that task's own.
+/// # Panics
+/// Where a learner does not hold it.
+pub fn weights_of_tasks_are_weights_of_meta_gradients<T: Toolkit>() {
+    for_every_learner::<T>(|entry| {
+        let learner = build::<T>(entry, 0);
+        let all = episodes(0..3);
+        let each = || -> Vec<MetaGradient<B>> {
+            let alone = |episode: &Episode| batch(std::slice::from_ref(episode));
+            all.iter()
+                .map(|episode| learner.meta_gradient(&alone(episode)))
+                .collect()
+        };
+        let host = |gradient: MetaGradient<B>| -> Vec<f32> {
+            let entries = gradient.gradients.trainable().to_data().into_iter();
+            entries
+                .flat_map(|(_, data)| data.to_vec::<f32>().unwrap())
+                .collect()
+        };
+        let together = host(learner.meta_gradient(&batch(&all)));
+        let largest = together.iter().fold(0.0f32, |max, g| max.max(g.abs()));
+        let scaled = |list: Vec<f32>| -> Vec<f32> { list.iter().map(|g| g / largest).collect() };
+        let third = host(merge_weighted(each(), &[1.0 / 3.0; 3]));
+        // A meta-gradient adds up all of a pass and its adjoint: ten times the rounding.
+        assert_close(&scaled(third), &scaled(together), 10.0 * ROUNDING);
+        let second = host(merge_weighted(each(), &[0.0, 1.0, 0.0]));
+        assert_eq!(second, host(each().swap_remove(1)));
+    });
+}
+
+/// Chunks side by side give the bits of the same graphs one after the other.
+/// # Panics
+/// Where a learner does not hold it.
+pub fn graphs_side_by_side_change_no_bit<T: Toolkit>() {
+    for_every_learner::<T>(|entry| {
+        let learner = build::<T>(entry, 0);
+        let (spec, episodes) = (spec(), episodes(0..7));
+        let step = |concurrent| {
+            let chunks: Vec<_> = episodes.chunks(2).collect();
+            let each = parallel::each(&chunks, concurrent, |chunk| {
+                learner.meta_gradient(&TaskBatch::new(chunk, &spec, &Default::default()))
+            });
+            let result = each.into_iter().reduce(MetaGradient::merge).unwrap();
+            let mut tensors = result.gradients.to_data();
+            tensors.extend(result.buffers.to_data());
+            let answers = parallel::each(&chunks, concurrent, |chunk| {
+                values(answer(learner.as_ref(), &batch(chunk)))
+            });
+            (tensors, values(result.losses), answers)
+        };
+        let alone = step(1);
+        assert_eq!((alone.1.len(), alone.2.len()), (7, 4));
+        assert_eq!(alone, step(3));
+    });
+}
+
+/// # Panics
+/// Where a learner does not hold it.
+pub fn same_seed_same_numbers_other_seed_others<T: Toolkit>() {
+    for_every_learner::<T>(|entry| {
+        let run = |seed| {
+            let mut learner = build::<T>(entry, seed);
+            train(learner.as_mut(), 3);
+            values(answer(learner.as_ref(), &batch(&episodes(7..9))))
+        };
+        assert_eq!(run(1), run(1));
+        assert_ne!(run(1), run(2));
+    });
+}
+
+/// # Panics
+/// Where a learner does not hold it.
+pub fn the_meta_gradient_has_the_parameters_names_and_shapes<T: Toolkit>() {
+    for_every_learner::<T>(|entry| {
+        let learner = build::<T>(entry, 0);
+        let result = learner.meta_gradient(&batch(&episodes(0..3)));
+        assert_eq!(
+            result.gradients.shapes(),
+            learner.parameters().trainable().shapes()
+        );
+        assert_eq!((result.losses.dims(), result.scores.dims()), ([3], [3]));
+        assert!(values(result.gradients.squared_norm())[0] > 0.0);
+    });
+}
+
+/// # Panics
+/// Where a learner does not hold it.
+pub fn learning_and_predicting_leave_the_learner_as_it_was<T: Toolkit>() {
+    for_every_learner::<T>(|entry| {
+        let learner = build::<T>(entry, 0);
+        let before = learner.parameters().to_data();
+        let tasks = batch(&episodes(0..2));
+        learner.meta_gradient(&tasks);
+        let first = values(answer(learner.as_ref(), &tasks));
+        assert_eq!(before, learner.parameters().to_data());
+        assert_eq!(first, values(answer(learner.as_ref(), &tasks)));
+    });
+}
+
+/// The order of the support items is no information.
+/// # Panics
+/// Where a learner does not hold it.
+pub fn permuting_the_support_changes_nothing<T: Toolkit>() {
+    for_every_learner::<T>(|entry| {
+        let learner = build::<T>(entry, 0);
+        let plain = episode(3);
+        let mut permuted = plain.clone();
+        let order = [4, 1, 5, 0, 3, 2];
+        permuted.support = select(&plain.support, &order);
+        assert_close(
+            &values(answer(learner.as_ref(), &batch(&[permuted]))),
+            &values(answer(learner.as_ref(), &batch(&[plain]))),
+            ROUNDING,
+        );
+    });
+}
+
+fn select(items: &Items, order: &[usize]) -> Items {
+    let Targets::Classes(labels) = &items.targets else {
+        unreachable!("classification")
+    };
+    Items {
+        inputs: order
+            .iter()
+            .flat_map(|&item| items.inputs[item * FEATURES..(item + 1) * FEATURES].to_vec())
+            .collect(),
+        targets: Targets::Classes(order.iter().map(|&item| labels[item]).collect()),
+        ids: order.iter().map(|&item| items.ids[item]).collect(),
+    }
+}
+
+/// Which class is called 0 is no information to a learner without a head for each class: its scores
+/// move with the labels.
+/// # Panics
+/// Where a learner does not hold it.
+pub fn relabelling_the_classes_moves_the_scores_along<T: Toolkit>() {
+    for_every_learner::<T>(|entry| {
+        if !entry.info.any_way {
+            // It has an output of its own for each class.
+            println!("  not asked of {}", entry.info.name);
+            return;
+        }
+        let learner = build::<T>(entry, 0);
+        let plain = episode(3);
+        let mut relabelled = plain.clone();
+        let new_label = [2, 0, 1];
+        let Targets::Classes(labels) = &mut relabelled.support.targets else {
+            unreachable!("classification")
+        };
+        labels
+            .iter_mut()
+            .for_each(|label| *label = new_label[*label as usize]);
+        let before = values(answer(learner.as_ref(), &batch(&[plain])));
+        let after = values(answer(learner.as_ref(), &batch(&[relabelled])));
+        for (before, after) in before.chunks(3).zip(after.chunks(3)) {
+            let moved: Vec<f32> = (0..3).map(|old| after[new_label[old] as usize]).collect();
+            assert_close(&moved, before, ROUNDING);
+        }
+    });
+}
+
+/// Neither the targets of the queries nor (without transductive statistics) the other queries enter
+/// a prediction.
+/// # Panics
+/// Where a learner does not hold it.
+pub fn the_query_does_not_leak<T: Toolkit>() {
+    for_every_learner::<T>(|entry| {
+        let learner = build::<T>(entry, 0);
+        let plain = episode(3);
+        let mut changed = plain.clone();
+        let Targets::Classes(labels) = &mut changed.query.targets else {
+            unreachable!("classification")
+        };
+        labels
+            .iter_mut()
+            .for_each(|label| *label = (*label + 1) % 3);
+        let last = changed.query.inputs.len() - FEATURES;
+        changed.query.inputs[last..].fill(9.0);
+        let before = values(answer(learner.as_ref(), &batch(&[plain])));
+        let after = values(answer(learner.as_ref(), &batch(&[changed])));
+        let kept = before.len() - 3;
+        assert_eq!(before[..kept], after[..kept]);
+        assert_ne!(before[kept..], after[kept..]);
+    });
+}
+
+/// The support does enter it.
+/// # Panics
+/// Where a learner does not hold it.
+pub fn the_support_matters<T: Toolkit>() {
+    for_every_learner::<T>(|entry| {
+        let learner = build::<T>(entry, 0);
+        let plain = episode(3);
+        let mut changed = plain.clone();
+        changed.support.inputs.iter_mut().for_each(|x| *x = -*x);
+        assert_ne!(
+            values(answer(learner.as_ref(), &batch(&[plain]))),
+            values(answer(learner.as_ref(), &batch(&[changed])))
+        );
+    });
+}
+
+/// # Panics
+/// Where a learner does not hold it.
+pub fn saved_and_loaded_parameters_predict_the_same<T: Toolkit>() {
+    for_every_learner::<T>(|entry| {
+        let mut trained = build::<T>(entry, 1);
+        train(trained.as_mut(), 2);
+        let mut loaded = build::<T>(entry, 2);
+        let saved = trained.parameters().to_data();
+        loaded.set_parameters(Params::from_data(saved, &Default::default()));
+        let tasks = batch(&episodes(0..2));
+        assert_eq!(
+            values(answer(trained.as_ref(), &tasks)),
+            values(answer(loaded.as_ref(), &tasks))
+        );
+    });
+}
+
+/// Every setting refuses values that cannot be: other types, and numbers below every range.
+/// # Panics
+/// Where a learner does not hold it.
+pub fn bad_settings_are_refused_by_name<T: Toolkit>() {
+    let spec = spec();
+    for_every_learner::<T>(|entry| {
+        let check = |settings: Value| {
+            checked::<T>(entry.info.name, &settings, json!({}), &spec)
+                .err()
+                .expect("a refusal")
+                .to_string()
+        };
+        assert!(check(json!({"no_such_key": 1})).contains("no_such_key"));
+        for (key, default) in entry.default_settings.as_object().unwrap() {
+            let mut bad = vec![json!({"table": 1})];
+            match default {
+                // A default of 0 is in range, and the lowest of it.
+                Value::Number(number) if number.as_f64() == Some(0.0) => bad.push(json!(-1)),
+                Value::Number(_) => bad.extend([json!(-1), json!(0)]),
+                Value::String(_) => bad.push(json!("no such choice")),
+                _ => {}
+            }
+            for value in bad {
+                let message = check(json!({ key: value }));
+                let expected = format!("learner.{key}");
+                assert!(message.contains(&expected), "{value}: {message}");
+            }
+        }
+    });
+}
+
+/// What the tasks rule out is refused before anything is built.
+/// # Panics
+/// Where a learner does not hold it.
+pub fn tasks_that_do_not_suit_are_refused<T: Toolkit>() {
+    for_every_learner::<T>(|entry| {
+        let check = |spec: TaskSpec| checked::<T>(entry.info.name, &json!({}), json!({}), &spec);
+        let regression = TaskSpec {
+            task: Task::Regression { outputs: 1 },
+            ..spec()
+        };
+        assert_eq!(check(regression).is_ok(), entry.info.regression);
+        let other_way = TaskSpec {
+            test: EpisodeShape::new(2, 2, 4),
+            ..spec()
+        };
+        assert_eq!(check(other_way).is_ok(), entry.info.any_way);
+    });
+}
+
+/// What a learner shows belongs to its answer: the same predictions, maps whose rows are weights, and
+/// a distance from the start after every step.
+/// # Panics
+/// Where a learner does not hold it.
+pub fn an_explanation_belongs_to_the_answer<T: Toolkit>() {
+    let tasks = batch(&episodes(0..3));
+    // All of them at once: a new map is a number to change in one learner's `toy`.
+    let wrong = RefCell::new(Vec::new());
+    for_every_learner::<T>(|entry| {
+        let learner = build::<T>(entry, 1);
+        let explanation = learner.explain(&tasks);
+        let predictions = learner.predict(&tasks, PredictAt::EveryStep);
+        assert_eq!(explanation.predictions.len(), predictions.len());
+        for (shown, given) in explanation.predictions.into_iter().zip(predictions.iter()) {
+            assert_close(&values(shown), &values(given.clone()), 1e-6);
+        }
+        let maps: Vec<&str> = explanation
+            .maps
+            .iter()
+            .map(|map| map.name.as_str())
+            .collect();
+        if maps.len() != entry.toy.maps {
+            let (name, expected) = (entry.info.name, entry.toy.maps);
+            wrong
+                .borrow_mut()
+                .push(format!("{name}: {maps:?}, its toy() says {expected}"));
+        }
+        for map in explanation.maps {
+            let sums = values(map.weights.sum_dim(3));
+            assert!(!map.name.is_empty());
+            assert_close(&sums, &vec![1.0; sums.len()], 1e-5);
+        }
+        for (layer, distances) in explanation.movement {
+            assert_eq!(distances.len() + 1, predictions.len(), "{layer}");
+            assert!(distances.iter().all(|step| step.dims() == [3]), "{layer}");
+        }
+    });
+    let wrong = wrong.take();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

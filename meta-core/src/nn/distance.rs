@@ -1,0 +1,63 @@
+//! What metric learners compare by: classes of a support, distances, similarities.
+
+use burn::tensor::{Int, Tensor, backend::Backend};
+
+/// 1 where an item is of a class, else 0: labels `[t, b]` to `[t, b, n]`, in the dtype of `like`.
+pub fn membership<B: Backend>(
+    labels: Tensor<B, 2, Int>,
+    way: usize,
+    like: &Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    labels.one_hot::<3>(way).float().cast(like.dtype())
+}
+
+/// Sum over the items of each class: items `[t, s, d]`, labels `[t, s]`, result `[t, n, d]`.
+pub fn class_sums<B: Backend>(
+    items: Tensor<B, 3>,
+    labels: Tensor<B, 2, Int>,
+    way: usize,
+) -> Tensor<B, 3> {
+    membership(labels, way, &items)
+        .swap_dims(1, 2)
+        .matmul(items)
+}
+
+/// Mean over the items of each class (prototypes): items `[t, s, d]`, labels `[t, s]`, result
+/// `[t, n, d]`.
+pub fn class_means<B: Backend>(
+    items: Tensor<B, 3>,
+    labels: Tensor<B, 2, Int>,
+    way: usize,
+) -> Tensor<B, 3> {
+    let membership = membership(labels, way, &items);
+    let counts = membership.clone().sum_dim(1).swap_dims(1, 2);
+    membership.swap_dims(1, 2).matmul(items) / counts
+}
+
+/// `‖a − b‖² = ‖a‖² − 2 a·b + ‖b‖²`: `a [t, q, d]`, `b [t, n, d]`, result `[t, q, n]`.
+pub fn squared_distances<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
+    let squares = |x: &Tensor<B, 3>| (x.clone() * x.clone()).sum_dim(2);
+    let (a_squares, b_squares) = (squares(&a), squares(&b).swap_dims(1, 2));
+    a.matmul(b.swap_dims(1, 2)).mul_scalar(-2.0) + a_squares + b_squares
+}
+
+/// The linear classifier whose scores are `−‖x − c_n‖²` up to a term that all classes share, from
+/// prototypes `c [t, n, d]`: weight `2 cᵀ [t, d, n]` and bias `−‖c_n‖² [t, 1, n]` (Snell et al., NIPS 2017,
+/// section 2.4).
+pub fn classifier<B: Backend>(prototypes: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 3>) {
+    let squares = (prototypes.clone() * prototypes.clone()).sum_dim(2);
+    let weight = prototypes.swap_dims(1, 2).mul_scalar(2.0);
+    (weight, squares.swap_dims(1, 2).neg())
+}
+
+/// Cosine of the angle between each `a [t, q, d]` and each `b [t, n, d]`: `[t, q, n]`.
+pub fn cosines<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
+    unit(a).matmul(unit(b).swap_dims(1, 2))
+}
+
+/// `x / ‖x‖` along the last axis.
+fn unit<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
+    // The offset keeps the gradient finite at x = 0.
+    let norm = (x.clone() * x.clone()).sum_dim(2).add_scalar(1e-12).sqrt();
+    x / norm
+}

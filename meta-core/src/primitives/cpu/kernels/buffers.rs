@@ -1,0 +1,258 @@
+//! Where results and temporaries live: vectors built in pieces, without a pass that zeroes them
+//! first, and scratch memory that each thread keeps.
+
+use std::mem::MaybeUninit;
+
+use rayon::prelude::*;
+
+use super::real::Real;
+use crate::parallel;
+
+/// Work, in scalar operations, below which a kernel stays on the calling thread: waking the pool
+/// costs about as much as this much arithmetic.
+const PARALLEL_WORK: usize = 1 << 20;
+
+/// Scratch beyond this many elements is given back instead of kept for the next call.
+const SCRATCH_KEPT: usize = 1 << 22;
+
+/// Lends a buffer of `len` elements of unspecified content to `f`; the memory is reused by later
+/// calls on the same thread.
+pub fn with_scratch<T: Real, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
+    // Taken out rather than borrowed, so a nested call gets a buffer of its own.
+    let mut buffer = T::scratch().take();
+    if buffer.len() < len {
+        buffer.resize(len, T::ZERO);
+    }
+    let result = f(&mut buffer[..len]);
+    if buffer.len() <= SCRATCH_KEPT {
+        T::scratch().replace(buffer);
+    }
+    result
+}
+
+/// A piece of a new vector, to be written from front to back.
+pub struct Fresh<'a, T> {
+    slots: &'a mut [MaybeUninit<T>],
+    /// Leading slots that are initialised.
+    written: usize,
+}
+
+impl<'a, T: Copy + Default> Fresh<'a, T> {
+    fn new(slots: &'a mut [MaybeUninit<T>]) -> Self {
+        Self { slots, written: 0 }
+    }
+
+    /// Elements still to be written.
+    pub fn left(&self) -> usize {
+        self.slots.len() - self.written
+    }
+
+    /// Writes the next elements, and lends them.
+    ///
+    /// # Panics
+    /// If they do not fit.
+    #[inline(always)]
+    pub fn put(&mut self, values: impl ExactSizeIterator<Item = T>) -> &mut [T] {
+        let start = self.written;
+        let slots = &mut self.slots[self.written..][..values.len()];
+        let mut written = 0;
+        for (slot, value) in slots.iter_mut().zip(values) {
+            slot.write(value);
+            written += 1;
+        }
+        self.written += written;
+        self.initialised(start)
+    }
+
+    /// Writes zeros to the end and lends them.
+    pub fn zeros(&mut self) -> &mut [T] {
+        self.put(std::iter::repeat_n(T::default(), self.left()))
+    }
+
+    /// Lets `write` fill the next `count` elements, and lends them.
+    ///
+    /// # Safety
+    /// `write` must initialise `count` elements from the pointer it gets, and write no others.
+    #[allow(unsafe_code)]
+    pub unsafe fn put_raw(&mut self, count: usize, write: impl FnOnce(*mut T)) -> &mut [T] {
+        let start = self.written;
+        write(self.slots[start..][..count].as_mut_ptr().cast::<T>());
+        self.written += count;
+        self.initialised(start)
+    }
+
+    /// The elements from `start` to the last written.
+    #[allow(unsafe_code)]
+    fn initialised(&mut self, start: usize) -> &mut [T] {
+        let slots = &mut self.slots[start..self.written];
+        // SAFETY: the first `written` slots are initialised; same memory, same borrow.
+        unsafe { std::slice::from_raw_parts_mut(slots.as_mut_ptr().cast::<T>(), slots.len()) }
+    }
+}
+
+/// Makes a vector out of consecutive pieces of known lengths, each written by `fill`.
+///
+/// The pieces run in parallel when `work`, the number of scalar operations of the whole, is worth
+/// it; their boundaries come from the caller, so the result does not depend on that.
+///
+/// # Panics
+/// If `fill` leaves a piece unfinished.
+pub fn build<T: Real, P: Sync>(
+    pieces: &[P],
+    piece_len: impl Fn(&P) -> usize,
+    work: usize,
+    fill: impl Fn(&P, &mut Fresh<'_, T>) + Sync,
+) -> Vec<T> {
+    let lens = |piece: &P| (piece_len(piece), 0);
+    let fill = |piece: &P, values: &mut Fresh<'_, T>, _: &mut Fresh<'_, ()>| fill(piece, values);
+    build_two(pieces, lens, work, fill).0
+}
+
+/// [`build`] with pieces that start as zeros. Each is zeroed just before it is filled, which costs
+/// cache bandwidth, not a pass over memory.
+pub fn build_zeroed<T: Real, P: Sync>(
+    pieces: &[P],
+    piece_len: impl Fn(&P) -> usize,
+    work: usize,
+    fill: impl Fn(&P, &mut [T]) + Sync,
+) -> Vec<T> {
+    build(pieces, piece_len, work, |piece, values| {
+        fill(piece, values.zeros());
+    })
+}
+
+/// [`build`] for two vectors at once; what `fill` returns of each piece comes back in their order.
+///
+/// # Panics
+/// If `fill` leaves a piece unfinished.
+#[allow(unsafe_code)]
+pub fn build_two<A: Copy + Default + Send, B: Copy + Default + Send, P: Sync, R: Send>(
+    pieces: &[P],
+    piece_lens: impl Fn(&P) -> (usize, usize),
+    work: usize,
+    fill: impl Fn(&P, &mut Fresh<'_, A>, &mut Fresh<'_, B>) -> R + Sync,
+) -> (Vec<A>, Vec<B>, Vec<R>) {
+    let mut written = (0, 0);
+    for piece in pieces {
+        let lens = piece_lens(piece);
+        written = (written.0 + lens.0, written.1 + lens.1);
+    }
+    let mut first = Vec::with_capacity(written.0);
+    let mut second = Vec::with_capacity(written.1);
+    let mut rest = (first.spare_capacity_mut(), second.spare_capacity_mut());
+    let mut split = (0, 0);
+    let jobs = pieces.iter().map(|piece| {
+        let (a, b) = piece_lens(piece);
+        split = (split.0 + a, split.1 + b);
+        let (ours, others) = (
+            std::mem::take(&mut rest.0).split_at_mut(a),
+            std::mem::take(&mut rest.1).split_at_mut(b),
+        );
+        rest = (ours.1, others.1);
+        (piece, Fresh::new(ours.0), Fresh::new(others.0))
+    });
+    let run = |(piece, mut a, mut b): (&P, Fresh<'_, A>, Fresh<'_, B>)| {
+        let returned = fill(piece, &mut a, &mut b);
+        assert!(
+            a.left() == 0 && b.left() == 0,
+            "a piece of a result was left unfinished"
+        );
+        returned
+    };
+    let returned = if in_parallel(work, pieces.len()) {
+        let jobs: Vec<_> = jobs.collect();
+        jobs.into_par_iter().map(run).collect()
+    } else {
+        jobs.map(run).collect()
+    };
+    assert_eq!(split, written, "the lengths of the pieces changed");
+    // SAFETY: the jobs split off the first `written` elements of each vector's spare capacity
+    // (splitting past its end panics), and every job initialised its part, or panicked.
+    unsafe {
+        first.set_len(written.0);
+        second.set_len(written.1);
+    }
+    (first, second, returned)
+}
+
+/// Changes consecutive pieces of known lengths in place, in parallel when `work` is worth it.
+pub fn update<T: Real, P: Sync>(
+    values: &mut [T],
+    pieces: &[P],
+    piece_len: impl Fn(&P) -> usize,
+    work: usize,
+    change: impl Fn(&P, &mut [T]) + Sync,
+) {
+    let mut rest = values;
+    let mut jobs = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let (ours, others) = rest.split_at_mut(piece_len(piece));
+        jobs.push((piece, ours));
+        rest = others;
+    }
+    if in_parallel(work, jobs.len()) {
+        jobs.into_par_iter()
+            .for_each(|(piece, values)| change(piece, values));
+    } else {
+        jobs.into_iter()
+            .for_each(|(piece, values)| change(piece, values));
+    }
+}
+
+fn in_parallel(work: usize, pieces: usize) -> bool {
+    work >= PARALLEL_WORK
+        && pieces > 1
+        && rayon::current_num_threads() > 1
+        && !parallel::stays_on_this_thread()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_follow_each_other() {
+        let fill = |&n: &usize, out: &mut Fresh<'_, f32>| {
+            out.put((0..n / 2).map(|_| n as f32));
+            out.zeros();
+        };
+        let expected = [2.0, 0.0, 3.0, 0.0, 0.0];
+        assert_eq!(build(&[2usize, 0, 3], |&n| n, 0, fill), expected);
+        assert_eq!(build(&[2usize, 0, 3], |&n| n, usize::MAX, fill), expected);
+    }
+
+    #[test]
+    #[should_panic(expected = "left unfinished")]
+    fn an_unfinished_piece_is_refused() {
+        let _ = build(
+            &[2usize],
+            |&n| n,
+            0,
+            |_, out: &mut Fresh<'_, f64>| {
+                out.put(std::iter::once(1.0));
+            },
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "out of range")]
+    fn too_many_values_are_refused() {
+        let _ = build(
+            &[2usize],
+            |&n| n,
+            0,
+            |_, out: &mut Fresh<'_, f64>| {
+                out.put([1.0; 3].into_iter());
+            },
+        );
+    }
+
+    #[test]
+    fn scratch_survives_nesting() {
+        with_scratch(4, |outer: &mut [f32]| {
+            outer.fill(1.0);
+            with_scratch(8, |inner: &mut [f32]| inner.fill(2.0));
+            assert_eq!(outer, [1.0; 4]);
+        });
+    }
+}

@@ -1,0 +1,280 @@
+//! What a primitive computes, apart from how: trilinear forms, linear maps and their shapes.
+
+use std::sync::Arc;
+
+/// One of the three operands of a trilinear form `⟨y, F(x, w)⟩`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `x`, the input (and its adjoint).
+    Input,
+    /// `w`, the weight (and its adjoint).
+    Weight,
+    /// `y`, the output (and its cotangent).
+    Output,
+}
+
+impl Role {
+    /// The two roles that are given where this one is wanted, in the order input, weight, output.
+    pub fn others(self) -> (Role, Role) {
+        match self {
+            Role::Output => (Role::Input, Role::Weight),
+            Role::Input => (Role::Weight, Role::Output),
+            Role::Weight => (Role::Input, Role::Output),
+        }
+    }
+}
+
+/// A map that is linear in its input and in its weight, with all its sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrilinearForm {
+    /// Matrix product per task.
+    Linear(LinearForm),
+    /// Two-dimensional cross-correlation per task.
+    Conv2d(Conv2dForm),
+    /// Multiplication by one number per channel and task.
+    Scale(ScaleForm),
+    /// Products of the heads of pairs of tokens: the scores and the reads of attention.
+    Pairs(PairsForm),
+}
+
+impl TrilinearForm {
+    /// The same form with a weight for `weight_tasks` tasks.
+    pub(super) fn with_weight_tasks(mut self, weight_tasks: usize) -> Self {
+        match &mut self {
+            TrilinearForm::Linear(form) => form.weight_tasks = weight_tasks,
+            TrilinearForm::Conv2d(form) => form.weight_tasks = weight_tasks,
+            TrilinearForm::Scale(form) => form.weight_tasks = weight_tasks,
+            TrilinearForm::Pairs(_) => {}
+        }
+        self
+    }
+
+    /// Shape of the operand in `role`.
+    pub fn shape(&self, role: Role) -> Vec<usize> {
+        match (self, role) {
+            (TrilinearForm::Linear(f), Role::Input) => vec![f.tasks, f.items, f.inputs],
+            (TrilinearForm::Linear(f), Role::Weight) => vec![f.weight_tasks, f.inputs, f.outputs],
+            (TrilinearForm::Linear(f), Role::Output) => vec![f.tasks, f.items, f.outputs],
+            (TrilinearForm::Conv2d(f), Role::Input) => {
+                vec![f.tasks, f.items, f.height, f.width, f.in_channels]
+            }
+            (TrilinearForm::Conv2d(f), Role::Weight) => {
+                vec![
+                    f.weight_tasks,
+                    f.kernel * f.kernel,
+                    f.in_channels,
+                    f.out_channels,
+                ]
+            }
+            (TrilinearForm::Conv2d(f), Role::Output) => vec![
+                f.tasks,
+                f.items,
+                f.out_height(),
+                f.out_width(),
+                f.out_channels,
+            ],
+            (TrilinearForm::Scale(f), Role::Weight) => vec![f.weight_tasks, 1, f.channels],
+            (TrilinearForm::Scale(f), _) => vec![f.tasks, f.rows, f.channels],
+            (TrilinearForm::Pairs(f), Role::Output) => {
+                vec![f.sequences, f.heads, f.queries, f.keys]
+            }
+            (TrilinearForm::Pairs(f), role) => {
+                let length = match role {
+                    Role::Input => f.queries,
+                    _ => f.keys,
+                };
+                vec![f.tasks, f.sequences / f.tasks * length, f.heads * f.width]
+            }
+        }
+    }
+}
+
+/// Sizes of `y = x w`: `x [tasks, items, inputs]`, `w [weight_tasks, inputs, outputs]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearForm {
+    /// Tasks `t`.
+    pub tasks: usize,
+    /// Tasks of the weight: 1 (shared) or `t`.
+    pub weight_tasks: usize,
+    /// Items of each task `b`.
+    pub items: usize,
+    /// Features in `i`.
+    pub inputs: usize,
+    /// Features out `o`.
+    pub outputs: usize,
+}
+
+/// Sizes of a convolution: `x [tasks, items, height, width, in_channels]`,
+/// `w [weight_tasks, kernel², in_channels, out_channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2dForm {
+    /// Tasks `t`.
+    pub tasks: usize,
+    /// Tasks of the weight: 1 (shared) or `t`.
+    pub weight_tasks: usize,
+    /// Images of each task `b`.
+    pub items: usize,
+    /// Height of the input.
+    pub height: usize,
+    /// Width of the input.
+    pub width: usize,
+    /// Channels of the input.
+    pub in_channels: usize,
+    /// Channels of the output.
+    pub out_channels: usize,
+    /// Height and width of the kernel.
+    pub kernel: usize,
+    /// Step between windows.
+    pub stride: usize,
+    /// Rows and columns of zeros on each side.
+    pub padding: usize,
+}
+
+impl Conv2dForm {
+    /// Height of the output.
+    pub fn out_height(&self) -> usize {
+        (self.height + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+
+    /// Width of the output.
+    pub fn out_width(&self) -> usize {
+        (self.width + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+}
+
+/// Sizes of `y = a ⊙ x`: `x [tasks, rows, channels]`, `a [weight_tasks, 1, channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScaleForm {
+    /// Tasks `t`.
+    pub tasks: usize,
+    /// Tasks of the factors: 1 (shared) or `t`.
+    pub weight_tasks: usize,
+    /// Rows `r`: items, or items times positions.
+    pub rows: usize,
+    /// Channels `c`.
+    pub channels: usize,
+}
+
+/// Sizes of `a_ij = ⟨x_i, y_j⟩`, per sequence and head: `x [tasks, sequences/tasks · queries,
+/// heads · width]` in the role of the input, `y [tasks, sequences/tasks · keys, heads · width]` in
+/// that of the weight, `a [sequences, heads, queries, keys]` in that of the output.
+///
+/// The scores of attention are the output of queries and keys; what it reads is the input of values
+/// and map, `x_i = Σ_j a_ij y_j`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairsForm {
+    /// Tasks `t`, which divide the sequences.
+    pub tasks: usize,
+    /// Sequences of all tasks `n`.
+    pub sequences: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Queries of a sequence `l`.
+    pub queries: usize,
+    /// Keys of a sequence `m`.
+    pub keys: usize,
+    /// Features of a head `d`.
+    pub width: usize,
+}
+
+/// What follows an affine map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    Identity,
+    /// `max(·, 0)`.
+    Relu,
+}
+
+/// Sizes of a pooling over non-overlapping windows of `[items, height, width, channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pooling {
+    /// Images, of all tasks.
+    pub items: usize,
+    /// Height of the input.
+    pub height: usize,
+    /// Width of the input.
+    pub width: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Height and width of a window, and the step between windows.
+    pub size: usize,
+}
+
+impl Pooling {
+    /// Height of the output.
+    pub fn out_height(&self) -> usize {
+        self.height / self.size
+    }
+
+    /// Width of the output.
+    pub fn out_width(&self) -> usize {
+        self.width / self.size
+    }
+}
+
+/// What a standardisation followed by pooling found at its input, and what its derivatives need; `I`
+/// is the backend's tensor of integers.
+#[derive(Clone, Debug)]
+pub struct Winners<I> {
+    /// Sizes; its items are those of all tasks.
+    pub pooling: Pooling,
+    /// Tasks `t`.
+    pub tasks: usize,
+    /// `ε` of the standardisation.
+    pub epsilon: f64,
+    /// Position of each winner in its plane, `[n, h', w', c]`.
+    pub index: I,
+    /// Mean and `1/√(σ² + ε)` of every task and channel, where the backend keeps them.
+    pub moments: Option<Arc<[[f64; 2]]>>,
+}
+
+impl<I: Clone> Winners<I> {
+    /// Shape of `x`, `[t, b, h, w, c]`.
+    pub fn full_shape(&self) -> Vec<usize> {
+        self.shape(self.pooling.height, self.pooling.width)
+    }
+
+    /// Shape of `p`, `[t, b, h', w', c]`.
+    pub fn pooled_shape(&self) -> Vec<usize> {
+        self.shape(self.pooling.out_height(), self.pooling.out_width())
+    }
+
+    fn shape(&self, height: usize, width: usize) -> Vec<usize> {
+        let items = self.pooling.items / self.tasks;
+        vec![self.tasks, items, height, width, self.pooling.channels]
+    }
+
+    /// The selection of the winners.
+    pub fn select(&self) -> LinearMap<I> {
+        LinearMap::Select {
+            pooling: self.pooling,
+            index: self.index.clone(),
+        }
+    }
+}
+
+/// A linear map and, with it, its adjoint; `I` is the backend's tensor of integers.
+#[derive(Clone, Debug)]
+pub enum LinearMap<I> {
+    /// `[source_tasks, 1, channels]` repeated to `[tasks, rows, channels]`; the adjoint sums rows
+    /// (and tasks, where `source_tasks` is 1).
+    BroadcastRows {
+        /// Tasks of the result.
+        tasks: usize,
+        /// Tasks of the source: 1 or `tasks`.
+        source_tasks: usize,
+        /// Rows of the result.
+        rows: usize,
+        /// Channels.
+        channels: usize,
+    },
+    /// The winners of a pooling, taken from `[n, h, w, c]` to `[n, h', w', c]`; the adjoint puts them
+    /// back, zero elsewhere.
+    Select {
+        /// Sizes.
+        pooling: Pooling,
+        /// Position of each winner in its plane, `[n, h', w', c]`.
+        index: I,
+    },
+}

@@ -1,0 +1,317 @@
+//! Evaluation: a learner's score on a frozen set of episodes, with its confidence interval.
+//!
+//! A set is named by (source, split, seed, shape, count) and has a hash; every learner that is
+//! evaluated on it sees the same episodes, so that two learners can be compared in pairs. Evaluation
+//! runs on the plain backend, a chunk of tasks at a time, and the score of an episode is computed
+//! from the predictions on the host in f64: the fraction of queries whose highest class score is the
+//! right one (ties: the lowest class), or the mean squared error of a regression.
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Result,
+    data::{Episode, EpisodeShape, Prefetch, Source, Split, Targets, Task, episode_set_hash},
+    device,
+    learner::{Learner, PredictAt},
+    parallel::TaskChunks,
+    primitives::Primitives,
+    rng::Seed,
+    stats::{Interval, mean},
+    task::{TaskBatch, TaskSpec},
+};
+
+/// Chunks of episodes that are prepared ahead of the computation.
+const PREFETCH: usize = 2;
+
+/// What the score of an episode is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Fraction of queries classified correctly; higher is better.
+    Accuracy,
+    /// Mean squared error over queries and outputs; lower is better.
+    MeanSquaredError,
+}
+
+impl Metric {
+    /// The metric by which tasks of this kind are scored.
+    pub fn of(task: Task) -> Self {
+        match task {
+            Task::Classification => Metric::Accuracy,
+            Task::Regression { .. } => Metric::MeanSquaredError,
+        }
+    }
+
+    /// Its name in results: `accuracy`, `mean_squared_error`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Accuracy => "accuracy",
+            Metric::MeanSquaredError => "mean_squared_error",
+        }
+    }
+}
+
+/// A set of episodes that is the same for every learner.
+#[derive(Clone)]
+pub struct FrozenEpisodes {
+    /// Where the episodes come from.
+    pub source: Arc<dyn Source>,
+    /// The classes they are drawn from.
+    pub split: Split,
+    /// Seed of the episode stream.
+    pub seed: Seed,
+    /// Way, shot and query.
+    pub shape: EpisodeShape,
+    /// Number of episodes, from index 0 on.
+    pub count: usize,
+}
+
+impl FrozenEpisodes {
+    /// Hash of the set: equal hashes, equal episodes.
+    pub fn hash(&self) -> String {
+        episode_set_hash(
+            self.source.as_ref(),
+            self.seed,
+            self.split,
+            self.shape,
+            self.count as u64,
+        )
+    }
+}
+
+/// The scores of a learner on a frozen set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// What the scores are.
+    pub metric: Metric,
+    /// Score of each episode after each adaptation step, `[step][episode]`, as far as they were asked
+    /// for; the last is that of the learner's answer.
+    pub scores: Vec<Vec<f64>>,
+    /// Query loss of each episode after the last step: cross-entropy in nats, or mean squared error;
+    /// of a learner that predicts densities, the negative log-likelihood.
+    pub losses: Vec<f64>,
+    /// Log-likelihoods of the queries, where the learner predicts densities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_likelihood: Option<LogLikelihoods>,
+}
+
+/// Mean over the query of the log-density of its targets given the support, in nats, by episode.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LogLikelihoods {
+    /// By the learner.
+    pub learner: Vec<f64>,
+    /// By the distribution that the source draws from; empty where it does not know it.
+    pub exact: Vec<f64>,
+}
+
+impl Evaluation {
+    /// Scores of the learner's answer, by episode.
+    pub fn last(&self) -> &[f64] {
+        self.scores.last().map_or(&[], Vec::as_slice)
+    }
+
+    /// Mean score of the learner's answer, with its interval over episodes.
+    pub fn score(&self) -> Interval {
+        Interval::t95(self.last())
+    }
+
+    /// Mean score after each adaptation step.
+    pub fn by_step(&self) -> Vec<Interval> {
+        self.scores.iter().map(|step| Interval::t95(step)).collect()
+    }
+
+    /// Mean query loss of the learner's answer.
+    pub fn loss(&self) -> Interval {
+        Interval::t95(&self.losses)
+    }
+}
+
+/// Evaluates `learner` on `set`: the scores of its answer, or those after every step of its adaptation
+/// as well. `progress` is told how many episodes are done.
+///
+/// As many tasks are read at a time as `graphs` holds; where it does not say how many graphs, those of one.
+/// The graphs bound memory. They change no episode and, but for rounding, no score; how many are computed
+/// side by side changes nothing at all.
+///
+/// # Errors
+/// When an episode cannot be drawn or read.
+pub fn evaluate<B: Primitives>(
+    learner: &dyn Learner<B>,
+    spec: &TaskSpec,
+    set: &FrozenEpisodes,
+    answers: PredictAt,
+    graphs: TaskChunks,
+    device: &B::Device,
+    mut progress: impl FnMut(usize),
+) -> Result<Evaluation> {
+    let chunk = graphs.tasks_at_a_time().unwrap_or(set.count).max(1);
+    let mut scores: Vec<Vec<f64>> = Vec::new();
+    let mut losses = Vec::with_capacity(set.count);
+    let mut densities = LogLikelihoods::default();
+    let mut episodes = Prefetch::new(
+        set.source.clone(),
+        set.seed,
+        set.split,
+        set.shape,
+        0,
+        chunk,
+        PREFETCH,
+    );
+    while losses.len() < set.count {
+        let mut batch = episodes.next()?;
+        batch.truncate(set.count - losses.len());
+        let scored = graphs.each(&batch, B::SIDE_BY_SIDE, |episodes| {
+            score_graph(learner, spec, answers, episodes, device)
+        });
+        for graph in scored {
+            scores.resize(graph.steps.len(), Vec::new());
+            for (scores, step) in scores.iter_mut().zip(&graph.steps) {
+                scores.extend(step.iter().map(|(score, _)| score));
+            }
+            let last = graph.steps.last().into_iter().flatten();
+            losses.extend(last.map(|(_, loss)| loss));
+            densities.learner.extend(graph.densities);
+        }
+        if !densities.learner.is_empty() {
+            let exact = |episode| set.source.log_likelihood(set.seed, set.split, episode);
+            densities.exact.extend(batch.iter().filter_map(exact));
+        }
+        progress(losses.len());
+    }
+    let log_likelihood = (!densities.learner.is_empty()).then_some(densities);
+    if let Some(densities) = &log_likelihood {
+        losses = densities.learner.iter().map(|density| -density).collect();
+    }
+    Ok(Evaluation {
+        metric: Metric::of(spec.task),
+        scores,
+        losses,
+        log_likelihood,
+    })
+}
+
+/// What a graph's tasks came to.
+struct Scored {
+    /// Score and loss of each task after each step.
+    steps: Vec<Vec<(f64, f64)>>,
+    /// Log-likelihood of each task's query, where the learner predicts densities.
+    densities: Vec<f64>,
+}
+
+fn score_graph<B: Primitives>(
+    learner: &dyn Learner<B>,
+    spec: &TaskSpec,
+    answers: PredictAt,
+    episodes: &[Episode],
+    device: &B::Device,
+) -> Scored {
+    let tasks = TaskBatch::new(episodes, spec, device);
+    let steps = learner.predict(&tasks, answers).into_iter();
+    let steps = steps
+        .map(|predictions| score_tasks(predictions, episodes))
+        .collect();
+    let densities = match learner.log_likelihood(&tasks) {
+        Some(given) => given.into_data().iter::<f64>().collect(),
+        None => Vec::new(),
+    };
+    device::check();
+    Scored { steps, densities }
+}
+
+/// Score and loss of each task from predictions `[t, q, outputs]`.
+fn score_tasks<B: Primitives>(predictions: Tensor<B, 3>, episodes: &[Episode]) -> Vec<(f64, f64)> {
+    let [t, q, outputs] = predictions.dims();
+    assert_eq!(t, episodes.len(), "one prediction per episode");
+    let values: Vec<f64> = predictions.into_data().iter::<f64>().collect();
+    device::check();
+    values
+        .chunks(q * outputs)
+        .zip(episodes)
+        .map(|(task, episode)| score_items(task, outputs, &episode.query.targets))
+        .collect()
+}
+
+/// Score and loss of predictions `[b, outputs]` for items with these targets: accuracy and mean
+/// cross-entropy, or the mean squared error twice.
+pub fn score_items(predictions: &[f64], outputs: usize, targets: &Targets) -> (f64, f64) {
+    match targets {
+        Targets::Classes(classes) => {
+            let classes: Vec<usize> = classes.iter().map(|&class| class as usize).collect();
+            classification(predictions, outputs, &classes)
+        }
+        Targets::Values(values) => {
+            let errors: Vec<f64> = predictions
+                .iter()
+                .zip(values)
+                .map(|(prediction, target)| (prediction - f64::from(*target)).powi(2))
+                .collect();
+            let error = mean(&errors);
+            (error, error)
+        }
+    }
+}
+
+/// Accuracy and mean cross-entropy of class scores `[q, outputs]`.
+fn classification(logits: &[f64], outputs: usize, classes: &[usize]) -> (f64, f64) {
+    let mut correct = 0usize;
+    let mut loss = 0.0;
+    for (row, &class) in logits.chunks(outputs).zip(classes) {
+        correct += usize::from(highest(row) == Some(class));
+        let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = row.iter().map(|logit| (logit - top).exp()).sum();
+        loss += top + sum.ln() - row[class];
+    }
+    let count = classes.len() as f64;
+    (correct as f64 / count, loss / count)
+}
+
+/// Index of the highest score, the lowest among equals; none where a score is not a number.
+fn highest(row: &[f64]) -> Option<usize> {
+    if row.iter().any(|score| score.is_nan()) {
+        return None;
+    }
+    (0..row.len()).reduce(|best, next| if row[next] > row[best] { next } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_go_to_the_lowest_class_and_not_a_number_is_wrong() {
+        assert_eq!(highest(&[1.0, 3.0, 3.0]), Some(1));
+        assert_eq!(highest(&[1.0, f64::NAN]), None);
+        assert_eq!(highest(&[f64::NEG_INFINITY; 2]), Some(0));
+    }
+
+    /// Two queries over two classes: scores (0, 0) cost ln 2, scores (ln 3, 0) cost ln(4/3).
+    #[test]
+    fn accuracy_and_cross_entropy_match_closed_forms() {
+        let (accuracy, loss) = classification(&[0.0, 0.0, 3.0f64.ln(), 0.0], 2, &[1, 0]);
+        assert_eq!(accuracy, 0.5);
+        let expected = 0.5 * (2.0f64.ln() + (4.0f64 / 3.0).ln());
+        assert!((loss - expected).abs() < 1e-15, "{loss} is not {expected}");
+    }
+
+    #[test]
+    fn large_scores_do_not_overflow() {
+        let (_, loss) = classification(&[1000.0, 0.0], 2, &[1]);
+        assert_eq!(loss, 1000.0);
+    }
+
+    #[test]
+    fn an_evaluation_reports_its_last_step() {
+        let evaluation = Evaluation {
+            metric: Metric::Accuracy,
+            scores: vec![vec![0.2, 0.2], vec![0.8, 1.0]],
+            losses: vec![0.5, 0.7],
+            log_likelihood: None,
+        };
+        assert!((evaluation.score().mean - 0.9).abs() < 1e-12);
+        assert_eq!(evaluation.by_step().len(), 2);
+        assert_eq!(evaluation.by_step()[0].mean, 0.2);
+    }
+}

@@ -1,0 +1,288 @@
+//! Imports run downwards in every crate, no files import each other in a circle, backends are told apart in
+//! one place, and `unsafe` stands in the kernels with its reason.
+
+mod imports;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use imports::{Crate, bare, rust_files};
+
+/// The rooms of this crate, lowest first: a line imports only from the lines before it.
+const CORE: &[&str] = &[
+    "error",
+    "device files parallel rng settings stats",
+    "data params",
+    "optim primitives task",
+    "backend nn",
+    "learner",
+    "train",
+    "gradcheck",
+    "toolkit",
+    "conformance",
+];
+
+/// The rooms inside the rooms, lowest first; `mod` is the file `mod.rs`.
+const INSIDE: &[(&str, &[&str])] = &[
+    (
+        "data",
+        &[
+            "episode",
+            "draw source",
+            "image_files image_set prefetch contact_sheet",
+            "image_cache",
+            "glyphs sinusoid gp omniglot folder",
+            "projected",
+            "mod",
+        ],
+    ),
+    (
+        "nn",
+        &[
+            "activation attention_map init loss solve",
+            "pass",
+            "conv distance dropout linear norm",
+            "attention feed_forward modulation recurrent temporal",
+            "encoder",
+        ],
+    ),
+    (
+        "primitives",
+        &["operation", "mod", "ops", "portable", "autodiff cpu"],
+    ),
+    (
+        "primitives::cpu::kernels",
+        &[
+            "real matrix",
+            "buffers testing",
+            "blocks",
+            "tile",
+            "gemm",
+            "pairs pool rows sgd_step softmax",
+            "linear relu standardize",
+            "conv2d layer standardize_pool",
+        ],
+    ),
+    (
+        "learner",
+        &[
+            "embed predictive support_order tokens",
+            "network",
+            "mod",
+            "adapt single_pass",
+            "generated_start inner_loop",
+            "partial",
+        ],
+    ),
+    (
+        "train",
+        &[
+            "checkpoint_file eval task_selection",
+            "settings",
+            "state",
+            "observer",
+            "mod",
+        ],
+    ),
+];
+
+fn crate_folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace")
+        .join(name)
+        .join("src")
+}
+
+const CRATES: [&str; 3] = ["meta-core", "meta-algos", "meta-bench"];
+
+/// The line that names `room`.
+fn line_of(lines: &[&str], room: &str) -> Option<usize> {
+    lines
+        .iter()
+        .position(|line| line.split(' ').any(|name| name == room))
+}
+
+/// Checks that the modules below `folder` import from lower lines only.
+fn check(found: &Crate, folder: &str, lines: &[&str]) {
+    let prefix: Vec<String> = folder
+        .split("::")
+        .filter(|part| !part.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let room = |module: &imports::Module| -> Option<String> {
+        let inside = module.strip_prefix(prefix.as_slice())?;
+        Some(inside.first().map_or("mod".to_owned(), Clone::clone))
+    };
+    for (module, imports) in &found.imports {
+        let Some(own) = room(module) else { continue };
+        let Some(line) = line_of(lines, &own) else {
+            assert_eq!(
+                own, "mod",
+                "`{own}` of `{folder}` is in no line: add it to this test"
+            );
+            continue;
+        };
+        for import in imports {
+            let Some(other) = room(import).filter(|other| *other != own) else {
+                continue;
+            };
+            if let Some(imported) = line_of(lines, &other) {
+                assert!(
+                    imported < line,
+                    "{} imports {}, which is not below it",
+                    module.join("::"),
+                    import.join("::")
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    for name in CRATES {
+        let circle = Crate::read(&crate_folder(name)).circle();
+        assert_eq!(circle, None, "a circle of files in {name}");
+    }
+}
+
+#[test]
+fn the_rooms_of_meta_core_import_downwards_only() {
+    let found = Crate::read(&crate_folder("meta-core"));
+    check(&found, "", CORE);
+    for (folder, lines) in INSIDE {
+        check(&found, folder, lines);
+    }
+}
+
+/// A learner stands alone: what two share moves down to `meta-core`.
+#[test]
+fn learners_do_not_import_each_other() {
+    let found = Crate::read(&crate_folder("meta-algos"));
+    for (module, imports) in &found.imports {
+        assert!(
+            module.is_empty()
+                || imports
+                    .iter()
+                    .all(|import| import.first() == module.first()),
+            "{} imports another learner: {imports:?}",
+            module.join("::")
+        );
+    }
+}
+
+/// The crates import downwards: meta-core ← meta-algos ← meta-bench.
+#[test]
+fn the_crates_import_downwards_only() {
+    for (below, above) in [
+        ("meta-core", "meta_algos::"),
+        ("meta-core", "meta_bench::"),
+        ("meta-algos", "meta_bench::"),
+    ] {
+        for (module, code) in Crate::read(&crate_folder(below)).code {
+            assert!(!code.contains(above), "{below}: {module:?} imports {above}");
+        }
+    }
+}
+
+/// The host side knows no tensors, so that sampling is tested in milliseconds.
+#[test]
+fn the_host_side_knows_no_tensors() {
+    let tensors = ["params", "optim", "primitives", "task"];
+    for (module, code) in Crate::read(&crate_folder("meta-core")).code {
+        let Some(room) = module.first() else { continue };
+        let low = line_of(CORE, room).is_some_and(|line| line <= 2);
+        if low && !tensors.contains(&room.as_str()) {
+            assert!(
+                !code.contains("burn::"),
+                "{} imports burn",
+                module.join("::")
+            );
+        }
+    }
+}
+
+/// The table of the front page and that of `docs/architecture.md` say what this test checks.
+#[test]
+fn the_documents_show_these_rooms() {
+    let page = crate_folder("meta-core").join("lib.rs");
+    let front = fs::read_to_string(page).expect("the front page");
+    let rows = front.lines().filter(|line| line.starts_with("//! | `"));
+    let shown: Vec<String> = rows
+        .map(|row| {
+            let rooms = row.split('|').nth(1).unwrap_or_default();
+            let names = rooms.split('`').skip(1).step_by(2);
+            names.collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    assert_eq!(shown, CORE, "the table of meta-core/src/lib.rs");
+    let document = crate_folder("../docs").with_file_name("architecture.md");
+    let document = fs::read_to_string(document).expect("docs/architecture.md");
+    let chain = document.split("meta-core    ").nth(1).unwrap_or_default();
+    let chain = chain.split("```").next().unwrap_or_default();
+    let words: Vec<&str> = chain.split_whitespace().collect();
+    assert_eq!(words.join(" "), CORE.join(" → "), "docs/architecture.md");
+}
+
+#[test]
+fn only_the_backend_module_tells_backends_apart() {
+    for name in CRATES {
+        let folder = crate_folder(name);
+        for path in rust_files(&folder) {
+            let inside = path.ends_with("meta-core/src/backend/mod.rs");
+            // Conformance needs a CPU backend, whichever.
+            let inside = inside || path.ends_with("meta-core/src/lib.rs");
+            let text = fs::read_to_string(&path).expect("a readable file");
+            let found = text.contains("cfg(feature")
+                || text.contains("cfg!(feature")
+                || text.contains("cfg(any(feature")
+                || text.contains("cfg(not(feature")
+                || text.contains("cfg(all(feature");
+            assert!(
+                inside || !found,
+                "{} has a cfg(feature): backends are told apart in backend/mod.rs",
+                path.display()
+            );
+        }
+    }
+}
+
+/// `unsafe` stands in the CPU kernels alone: a block with its reason, a function with its contract.
+#[test]
+fn unsafe_stands_in_the_kernels_with_its_reason() {
+    let mut count = 0;
+    for name in CRATES {
+        for path in rust_files(&crate_folder(name)) {
+            let text = fs::read_to_string(&path).expect("a readable file");
+            let kernel = path.to_string_lossy().contains("primitives/cpu/kernels");
+            let lines: Vec<&str> = text.lines().collect();
+            for (number, code) in bare(&text).lines().enumerate() {
+                let unsafe_here = [
+                    "unsafe {",
+                    "unsafe fn ",
+                    "unsafe impl",
+                    "unsafe trait",
+                    "unsafe extern",
+                ]
+                .iter()
+                .any(|start| code.contains(start));
+                // A type of function pointers promises nothing; its calls do.
+                if !unsafe_here || code.trim_start().starts_with("type ") {
+                    continue;
+                }
+                count += 1;
+                let place = format!("{}:{}", path.display(), number + 1);
+                assert!(kernel, "{place}: unsafe outside the kernels");
+                let before = lines[..number].iter().rev().take(12);
+                let reason = before
+                    .take_while(|line| !line.trim().is_empty() || code.contains("unsafe {"))
+                    .any(|line| line.contains("SAFETY:") || line.contains("# Safety"));
+                assert!(reason, "{place}: unsafe without its reason");
+            }
+        }
+    }
+    assert!(count > 20, "the search finds what there is: {count}");
+}

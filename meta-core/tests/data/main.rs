@@ -1,0 +1,11 @@
+//! The promises of the data layer, held against every source.
+//!
+//! Tests on real data look for it in `$META_DATA`, else in `shared/data` beside the repository, and say
+//! so when they skip.
+
+mod episodes;
+mod folder;
+mod glyphs;
+mod omniglot;
+mod rotations;
+mod samples;
