@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use crate::{
     Error, Result,
-    data::{Episode, EpisodeShape, ItemShape, Items, Targets, Task},
+    data::{Episode, EpisodeShape, ItemShape, Items, Source, Targets, Task},
     rng::Seed,
 };
 
@@ -24,6 +24,16 @@ pub struct TaskSpec {
 }
 
 impl TaskSpec {
+    /// The tasks of `source`, with episodes of one shape in training and at test.
+    pub fn of(source: &dyn Source, shape: EpisodeShape) -> Self {
+        TaskSpec {
+            item: source.item_shape(),
+            task: source.task(),
+            train: shape,
+            test: shape,
+        }
+    }
+
     /// Width of a prediction: the way of the training tasks, or the number of regression outputs.
     pub fn outputs(&self) -> usize {
         match self.task {

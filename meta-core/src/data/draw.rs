@@ -1,7 +1,44 @@
 //! Drawing a classification episode: which classes, which of their items, in which rotation.
 
 use super::episode::{ClassRef, Episode, EpisodeShape, Items, Split, Targets};
+use super::source::Source;
+use crate::error::Result;
 use crate::rng::Seed;
+
+/// Draws episode `index` of a source of classes whose items can be made one by one: what
+/// [`Source::episode`] of such a source comes to.
+///
+/// `write(class, item, place)` writes an item of the class at that position of the split; `place` has as
+/// many numbers as an item. It must write the same numbers whenever it is asked. Items are numbered below
+/// [`Source::items_per_class`]; without a limit, from all numbers of 32 bits.
+///
+/// # Errors
+/// As [`Source::check`].
+pub fn classification_episode(
+    source: &dyn Source,
+    seed: Seed,
+    split: Split,
+    shape: EpisodeShape,
+    index: u64,
+    write: impl Fn(usize, usize, &mut [f32]),
+) -> Result<Episode> {
+    source.check(split, shape)?;
+    let classes = source.classes(split).unwrap_or(0);
+    let items = source.items_per_class().unwrap_or(u32::MAX as usize);
+    let draws = draw_classes(seed, split, shape, index, classes, |_| items);
+    // The splits share no class.
+    let number = |position: usize| (Split::ALL.len() * position + split.position()) as u32;
+    let references = draws.iter().map(|draw| ClassRef {
+        class: number(draw.position),
+        quarter_turns: 0,
+    });
+    let features = source.item_shape().features();
+    let classes = references.collect();
+    let place = |label: usize, item: usize, place: &mut [f32]| {
+        write(draws[label].position, item, place);
+    };
+    Ok(assemble(index, shape, features, &draws, classes, place))
+}
 
 /// One class of an episode.
 pub(crate) struct ClassDraw {

@@ -25,6 +25,7 @@ mod source;
 use crate::error::{Error, Result};
 
 pub use contact_sheet::contact_sheet;
+pub use draw::classification_episode;
 pub use episode::{
     ClassRef, Episode, EpisodeShape, ItemShape, Items, Query, Shot, Split, Targets, Task, Way,
 };

@@ -27,7 +27,7 @@ use crate::{
     data::{Episode, Prefetch, Source, Split},
     device,
     learner::{Learner, MetaGradient, PredictAt},
-    optim::{Optimizer, OptimizerState},
+    optim::{Optimizer, OptimizerState, optimizers},
     parallel::TaskChunks,
     primitives::Primitives,
     rng::Seed,
@@ -75,6 +75,35 @@ struct Step<B: Primitives> {
 }
 
 impl<B: Primitives> Trainer<B> {
+    /// Trains on tasks of `source`, with one of this crate's optimisers. Training episodes are drawn from
+    /// `seed`, validation episodes are those of seed 0, and both are computed in one graph at a time.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for settings that do not fit together, [`Error::Unknown`] for another optimiser.
+    pub fn new(
+        source: Arc<dyn Source>,
+        spec: TaskSpec,
+        settings: TrainSettings,
+        seed: Seed,
+        device: B::Device,
+    ) -> Result<Self> {
+        settings.check()?;
+        let optimizer = settings.built_in_optimizer().ok_or_else(|| {
+            let known = optimizers().into_iter().map(|entry| entry.name);
+            Error::unknown("optimizer", &settings.optimizer, known)
+        })?;
+        Ok(Trainer {
+            source,
+            spec,
+            settings,
+            optimizer: Arc::new(optimizer),
+            seed,
+            validation_seed: Seed(0),
+            validation_graphs: TaskChunks::default(),
+            device,
+        })
+    }
+
     /// Trains `learner` from `state` on, to the last iteration or until it stops early.
     ///
     /// # Errors

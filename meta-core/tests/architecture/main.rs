@@ -30,7 +30,8 @@ const INSIDE: &[(&str, &[&str])] = &[
         "data",
         &[
             "episode",
-            "draw source",
+            "source",
+            "draw",
             "image_files image_set prefetch contact_sheet",
             "image_cache",
             "glyphs sinusoid gp omniglot folder",

@@ -8,8 +8,8 @@ use std::{f64::consts::TAU, path::Path, sync::Arc};
 use meta_core::{
     Result,
     data::{
-        ClassRef, Episode, EpisodeShape, ItemShape, Items, Source, SourceSettings, Split, Targets,
-        Task,
+        Episode, EpisodeShape, ItemShape, Source, SourceSettings, Split, Task,
+        classification_episode,
     },
     rng::Seed,
     settings,
@@ -40,37 +40,6 @@ struct Arcs {
     settings: ArcsSettings,
 }
 
-impl Arcs {
-    /// `count` points of each class, as items of an episode.
-    fn items(&self, classes: &[ClassRef], count: usize, first: u64, noise: Seed) -> Items {
-        let mut items = Items {
-            inputs: Vec::new(),
-            targets: Targets::Classes(Vec::new()),
-            ids: Vec::new(),
-        };
-        let mut labels = Vec::new();
-        for (label, class) in classes.iter().enumerate() {
-            let mut arc = Seed(0).stream("arcs", u64::from(class.class), "class");
-            let centre = [arc.normal(), arc.normal()];
-            let (radius, start) = (arc.uniform_in(0.5, 2.0), arc.uniform_in(0.0, TAU));
-            let mut points = noise.stream("points", u64::from(class.class), "item");
-            for item in 0..count as u64 {
-                let angle = start + points.uniform_in(0.0, TAU / 4.0);
-                for (along, centre) in [angle.cos(), angle.sin()].into_iter().zip(centre) {
-                    let error = self.settings.noise * points.normal();
-                    items.inputs.push((centre + radius * along + error) as f32);
-                }
-                labels.push(label as u32);
-                items
-                    .ids
-                    .push((u64::from(class.class) << 32) + first + item);
-            }
-        }
-        items.targets = Targets::Classes(labels);
-        items
-    }
-}
-
 impl Source for Arcs {
     fn name(&self) -> &'static str {
         ArcsSettings::NAME
@@ -99,24 +68,20 @@ impl Source for Arcs {
         shape: EpisodeShape,
         index: u64,
     ) -> Result<Episode> {
-        self.check(split, shape)?;
-        let mut stream = seed.stream(split.scope(), index, "classes");
-        let split_number = Split::ALL.iter().position(|one| *one == split).unwrap_or(0);
-        // The splits share no class.
-        let class = |position: usize| ClassRef {
-            class: (Split::ALL.len() * position + split_number) as u32,
-            quarter_turns: 0,
-        };
-        let chosen = stream.choose_distinct(self.settings.classes, shape.way.0);
-        let classes: Vec<ClassRef> = chosen.into_iter().map(class).collect();
-        let noise = Seed(stream.next_u64());
-        let other = Seed(stream.next_u64());
-        Ok(Episode {
-            index,
-            shape,
-            support: self.items(&classes, shape.shot.0, 0, noise),
-            query: self.items(&classes, shape.query.0, shape.shot.0 as u64, other),
-            classes,
+        classification_episode(self, seed, split, shape, index, |class, item, place| {
+            let mut arc = Seed(0).stream(split.scope(), class as u64, "arc");
+            let centre = [arc.normal(), arc.normal()];
+            let (radius, start) = (arc.uniform_in(0.5, 2.0), arc.uniform_in(0.0, TAU));
+            let id = (class as u64) << 32 | item as u64;
+            let mut point = Seed(0).stream(split.scope(), id, "point");
+            let angle = start + point.uniform_in(0.0, TAU / 4.0);
+            for (place, (along, centre)) in place
+                .iter_mut()
+                .zip([angle.cos(), angle.sin()].into_iter().zip(centre))
+            {
+                let error = self.settings.noise * point.normal();
+                *place = (centre + radius * along + error) as f32;
+            }
         })
     }
 

@@ -175,13 +175,68 @@ pub trait EncoderSettings: Settings + std::fmt::Debug {
     /// Useful operations of one item's forward pass.
     fn operations(&self, item: ItemShape) -> Operations;
 
-    /// Sets what the encoder calls its width.
-    fn widen(&mut self, width: usize);
+    /// Sets what the encoder calls its width, for measurements over widths; does nothing where there is no
+    /// such setting.
+    fn widen(&mut self, _width: usize) {}
 
     /// Settings with which the encoder is small enough for checks of derivatives, for images of 4×4
     /// pixels; each an object.
     fn small() -> Vec<Value> {
         vec![json!({})]
+    }
+
+    /// The encoder for items of shape `item`.
+    ///
+    /// # Errors
+    /// As [`EncoderSettings::check`], and for a setting out of its range.
+    fn on(self, item: ItemShape) -> Result<EncoderFor<Self>> {
+        self.check_ranges("encoder")?;
+        self.check(item)?;
+        Ok(EncoderFor {
+            settings: self,
+            item,
+        })
+    }
+}
+
+/// One encoder for items of one shape: an [`Architecture`] from typed settings, for programs that need no
+/// list.
+///
+/// ```
+/// use meta_core::{data::ItemShape, nn::encoder::{Architecture, Conv4Settings, EncoderSettings}};
+///
+/// let item = ItemShape { height: 28, width: 28, channels: 1 };
+/// let conv4 = Conv4Settings { channels: 32, ..Conv4Settings::default() }.on(item)?;
+/// assert_eq!(conv4.width(), 32);
+/// # Ok::<(), meta_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct EncoderFor<S> {
+    settings: S,
+    item: ItemShape,
+}
+
+impl<S: EncoderSettings> Architecture for EncoderFor<S> {
+    type Model<B: Primitives> = S::Encoder<B>;
+
+    fn init<B: Primitives>(
+        &self,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> S::Encoder<B> {
+        self.settings.build(self.item, initializer, device)
+    }
+
+    fn width(&self) -> usize {
+        self.settings.width(self.item)
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.settings.statistics()
+    }
+
+    fn activations(&self) -> usize {
+        self.settings.activations(self.item)
     }
 }
 

@@ -2,6 +2,7 @@
 //! first, and scratch memory that each thread keeps.
 
 use std::mem::MaybeUninit;
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -160,8 +161,7 @@ pub fn build_two<A: Copy + Default + Send, B: Copy + Default + Send, P: Sync, R:
         returned
     };
     let returned = if in_parallel(work, pieces.len()) {
-        let jobs: Vec<_> = jobs.collect();
-        jobs.into_par_iter().map(run).collect()
+        each_in_parallel(jobs.collect(), &run)
     } else {
         jobs.map(run).collect()
     };
@@ -190,13 +190,35 @@ pub fn update<T: Real, P: Sync>(
         jobs.push((piece, ours));
         rest = others;
     }
+    let run = |(piece, values): (&P, &mut [T])| change(piece, values);
     if in_parallel(work, jobs.len()) {
-        jobs.into_par_iter()
-            .for_each(|(piece, values)| change(piece, values));
+        each_in_parallel(jobs, &run);
     } else {
-        jobs.into_iter()
-            .for_each(|(piece, values)| change(piece, values));
+        jobs.into_iter().for_each(run);
     }
+}
+
+/// What `run` makes of every job, in their order.
+fn each_in_parallel<J: Send, R: Send>(jobs: Vec<J>, run: &(impl Fn(J) -> R + Sync)) -> Vec<R> {
+    let jobs: Vec<Mutex<(Option<J>, Option<R>)>> = jobs
+        .into_iter()
+        .map(|job| Mutex::new((Some(job), None)))
+        .collect();
+    numbers_in_parallel(jobs.len(), &|number| {
+        let mut slot = jobs[number].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(job) = slot.0.take() {
+            slot.1 = Some(run(job));
+        }
+    });
+    jobs.into_iter()
+        .filter_map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner).1)
+        .collect()
+}
+
+/// Calls `run` with every number below `count`. Not generic, so that the machinery of a parallel loop is
+/// compiled once, not once for each kernel.
+fn numbers_in_parallel(count: usize, run: &(dyn Fn(usize) + Sync)) {
+    (0..count).into_par_iter().for_each(run);
 }
 
 fn in_parallel(work: usize, pieces: usize) -> bool {
