@@ -185,9 +185,10 @@ impl Unrolled for MamlPlusPlus {
     }
 
     fn order(&self, progress: f64) -> Order {
-        match progress < self.settings.first_order_fraction {
-            true => Order::First,
-            false => Order::Second,
+        if progress < self.settings.first_order_fraction {
+            Order::First
+        } else {
+            Order::Second
         }
     }
 
@@ -214,9 +215,10 @@ impl Unrolled for MamlPlusPlus {
         _pass: &Pass<L>,
     ) -> Params<L> {
         let theta = shared.outside(RATES).outside(NORMS);
-        let adapted = match self.per_step {
-            true => theta.filter(|path| !belongs_to_norm(path)),
-            false => theta,
+        let adapted = if self.per_step {
+            theta.filter(|path| !belongs_to_norm(path))
+        } else {
+            theta
         };
         adapted.fan_out(tasks.tasks())
     }
@@ -250,13 +252,14 @@ impl Unrolled for MamlPlusPlus {
         shared: &Params<L>,
         index: usize,
     ) -> Params<L> {
-        match self.per_step {
-            true => shared
+        if self.per_step {
+            shared
                 .outside(RATES)
                 .outside(NORMS)
                 .overwrite(shared.under(&format!("{NORMS}.{index}")))
-                .overwrite(state.clone()),
-            false => state.clone(),
+                .overwrite(state.clone())
+        } else {
+            state.clone()
         }
     }
 

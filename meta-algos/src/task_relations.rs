@@ -197,9 +197,10 @@ impl<B: Primitives> Relations<B> {
         let memory = self.running_memory.val();
         let slots = memory.dims()[1];
         let together = relatives == Relatives::Batch && pass.mode.training;
-        let relatives = match together {
-            true => Tensor::cat(vec![memory, tasks.clone().reshape([1, t, w])], 1),
-            false => memory,
+        let relatives = if together {
+            Tensor::cat(vec![memory, tasks.clone().reshape([1, t, w])], 1)
+        } else {
+            memory
         };
         let m = relatives.dims()[1];
         let relatives = relatives.expand([t, m, w]);
@@ -208,9 +209,10 @@ impl<B: Primitives> Relations<B> {
             .attend(tasks.clone(), relatives, 1, None, pass);
         let heads = map.dims()[1];
         let rows = map.reshape([t, heads, m]).swap_dims(0, 1);
-        let columns = match m == slots {
-            true => "memory",
-            false => "memory and tasks",
+        let columns = if m == slots {
+            "memory"
+        } else {
+            "memory and tasks"
         };
         pass.record(
             "relations",

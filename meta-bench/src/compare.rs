@@ -183,9 +183,10 @@ fn episodes(folder: &Path, measure: Measure) -> Result<Vec<f64>> {
         }
     };
     let step = step.unwrap_or(scores.scores.len().saturating_sub(1));
-    match step < scores.scores.len() {
-        true => Ok(scores.scores.swap_remove(step)),
-        false => Err(Error::data(&path, format!("has no scores after {step} steps")).into()),
+    if step < scores.scores.len() {
+        Ok(scores.scores.swap_remove(step))
+    } else {
+        Err(Error::data(&path, format!("has no scores after {step} steps")).into())
     }
 }
 
@@ -221,9 +222,10 @@ fn telling_keys(groups: &[&Stored]) -> Vec<String> {
             Some(("learner", _)) => "learner.name",
             _ => return String::new(),
         };
-        match name == key {
-            true => String::new(),
-            false => run.shown(name),
+        if name == key {
+            String::new()
+        } else {
+            run.shown(name)
         }
     };
     let mut found: BTreeMap<(&str, String), &Value> = BTreeMap::new();
@@ -244,9 +246,10 @@ fn telling_keys(groups: &[&Stored]) -> Vec<String> {
         )
     });
     telling.dedup();
-    match telling.is_empty() {
-        true => vec!["learner.name".to_owned(), "encoder.name".to_owned()],
-        false => telling,
+    if telling.is_empty() {
+        vec!["learner.name".to_owned(), "encoder.name".to_owned()]
+    } else {
+        telling
     }
 }
 
@@ -267,18 +270,17 @@ fn group(
             twice += 1;
             continue;
         }
-        let key: String = match args.group_by.is_empty() {
-            true => run
-                .settings
+        let key: String = if args.group_by.is_empty() {
+            run.settings
                 .iter()
                 .filter(|(key, _)| *key != "seed" && Manifest::is_identity(key))
                 .map(|(key, value)| format!("{key}={value}\n"))
-                .collect(),
-            false => args
-                .group_by
+                .collect()
+        } else {
+            args.group_by
                 .iter()
                 .map(|key| format!("{}\n", run.shown(key)))
-                .collect(),
+                .collect()
         };
         by_key.entry(key).or_default().push(run);
     }
@@ -288,9 +290,10 @@ fn group(
         ));
     }
     let firsts: Vec<&Stored> = by_key.values().map(|runs| &runs[0]).collect();
-    let keys = match args.group_by.is_empty() {
-        true => telling_keys(&firsts),
-        false => args.group_by.clone(),
+    let keys = if args.group_by.is_empty() {
+        telling_keys(&firsts)
+    } else {
+        args.group_by.clone()
     };
     let groups: Vec<Result<(Group, Option<String>)>> = by_key
         .into_par_iter()
@@ -484,9 +487,10 @@ const MOST_GROUPS: usize = 50;
 /// When there is no finished run, or a run, a metric or a key is not what it should be.
 pub fn compare(args: &CompareArgs) -> Result<()> {
     let measure = Measure::parse(&args.metric)?;
-    let paths = match args.runs.is_empty() {
-        true => vec![PathBuf::from("runs")],
-        false => args.runs.clone(),
+    let paths = if args.runs.is_empty() {
+        vec![PathBuf::from("runs")]
+    } else {
+        args.runs.clone()
     };
     let (runs, damaged) = store::read(&paths)?;
     let mut notes: Vec<String> = damaged
@@ -541,9 +545,10 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
 fn sort(args: &CompareArgs, measure: Measure, groups: &mut [Group]) -> Result<()> {
     let better = |a: &Group, b: &Group| {
         let order = a.over_seeds.mean.total_cmp(&b.over_seeds.mean);
-        match measure.rises(a.metric) {
-            true => order.reverse(),
-            false => order,
+        if measure.rises(a.metric) {
+            order.reverse()
+        } else {
+            order
         }
     };
     let column = args.sort.as_deref().unwrap_or(&args.metric);
@@ -634,9 +639,10 @@ fn differences(
 }
 
 fn p_text(p: f64) -> String {
-    match p < 1e-4 {
-        true => "< 0.0001".to_owned(),
-        false => format!("{p:.4}"),
+    if p < 1e-4 {
+        "< 0.0001".to_owned()
+    } else {
+        format!("{p:.4}")
     }
 }
 
@@ -660,9 +666,10 @@ fn report(
 ) -> String {
     let metric = groups[0].metric;
     let mixed = groups.iter().any(|group| group.metric != metric);
-    let name = match mixed {
-        true => args.metric.clone(),
-        false => measure.name(metric),
+    let name = if mixed {
+        args.metric.clone()
+    } else {
+        measure.name(metric)
     };
     let many = if args.group_by.is_empty() {
         "seeds"
@@ -766,9 +773,10 @@ fn report(
     }
     let mut lines = vec![format!(
         "±: half of a 95 % interval by Student's t. Over {many}: of the {many}' means{}.",
-        match by_episode {
-            true => format!("; over episodes: of each frozen episode's mean over the {many}"),
-            false => String::new(),
+        if by_episode {
+            format!("; over episodes: of each frozen episode's mean over the {many}")
+        } else {
+            String::new()
         }
     )];
     if !pairs.rows.is_empty() {
@@ -794,16 +802,15 @@ fn report(
 
 /// The settings of a run folder or a manifest, and what lies in its data where that is known.
 fn settings<T: Toolkit>(path: &Path) -> Result<BTreeMap<String, String>> {
-    let (values, content) = match path.is_dir() {
-        true => {
-            let record = read_json(&path.join(RECORD))?;
-            let content = record["data"]["content"].as_str().map(str::to_owned);
-            (record["manifest"].clone(), content)
-        }
-        false => (
+    let (values, content) = if path.is_dir() {
+        let record = read_json(&path.join(RECORD))?;
+        let content = record["data"]["content"].as_str().map(str::to_owned);
+        (record["manifest"].clone(), content)
+    } else {
+        (
             Manifest::resolve(path, &[], &Catalogue::of::<T>())?.values(),
             None,
-        ),
+        )
     };
     let shown = |value: &Value| toml(value).unwrap_or_else(|| "not set".to_owned());
     let mut settings: BTreeMap<String, String> = flat(&values)

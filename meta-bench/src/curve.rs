@@ -203,16 +203,18 @@ impl Curve {
             (true, false) => String::new(),
             (false, _) => format!("{x}"),
         };
-        let labels = match self.logarithmic {
-            true => (right - left).round() as usize + 1,
-            false => 10,
+        let labels = if self.logarithmic {
+            (right - left).round() as usize + 1
+        } else {
+            10
         };
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
-            .x_desc(match self.logarithmic {
-                true => format!("{} (logarithmic)", self.key),
-                false => self.key.clone(),
+            .x_desc(if self.logarithmic {
+                format!("{} (logarithmic)", self.key)
+            } else {
+                self.key.clone()
             })
             .y_desc(match self.metric {
                 Metric::Accuracy => "accuracy (%)",

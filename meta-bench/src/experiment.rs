@@ -141,13 +141,14 @@ impl<T: Toolkit> Experiment<T> {
     /// [`Error::Setting`] for the formats that only evaluate.
     pub fn check_precision_of_training(&self) -> Result<()> {
         let precision = self.manifest.run.precision;
-        match precision.trains() {
-            true => Ok(()),
-            false => Err(self.manifest.locate(Error::setting(
+        if precision.trains() {
+            Ok(())
+        } else {
+            Err(self.manifest.locate(Error::setting(
                 "precision",
                 precision.name(),
                 "is for evaluation (`meta eval`); train in f32 or f64",
-            ))),
+            )))
         }
     }
 

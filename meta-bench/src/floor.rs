@@ -14,9 +14,10 @@ const PRIOR_EPISODES: u64 = 200;
 
 /// Name of the rule for this kind of task.
 pub fn name(regression: bool) -> &'static str {
-    match regression {
-        false => "nearest class mean of the raw inputs",
-        true => "mean target of the training tasks",
+    if !regression {
+        "nearest class mean of the raw inputs"
+    } else {
+        "mean target of the training tasks"
     }
 }
 
@@ -79,13 +80,13 @@ fn nearest_mean(episode: &Episode, classes: &[u32]) -> f64 {
             let differences = mean.iter().zip(*query).map(|(m, x)| m - f64::from(*x));
             differences.map(|d| d * d).sum()
         };
-        let nearest =
-            (0..way).reduce(
-                |best, next| match distance(&means[next]) < distance(&means[best]) {
-                    true => next,
-                    false => best,
-                },
-            );
+        let nearest = (0..way).reduce(|best, next| {
+            if distance(&means[next]) < distance(&means[best]) {
+                next
+            } else {
+                best
+            }
+        });
         nearest == Some(**class as usize)
     });
     right.count() as f64 / classes.len() as f64

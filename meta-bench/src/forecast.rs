@@ -109,9 +109,10 @@ impl<A: Architecture> Sizes<'_, A> {
 /// them, so side by side there are as many as are worth their bookkeeping: small ones take less memory.
 fn graphs_of_test(tasks: usize, task: usize, side_by_side: bool) -> TaskChunks {
     let (tasks, task) = (tasks.max(1), task.max(1));
-    let most = match side_by_side {
-        true => ((GRAPH + task / 2) / task).max(1),
-        false => tasks,
+    let most = if side_by_side {
+        ((GRAPH + task / 2) / task).max(1)
+    } else {
+        tasks
     };
     let of_graph = tasks.div_ceil(tasks.div_ceil(most));
     TaskChunks {
@@ -131,9 +132,10 @@ const GRAPHS: usize = 4;
 /// into several graphs, two of which fit.
 pub fn chunk(meta_batch: usize, memory: usize, task: usize, side_by_side: bool) -> usize {
     let task = task.max(1);
-    let (most, graphs) = match side_by_side {
-        true => (memory / 2 / task, (meta_batch * task / GRAPH).min(GRAPHS)),
-        false => (memory / task, 1),
+    let (most, graphs) = if side_by_side {
+        (memory / 2 / task, (meta_batch * task / GRAPH).min(GRAPHS))
+    } else {
+        (memory / task, 1)
     };
     let chunks = meta_batch.div_ceil(most.clamp(1, meta_batch.max(1)));
     meta_batch.div_ceil(chunks.max(graphs).max(1)).max(1)

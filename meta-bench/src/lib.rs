@@ -149,9 +149,10 @@ fn prepare<T: Toolkit>(args: &ManifestArgs) -> Result<Experiment<T>> {
 
 fn check<T: Toolkit>(args: &CheckArgs) -> Result<()> {
     let experiment = prepare::<T>(&args.manifest)?;
-    let forecast = match args.no_trial {
-        true => String::new(),
-        false => forecast::trial_of(&args.manifest)?.lines(),
+    let forecast = if args.no_trial {
+        String::new()
+    } else {
+        forecast::trial_of(&args.manifest)?.lines()
     };
     print(&format!(
         "{}\n# run folder       {}\n{forecast}",
@@ -162,9 +163,10 @@ fn check<T: Toolkit>(args: &CheckArgs) -> Result<()> {
 
 fn list<T: Toolkit>(args: &ListArgs) -> Result<()> {
     let lists = list::lists(args.kind, &Catalogue::of::<T>());
-    match args.json {
-        true => print(&format!("{lists}\n")),
-        false => print(&list::table(&lists)),
+    if args.json {
+        print(&format!("{lists}\n"))
+    } else {
+        print(&list::table(&lists))
     }
 }
 

@@ -123,10 +123,7 @@ struct Picture {
 impl Picture {
     /// Decimals of a score: hundredths of per cent, thousandths of squared error.
     fn decimals(&self) -> usize {
-        match self.falls() {
-            true => 3,
-            false => 2,
-        }
+        if self.falls() { 3 } else { 2 }
     }
 
     /// Whether lower is better.
@@ -203,9 +200,10 @@ impl Picture {
             .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], GREEN_LINE.stroke_width(2)));
         chart
             .configure_series_labels()
-            .position(match self.falls() {
-                true => SeriesLabelPosition::UpperRight,
-                false => SeriesLabelPosition::LowerRight,
+            .position(if self.falls() {
+                SeriesLabelPosition::UpperRight
+            } else {
+                SeriesLabelPosition::LowerRight
             })
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.3))
@@ -230,9 +228,12 @@ impl Picture {
             .x_desc("adaptation steps at test (95 % interval)")
             .y_desc(self.name)
             .x_labels(self.steps.len().min(12) + 1)
-            .x_label_formatter(&|x| match x.fract().abs() < 1e-9 {
-                true => format!("{x:.0}"),
-                false => String::new(),
+            .x_label_formatter(&|x| {
+                if x.fract().abs() < 1e-9 {
+                    format!("{x:.0}")
+                } else {
+                    String::new()
+                }
             })
             .label_style((FONT, 14))
             .draw()?;

@@ -138,12 +138,13 @@ fn published(result: &TestResult, train: &TrainSettings) -> String {
         return "–".to_owned();
     };
     let below = row.percent - 100.0 * result.mean;
-    let why = match below > CLOSE {
-        true => format!(
+    let why = if below > CLOSE {
+        format!(
             "; {below:.1} points below after {} iterations of {}, published: {}",
             result.iterations, train.meta_batch, row.protocol
-        ),
-        false => String::new(),
+        )
+    } else {
+        String::new()
     };
     format!("{} ({}){why}", row.percent, row.paper)
 }
@@ -326,17 +327,18 @@ impl Densities {
 
     /// The section, nothing where no learner predicts a density.
     fn section(&self) -> String {
-        match self.rows.is_empty() {
-            true => String::new(),
-            false => format!(
+        if self.rows.is_empty() {
+            String::new()
+        } else {
+            format!(
                 "## Log-likelihood\n\n\
-                 Mean log-density of the query targets given the support, in nats. The exact posterior \
-                 is the ceiling: the density by the distribution that the source draws its tasks from. \
-                 Differences are paired by test episode.\n\n\
-                 | manifest | learner | data | log-likelihood | exact posterior | below it | against the first \
-                 run on the same episodes |\n|---|---|---|---|---|---|---|\n{}\n",
+             Mean log-density of the query targets given the support, in nats. The exact posterior \
+             is the ceiling: the density by the distribution that the source draws its tasks from. \
+             Differences are paired by test episode.\n\n\
+             | manifest | learner | data | log-likelihood | exact posterior | below it | against the first \
+             run on the same episodes |\n|---|---|---|---|---|---|---|\n{}\n",
                 self.rows
-            ),
+            )
         }
     }
 }

@@ -79,9 +79,10 @@ fn list(root: &Path, conditions: &[String], format: Format) -> Result<()> {
 
 /// The folders of the runs called `names`: paths, names in `root`, or the first digits of identities.
 fn named(root: &Path, names: &[String]) -> Result<Vec<PathBuf>> {
-    let all = match root.exists() {
-        true => store::find(&[root.to_owned()])?,
-        false => Vec::new(),
+    let all = if root.exists() {
+        store::find(&[root.to_owned()])?
+    } else {
+        Vec::new()
     };
     let digits: HashMap<PathBuf, String> = crate::sweep::folders(root)
         .into_iter()
@@ -145,12 +146,13 @@ fn named(root: &Path, names: &[String]) -> Result<Vec<PathBuf>> {
 }
 
 fn refuse_busy(folder: &Path) -> Result<()> {
-    match is_busy(folder) {
-        true => Err(Failure::Busy(format!(
+    if is_busy(folder) {
+        Err(Failure::Busy(format!(
             "{}: a process is working on this run; wait for it, or stop it",
             folder.display()
-        ))),
-        false => Ok(()),
+        )))
+    } else {
+        Ok(())
     }
 }
 
@@ -204,9 +206,10 @@ fn clean(root: &Path, dry_run: bool) -> Result<()> {
 }
 
 fn verify(root: &Path, names: &[String]) -> Result<()> {
-    let folders = match names.is_empty() {
-        true => store::find(&[root.to_owned()])?,
-        false => named(root, names)?,
+    let folders = if names.is_empty() {
+        store::find(&[root.to_owned()])?
+    } else {
+        named(root, names)?
     };
     let (mut good, mut unfinished, mut bad) = (0, 0, 0);
     for folder in folders {

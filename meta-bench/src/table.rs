@@ -134,9 +134,12 @@ impl Table {
     }
 
     fn csv(&self) -> String {
-        let quoted = |text: &str| match text.contains([',', '"', '\n']) {
-            true => format!("\"{}\"", text.replace('"', "\"\"")),
-            false => text.to_owned(),
+        let quoted = |text: &str| {
+            if text.contains([',', '"', '\n']) {
+                format!("\"{}\"", text.replace('"', "\"\""))
+            } else {
+                text.to_owned()
+            }
         };
         let line = |cells: Vec<String>| format!("{}\n", cells.join(","));
         let mut out = line(self.columns.iter().map(|name| quoted(name)).collect());

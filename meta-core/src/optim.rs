@@ -228,11 +228,12 @@ pub fn step<B: Backend>(
     };
     let decay = update.weight_decay;
     let coupled = decay != 0.0 && settings.optimizer != OptimizerKind::AdamW;
-    let gradients = match coupled {
-        true => gradients
+    let gradients = if coupled {
+        gradients
             .clone()
-            .zip(&parameters, |g, theta| B::float_add(g, mul(theta, decay))),
-        false => gradients.clone(),
+            .zip(&parameters, |g, theta| B::float_add(g, mul(theta, decay)))
+    } else {
+        gradients.clone()
     };
     let step = state.step + 1;
     let mut moments = state.moments.into_iter();

@@ -52,9 +52,10 @@ impl TaskChunks {
             0 => usize::MAX,
             most => most,
         };
-        match can {
-            true => concurrency(count, rayon::current_num_threads(), most),
-            false => 1,
+        if can {
+            concurrency(count, rayon::current_num_threads(), most)
+        } else {
+            1
         }
     }
 
@@ -84,9 +85,10 @@ impl TaskChunks {
 fn concurrency(graphs: usize, threads: usize, most: usize) -> usize {
     let concurrent = graphs.min(threads).min(most).max(1);
     let waves = graphs.div_ceil(concurrent);
-    match 2 * graphs < waves * threads {
-        true => 1,
-        false => concurrent,
+    if 2 * graphs < waves * threads {
+        1
+    } else {
+        concurrent
     }
 }
 

@@ -103,9 +103,10 @@ fn number(range: &std::ops::Range<f64>) -> impl Fn(&f64) -> String + use<> {
 }
 
 fn whole(value: &f64) -> String {
-    match (value - value.round()).abs() < 1e-9 {
-        true => format!("{value:.0}"),
-        false => String::new(),
+    if (value - value.round()).abs() < 1e-9 {
+        format!("{value:.0}")
+    } else {
+        String::new()
     }
 }
 
@@ -127,25 +128,26 @@ const LAYERS: usize = COLOURS.len();
 /// # Errors
 /// When it cannot be drawn.
 pub fn trajectory(scene: &Scene, trajectory: &Trajectory) -> Result<String> {
-    let what = match trajectory.accuracies.is_empty() {
-        true => "adaptation: squared error of the queries and movement of the parameters, by step",
-        false => {
-            "adaptation: loss and accuracy of the queries and movement of the parameters, by step"
-        }
+    let what = if trajectory.accuracies.is_empty() {
+        "adaptation: squared error of the queries and movement of the parameters, by step"
+    } else {
+        "adaptation: loss and accuracy of the queries and movement of the parameters, by step"
     };
     let panels = 1 + usize::from(!trajectory.accuracies.is_empty());
     let moved = !trajectory.movement.is_empty();
     let size = (30 + 290 * panels as u32 + if moved { 460 } else { 0 }, 400);
     let size = (size.0.max(620), size.1);
     picture(size, &scene.title, &[&scene.setting, what], |area| {
-        let (left, right) = area.split_horizontally(match moved {
-            true => 290 * panels as i32,
-            false => size.0 as i32,
+        let (left, right) = area.split_horizontally(if moved {
+            290 * panels as i32
+        } else {
+            size.0 as i32
         });
         let charts = left.split_evenly((1, panels));
-        let name = match trajectory.accuracies.is_empty() {
-            true => "mean squared error",
-            false => "cross-entropy (nats)",
+        let name = if trajectory.accuracies.is_empty() {
+            "mean squared error"
+        } else {
+            "cross-entropy (nats)"
         };
         steps(&charts[0], name, trajectory.losses, LINES[0])?;
         if let Some(chart) = charts.get(1) {
@@ -156,17 +158,21 @@ pub fn trajectory(scene: &Scene, trajectory: &Trajectory) -> Result<String> {
                 .collect();
             steps(chart, "accuracy (%)", &percent, LINES[2])?;
         }
-        match moved {
-            true => movement(&right, trajectory.movement),
-            false => Ok(()),
+        if moved {
+            movement(&right, trajectory.movement)
+        } else {
+            Ok(())
         }
     })
 }
 
 fn steps(area: &Area, name: &str, values: &[f64], colour: RGBColor) -> Drawn {
-    let said = |value: f64| match value.abs() >= 10.0 {
-        true => format!("{value:.1}"),
-        false => format!("{value:.3}"),
+    let said = |value: f64| {
+        if value.abs() >= 10.0 {
+            format!("{value:.1}")
+        } else {
+            format!("{value:.3}")
+        }
     };
     let last = (values.len() - 1).max(1) as f64;
     let y = range(values.iter().copied(), 0.14);
@@ -405,9 +411,10 @@ pub fn deletion(title: &str, setting: &str, check: &Deletion) -> Result<String> 
         check.masked.name(),
         check.effect().n
     );
-    let (factor, name) = match check.accuracy {
-        true => (100.0, "accuracy (%)"),
-        false => (1.0, "mean squared error"),
+    let (factor, name) = if check.accuracy {
+        (100.0, "accuracy (%)")
+    } else {
+        (1.0, "mean squared error")
     };
     let points = |curve: &Curve| -> Vec<(f64, Interval)> {
         check
@@ -470,9 +477,10 @@ pub fn deletion(title: &str, setting: &str, check: &Deletion) -> Result<String> 
         }
         chart
             .configure_series_labels()
-            .position(match check.accuracy {
-                true => SeriesLabelPosition::UpperRight,
-                false => SeriesLabelPosition::LowerRight,
+            .position(if check.accuracy {
+                SeriesLabelPosition::UpperRight
+            } else {
+                SeriesLabelPosition::LowerRight
             })
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.3))

@@ -131,9 +131,10 @@ impl Deletion {
     /// What came out, in words and numbers.
     pub fn sentence(&self) -> String {
         let effect = self.effect();
-        let (amount, unit) = match self.accuracy {
-            true => (format!("{:.1}", effect.scaled(100.0)), "points of accuracy"),
-            false => (format!("{effect:.4}"), "of squared error"),
+        let (amount, unit) = if self.accuracy {
+            (format!("{:.1}", effect.scaled(100.0)), "points of accuracy")
+        } else {
+            (format!("{effect:.4}"), "of squared error")
         };
         let verdict = if effect.low() > 0.0 {
             "the most attended matter more than random ones"
@@ -610,23 +611,20 @@ pub fn deletion<B: Primitives>(
             for (place, &level) in deletion.levels.iter().enumerate() {
                 let by_attention = scores(learner, spec, &attended, level, device);
                 // With none or all of them masked, their order does not matter.
-                let by_chance = match level == 0 || level == deletion.count {
-                    true => by_attention.clone(),
-                    false => {
-                        let draws: Vec<_> = random
-                            .iter()
-                            .map(|random| scores(learner, spec, random, level, device))
-                            .collect();
-                        let mean = |of: fn(&(f64, f64)) -> f64, episode: usize| {
-                            draws.iter().map(|draw| of(&draw[episode])).sum::<f64>()
-                                / draws.len() as f64
-                        };
-                        (0..chunk.len())
-                            .map(|episode| {
-                                (mean(|pair| pair.0, episode), mean(|pair| pair.1, episode))
-                            })
-                            .collect()
-                    }
+                let by_chance = if level == 0 || level == deletion.count {
+                    by_attention.clone()
+                } else {
+                    let draws: Vec<_> = random
+                        .iter()
+                        .map(|random| scores(learner, spec, random, level, device))
+                        .collect();
+                    let mean = |of: fn(&(f64, f64)) -> f64, episode: usize| {
+                        draws.iter().map(|draw| of(&draw[episode])).sum::<f64>()
+                            / draws.len() as f64
+                    };
+                    (0..chunk.len())
+                        .map(|episode| (mean(|pair| pair.0, episode), mean(|pair| pair.1, episode)))
+                        .collect()
                 };
                 for (curve, values) in [
                     (&mut deletion.attended, by_attention),

@@ -111,9 +111,10 @@ impl Panel<'_> {
     /// Side of a thumbnail; none where cells are too small for them.
     fn thumbnail(&self, marks: &[Mark]) -> f64 {
         let side = self.cell.0.min(self.cell.1);
-        match side >= 14.0 && marks.iter().any(|mark| mark.picture.is_some()) {
-            true => side - 3.0,
-            false => 0.0,
+        if side >= 14.0 && marks.iter().any(|mark| mark.picture.is_some()) {
+            side - 3.0
+        } else {
+            0.0
         }
     }
 
@@ -137,9 +138,10 @@ impl Panel<'_> {
 
     /// Space below the matrix.
     fn below(&self) -> f64 {
-        let labels = match self.upright() {
-            true => Self::label_width(&self.columns.marks),
-            false => SMALL,
+        let labels = if self.upright() {
+            Self::label_width(&self.columns.marks)
+        } else {
+            SMALL
         };
         self.thumbnail(&self.columns.marks) + 4.0 + 8.0 + labels + 8.0 + TEXT + 4.0
     }
@@ -154,9 +156,10 @@ impl Panel<'_> {
     /// Space to the right: the answers.
     fn right(&self) -> f64 {
         let answers = self.rows.marks.iter().any(|mark| mark.predicted.is_some());
-        match self.full && answers {
-            true => text_width("→ class 99 ✗", SMALL) + 12.0,
-            false => 0.0,
+        if self.full && answers {
+            text_width("→ class 99 ✗", SMALL) + 12.0
+        } else {
+            0.0
         }
     }
 
@@ -223,9 +226,10 @@ impl Panel<'_> {
             if cell_height < SMALL {
                 continue;
             }
-            let (sign, colour) = match class == predicted {
-                true => ("✓", GREY),
-                false => ("✗", MARK),
+            let (sign, colour) = if class == predicted {
+                ("✓", GREY)
+            } else {
+                ("✗", MARK)
             };
             let place = (origin + self.size().0 + 8.0, top + cell_height / 2.0 + 4.0);
             let answer = format!("→ class {predicted} {sign}");
@@ -273,11 +277,12 @@ impl Panel<'_> {
         let top = y + 4.0 + side + 4.0;
         let upright = self.upright();
         let groups = groups(&self.columns.marks);
-        let skip = match upright {
-            true => ((SMALL + 3.0) * groups.len() as f64 / self.size().0)
+        let skip = if upright {
+            ((SMALL + 3.0) * groups.len() as f64 / self.size().0)
                 .ceil()
-                .max(1.0) as usize,
-            false => 1,
+                .max(1.0) as usize
+        } else {
+            1
         };
         for (number, (first, count, label)) in groups.into_iter().enumerate() {
             let (left, span) = (origin + cell * first as f64, cell * count as f64);
@@ -287,15 +292,12 @@ impl Panel<'_> {
             if number % skip > 0 {
                 continue;
             }
-            match upright {
-                true => {
-                    let place = (left + span / 2.0 + 4.0, top + 4.0);
-                    svg.upright(place, SMALL, Anchor::End, INK, label);
-                }
-                false => {
-                    let place = (left + span / 2.0, top + SMALL + 4.0);
-                    svg.text(place, SMALL, Anchor::Middle, INK, label);
-                }
+            if upright {
+                let place = (left + span / 2.0 + 4.0, top + 4.0);
+                svg.upright(place, SMALL, Anchor::End, INK, label);
+            } else {
+                let place = (left + span / 2.0, top + SMALL + 4.0);
+                svg.text(place, SMALL, Anchor::Middle, INK, label);
             }
         }
     }
@@ -316,9 +318,10 @@ fn thumbnail(svg: &mut Svg, x: f64, y: f64, side: f64, picture: &Bitmap) {
 fn cells(rows: usize, columns: usize, space: (f64, f64), largest: f64) -> (f64, f64) {
     let width = (space.0 / columns as f64).min(largest);
     let height = (space.1 / rows as f64).min(largest);
-    match width.min(height) >= 14.0 {
-        true => (width.min(height), width.min(height)),
-        false => (width, height),
+    if width.min(height) >= 14.0 {
+        (width.min(height), width.min(height))
+    } else {
+        (width, height)
     }
 }
 
@@ -497,9 +500,10 @@ pub fn over_parts(
             &format!("{kind}, {}", mark.label),
         );
         if let (Some(class), Some(predicted)) = (mark.class, mark.predicted) {
-            let (sign, colour) = match class == predicted {
-                true => ("✓", GREY),
-                false => ("✗", MARK),
+            let (sign, colour) = if class == predicted {
+                ("✓", GREY)
+            } else {
+                ("✗", MARK)
             };
             let answer = format!("→ class {predicted} {sign}");
             svg.text(above(0.0), SMALL, Anchor::Middle, colour, &answer);

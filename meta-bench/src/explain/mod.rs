@@ -556,12 +556,13 @@ fn scored(answers: &[Vec<f64>], episode: &Episode) -> (f64, f64) {
 
 /// A name as part of a file's name.
 fn slug(name: &str) -> String {
-    let letters = name
-        .chars()
-        .map(|letter| match letter.is_ascii_alphanumeric() {
-            true => letter.to_ascii_lowercase(),
-            false => '-',
-        });
+    let letters = name.chars().map(|letter| {
+        if letter.is_ascii_alphanumeric() {
+            letter.to_ascii_lowercase()
+        } else {
+            '-'
+        }
+    });
     let dashed: String = letters.collect();
     let words: Vec<&str> = dashed.split('-').filter(|word| !word.is_empty()).collect();
     words.join("-")

@@ -113,18 +113,20 @@ impl Scene {
     /// Inputs of an item: support, then queries.
     pub fn inputs(&self, item: usize) -> &[f32] {
         let features = self.item.features();
-        let (items, place) = match self.is_support(item) {
-            true => (&self.episode.support, item),
-            false => (&self.episode.query, item - self.support()),
+        let (items, place) = if self.is_support(item) {
+            (&self.episode.support, item)
+        } else {
+            (&self.episode.query, item - self.support())
         };
         &items.inputs[place * features..(place + 1) * features]
     }
 
     /// The class of an item; none in regression.
     pub fn class(&self, item: usize) -> Option<usize> {
-        let (items, place) = match self.is_support(item) {
-            true => (&self.episode.support, item),
-            false => (&self.episode.query, item - self.support()),
+        let (items, place) = if self.is_support(item) {
+            (&self.episode.support, item)
+        } else {
+            (&self.episode.query, item - self.support())
         };
         match &items.targets {
             Targets::Classes(classes) => Some(classes[place] as usize),
@@ -169,9 +171,10 @@ impl Scene {
             items.sort_by(|&a, &b| self.inputs(a)[0].total_cmp(&self.inputs(b)[0]));
         }
         Shown {
-            title: match self.numbers() {
-                true => format!("x of {title}"),
-                false => title.to_owned(),
+            title: if self.numbers() {
+                format!("x of {title}")
+            } else {
+                title.to_owned()
             },
             places: items.iter().map(|item| item - first).collect(),
             marks: items.into_iter().map(|item| self.mark(item)).collect(),

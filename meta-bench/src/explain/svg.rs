@@ -38,10 +38,7 @@ pub fn viridis(share: f64) -> Colour {
 /// Black or white, whichever can be read on `colour`.
 pub fn readable_on([red, green, blue]: Colour) -> Colour {
     let lightness = 0.299 * f64::from(red) + 0.587 * f64::from(green) + 0.114 * f64::from(blue);
-    match lightness > 140.0 {
-        true => [0; 3],
-        false => [255; 3],
-    }
+    if lightness > 140.0 { [0; 3] } else { [255; 3] }
 }
 
 fn hex([red, green, blue]: Colour) -> String {
@@ -127,9 +124,10 @@ impl Svg {
     /// A filled rectangle.
     pub fn rect(&mut self, x: f64, y: f64, width: f64, height: f64, fill: Colour, opacity: f64) {
         let fill = hex(fill);
-        let opacity = match opacity < 1.0 {
-            true => format!(r#" fill-opacity="{opacity}""#),
-            false => String::new(),
+        let opacity = if opacity < 1.0 {
+            format!(r#" fill-opacity="{opacity}""#)
+        } else {
+            String::new()
         };
         self.push(format_args!(
             r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{fill}"{opacity}/>"#

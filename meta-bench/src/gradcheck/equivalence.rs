@@ -72,9 +72,10 @@ pub fn equivalence(args: &EquivalenceArgs) -> Result<()> {
         if !asked {
             continue;
         }
-        let precisions: &[Precision] = match info.accelerator {
-            true => &[Precision::F32],
-            false => &[Precision::F32, Precision::F64],
+        let precisions: &[Precision] = if info.accelerator {
+            &[Precision::F32]
+        } else {
+            &[Precision::F32, Precision::F64]
         };
         for &precision in precisions {
             let target = ComputeTarget {
@@ -86,14 +87,16 @@ pub fn equivalence(args: &EquivalenceArgs) -> Result<()> {
             }
         }
     }
-    crate::print(&match args.json {
-        true => json(&columns),
-        false => markdown(&reference, &columns),
+    crate::print(&if args.json {
+        json(&columns)
+    } else {
+        markdown(&reference, &columns)
     })?;
     let wrong: Vec<String> = columns.iter().flat_map(Column::wrong).collect();
-    match wrong.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::Wrong(wrong.join("; "))),
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Wrong(wrong.join("; ")))
     }
 }
 

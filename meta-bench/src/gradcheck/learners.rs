@@ -67,9 +67,10 @@ pub fn learners<T: Toolkit, B: Primitives>(checks: &mut Checks<B>) -> Result<()>
                     let error = error(learner.as_mut(), &entry.gradient_of, &batch);
                     // Through inner gradients, the meta-gradient is of second order.
                     let steps = checked.steps().train;
-                    let (first, second) = match info.family == Family::Gradient || steps > 0 {
-                        true => (None, error),
-                        false => (error, None),
+                    let (first, second) = if info.family == Family::Gradient || steps > 0 {
+                        (None, error)
+                    } else {
+                        (error, None)
                     };
                     checks.push(Row {
                         kind: "learner",

@@ -211,24 +211,26 @@ pub fn gradcheck<T: Toolkit>(args: &GradcheckArgs) -> Result<()> {
             return Err(meta_core::Error::unknown("check", name, known).into());
         }
     }
-    crate::print(&match args.json {
-        true => format!(
+    crate::print(&if args.json {
+        format!(
             "{}\n",
             serde_json::to_string(&rows).expect("rows serialise")
-        ),
-        false => markdown(&rows),
+        )
+    } else {
+        markdown(&rows)
     })?;
     let wrong: Vec<&str> = rows
         .iter()
         .filter(|row| !row.passes())
         .map(|row| row.name.as_str())
         .collect();
-    match wrong.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::Wrong(format!(
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Wrong(format!(
             "the gradient of {} differs from central differences by more than {LIMIT:.0e}",
             wrong.join(", ")
-        ))),
+        )))
     }
 }
 

@@ -518,9 +518,10 @@ fn choose<'a>(
             format!("expected the name of a {kind}, a string"),
         ))
     })?;
-    match known.clone().any(|candidate| candidate == name) {
-        true => Ok(name.to_owned()),
-        false => Err(at(Error::unknown(kind, name, known))),
+    if known.clone().any(|candidate| candidate == name) {
+        Ok(name.to_owned())
+    } else {
+        Err(at(Error::unknown(kind, name, known)))
     }
 }
 
@@ -758,9 +759,10 @@ fn unknown(entries: &[Entry], section: &str, key: &str, value: &Value) -> Error 
         None => {
             // A misspelt section, or a table where a top-level key was meant.
             let known = SECTIONS.into_iter().skip(1);
-            match keys("").any(|top| top == section) {
-                true => Error::setting(section, format!("[{section}]"), "expected a value"),
-                false => Error::unknown("section", section, known),
+            if keys("").any(|top| top == section) {
+                Error::setting(section, format!("[{section}]"), "expected a value")
+            } else {
+                Error::unknown("section", section, known)
             }
         }
     }

@@ -102,13 +102,14 @@ pub fn parse_value(key: &str, text: &str) -> Result<Value> {
         }
     }
     let bare = !text.is_empty() && !text.contains(['"', '\'', '[', ']', '{', '}', '\n', '=']);
-    match bare {
-        true => Ok(Value::String(text.to_owned())),
-        false => Err(refuse(Error::setting(
+    if bare {
+        Ok(Value::String(text.to_owned()))
+    } else {
+        Err(refuse(Error::setting(
             key,
             text,
             "expected a TOML value or a bare word (write `key=value`)",
-        ))),
+        )))
     }
 }
 

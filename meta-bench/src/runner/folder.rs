@@ -144,9 +144,10 @@ impl RunFolder {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let known = lock.read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
-                let holder = match known {
-                    true => format!("process {}", holder.trim()),
-                    false => "another process".to_owned(),
+                let holder = if known {
+                    format!("process {}", holder.trim())
+                } else {
+                    "another process".to_owned()
                 };
                 return Err(Failure::Busy(format!(
                     "{}: {holder} is working on this run; wait for it, or stop it",

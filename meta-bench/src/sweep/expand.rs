@@ -52,9 +52,10 @@ fn label(axis: &Axis, index: usize) -> (String, String) {
     let mut distinct = names.clone();
     distinct.sort_unstable();
     distinct.dedup();
-    match distinct.len() == axis.values.len() {
-        true => (format!("{}.{name_key}", axis.key), names[index].to_owned()),
-        false => (axis.key.clone(), shown(&axis.values[index])),
+    if distinct.len() == axis.values.len() {
+        (format!("{}.{name_key}", axis.key), names[index].to_owned())
+    } else {
+        (axis.key.clone(), shown(&axis.values[index]))
     }
 }
 

@@ -148,12 +148,13 @@ impl<T: Toolkit> Sweep<T> {
             }
             for planned in planned {
                 identity.update(planned.hash.as_bytes());
-                match seen.insert(planned.hash.clone()) {
-                    true => runs.push(Run {
+                if seen.insert(planned.hash.clone()) {
+                    runs.push(Run {
                         planned,
                         memory: set.spec.memory,
-                    }),
-                    false => same += 1,
+                    })
+                } else {
+                    same += 1
                 }
             }
         }

@@ -119,9 +119,10 @@ pub fn title(label: &[(String, String)]) -> String {
         .iter()
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
-    match pairs.is_empty() {
-        true => "the manifest as it is".to_owned(),
-        false => pairs.join(" "),
+    if pairs.is_empty() {
+        "the manifest as it is".to_owned()
+    } else {
+        pairs.join(" ")
     }
 }
 
@@ -206,9 +207,10 @@ impl<T: Toolkit> Planner<T> {
                 .runs
                 .join(format!("{}-{}", experiment.manifest.run.name, &hash[..12])),
         };
-        let state = match self.folders.contains_key(&hash[..12]) {
-            true => State::of(&folder),
-            false => State::New,
+        let state = if self.folders.contains_key(&hash[..12]) {
+            State::of(&folder)
+        } else {
+            State::New
         };
         let train = &experiment.manifest.train;
         let seconds = self.step(&shape, &experiment)?.map(|step| {
@@ -269,20 +271,19 @@ impl<T: Toolkit> Planner<T> {
             return Ok(*known);
         }
         let mut measured = self.measured.lock().expect("no planner panics");
-        let step = match *measured < MEASURE {
-            true => {
-                let started = Instant::now();
-                let step = dispatch(
-                    &experiment.manifest.run.target(),
-                    StepOf::<T> {
-                        experiment,
-                        toolkit: PhantomData,
-                    },
-                )??;
-                *measured += started.elapsed();
-                Some(step)
-            }
-            false => None,
+        let step = if *measured < MEASURE {
+            let started = Instant::now();
+            let step = dispatch(
+                &experiment.manifest.run.target(),
+                StepOf::<T> {
+                    experiment,
+                    toolkit: PhantomData,
+                },
+            )??;
+            *measured += started.elapsed();
+            Some(step)
+        } else {
+            None
         };
         steps.insert(shape.to_owned(), step);
         Ok(step)

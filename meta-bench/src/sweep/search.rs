@@ -50,11 +50,12 @@ pub fn check(spec: &Spec, many: bool) -> Result<()> {
             axis.origin, axis.key
         )));
     }
-    match spec.trials.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::Usage(
+    if spec.trials.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Usage(
             "a CSV file of trials cannot go with [sweep.tpe]".to_owned(),
-        )),
+        ))
     }
 }
 
@@ -220,9 +221,10 @@ pub fn tpe<T: Toolkit>(
         let mut chosen = Vec::new();
         let first = runs.len();
         for trial in next {
-            let layers = match trial < search.startup {
-                true => search.draw(spec.search_seed, trial),
-                false => suggest(search, spec.search_seed, trial, &history),
+            let layers = if trial < search.startup {
+                search.draw(spec.search_seed, trial)
+            } else {
+                suggest(search, spec.search_seed, trial, &history)
             };
             let planned = set.plan(&sweep.planner, &spec.trial(trial, &layers), false)?;
             runs.extend(planned.into_iter().map(|planned| Run {

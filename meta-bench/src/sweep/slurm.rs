@@ -172,9 +172,12 @@ fn ranges(indices: &[usize], parallel: u64) -> String {
     }
     let text: Vec<String> = spans
         .into_iter()
-        .map(|(first, last)| match first == last {
-            true => first.to_string(),
-            false => format!("{first}-{last}"),
+        .map(|(first, last)| {
+            if first == last {
+                first.to_string()
+            } else {
+                format!("{first}-{last}")
+            }
         })
         .collect();
     match parallel {
@@ -220,12 +223,13 @@ fn call(command: &mut Command) -> Result<String> {
             "cannot run `{name}`: {error}; --launcher slurm needs a machine that submits to Slurm"
         ))
     })?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(Failure::Usage(format!(
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(Failure::Usage(format!(
             "`{name}` refused: {}",
             String::from_utf8_lossy(&output.stderr).trim()
-        ))),
+        )))
     }
 }
 

@@ -524,9 +524,10 @@ impl Spec {
                 return Err(twice(
                     &path,
                     origin,
-                    &match axis == *other {
-                        true => place.to_string(),
-                        false => format!("the axis `{other}` ({place})"),
+                    &if axis == *other {
+                        place.to_string()
+                    } else {
+                        format!("the axis `{other}` ({place})")
                     },
                 ));
             }
@@ -554,9 +555,10 @@ impl Spec {
 }
 
 fn twice(key: &str, origin: &Origin, other: &str) -> Failure {
-    let other = match origin.to_string() == other {
-        true => String::new(),
-        false => format!("; the other is {other}"),
+    let other = if origin.to_string() == other {
+        String::new()
+    } else {
+        format!("; the other is {other}")
     };
     Failure::Usage(format!("{origin}: axis `{key}` is given twice{other}"))
 }
@@ -814,9 +816,10 @@ fn read_csv(path: &Path) -> Result<Vec<Vec<Layer>>> {
             .collect();
         rows.push(row?);
     }
-    match rows.is_empty() {
-        true => Err(refuse(0, "has a header and no trial".to_owned())),
-        false => Ok(rows),
+    if rows.is_empty() {
+        Err(refuse(0, "has a header and no trial".to_owned()))
+    } else {
+        Ok(rows)
     }
 }
 

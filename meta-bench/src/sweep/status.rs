@@ -33,12 +33,13 @@ pub fn status(sweeps: &[PathBuf], runs: &Path) -> Result<()> {
                 .filter(|path| path.join(worker::PLAN).exists())
                 .collect();
             all.sort();
-            match all.is_empty() {
-                true => Err(Failure::Usage(format!(
+            if all.is_empty() {
+                Err(Failure::Usage(format!(
                     "{}: has no sweep",
                     folder.display()
-                ))),
-                false => print(&numbers(&all)?),
+                )))
+            } else {
+                print(&numbers(&all)?)
             }
         }
         many => print(&numbers(many)?),

@@ -157,9 +157,12 @@ fn draw(
             .y_desc("tasks/s")
             .x_label_formatter(&|x| format!("{x:.0}"))
             .y_labels(4)
-            .y_label_formatter(&|&y| match y >= 1000.0 {
-                true => format!("{:.0} k", y / 1000.0),
-                false => number(y),
+            .y_label_formatter(&|&y| {
+                if y >= 1000.0 {
+                    format!("{:.0} k", y / 1000.0)
+                } else {
+                    number(y)
+                }
             })
             .label_style((FONT, 13))
             .draw()?;

@@ -105,13 +105,14 @@ pub fn compare(path: &Path, report: &Report) -> Result<()> {
         }
     }
     print(&out)?;
-    match slower.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::Wrong(format!(
+    if slower.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Wrong(format!(
             "slower than {}, beyond the noise: {}",
             path.display(),
             slower.join("; ")
-        ))),
+        )))
     }
 }
 

@@ -205,9 +205,10 @@ fn has_package(python: &Path, package: &str) -> Result<(), String> {
         .stdin(Stdio::null())
         .output()
         .map_err(|error| error.to_string())?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(last_line(&String::from_utf8_lossy(&output.stderr))),
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(last_line(&String::from_utf8_lossy(&output.stderr)))
     }
 }
 

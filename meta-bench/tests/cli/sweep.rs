@@ -25,10 +25,10 @@ fn masked(text: &str) -> String {
             let (start, end) = word
                 .rsplit_once('-')
                 .map_or(("", word), |(start, end)| (start, end));
-            match hash(end) {
-                true if start.is_empty() => "............".to_owned(),
-                true => format!("{start}-............"),
-                false => word.to_owned(),
+            match start {
+                _ if !hash(end) => word.to_owned(),
+                "" => "............".to_owned(),
+                start => format!("{start}-............"),
             }
         });
         words.collect::<Vec<_>>().join(" ")

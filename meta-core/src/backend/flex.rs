@@ -11,9 +11,10 @@ use crate::{
 
 impl Host for Flex {
     fn contiguous(tensor: FlexTensor) -> FlexTensor {
-        match tensor.is_contiguous() {
-            true => tensor,
-            false => tensor.to_contiguous(),
+        if tensor.is_contiguous() {
+            tensor
+        } else {
+            tensor.to_contiguous()
         }
     }
 

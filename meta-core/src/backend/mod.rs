@@ -255,13 +255,14 @@ fn find<B: Compute>(target: &ComputeTarget) -> Result<B::Device, String> {
     let probe = Tensor::<B, 1>::ones([1], &device)
         .mul_scalar(2.0)
         .into_data();
-    match probe.dtype == precision.dtype() && probe.iter::<f32>().eq([2.0]) {
-        true => Ok(device),
-        false => Err(format!(
+    if probe.dtype == precision.dtype() && probe.iter::<f32>().eq([2.0]) {
+        Ok(device)
+    } else {
+        Err(format!(
             "computes in {:?} where {} was asked for",
             probe.dtype,
             precision.name()
-        )),
+        ))
     }
 }
 

@@ -21,14 +21,13 @@ impl Host for B {
             NdArrayTensor::F64(storage) => storage.view().is_standard_layout(),
             _ => true,
         };
-        match standard {
-            true => tensor,
+        if standard {
+            tensor
+        } else {
             // Reading the data back puts it in row-major order.
-            false => {
-                let data = burn::tensor::read_sync(B::float_into_data(tensor))
-                    .expect("host memory is readable");
-                B::float_from_data(data, &Default::default())
-            }
+            let data = burn::tensor::read_sync(B::float_into_data(tensor))
+                .expect("host memory is readable");
+            B::float_from_data(data, &Default::default())
         }
     }
 

@@ -187,9 +187,10 @@ impl Source for GlyphsSource {
 
     fn item_shape(&self) -> ItemShape {
         let width = self.settings.glyphs.image_size;
-        let below = match self.settings.side {
-            true => DESCRIPTION.div_ceil(width),
-            false => 0,
+        let below = if self.settings.side {
+            DESCRIPTION.div_ceil(width)
+        } else {
+            0
         };
         ItemShape {
             height: width + below,

@@ -76,9 +76,12 @@ impl<L: Primitives> Embedded<L> {
         tasks: &TaskBatch<L>,
         training: bool,
     ) -> Self {
-        let pass = |purpose| match training {
-            true => Pass::new(Mode::learning(tasks, purpose, 0)),
-            false => Pass::evaluation(),
+        let pass = |purpose| {
+            if training {
+                Pass::new(Mode::learning(tasks, purpose, 0))
+            } else {
+                Pass::evaluation()
+            }
         };
         let (support, query, pass) = if statistics == Statistics::Support {
             let pass = pass("task").with_reference(tasks.support.dims()[1]);

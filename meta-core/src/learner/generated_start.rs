@@ -33,9 +33,10 @@ impl GeneratedStart {
     ) -> (Self, Params<B>) {
         let classes = new.spec.task == Task::Classification;
         let theta = network.draw(new.seed);
-        let theta = match classes {
-            true => theta.outside("head"),
-            false => theta,
+        let theta = if classes {
+            theta.outside("head")
+        } else {
+            theta
         };
         let width = new.architecture.width();
         let start = GeneratedStart {
@@ -61,13 +62,15 @@ impl GeneratedStart {
         let way = tasks.shape.way.0;
         let read = tokens::with_targets(embedded, &tasks.support.targets, way);
         let theta = generate(read, theta);
-        let start = match self.classes {
-            true => network.with_prototypes(theta, tasks, pass),
-            false => theta,
+        let start = if self.classes {
+            network.with_prototypes(theta, tasks, pass)
+        } else {
+            theta
         };
-        match self.adapts {
-            true => start.fan_out(tasks.tasks()),
-            false => start,
+        if self.adapts {
+            start.fan_out(tasks.tasks())
+        } else {
+            start
         }
     }
 }

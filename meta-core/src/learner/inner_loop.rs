@@ -140,9 +140,10 @@ pub trait Unrolled: Send + Sync + 'static {
         _support: Params<L>,
         query: Option<Params<L>>,
     ) -> Params<L> {
-        match index + 1 == self.inner_loop().steps {
-            true => query.unwrap_or_default(),
-            false => Params::default(),
+        if index + 1 == self.inner_loop().steps {
+            query.unwrap_or_default()
+        } else {
+            Params::default()
         }
     }
 }
@@ -636,9 +637,10 @@ pub(super) fn explain<B: Primitives>(
     let mut movement: Vec<(String, Vec<Tensor<B, 1>>)> = Vec::new();
     let first = adaptation.adapted(&states[0], shared, 0);
     for (done, state) in states.iter().enumerate() {
-        let pass = match done == steps {
-            true => Pass::evaluation().recording(),
-            false => Pass::evaluation(),
+        let pass = if done == steps {
+            Pass::evaluation().recording()
+        } else {
+            Pass::evaluation()
         };
         let (answer, pass) = adaptation.predict_queries(state, shared, done, tasks, pass);
         predictions.push(answer);

@@ -283,10 +283,10 @@ mod tests {
                 .abs()
                 .sum_dim(2);
             for (step, difference) in values(difference).into_iter().enumerate() {
-                match step < changed {
-                    true => assert_eq!(difference, 0.0, "{changed} at {step}"),
-                    false if step == 7 || step == changed => assert!(difference > 0.0),
-                    false => {}
+                if step < changed {
+                    assert_eq!(difference, 0.0, "{changed} at {step}");
+                } else if step == 7 || step == changed {
+                    assert!(difference > 0.0);
                 }
             }
         }

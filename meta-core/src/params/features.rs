@@ -82,12 +82,13 @@ impl<B: Backend> Params<B> {
     fn map_layer(self, path: &str, f: impl Fn(&str, FloatTensor<B>) -> FloatTensor<B>) -> Self {
         let changed = |entry: Entry<B>| {
             let (layer, field) = entry.name.rsplit_once('.').unwrap_or(("", &entry.name));
-            match layer == path && !entry.is_buffer() {
-                true => Entry {
+            if layer == path && !entry.is_buffer() {
+                Entry {
                     tensor: f(field, entry.tensor),
                     name: entry.name.clone(),
-                },
-                false => entry,
+                }
+            } else {
+                entry
             }
         };
         Params {

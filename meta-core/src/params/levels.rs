@@ -24,9 +24,10 @@ impl<B: Backend> Params<B> {
                     let is_buffer = entry.is_buffer();
                     let lifted = A::from_inner(entry.tensor);
                     Entry {
-                        tensor: match is_buffer {
-                            true => lifted,
-                            false => A::float_set_require_grad(lifted, true),
+                        tensor: if is_buffer {
+                            lifted
+                        } else {
+                            A::float_set_require_grad(lifted, true)
                         },
                         name: entry.name,
                     }

@@ -190,12 +190,15 @@ impl<B: Backend> Params<B> {
             entries: self
                 .entries
                 .into_iter()
-                .map(|entry| match entry.is_buffer() {
-                    true => entry,
-                    false => Entry {
-                        tensor: f(entry.tensor),
-                        name: entry.name,
-                    },
+                .map(|entry| {
+                    if entry.is_buffer() {
+                        entry
+                    } else {
+                        Entry {
+                            tensor: f(entry.tensor),
+                            name: entry.name,
+                        }
+                    }
                 })
                 .collect(),
         }
@@ -226,9 +229,10 @@ impl<B: Backend> Params<B> {
                 .entries
                 .into_iter()
                 .enumerate()
-                .map(|(position, entry)| match entry.is_buffer() {
-                    true => entry,
-                    false => {
+                .map(|(position, entry)| {
+                    if entry.is_buffer() {
+                        entry
+                    } else {
                         let right = find(position, &entry.name);
                         Entry {
                             tensor: f(entry.tensor, right),

@@ -71,9 +71,12 @@ impl<B: Primitives> Backward<B, 1> for Map {
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (map, adjoint) = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |g| match adjoint {
-            true => B::map_linear(&map, g),
-            false => B::map_adjoint(&map, g),
+        unary::<B, _>(ops.parents, ops.node, grads, |g| {
+            if adjoint {
+                B::map_linear(&map, g)
+            } else {
+                B::map_adjoint(&map, g)
+            }
         });
     }
 }

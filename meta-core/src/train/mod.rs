@@ -175,9 +175,10 @@ impl<B: Primitives> Trainer<B> {
                 return Ok((state, Ending::Interrupted));
             }
         }
-        let ending = match state.iteration < settings.iterations {
-            true => Ending::Patience,
-            false => Ending::Finished,
+        let ending = if state.iteration < settings.iterations {
+            Ending::Patience
+        } else {
+            Ending::Finished
         };
         Ok((state, ending))
     }
@@ -215,8 +216,9 @@ impl<B: Primitives> Trainer<B> {
                     ..settings.graphs()
                 };
                 let each = per_chunk(learner, spec, episodes, context, graphs, device);
-                let (floor, lr) = (settings.selection_entropy, settings.selection_lr);
-                let (gradient, weights) = selection.apply(each, episodes, self.seed, floor, lr);
+                let (min_entropy, lr) = (settings.selection_entropy, settings.selection_lr);
+                let (gradient, weights) =
+                    selection.apply(each, episodes, self.seed, min_entropy, lr);
                 (gradient, Some(weights))
             }
         };

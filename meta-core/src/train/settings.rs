@@ -157,9 +157,10 @@ impl TrainSettings {
                         .powi(i32::try_from(steps).unwrap_or(i32::MAX))
             }
         };
-        match iteration < self.warmup {
-            true => scheduled * iteration as f64 / warmup,
-            false => scheduled,
+        if iteration < self.warmup {
+            scheduled * iteration as f64 / warmup
+        } else {
+            scheduled
         }
     }
 }

@@ -11,11 +11,11 @@
 //! fᵢ = [ℓᵢ, embedding of the support of task i],  standardised over the meta-batch
 //! hᵢ = Σⱼ softmaxⱼ(q(fᵢ)·k(fⱼ) / √d) v(fⱼ)         the tasks attend to each other
 //! a  = softmaxᵢ(u·hᵢ + c·fᵢ)
-//! w  = (1 − λ) a + λ/t,   the least λ with H(w) ≥ floor · ln t
+//! w  = (1 − λ) a + λ/t,   the least λ with H(w) ≥ min_entropy · ln t
 //! θ ← step(θ, Σ wᵢ gᵢ)
 //! ```
 //!
-//! The entropy floor keeps the weights from collapsing onto a task. `ω`, the parameters of the
+//! The least entropy keeps the weights from collapsing onto a task. `ω`, the parameters of the
 //! attention, are learned by what the weighted step does to the loss of the next meta-batch: of a
 //! gradient step of length `β`, `∂L_next(θ − β Σ wᵢ gᵢ)/∂wᵢ = −β ⟨gᵢ, ∇L_next⟩`, so that `ω` follows
 //! the gradient of `−Σ wᵢ(ω) ⟨gᵢ, ∇L_next⟩` by Adam, with `λ` as a constant. `∇L_next` is the unweighted
@@ -130,14 +130,14 @@ impl<B: Primitives> Selection<B> {
     }
 
     /// The weights of tasks with these features, `[t, features]`.
-    pub fn weigh(&self, features: &Tensor<B, 2>, floor: f64) -> TaskWeights {
+    pub fn weigh(&self, features: &Tensor<B, 2>, min_entropy: f64) -> TaskWeights {
         let attention = attend(&self.parameters, features.clone());
         let weights: Vec<f64> = attention.into_data().iter::<f64>().collect();
-        with_entropy(&weights, floor).0
+        with_entropy(&weights, min_entropy).0
     }
 
     /// Learns from how the last meta-batch's step suits the tasks with these meta-gradients.
-    fn learn(&mut self, next: &[MetaGradient<B>], floor: f64, lr: f64) {
+    fn learn(&mut self, next: &[MetaGradient<B>], min_entropy: f64, lr: f64) {
         let Some(Pending {
             features,
             gradients,
@@ -164,7 +164,7 @@ impl<B: Primitives> Selection<B> {
             .into_data()
             .iter::<f64>()
             .collect();
-        let (_, mixed) = with_entropy(&before, floor);
+        let (_, mixed) = with_entropy(&before, min_entropy);
         let gain = (attention * Tensor::from_inner(alignments)).sum();
         let loss = gain.mul_scalar(mixed - 1.0);
         let gradients = leaves.gradients(&loss.backward());
@@ -189,10 +189,10 @@ impl<B: Primitives> Selection<B> {
         each: Vec<MetaGradient<B>>,
         episodes: &[Episode],
         seed: Seed,
-        floor: f64,
+        min_entropy: f64,
         lr: f64,
     ) -> (MetaGradient<B>, TaskWeights) {
-        self.learn(&each, floor, lr);
+        self.learn(&each, min_entropy, lr);
         let losses: Vec<f64> = each
             .iter()
             .flat_map(|task| {
@@ -205,7 +205,7 @@ impl<B: Primitives> Selection<B> {
             .collect();
         let device = each[0].losses.device();
         let features = features::<B>(episodes, &losses, seed, &device);
-        let weights = self.weigh(&features, floor);
+        let weights = self.weigh(&features, min_entropy);
         self.pending = Some(Pending {
             features,
             gradients: each.iter().map(|task| task.gradients.clone()).collect(),
@@ -262,9 +262,9 @@ fn attend<L: Primitives>(parameters: &Params<L>, features: Tensor<L, 2>) -> Tens
     softmax((attended + seen("own")).reshape([tasks]), 0)
 }
 
-/// `weights` mixed with uniform ones until their entropy is at least `floor · ln t`, with the least
+/// `weights` mixed with uniform ones until their entropy is at least `min_entropy · ln t`, with the least
 /// share `λ` of the uniform ones, and that share.
-pub fn with_entropy(weights: &[f64], floor: f64) -> (TaskWeights, f64) {
+pub fn with_entropy(weights: &[f64], min_entropy: f64) -> (TaskWeights, f64) {
     let tasks = weights.len();
     // Exactly one together, however the weights were rounded.
     let sum: f64 = weights.iter().sum();
@@ -281,22 +281,23 @@ pub fn with_entropy(weights: &[f64], floor: f64) -> (TaskWeights, f64) {
             .map(|weight| (1.0 - share) * weight + uniform)
             .collect()
     };
-    let target = floor * largest;
+    let target = min_entropy * largest;
     // The entropy is concave in the share and highest at 1: it rises.
-    let share = match entropy(&weights) >= target {
-        true => 0.0,
-        false if floor >= 1.0 => 1.0,
-        false => {
-            let (mut low, mut high) = (0.0, 1.0);
-            for _ in 0..60 {
-                let middle = 0.5 * (low + high);
-                match entropy(&mixed(middle)) >= target {
-                    true => high = middle,
-                    false => low = middle,
-                }
+    let share = if entropy(&weights) >= target {
+        0.0
+    } else if min_entropy >= 1.0 {
+        1.0
+    } else {
+        let (mut low, mut high) = (0.0, 1.0);
+        for _ in 0..60 {
+            let middle = 0.5 * (low + high);
+            if entropy(&mixed(middle)) >= target {
+                high = middle
+            } else {
+                low = middle
             }
-            high
         }
+        high
     };
     let weights = mixed(share);
     let entropy = match tasks {
@@ -418,14 +419,14 @@ mod tests {
 
     /// Of two tasks, all weight on one: the entropy of the mixture is that of a coin.
     #[test]
-    fn the_entropy_floor_is_met_with_the_least_mixing() {
-        for floor in [0.1, 0.5, 0.9, 0.999] {
-            let (mixed, share) = with_entropy(&[1.0, 0.0], floor);
+    fn the_least_entropy_is_met_with_the_least_mixing() {
+        for min_entropy in [0.1, 0.5, 0.9, 0.999] {
+            let (mixed, share) = with_entropy(&[1.0, 0.0], min_entropy);
             let sum: f64 = mixed.weights.iter().sum();
             assert!((sum - 1.0).abs() < 1e-12);
-            assert!(mixed.entropy >= floor - 1e-15, "{mixed:?}");
+            assert!(mixed.entropy >= min_entropy - 1e-15, "{mixed:?}");
             assert!(
-                mixed.entropy - floor < 1e-9,
+                mixed.entropy - min_entropy < 1e-9,
                 "no more than needed: {mixed:?}"
             );
             let p = 0.5 * share;
@@ -465,7 +466,7 @@ mod tests {
     }
 
     /// A task whose gradient points where the next batches' do is told apart by its loss, and gains
-    /// weight; the floor holds all the while. Before anything is learned, all weights are equal.
+    /// weight; the least entropy holds all the while. Before anything is learned, all weights are equal.
     #[test]
     fn weight_goes_to_the_tasks_that_help_the_next_ones() {
         let device = Default::default();

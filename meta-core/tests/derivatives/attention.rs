@@ -490,9 +490,10 @@ fn sampled_estimates_average_to_the_exact_gradient() {
         let read = (drawn.map.clone() * values_of_keys.reshape([1, 1, 1, 3])).sum_dim(3);
         let factor = leaf.clone().powi_scalar(2).sum_dim(3).add_scalar(1.0);
         let loss = (read * factor).reshape([tasks]);
-        let baseline = match with_baseline {
-            true => leave_one_out(loss.clone()).detach(),
-            false => Tensor::zeros([tasks], &device()),
+        let baseline = if with_baseline {
+            leave_one_out(loss.clone()).detach()
+        } else {
+            Tensor::zeros([tasks], &device())
         };
         let gradients = drawn.surrogate(loss, baseline).sum().backward();
         let estimates = values(leaf.grad(&gradients).unwrap());

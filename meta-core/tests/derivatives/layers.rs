@@ -162,9 +162,10 @@ fn batched_equals_looped() {
         use burn::tensor::ops::FloatTensorOps;
         for training in [true, false] {
             let run = |parameters: Params<B>, x: Tensor<B, 3>, episodes| {
-                let pass = match training {
-                    true => noisy(episodes),
-                    false => Pass::evaluation(),
+                let pass = if training {
+                    noisy(episodes)
+                } else {
+                    Pass::evaluation()
                 };
                 parameters
                     .write_into(model::<B>(&spec, &device()))

@@ -90,13 +90,14 @@ impl MultiHeadSettings {
 /// [`Error::Setting`] when they do not, or one of the two is 0.
 pub fn check_heads(key: &str, heads: usize, what: &str, width: usize) -> Result<()> {
     at_least(1).check(key, &heads)?;
-    match width >= 1 && width.is_multiple_of(heads) {
-        true => Ok(()),
-        false => Err(Error::setting(
+    if width >= 1 && width.is_multiple_of(heads) {
+        Ok(())
+    } else {
+        Err(Error::setting(
             key,
             heads,
             format!("must divide {what} = {width}"),
-        )),
+        ))
     }
 }
 

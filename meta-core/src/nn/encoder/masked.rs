@@ -175,13 +175,12 @@ impl<B: Primitives> FeatureMask<B> {
             .forward_relu(Tensor::cat(vec![mean, variance], 2));
         let scores = self.output.forward(hidden);
         let soft = sigmoid(scores.clone());
-        let mask = match self.hard {
-            false => soft,
-            true => {
-                let open = scores.greater_elem(0.0).float().cast(soft.dtype());
-                // Exactly 0 or 1, with the derivative of the soft gate.
-                open + (soft.clone() - soft.detach())
-            }
+        let mask = if !self.hard {
+            soft
+        } else {
+            let open = scores.greater_elem(0.0).float().cast(soft.dtype());
+            // Exactly 0 or 1, with the derivative of the soft gate.
+            open + (soft.clone() - soft.detach())
         };
         let sum = mask.clone().sum_dim(2).add_scalar(1e-12);
         let shares = (mask.clone() / sum).unsqueeze_dim(1);

@@ -136,9 +136,10 @@ impl<B: Primitives> Encoder<B> for Mlp<B> {
         let items = x.dims()[1];
         let mut hidden = x;
         for (layer, linear) in self.layers.iter().enumerate() {
-            hidden = match self.normalises {
-                true => self.norms[layer].forward_relu(linear.forward(hidden), items, pass),
-                false => linear.forward_relu(hidden),
+            hidden = if self.normalises {
+                self.norms[layer].forward_relu(linear.forward(hidden), items, pass)
+            } else {
+                linear.forward_relu(hidden)
             };
         }
         hidden

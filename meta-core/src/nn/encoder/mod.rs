@@ -452,15 +452,16 @@ fn record_blocks<B: Backend>(maps: &[Tensor<B, 4>], parts: &MapAxis, pass: &Pass
 fn check_halvings(key: &str, times: usize, item: ItemShape) -> Result<()> {
     let times_bits = u32::try_from(times).unwrap_or(u32::MAX);
     let shrink = 1usize.checked_shl(times_bits).unwrap_or(usize::MAX);
-    match item.height / shrink >= 1 && item.width / shrink >= 1 {
-        true => Ok(()),
-        false => Err(Error::setting(
+    if item.height / shrink >= 1 && item.width / shrink >= 1 {
+        Ok(())
+    } else {
+        Err(Error::setting(
             format!("encoder.{key}"),
             times,
             format!(
                 "each block halves the image, and {}×{} is too small",
                 item.height, item.width
             ),
-        )),
+        ))
     }
 }

@@ -67,9 +67,10 @@ impl EncoderSettings for Resnet12Settings {
 
     fn width(&self, item: ItemShape) -> usize {
         let stages = self.widths.len();
-        let positions = match self.average {
-            true => 1,
-            false => (item.height >> stages) * (item.width >> stages),
+        let positions = if self.average {
+            1
+        } else {
+            (item.height >> stages) * (item.width >> stages)
         };
         positions * self.widths[stages - 1]
     }
@@ -220,18 +221,19 @@ impl<B: Primitives> Encoder<B> for ResNet12<B> {
         let stages = self.stages.iter().enumerate();
         let map = stages.fold(image, |map, (number, stage)| {
             let map = stage.forward(map, pass);
-            match number + 2 >= self.stages.len() {
-                true => drop_block(map, rate, self.settings.dropblock, pass),
-                false => dropout(map, rate, t, pass),
+            if number + 2 >= self.stages.len() {
+                drop_block(map, rate, self.settings.dropblock, pass)
+            } else {
+                dropout(map, rate, t, pass)
             }
         });
         let [_, _, h, w, c] = map.dims();
-        match self.settings.average {
-            true => map
-                .reshape([t * b, h * w, c])
+        if self.settings.average {
+            map.reshape([t * b, h * w, c])
                 .mean_dim(1)
-                .reshape([t, b, c]),
-            false => flattened(map),
+                .reshape([t, b, c])
+        } else {
+            flattened(map)
         }
     }
 }

@@ -35,9 +35,10 @@ impl Steps {
 
     /// The steps as parts of an item: one below the other, or side by side for a vector.
     pub(super) fn axis(self) -> MapAxis {
-        match self.of_vector {
-            true => MapAxis::Part(1, self.length),
-            false => MapAxis::Part(self.length, 1),
+        if self.of_vector {
+            MapAxis::Part(1, self.length)
+        } else {
+            MapAxis::Part(self.length, 1)
         }
     }
 

@@ -209,9 +209,10 @@ impl<B: Primitives> SetTransformer<B> {
         let [t, b, _] = x.dims();
         let length = self.elements.length;
         let rows = self.elements.rows(x);
-        let rows = match self.index {
-            true => with_index(rows, length),
-            false => rows,
+        let rows = if self.index {
+            with_index(rows, length)
+        } else {
+            rows
         };
         let mut elements = self.embedding.forward(rows);
         let mut maps = Vec::new();

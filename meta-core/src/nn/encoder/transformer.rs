@@ -197,9 +197,10 @@ impl<B: Primitives> Transformer<B> {
         record_blocks(&maps, &self.steps.axis(), pass);
         let seen = self.norm.forward(seen, b * length, pass);
         let seen = seen.reshape([t * b, length, width]);
-        let embedding = match causal {
-            true => seen.narrow(1, length - 1, 1),
-            false => seen.mean_dim(1),
+        let embedding = if causal {
+            seen.narrow(1, length - 1, 1)
+        } else {
+            seen.mean_dim(1)
         };
         (embedding.reshape([t, b, width]), maps)
     }

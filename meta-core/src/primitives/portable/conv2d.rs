@@ -177,12 +177,13 @@ fn cut<B: Primitives>(axis: usize, halves: &[Conv2dForm; 2], x: Tensor<B, 5>) ->
 /// The weights of each half.
 fn cut_weight<B: Primitives>(halves: &[Conv2dForm; 2], weight: Tensor<B, 4>) -> [Tensor<B, 4>; 2] {
     let [first, second] = halves.map(|half| half.weight_tasks);
-    match weight.dims()[0] == first {
-        true => [weight.clone(), weight],
-        false => [
+    if weight.dims()[0] == first {
+        [weight.clone(), weight]
+    } else {
+        [
             weight.clone().narrow(0, 0, first),
             weight.narrow(0, first, second),
-        ],
+        ]
     }
 }
 
@@ -243,9 +244,10 @@ pub(super) fn conv2d_weight<B: Primitives>(
             conv2d_weight(&halves[0], x, y),
             conv2d_weight(&halves[1], x2, y2),
         );
-        return match axis == 0 && form.weight_tasks > 1 {
-            true => Tensor::cat(vec![first, second], 0),
-            false => first + second,
+        return if axis == 0 && form.weight_tasks > 1 {
+            Tensor::cat(vec![first, second], 0)
+        } else {
+            first + second
         };
     }
     let x = windows(form, Frame::read(form), x);

@@ -98,9 +98,10 @@ pub fn linear_add<T: Real>(
     );
     linear_then(geometry, x, w, |task, y| {
         let b = &b[if shared { 0 } else { task * o }..][..o];
-        match rectified {
-            false => add_bias(y, b, &|sum| sum),
-            true => add_bias(y, b, &rectified_value),
+        if !rectified {
+            add_bias(y, b, &|sum| sum)
+        } else {
+            add_bias(y, b, &rectified_value)
         }
     })
 }

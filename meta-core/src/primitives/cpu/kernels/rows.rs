@@ -69,9 +69,10 @@ pub fn scale_add<T: Real>(shape: [usize; 3], x: &[T], a: &[T], b: &[T], rectifie
         |piece, y| {
             let (a, b) = pairs[2 * piece.task * width..][..2 * width].split_at(width);
             let x = piece.of(x, rows, c);
-            match rectified {
-                false => scale_add_rows(x, a, b, y, &|sum| sum),
-                true => scale_add_rows(x, a, b, y, &rectified_value),
+            if !rectified {
+                scale_add_rows(x, a, b, y, &|sum| sum)
+            } else {
+                scale_add_rows(x, a, b, y, &rectified_value)
             }
         },
     )

@@ -72,9 +72,10 @@ pub unsafe fn product<T: Real>(
     };
     let [m, _, n] = call.sizes;
     let by_columns = call.a.row == 1 && call.a.column > 1;
-    let depth = match by_columns {
-        true => DEPTH,
-        false => (RIGHT / n.max(1)).max(1),
+    let depth = if by_columns {
+        DEPTH
+    } else {
+        (RIGHT / n.max(1)).max(1)
     };
     for start in (0..k).step_by(depth) {
         let next = k.saturating_sub(start + depth).min(depth);
@@ -456,9 +457,12 @@ mod tests {
                     let b: Vec<T> = noise(2, k * n);
                     let old: Vec<T> = noise(3, m * n);
                     for (transposed, add) in [(false, false), (false, true), (true, false)] {
-                        let at = |i: usize, p: usize| match transposed {
-                            true => a[p * m + i].to_f64(),
-                            false => a[i * k + p].to_f64(),
+                        let at = |i: usize, p: usize| {
+                            if transposed {
+                                a[p * m + i].to_f64()
+                            } else {
+                                a[i * k + p].to_f64()
+                            }
                         };
                         let expected: Vec<f64> = (0..m * n)
                             .map(|e| {
@@ -469,9 +473,10 @@ mod tests {
                             .collect();
                         let call = Call {
                             sizes: [m, k, n],
-                            a: match transposed {
-                                true => Matrix::columns(&a, m),
-                                false => Matrix::rows(&a, k),
+                            a: if transposed {
+                                Matrix::columns(&a, m)
+                            } else {
+                                Matrix::rows(&a, k)
                             },
                             b: Matrix::rows(&b, n),
                             pitch: n,
