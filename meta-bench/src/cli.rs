@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use meta_core::backend::Precision;
 
-use crate::table::Format;
+use crate::output::table::Format;
 
 /// Few-shot meta-learning, from a manifest to a number you can trust.
 #[derive(Debug, Parser)]

@@ -6,7 +6,7 @@ use meta_core::Error;
 
 /// Why a command failed. Displays as one message that names file, key or value.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum CommandError {
     /// The library refused something.
     #[error(transparent)]
     Core(#[from] Error),
@@ -74,16 +74,16 @@ pub enum Failure {
     Interrupted(String),
 }
 
-impl Failure {
+impl CommandError {
     /// 130 for an interruption, 1 for a check or for runs of a sweep that failed, 2 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Failure::Interrupted(_) => 130,
-            Failure::Wrong(_) | Failure::Runs(_) => 1,
+            CommandError::Interrupted(_) => 130,
+            CommandError::Wrong(_) | CommandError::Runs(_) => 1,
             _ => 2,
         }
     }
 }
 
 /// Shorthand for results of a command.
-pub type Result<T, E = Failure> = std::result::Result<T, E>;
+pub type Result<T, E = CommandError> = std::result::Result<T, E>;

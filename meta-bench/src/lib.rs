@@ -3,43 +3,33 @@
 //! A crate with learners of its own gets the whole binary by declaring a [`Toolkit`] and calling
 //! [`main_with`] in its `main`.
 
-mod child;
+mod bench;
 mod cli;
-mod compare;
-mod curve;
+mod docs;
 pub mod experiment;
 mod explain;
 pub mod failure;
-mod floor;
-mod forecast;
+mod finished;
 mod gradcheck;
 mod list;
 pub mod manifest;
-mod picture;
-mod plot;
-mod progress;
-mod reference;
-pub mod report;
-mod results;
-mod runner;
-mod runs;
-mod store;
+mod output;
+pub mod run;
 mod sweep;
-mod table;
-mod throughput;
 
-use std::{io::Write, path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
 use meta_core::{Error, data::Split, rng::Seed};
 
 use cli::{CheckArgs, Cli, Command, ContactSheetArgs, DocsKind, ListArgs, ManifestArgs};
 use experiment::{Experiment, start_threads};
-use failure::{Failure, Result};
+use failure::{CommandError, Result};
 use manifest::Manifest;
 pub use meta_algos::BuiltIn;
 pub use meta_core::toolkit::{Catalogue, Toolkit};
-use report::TestResult;
+use output::print;
+use run::result::TestResult;
 
 /// The binary with the learners of `meta-algos`.
 pub fn main() -> ExitCode {
@@ -68,7 +58,7 @@ fn start_log(level: &str) -> Result<()> {
         other => other,
     };
     let filter = tracing_subscriber::EnvFilter::try_new(level).map_err(|error| {
-        Failure::Usage(format!(
+        CommandError::Usage(format!(
             "`--log {level}`: {error}; expected error, warn, info, debug, trace or a filter"
         ))
     })?;
@@ -81,52 +71,45 @@ fn start_log(level: &str) -> Result<()> {
 
 fn execute<T: Toolkit>(command: Command) -> Result<()> {
     match command {
-        Command::Run(args) => show(&runner::run::<T>(&args)?, args.json, args.quiet),
+        Command::Run(args) => show(&run::run::<T>(&args)?, args.json, args.quiet),
         Command::Sweep(args) => sweep::sweep::<T>(&args),
         Command::SweepWorker(args) => sweep::worker::work::<T>(&args),
-        Command::Compare(args) => compare::compare(&args),
-        Command::Diff(args) => compare::diff::<T>(&args),
-        Command::Runs(args) => runs::runs(&args),
-        Command::Eval(args) => show(&runner::eval::<T>(&args)?, args.json, args.quiet),
+        Command::Compare(args) => finished::compare::compare(&args),
+        Command::Diff(args) => finished::compare::diff::<T>(&args),
+        Command::Runs(args) => finished::runs::runs(&args),
+        Command::Eval(args) => show(&run::eval::<T>(&args)?, args.json, args.quiet),
         Command::Explain(args) => explain::explain::<T>(&args),
         Command::Check(args) => check::<T>(&args),
-        Command::Trial(args) => forecast::trial::<T>(&args),
+        Command::Trial(args) => experiment::memory::trial::<T>(&args),
         Command::List(args) => list::<T>(&args),
         Command::ContactSheet(args) => contact_sheet::<T>(&args),
         Command::Plot(args) => match &args.x {
-            Some(key) => {
-                curve::plot_curve(&args.run_dir, key, args.log_x, &args.conditions, &args.out)
-            }
-            None => plot::plot_run(
+            Some(key) => finished::plot_setting::plot_curve(
                 &args.run_dir,
-                &runner::read_result(&args.run_dir)?,
+                key,
+                args.log_x,
+                &args.conditions,
+                &args.out,
+            ),
+            None => finished::plot_run::plot_run(
+                &args.run_dir,
+                &run::read_result(&args.run_dir)?,
                 &args.out,
             ),
         },
-        Command::Bench(args) => throughput::bench::<T>(&args),
-        Command::BenchOne(args) => throughput::bench_one::<T>(&args),
+        Command::Bench(args) => bench::bench::<T>(&args),
+        Command::BenchOne(args) => bench::bench_one::<T>(&args),
         Command::Gradcheck(args) => gradcheck::gradcheck::<T>(&args),
         Command::Equivalence(args) => gradcheck::equivalence::equivalence(&args),
         Command::EquivalenceOne(args) => gradcheck::equivalence::one::<T>(&args),
         Command::Docs(args) => match args.what {
-            DocsKind::Manifest => print(&reference::manifest_reference(&Catalogue::of::<T>())),
+            DocsKind::Manifest => print(&docs::manifest::manifest_reference(&Catalogue::of::<T>())),
             DocsKind::Learners => print(&list::learner_table(&Catalogue::of::<T>())),
             DocsKind::Results { runs, data } => {
-                print(&results::results::<T>(&runs, data.as_deref())?)
+                print(&finished::results::results::<T>(&runs, data.as_deref())?)
             }
             DocsKind::Searches { sweeps } => print(&sweep::compare_searches(&sweeps)?),
         },
-    }
-}
-
-/// Prints to stdout; a reader that has gone (`meta list | head -1`) is no error.
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::io(Path::new("stdout"), "write", error).into())
-        }
-        _ => Ok(()),
     }
 }
 
@@ -152,7 +135,7 @@ fn check<T: Toolkit>(args: &CheckArgs) -> Result<()> {
     let forecast = if args.no_trial {
         String::new()
     } else {
-        forecast::trial_of(&args.manifest)?.lines()
+        experiment::memory::trial_of(&args.manifest)?.lines()
     };
     print(&format!(
         "{}\n# run folder       {}\n{forecast}",

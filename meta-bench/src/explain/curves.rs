@@ -10,12 +10,12 @@ use meta_core::{data::Targets, nn::attention::MapAxis, stats::Interval};
 
 use super::{
     deletion::{Curve, Deletion},
+    episode_view::EpisodeView,
     maps::{Map, Of},
-    scene::Scene,
 };
 use crate::{
-    failure::{Failure, Result},
-    picture::{Drawn, FONT, LINES},
+    failure::{CommandError, Result},
+    output::palette::{Drawn, FONT, LINES},
 };
 
 /// Font sizes as plotters counts them: a quarter more than in the SVG.
@@ -62,7 +62,7 @@ fn picture(
         root.present()?;
         Ok(())
     };
-    drawn().map_err(|error| Failure::Usage(format!("a picture cannot be drawn: {error}")))?;
+    drawn().map_err(|error| CommandError::Usage(format!("a picture cannot be drawn: {error}")))?;
     Ok(svg)
 }
 
@@ -127,7 +127,7 @@ const LAYERS: usize = COLOURS.len();
 ///
 /// # Errors
 /// When it cannot be drawn.
-pub fn trajectory(scene: &Scene, trajectory: &Trajectory) -> Result<String> {
+pub fn trajectory(view: &EpisodeView, trajectory: &Trajectory) -> Result<String> {
     let what = if trajectory.accuracies.is_empty() {
         "adaptation: squared error of the queries and movement of the parameters, by step"
     } else {
@@ -137,7 +137,7 @@ pub fn trajectory(scene: &Scene, trajectory: &Trajectory) -> Result<String> {
     let moved = !trajectory.movement.is_empty();
     let size = (30 + 290 * panels as u32 + if moved { 460 } else { 0 }, 400);
     let size = (size.0.max(620), size.1);
-    picture(size, &scene.title, &[&scene.setting, what], |area| {
+    picture(size, &view.title, &[&view.setting, what], |area| {
         let (left, right) = area.split_horizontally(if moved {
             290 * panels as i32
         } else {
@@ -292,25 +292,25 @@ fn movement(area: &Area, layers: &[(String, Vec<f64>)]) -> Drawn {
 ///
 /// # Errors
 /// When it cannot be drawn.
-pub fn function(scene: &Scene, maps: &[Map]) -> Option<Result<String>> {
-    let Targets::Values(support) = &scene.episode.support.targets else {
+pub fn function(view: &EpisodeView, maps: &[Map]) -> Option<Result<String>> {
+    let Targets::Values(support) = &view.episode.support.targets else {
         return None;
     };
-    let Targets::Values(query) = &scene.episode.query.targets else {
+    let Targets::Values(query) = &view.episode.query.targets else {
         return None;
     };
-    if !scene.numbers() || support.len() != scene.support() {
+    if !view.numbers() || support.len() != view.support() {
         return None;
     }
-    let x = |item: usize| f64::from(scene.inputs(item)[0]);
-    let (s, q) = (scene.support(), scene.queries());
+    let x = |item: usize| f64::from(view.inputs(item)[0]);
+    let (s, q) = (view.support(), view.queries());
     let map = maps.iter().find(|map| {
         (&map.rows, &map.columns, map.of) == (&MapAxis::Query, &MapAxis::Support, Of::Episode)
             && map.dims[2..] == [q, s]
     });
     let received = map.map(|map| super::maps::Matrix::mean(&map.by_head(0)).received());
     let mut answers: Vec<(f64, f64)> = (0..q)
-        .map(|item| (x(s + item), scene.answers[item][0]))
+        .map(|item| (x(s + item), view.answers[item][0]))
         .collect();
     answers.sort_by(|a, b| a.0.total_cmp(&b.0));
     let targets: Vec<(f64, f64)> = (0..q)
@@ -327,7 +327,7 @@ pub fn function(scene: &Scene, maps: &[Map]) -> Option<Result<String>> {
         ),
         None => "the task and the answers".to_owned(),
     };
-    let drawn = picture((860, 470), &scene.title, &[&scene.setting, &what], |area| {
+    let drawn = picture((860, 470), &view.title, &[&view.setting, &what], |area| {
         let all = || answers.iter().chain(&targets).chain(&points);
         let xs = range(all().map(|point| point.0), 0.06);
         let ys = range(all().map(|point| point.1), 0.08);

@@ -3,9 +3,9 @@
 
 mod curves;
 mod deletion;
-mod heat;
+mod episode_view;
+mod heatmap;
 mod maps;
-mod scene;
 mod svg;
 
 use std::{
@@ -31,15 +31,15 @@ use crate::{
     Toolkit,
     cli::ExplainArgs,
     experiment::Experiment,
-    failure::{Failure, Result},
-    print,
-    progress::Progress,
-    runner::{best_parameters, trained},
+    failure::{CommandError, Result},
+    output::print,
+    output::progress::Progress,
+    run::{best_parameters, trained},
 };
 use curves::Trajectory;
 use deletion::{Deletion, deletion, shortened};
+use episode_view::{EpisodeView, Shown, axis_name};
 use maps::{Map, Matrix, Of, split};
-use scene::{Scene, Shown, axis_name};
 
 /// The file with the numbers.
 const NUMBERS: &str = "explain.json";
@@ -85,7 +85,7 @@ impl Stream {
 
     fn check(&self, option: &str, index: u64) -> Result<()> {
         match self.count {
-            Some(count) if index >= count as u64 => Err(Failure::Usage(format!(
+            Some(count) if index >= count as u64 => Err(CommandError::Usage(format!(
                 "`{option}`: there is no episode {index}; the {} split of this run has {count}, \
                  from 0 to {}",
                 self.split,
@@ -120,7 +120,9 @@ pub fn explain<T: Toolkit>(args: &ExplainArgs) -> Result<()> {
     let stream = Stream::of(&experiment, split);
     let indices: Vec<u64> = match (&args.episodes[..], args.count) {
         ([], Some(0)) => {
-            return Err(Failure::Usage("`--count 0`: must be at least 1".to_owned()));
+            return Err(CommandError::Usage(
+                "`--count 0`: must be at least 1".to_owned(),
+            ));
         }
         ([], count) => {
             let known = stream.count.unwrap_or(usize::MAX);
@@ -169,7 +171,7 @@ fn check_target(out: &Path, force: bool) -> Result<()> {
         return Ok(());
     }
     let refused = |expected: &str| {
-        Err(Failure::Usage(format!(
+        Err(CommandError::Usage(format!(
             "{}: exists already; {expected}",
             out.display()
         )))
@@ -271,8 +273,8 @@ struct Explainer<'a, T: Toolkit> {
 }
 
 /// What a learner says of one episode.
-struct Told {
-    scene: Scene,
+struct ExplainedEpisode {
+    view: EpisodeView,
     /// PredictAt for the queries by step.
     answers: Vec<Vec<Vec<f64>>>,
     /// Query loss and score by step.
@@ -302,7 +304,7 @@ impl<T: Toolkit> WithBackend for Explainer<'_, T> {
         let (maps, of_batch) = split(explanation.maps, [t, s, q]);
         if maps.iter().all(Vec::is_empty) && of_batch.is_empty() && answers[0].len() < 2 {
             let manifest = &experiment.manifest;
-            return Err(Failure::Usage(format!(
+            return Err(CommandError::Usage(format!(
                 "{}: nothing to show: learner `{}` with encoder `{}` attends to nothing and adapts \
                  in no steps",
                 self.args.run_dir.display(),
@@ -315,7 +317,7 @@ impl<T: Toolkit> WithBackend for Explainer<'_, T> {
             (layer.clone(), by_step)
         });
         let movement: Vec<(String, Vec<Vec<f64>>)> = movement.collect();
-        let told: Vec<Told> = episodes
+        let explained: Vec<ExplainedEpisode> = episodes
             .into_iter()
             .zip(answers)
             .zip(maps)
@@ -328,8 +330,8 @@ impl<T: Toolkit> WithBackend for Explainer<'_, T> {
                         .map(|tasks| tasks[place])
                         .collect::<Vec<f64>>()
                 };
-                Told {
-                    scene: self.scene(episode, answers.last().cloned().unwrap_or_default()),
+                ExplainedEpisode {
+                    view: self.view(episode, answers.last().cloned().unwrap_or_default()),
                     answers,
                     steps,
                     maps,
@@ -344,13 +346,13 @@ impl<T: Toolkit> WithBackend for Explainer<'_, T> {
             files: Vec::new(),
             sentences: Vec::new(),
         };
-        let of_episodes: Vec<Value> = told
+        let of_episodes: Vec<Value> = explained
             .iter()
-            .map(|told| self.draw_episode(told, &mut pictures))
+            .map(|explained| self.draw_episode(explained, &mut pictures))
             .collect::<Result<_>>()?;
         let of_batch: Vec<Value> = of_batch
             .iter()
-            .map(|map| self.draw_batch(map, &told[0].scene, &mut pictures))
+            .map(|map| self.draw_batch(map, &explained[0].view, &mut pictures))
             .collect::<Result<_>>()?;
         let checks = match self.checked {
             0 => Vec::new(),
@@ -452,7 +454,7 @@ impl<T: Toolkit> Explainer<'_, T> {
         answers
     }
 
-    fn scene(&self, episode: Episode, answers: Vec<Vec<f64>>) -> Scene {
+    fn view(&self, episode: Episode, answers: Vec<Vec<f64>>) -> EpisodeView {
         let shape = episode.shape;
         let per_class = shape.query.0;
         let default = match shape.way.0 {
@@ -467,7 +469,7 @@ impl<T: Toolkit> Explainer<'_, T> {
         let shown = (0..episode.query.len())
             .filter(|query| query % per_class.max(1) < shown_per_class)
             .collect();
-        Scene {
+        EpisodeView {
             title: format!("{}: episode {}", self.name(), episode.index),
             setting: self.setting(),
             item: self.experiment.spec.item,
@@ -477,27 +479,28 @@ impl<T: Toolkit> Explainer<'_, T> {
         }
     }
 
-    fn draw_episode(&self, told: &Told, pictures: &mut Pictures) -> Result<Value> {
-        let (scene, index) = (&told.scene, told.scene.episode.index);
+    fn draw_episode(&self, explained: &ExplainedEpisode, pictures: &mut Pictures) -> Result<Value> {
+        let (view, index) = (&explained.view, explained.view.episode.index);
         let mut names: Vec<String> = Vec::new();
         let mut maps = Vec::new();
-        for map in &told.maps {
+        for map in &explained.maps {
             let base = format!("episode-{index}-{}", slug(&map.name));
             let mut own = Vec::new();
-            for (suffix, svg) in draw_map(scene, map) {
+            for (suffix, svg) in draw_map(view, map) {
                 own.push(pictures.add(&format!("{base}{suffix}"), svg)?);
             }
             maps.push(map_numbers(map, &own));
         }
-        if let Some(svg) = curves::function(scene, &told.maps) {
+        if let Some(svg) = curves::function(view, &explained.maps) {
             names.push(pictures.add(&format!("episode-{index}-function"), svg?)?);
         }
-        if told.steps.len() > 1 {
-            let of =
-                |part: fn(&(f64, f64)) -> f64| told.steps.iter().map(part).collect::<Vec<f64>>();
-            let classes = matches!(scene.episode.query.targets, Targets::Classes(_));
+        if explained.steps.len() > 1 {
+            let of = |part: fn(&(f64, f64)) -> f64| {
+                explained.steps.iter().map(part).collect::<Vec<f64>>()
+            };
+            let classes = matches!(view.episode.query.targets, Targets::Classes(_));
             let svg = curves::trajectory(
-                scene,
+                view,
                 &Trajectory {
                     losses: &of(|step| step.1),
                     accuracies: &if classes {
@@ -505,25 +508,25 @@ impl<T: Toolkit> Explainer<'_, T> {
                     } else {
                         Vec::new()
                     },
-                    movement: &told.movement,
+                    movement: &explained.movement,
                 },
             )?;
             names.push(pictures.add(&format!("episode-{index}-adaptation"), svg)?);
         }
-        Ok(episode_numbers(told, maps, &names))
+        Ok(episode_numbers(explained, maps, &names))
     }
 
-    fn draw_batch(&self, map: &Map, scene: &Scene, pictures: &mut Pictures) -> Result<Value> {
+    fn draw_batch(&self, map: &Map, view: &EpisodeView, pictures: &mut Pictures) -> Result<Value> {
         let shown = |axis: &MapAxis, count: usize| match axis {
             MapAxis::Task if count == self.indices.len() => Shown::episodes(&self.indices),
-            other => scene.shown(other, count),
+            other => view.shown(other, count),
         };
         let (rows, columns) = (
             shown(&map.rows, map.dims[2]),
             shown(&map.columns, map.dims[3]),
         );
         let title = format!("{}: {} episodes together", self.name(), self.indices.len());
-        let lines = [scene.setting.clone(), said(map, &rows, &columns)];
+        let lines = [view.setting.clone(), said(map, &rows, &columns)];
         let base = format!("batch-{}", slug(&map.name));
         let mut own = Vec::new();
         for (suffix, svg) in draw_matrices(&map.over_things(), &title, lines, &rows, &columns) {
@@ -592,22 +595,22 @@ fn said(map: &Map, rows: &Shown, columns: &Shown) -> String {
 }
 
 /// The pictures of a map: what is added to their file's name, and the SVG text.
-fn draw_map(scene: &Scene, map: &Map) -> Vec<(&'static str, String)> {
+fn draw_map(view: &EpisodeView, map: &Map) -> Vec<(&'static str, String)> {
     if let Some(grid) = map.over_parts() {
         let line = format!(
             "“{}”: attention that each part of an item receives, mean over what attends ({})",
             map.name,
             axis_name(&map.rows)
         );
-        let lines = [scene.setting.as_str(), &line];
-        if let Some(svg) = heat::over_parts(scene, map, grid, &scene.title, &lines) {
+        let lines = [view.setting.as_str(), &line];
+        if let Some(svg) = heatmap::over_parts(view, map, grid, &view.title, &lines) {
             return vec![("", svg)];
         }
     }
-    let rows = scene.shown(&map.rows, map.dims[2]);
-    let columns = scene.shown(&map.columns, map.dims[3]);
-    let lines = [scene.setting.clone(), said(map, &rows, &columns)];
-    draw_matrices(&map.over_things(), &scene.title, lines, &rows, &columns)
+    let rows = view.shown(&map.rows, map.dims[2]);
+    let columns = view.shown(&map.columns, map.dims[3]);
+    let lines = [view.setting.clone(), said(map, &rows, &columns)];
+    draw_matrices(&map.over_things(), &view.title, lines, &rows, &columns)
 }
 
 /// The mean over heads, and all heads where there are several.
@@ -619,7 +622,7 @@ fn draw_matrices(
     columns: &Shown,
 ) -> Vec<(&'static str, String)> {
     let drawn = |line: &str| {
-        heat::Subject {
+        heatmap::Subject {
             title,
             lines: &[&setting, line],
             rows,
@@ -631,7 +634,7 @@ fn draw_matrices(
         1 => vec![("", drawn(&line))],
         heads => {
             let mean = drawn(&format!("{line}; mean of {heads} heads"));
-            let all = heat::Subject {
+            let all = heatmap::Subject {
                 title,
                 lines: &[&setting, &format!("{line}; each of {heads} heads")],
                 rows,
@@ -699,9 +702,9 @@ fn map_numbers(map: &Map, pictures: &[String]) -> Value {
     numbers
 }
 
-fn episode_numbers(told: &Told, maps: Vec<Value>, pictures: &[String]) -> Value {
-    let scene = &told.scene;
-    let episode = &scene.episode;
+fn episode_numbers(explained: &ExplainedEpisode, maps: Vec<Value>, pictures: &[String]) -> Value {
+    let view = &explained.view;
+    let episode = &view.episode;
     let items = |items: &meta_core::data::Items| {
         let mut numbers = json!({ "ids": items.ids });
         match &items.targets {
@@ -715,23 +718,23 @@ fn episode_numbers(told: &Told, maps: Vec<Value>, pictures: &[String]) -> Value 
     };
     let mut query = items(&episode.query);
     if matches!(episode.query.targets, Targets::Classes(_)) {
-        let predicted: Vec<Option<usize>> = (0..scene.queries())
-            .map(|query| scene.predicted(query))
+        let predicted: Vec<Option<usize>> = (0..view.queries())
+            .map(|query| view.predicted(query))
             .collect();
         query["predicted"] = json!(predicted);
     }
-    let answers = told.answers.last().map(|step| -> Vec<Vec<f64>> {
+    let answers = explained.answers.last().map(|step| -> Vec<Vec<f64>> {
         step.iter()
             .map(|scores| scores.iter().map(|&score| rounded(score)).collect())
             .collect()
     });
-    let steps: Vec<Value> = told
+    let steps: Vec<Value> = explained
         .steps
         .iter()
         .enumerate()
         .map(|(step, (score, loss))| json!({ "step": step, "loss": loss, "score": score }))
         .collect();
-    let movement: Vec<Value> = told
+    let movement: Vec<Value> = explained
         .movement
         .iter()
         .map(|(layer, by_step)| json!({ "layer": layer, "distance": by_step }))

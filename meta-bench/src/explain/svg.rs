@@ -12,7 +12,7 @@ use resvg::{
     usvg::{Options, Tree, fontdb},
 };
 
-use crate::failure::{Failure, Result};
+use crate::failure::{CommandError, Result};
 
 /// Fonts in the order of preference; the first is the embedded one.
 const FONTS: &str = "DejaVu Sans, Verdana, sans-serif";
@@ -242,7 +242,8 @@ pub fn png(svg: &str) -> Result<Vec<u8>> {
         font_family: "DejaVu Sans".to_owned(),
         ..Options::default()
     };
-    let drawn = |reason: String| Failure::Usage(format!("a picture cannot be drawn: {reason}"));
+    let drawn =
+        |reason: String| CommandError::Usage(format!("a picture cannot be drawn: {reason}"));
     let tree = Tree::from_str(svg, &options).map_err(|error| drawn(error.to_string()))?;
     let [width, height] =
         [tree.size().width(), tree.size().height()].map(|side| (side * SCALE).ceil() as u32);

@@ -16,9 +16,9 @@ use serde::Serialize;
 use super::{Checks, KINDS, Outcome, Purpose, cases, learners};
 use crate::{
     Toolkit,
-    child::{self, Trouble},
     cli::{EquivalenceArgs, EquivalenceOneArgs},
-    failure::{Failure, Result},
+    experiment::subprocess::{self, SubprocessError},
+    failure::{CommandError, Result},
 };
 
 /// Largest difference, relative to the largest number of the same result, that a precision may make.
@@ -58,7 +58,7 @@ struct Difference {
 /// Compares the backends of this build and prints a table.
 ///
 /// # Errors
-/// [`Failure::Wrong`] when one of them is further from the reference than its precision explains.
+/// [`CommandError::Wrong`] when one of them is further from the reference than its precision explains.
 pub fn equivalence(args: &EquivalenceArgs) -> Result<()> {
     let reference = ComputeTarget {
         precision: Precision::F64,
@@ -87,7 +87,7 @@ pub fn equivalence(args: &EquivalenceArgs) -> Result<()> {
             }
         }
     }
-    crate::print(&if args.json {
+    crate::output::print(&if args.json {
         json(&columns)
     } else {
         markdown(&reference, &columns)
@@ -96,7 +96,7 @@ pub fn equivalence(args: &EquivalenceArgs) -> Result<()> {
     if wrong.is_empty() {
         Ok(())
     } else {
-        Err(Failure::Wrong(wrong.join("; ")))
+        Err(CommandError::Wrong(wrong.join("; ")))
     }
 }
 
@@ -112,7 +112,7 @@ fn reference_backend(args: &EquivalenceArgs) -> Result<String> {
         all.find(|info| info.compiled && !info.accelerator)
     });
     found.map(|info| info.name.to_owned()).ok_or_else(|| {
-        Failure::Usage(
+        CommandError::Usage(
             "the reference is computed in f64 on a CPU, and this build has no CPU backend; build with \
              `--features ndarray`"
                 .to_owned(),
@@ -212,14 +212,14 @@ struct Answer {
 
 /// Computes in a new process.
 fn child(target: &ComputeTarget) -> Result<Answer> {
-    let answer = child::answer(|command| {
+    let answer = subprocess::json_output(|command| {
         command.args(["equivalence-one", "--backend", &target.backend]);
         command.args(["--precision", target.precision.name()]);
     });
-    answer.map_err(|trouble| {
-        Failure::Usage(match trouble {
-            Trouble::Said(message) => message,
-            Trouble::Ended(status) => format!("backend `{}`: {status}", target.backend),
+    answer.map_err(|error| {
+        CommandError::Usage(match error {
+            SubprocessError::Message(message) => message,
+            SubprocessError::Ended(status) => format!("backend `{}`: {status}", target.backend),
         })
     })
 }
@@ -235,7 +235,7 @@ pub fn one<T: Toolkit>(args: &EquivalenceOneArgs) -> Result<()> {
     };
     let answer = dispatch(&target, Values::<T>(PhantomData))??;
     let json = serde_json::to_string(&answer).expect("numbers serialise");
-    crate::print(&format!("{json}\n"))
+    crate::output::print(&format!("{json}\n"))
 }
 
 struct Values<T>(PhantomData<T>);

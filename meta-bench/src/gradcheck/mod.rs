@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Toolkit,
     cli::GradcheckArgs,
-    failure::{Failure, Result},
+    failure::{CommandError, Result},
 };
 
 /// Above this, relative, a gradient is wrong; central differences in f64 are good to about 1e-9.
@@ -190,12 +190,12 @@ impl<B: Primitives> Checks<'_, B> {
 /// Checks what was asked for and prints a table.
 ///
 /// # Errors
-/// [`Failure::Usage`] when nothing or something unknown is asked for, [`Failure::Wrong`] when a
+/// [`CommandError::Usage`] when nothing or something unknown is asked for, [`CommandError::Wrong`] when a
 /// gradient is.
 pub fn gradcheck<T: Toolkit>(args: &GradcheckArgs) -> Result<()> {
     if args.names.is_empty() && !args.all {
         let kinds = KINDS.join(", ");
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "say what to check: --all, a kind ({kinds}), or the name of an operation, a layer, an \
              encoder or a learner"
         )));
@@ -211,7 +211,7 @@ pub fn gradcheck<T: Toolkit>(args: &GradcheckArgs) -> Result<()> {
             return Err(meta_core::Error::unknown("check", name, known).into());
         }
     }
-    crate::print(&if args.json {
+    crate::output::print(&if args.json {
         format!(
             "{}\n",
             serde_json::to_string(&rows).expect("rows serialise")
@@ -227,7 +227,7 @@ pub fn gradcheck<T: Toolkit>(args: &GradcheckArgs) -> Result<()> {
     if wrong.is_empty() {
         Ok(())
     } else {
-        Err(Failure::Wrong(format!(
+        Err(CommandError::Wrong(format!(
             "the gradient of {} differs from central differences by more than {LIMIT:.0e}",
             wrong.join(", ")
         )))

@@ -14,7 +14,7 @@ use super::{
     Manifest, Origin,
     text::{dotted, parse, parse_value},
 };
-use crate::failure::{Failure, Result};
+use crate::failure::{CommandError, Result};
 
 /// Tables that say how runs are made and started, not what one is.
 pub const SWEEP_TABLES: [&str; 2] = ["sweep", "slurm"];
@@ -68,7 +68,7 @@ impl Layer {
     /// When it is not of that form.
     pub fn parse(text: &str) -> Result<Self> {
         let Some((path, value)) = text.split_once('=') else {
-            return Err(Failure::Usage(format!(
+            return Err(CommandError::Usage(format!(
                 "`{text}`: expected an override of the form key.path=value, such as train.lr=0.01"
             )));
         };
@@ -176,7 +176,7 @@ impl Base {
         origin: &Origin,
         open: &mut Vec<PathBuf>,
     ) -> Result<()> {
-        let refuse = |expected: String| Failure::At {
+        let refuse = |expected: String| CommandError::At {
             origin: origin.to_string(),
             error: Error::setting("extends", format!("{name:?}"), expected),
         };
@@ -210,7 +210,7 @@ fn names(value: &Value, origin: &Origin) -> Result<Vec<String>> {
     many.iter()
         .map(|name| {
             let name = name.as_str().filter(|name| !name.is_empty());
-            name.map(str::to_owned).ok_or_else(|| Failure::At {
+            name.map(str::to_owned).ok_or_else(|| CommandError::At {
                 origin: origin.to_string(),
                 error: Error::setting(
                     "extends",

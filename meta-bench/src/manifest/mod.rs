@@ -22,7 +22,7 @@ use meta_core::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::failure::{Failure, Result};
+use crate::failure::{CommandError, Result};
 pub use base::{Base, Document, Layer};
 use text::dotted;
 pub use text::{json, parse as given, parse_value, syntax, toml};
@@ -351,7 +351,7 @@ impl Manifest {
     }
 
     /// Adds to `error` where the setting at fault was given.
-    pub fn locate(&self, error: Error) -> Failure {
+    pub fn locate(&self, error: Error) -> CommandError {
         locate(&self.entries, error)
     }
 
@@ -471,23 +471,23 @@ impl Manifest {
 }
 
 /// The origin of the setting that `error` is about, if somebody gave it, in front of the error.
-fn locate(entries: &[Entry], error: Error) -> Failure {
+fn locate(entries: &[Entry], error: Error) -> CommandError {
     let key = match &error {
         Error::Setting { key, .. } => key.clone(),
         Error::Backend { .. } => "backend".to_owned(),
         Error::Unknown { kind, .. } => match *kind {
             "backend" => "backend".to_owned(),
             "encoder" | "learner" => format!("{kind}.name"),
-            _ => return Failure::Core(error),
+            _ => return CommandError::Core(error),
         },
-        _ => return Failure::Core(error),
+        _ => return CommandError::Core(error),
     };
     match entries.iter().find(|entry| entry.dotted() == key) {
-        Some(entry) if entry.origin != Origin::Default => Failure::At {
+        Some(entry) if entry.origin != Origin::Default => CommandError::At {
             origin: entry.origin.to_string(),
             error,
         },
-        _ => Failure::Core(error),
+        _ => CommandError::Core(error),
     }
 }
 
@@ -507,7 +507,7 @@ fn choose<'a>(
     let Some(layer) = given else {
         return Ok(default.to_owned());
     };
-    let at = |error| Failure::At {
+    let at = |error| CommandError::At {
         origin: layer.origin.to_string(),
         error,
     };
@@ -726,7 +726,7 @@ fn apply(entries: &mut [Entry], layer: Layer) -> Result<()> {
         .iter_mut()
         .find(|entry| entry.section == section && entry.key == key);
     let Some(entry) = found else {
-        return Err(Failure::At {
+        return Err(CommandError::At {
             origin: origin.to_string(),
             error: unknown(entries, &section, &key, &value),
         });

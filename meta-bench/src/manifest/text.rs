@@ -6,7 +6,7 @@ use meta_core::Error;
 use serde_json::{Map, Number, Value};
 use toml::de::{DeTable, DeValue};
 
-use crate::failure::{Failure, Result};
+use crate::failure::{CommandError, Result};
 
 /// A value of a manifest, at `section.key` or `key`.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +24,7 @@ pub struct Given {
 /// Reads the values of a manifest's text; `path` only serves messages.
 ///
 /// # Errors
-/// [`Failure::Syntax`] where the text is not TOML, [`Failure::At`] for a value that a manifest
+/// [`CommandError::Syntax`] where the text is not TOML, [`CommandError::At`] for a value that a manifest
 /// cannot hold.
 pub fn parse(path: &Path, text: &str) -> Result<Vec<Given>> {
     let line_of = |position: usize| {
@@ -36,7 +36,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Given>> {
     let mut push = |section: &str, key: &str, position: usize, value: &DeValue<'_>| {
         let line = line_of(position);
         let dotted = dotted(section, key);
-        let value = json(&dotted, value).map_err(|error| Failure::At {
+        let value = json(&dotted, value).map_err(|error| CommandError::At {
             origin: format!("{}:{line}", path.display()),
             error,
         })?;
@@ -46,7 +46,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Given>> {
             value,
             line,
         });
-        Ok::<(), Failure>(())
+        Ok::<(), CommandError>(())
     };
     for (name, value) in table.get_ref() {
         match value.get_ref() {
@@ -67,7 +67,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Given>> {
 }
 
 /// What is wrong with the text of a manifest.
-pub fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
+pub fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> CommandError {
     let span = error.span().unwrap_or(0..0);
     // `duplicate key` does not say which one.
     let name = match error.message() {
@@ -75,7 +75,7 @@ pub fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
         _ => None,
     };
     let before = text.as_bytes().get(..span.start).unwrap_or_default();
-    Failure::Syntax {
+    CommandError::Syntax {
         path: path.to_owned(),
         line: 1 + before.iter().filter(|&&byte| byte == b'\n').count(),
         message: format!(
@@ -89,9 +89,9 @@ pub fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
 /// A value as an override gives it: TOML, or a bare word, which is a string.
 ///
 /// # Errors
-/// [`Failure::At`] where it is neither.
+/// [`CommandError::At`] where it is neither.
 pub fn parse_value(key: &str, text: &str) -> Result<Value> {
-    let refuse = |error| Failure::At {
+    let refuse = |error| CommandError::At {
         origin: "command line".to_owned(),
         error,
     };

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::spec::{Axis, Drawn, Method, Range, Search, Spec, layers};
 use crate::{
-    failure::{Failure, Result},
+    failure::{CommandError, Result},
     manifest::{Layer, toml},
 };
 
@@ -89,7 +89,9 @@ impl Spec {
                 self.max_runs
             ),
         };
-        Err(Failure::Usage(format!("the sweep has {count} runs; {cap}")))
+        Err(CommandError::Usage(format!(
+            "the sweep has {count} runs; {cap}"
+        )))
     }
 
     /// Everything but the search and the seeds.

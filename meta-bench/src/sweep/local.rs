@@ -22,9 +22,9 @@ use serde_json::json;
 
 use super::plan::State;
 use crate::{
-    failure::{Failure, Result},
-    progress::duration_text,
-    runner::folder::{FAILURE, RECORD, RunFolder, json_bytes},
+    failure::{CommandError, Result},
+    output::progress::duration_text,
+    run::folder::{FAILURE, RECORD, RunFolder, json_bytes},
 };
 
 /// Exit code of a worker whose run another process works on.
@@ -55,7 +55,7 @@ pub fn listen() -> Result<()> {
             INTERRUPTS.fetch_add(1, Ordering::Relaxed);
         });
     });
-    listening.map_err(|error| Failure::Usage(format!("cannot listen for Ctrl-C: {error}")))
+    listening.map_err(|error| CommandError::Usage(format!("cannot listen for Ctrl-C: {error}")))
 }
 
 /// A run that is to be worked on.
@@ -114,7 +114,7 @@ impl Launcher {
     /// Works on all `tasks` and says what became of each.
     ///
     /// # Errors
-    /// [`Failure::Interrupted`] at a second Ctrl-C; what keeps workers from being started.
+    /// [`CommandError::Interrupted`] at a second Ctrl-C; what keeps workers from being started.
     pub fn run(&self, tasks: &[Task]) -> Result<Vec<Outcome>> {
         listen()?;
         let mut outcomes = vec![Outcome::Stopped; tasks.len()];
@@ -132,7 +132,7 @@ impl Launcher {
                     let _ = running.child.kill();
                     let _ = running.child.wait();
                 }
-                return Err(Failure::Interrupted(
+                return Err(CommandError::Interrupted(
                     "stopped at once; what was saved is kept, and the same command goes on"
                         .to_owned(),
                 ));
@@ -202,7 +202,7 @@ impl Launcher {
                 .map_err(|error| Error::io(&task.folder, "remove", error))?;
         }
         let program = std::env::current_exe()
-            .map_err(|error| Failure::Usage(format!("cannot find this program: {error}")))?;
+            .map_err(|error| CommandError::Usage(format!("cannot find this program: {error}")))?;
         let log = self.log(task);
         let file = fs::File::create(&log).map_err(|error| Error::io(&log, "write", error))?;
         let mut command = Command::new(&program);

@@ -30,13 +30,13 @@ pub use slurm::SlurmSettings;
 use crate::{
     Toolkit,
     cli::{LauncherKind, SweepAction, SweepArgs, SweepSelection},
-    failure::{Failure, Result},
-    forecast::bytes_text,
+    experiment::memory::bytes_text,
+    failure::{CommandError, Result},
     manifest::Base,
-    print,
-    progress::{duration_text, score_text},
-    runner::read_result,
-    table::{Cell, Table},
+    output::print,
+    output::progress::{duration_text, score_text},
+    output::table::{Cell, Table},
+    run::read_result,
 };
 use expand::Point;
 use local::{Launcher, Outcome, Task};
@@ -68,14 +68,14 @@ impl SweepSelection {
     fn read(&self) -> Result<Vec<Set>> {
         let (manifests, settings) = sort_inputs(&self.inputs);
         if manifests.is_empty() {
-            return Err(Failure::Usage(
+            return Err(CommandError::Usage(
                 "expected at least one manifest, a TOML file, besides axes and values".to_owned(),
             ));
         }
         let memory = match &self.memory {
             None => None,
             Some(text) => Some(spec::bytes(text).ok_or_else(|| {
-                Failure::Usage(format!("`--memory {text}`: {}", spec::MEMORY_FORM))
+                CommandError::Usage(format!("`--memory {text}`: {}", spec::MEMORY_FORM))
             })?),
         };
         manifests
@@ -215,7 +215,7 @@ impl Set {
 /// `meta sweep`.
 ///
 /// # Errors
-/// Whatever is wrong with a manifest or an axis; [`Failure::Runs`] when runs failed.
+/// Whatever is wrong with a manifest or an axis; [`CommandError::Runs`] when runs failed.
 pub fn sweep<T: Toolkit>(args: &SweepArgs) -> Result<()> {
     match &args.action {
         Some(SweepAction::Status { sweeps, runs }) => return status::status(sweeps, runs),
@@ -228,10 +228,12 @@ pub fn sweep<T: Toolkit>(args: &SweepArgs) -> Result<()> {
         None => {}
     }
     let selection = args.selection.as_ref().ok_or_else(|| {
-        Failure::Usage("expected a manifest; `meta sweep --help` shows how".to_owned())
+        CommandError::Usage("expected a manifest; `meta sweep --help` shows how".to_owned())
     })?;
     if args.jobs == Some(0) {
-        return Err(Failure::Usage("`--jobs 0`: must be at least 1".to_owned()));
+        return Err(CommandError::Usage(
+            "`--jobs 0`: must be at least 1".to_owned(),
+        ));
     }
     let sweep = Sweep::<T>::new(selection, &args.runs)?;
     let jobs = args.jobs.unwrap_or_else(|| jobs(&sweep.runs));
@@ -248,7 +250,7 @@ pub fn sweep<T: Toolkit>(args: &SweepArgs) -> Result<()> {
         let finished: Vec<PathBuf> = folders
             .filter(|folder| matches!(State::of(folder), State::Finished))
             .collect();
-        let page = crate::results::results::<T>(&finished, sweep.data.as_deref())?;
+        let page = crate::finished::results::results::<T>(&finished, sweep.data.as_deref())?;
         write_atomically(path, page.as_bytes())?;
     }
     outcome.verdict(&sweep.folder)
@@ -271,7 +273,7 @@ impl Swept {
             .filter(|state| matches!(state, State::Failed(_)))
             .count();
         if self.stopped > 0 && (failed == 0 || !self.fail_fast) {
-            return Err(Failure::Interrupted(format!(
+            return Err(CommandError::Interrupted(format!(
                 "interrupted; {} of {} runs are not finished; the same command goes on",
                 self.stopped,
                 self.runs.len()
@@ -284,7 +286,7 @@ impl Swept {
             0 => String::new(),
             stopped => format!(", {stopped} were not finished because of --fail-fast"),
         };
-        Err(Failure::Runs(format!(
+        Err(CommandError::Runs(format!(
             "{failed} of {} runs failed{not_run}; --retry tries them again; their logs are in {}",
             self.runs.len(),
             folder.join("logs").display()
@@ -501,7 +503,7 @@ pub fn failure_cell(error: &str) -> Cell {
 }
 
 /// A result's score with its interval over episodes.
-pub fn score(result: &crate::report::TestResult) -> String {
+pub fn score(result: &crate::run::result::TestResult) -> String {
     let interval = meta_core::stats::Interval {
         mean: result.mean,
         half_width: result.ci95,

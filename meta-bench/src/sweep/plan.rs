@@ -25,11 +25,11 @@ use serde_json::Value;
 use super::expand::Point;
 use crate::{
     Catalogue, Toolkit,
+    experiment::memory::{Forecast, ForecastOf},
     experiment::{self, Experiment},
-    failure::{Failure, Result},
-    forecast::{Forecast, ForecastOf},
+    failure::{CommandError, Result},
     manifest::{Base, Manifest},
-    runner::folder::{FAILURE, RECORD, RESULT, is_busy, read_json},
+    run::folder::{FAILURE, RECORD, RESULT, is_busy, read_json},
 };
 
 /// What is known of a run before the sweep.
@@ -184,7 +184,7 @@ impl<T: Toolkit> Planner<T> {
                     1 => String::new(),
                     more => format!("; {} more of {} runs are refused", more - 1, points.len()),
                 };
-                Failure::Usage(format!(
+                CommandError::Usage(format!(
                     "{error} (in {}, run {}{others}; no run was started)",
                     path.unwrap_or_default(),
                     title(&point.label),
@@ -377,7 +377,7 @@ pub fn folders(runs: &Path) -> HashMap<String, PathBuf> {
 
 /// Reads how far a run is: the iteration of its last checkpoint, from the timing.
 pub fn iteration(folder: &Path) -> Option<u64> {
-    let text = fs::read_to_string(folder.join(crate::runner::folder::TIMING)).ok()?;
+    let text = fs::read_to_string(folder.join(crate::run::folder::TIMING)).ok()?;
     let line = text.lines().rev().find(|line| line.ends_with('}'))?;
     serde_json::from_str::<Value>(line).ok()?["iteration"].as_u64()
 }

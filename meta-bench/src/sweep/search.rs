@@ -25,10 +25,10 @@ use super::{
 };
 use crate::{
     Toolkit,
-    failure::{Failure, Result},
+    failure::{CommandError, Result},
     manifest::Layer,
-    runner::folder::{METRICS, json_bytes},
-    table::{Cell, Format, Table},
+    output::table::{Cell, Format, Table},
+    run::folder::{METRICS, json_bytes},
 };
 
 /// The trials of a search with their values.
@@ -40,12 +40,12 @@ pub const SEARCH: &str = "search.json";
 /// Naming the axis.
 pub fn check(spec: &Spec, many: bool) -> Result<()> {
     if many {
-        return Err(Failure::Usage(
+        return Err(CommandError::Usage(
             "[sweep.tpe] searches one manifest at a time; give one".to_owned(),
         ));
     }
     if let Some(axis) = spec.grid.iter().chain(&spec.zip).next() {
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "{}: axis `{}` cannot go with [sweep.tpe]; make it a {{ choice = […] }} of the search",
             axis.origin, axis.key
         )));
@@ -53,7 +53,7 @@ pub fn check(spec: &Spec, many: bool) -> Result<()> {
     if spec.trials.is_empty() {
         Ok(())
     } else {
-        Err(Failure::Usage(
+        Err(CommandError::Usage(
             "a CSV file of trials cannot go with [sweep.tpe]".to_owned(),
         ))
     }
@@ -71,7 +71,7 @@ pub fn check_runs(spec: &Spec, runs: &[Planned]) -> Result<()> {
         let train = &run.manifest.train;
         let refuse = |key: &str, value: u64, expected: String| {
             let error = meta_core::Error::setting(key, value, expected);
-            Err(Failure::Usage(format!(
+            Err(CommandError::Usage(format!(
                 "{} (in run {})",
                 run.manifest.locate(error),
                 run.title()
@@ -338,7 +338,7 @@ pub fn compare_searches(folders: &[std::path::PathBuf]) -> Result<String> {
     let mut curves: HashMap<String, std::collections::BTreeMap<u64, Vec<f64>>> = HashMap::new();
     for folder in folders {
         let path = folder.join(SEARCH);
-        let value = crate::runner::folder::read_json(&path)?;
+        let value = crate::run::folder::read_json(&path)?;
         let mut best = f64::INFINITY;
         let trials = value["trials"].as_array().into_iter().flatten();
         let curve = trials.map(|trial| {
@@ -351,7 +351,7 @@ pub fn compare_searches(folders: &[std::path::PathBuf]) -> Result<String> {
         curves.entry(method).or_default().insert(seed, curve);
     }
     let refuse = || {
-        Failure::Usage(
+        CommandError::Usage(
             "expected searches by random and by tpe, of the same seeds and numbers of trials"
                 .to_owned(),
         )

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     Toolkit,
     cli::SweepSelection,
-    failure::{Failure, Result},
+    failure::{CommandError, Result},
     manifest::{Layer, Origin},
 };
 
@@ -49,11 +49,13 @@ struct Request {
 pub fn serve<T: Toolkit>(selection: &SweepSelection, runs: &Path) -> Result<()> {
     let sets = selection.read()?;
     let [set] = sets.as_slice() else {
-        return Err(Failure::Usage("expected one manifest to serve".to_owned()));
+        return Err(CommandError::Usage(
+            "expected one manifest to serve".to_owned(),
+        ));
     };
     let spec = &set.spec;
     if spec.axes().next().is_some() || spec.search.is_some() || !spec.trials.is_empty() {
-        return Err(Failure::Usage(
+        return Err(CommandError::Usage(
             "the other program chooses the runs; expected a manifest and values without axes"
                 .to_owned(),
         ));
@@ -97,7 +99,7 @@ pub fn serve<T: Toolkit>(selection: &SweepSelection, runs: &Path) -> Result<()> 
             Err(error) => json!({ "id": null, "state": "refused", "error": error.to_string() }),
             Ok(request) => match server.answer(&request) {
                 Ok(answer) => answer,
-                Err(failure @ Failure::Interrupted(_)) => return Err(failure),
+                Err(failure @ CommandError::Interrupted(_)) => return Err(failure),
                 Err(error) => {
                     json!({ "id": request.id, "state": "refused", "error": error.to_string() })
                 }
@@ -171,7 +173,7 @@ impl<T: Toolkit> Server<'_, T> {
                 answer["error"] = json!(error);
             }
             Outcome::Stopped => {
-                return Err(Failure::Interrupted(
+                return Err(CommandError::Interrupted(
                     "interrupted; the run is saved".to_owned(),
                 ));
             }

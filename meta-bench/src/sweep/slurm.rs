@@ -22,9 +22,9 @@ use super::{
 use crate::{
     Toolkit,
     cli::SweepArgs,
-    failure::{Failure, Result},
+    failure::{CommandError, Result},
     manifest::{Document, given},
-    print,
+    output::print,
 };
 
 settings! {
@@ -60,7 +60,7 @@ impl SlurmSettings {
                 let origin = format!("{}:{}", document.path.display(), given.line);
                 if given.section.is_empty() && given.key == "slurm" {
                     let error = Error::setting("slurm", &given.value, "expected a table, [slurm]");
-                    return Err(Failure::At { origin, error });
+                    return Err(CommandError::At { origin, error });
                 }
                 if given.section == "slurm" && !given.key.is_empty() {
                     origins.insert(format!("slurm.{}", given.key), origin);
@@ -93,7 +93,7 @@ impl SlurmSettings {
                 _ => String::new(),
             };
             match origins.get(&key) {
-                Some(origin) => Failure::At {
+                Some(origin) => CommandError::At {
                     origin: origin.clone(),
                     error,
                 },
@@ -219,14 +219,14 @@ pub fn queue(sweep: &Path) -> Result<BTreeMap<usize, String>> {
 fn call(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| {
-        Failure::Usage(format!(
+        CommandError::Usage(format!(
             "cannot run `{name}`: {error}; --launcher slurm needs a machine that submits to Slurm"
         ))
     })?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        Err(Failure::Usage(format!(
+        Err(CommandError::Usage(format!(
             "`{name}` refused: {}",
             String::from_utf8_lossy(&output.stderr).trim()
         )))
@@ -239,7 +239,7 @@ fn call(command: &mut Command) -> Result<String> {
 /// Whatever Slurm says.
 pub fn launch<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs) -> Result<()> {
     if sweep.tpe().is_some() || sweep.sets.iter().any(|set| set.spec.halving.is_some()) {
-        return Err(Failure::Usage(
+        return Err(CommandError::Usage(
             "[sweep.tpe] and [sweep.halving] choose runs by the results of others, which an array \
              cannot; submit `meta sweep` itself as one job"
                 .to_owned(),
@@ -279,17 +279,17 @@ pub fn launch<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs) -> Result<()> {
             let failure = sweep.runs[index]
                 .planned
                 .folder
-                .join(crate::runner::folder::FAILURE);
+                .join(crate::run::folder::FAILURE);
             let recorded = failure
                 .parent()
-                .is_some_and(|folder| folder.join(crate::runner::folder::RECORD).exists());
+                .is_some_and(|folder| folder.join(crate::run::folder::RECORD).exists());
             if failure.exists() && recorded {
                 fs::remove_file(&failure).map_err(|error| Error::io(&failure, "remove", error))?;
             }
         }
     }
     let program = std::env::current_exe()
-        .map_err(|error| Failure::Usage(format!("cannot find this program: {error}")))?;
+        .map_err(|error| CommandError::Usage(format!("cannot find this program: {error}")))?;
     let name = sweep
         .folder
         .file_name()
@@ -324,13 +324,13 @@ pub fn launch<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs) -> Result<()> {
 /// One run of a plan, in a task of the array.
 ///
 /// # Errors
-/// [`Failure::Interrupted`] when it was asked to stop and has saved itself, [`Failure::Runs`] when it
+/// [`CommandError::Interrupted`] when it was asked to stop and has saved itself, [`CommandError::Runs`] when it
 /// failed.
 pub fn task(sweep: &Path, index: usize, threads: usize) -> Result<()> {
     let lines = worker::read(sweep)?;
     let line = lines
         .get(index)
-        .ok_or_else(|| Failure::Usage(format!("{}: has no run {index}", sweep.display())))?;
+        .ok_or_else(|| CommandError::Usage(format!("{}: has no run {index}", sweep.display())))?;
     let launcher = Launcher {
         sweep: sweep.to_owned(),
         jobs: 1,
@@ -350,8 +350,8 @@ pub fn task(sweep: &Path, index: usize, threads: usize) -> Result<()> {
         return Ok(());
     }
     match launcher.run(&[task])?.pop() {
-        Some(Outcome::Failed(error)) => Err(Failure::Runs(error)),
-        Some(Outcome::Stopped) => Err(Failure::Interrupted("stopped and saved".to_owned())),
+        Some(Outcome::Failed(error)) => Err(CommandError::Runs(error)),
+        Some(Outcome::Stopped) => Err(CommandError::Interrupted("stopped and saved".to_owned())),
         _ => Ok(()),
     }
 }

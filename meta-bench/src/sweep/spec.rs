@@ -10,7 +10,7 @@ use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
 use crate::{
-    failure::{Failure, Result},
+    failure::{CommandError, Result},
     manifest::{Document, Layer, Origin, json, parse_value, syntax, toml},
 };
 
@@ -163,11 +163,11 @@ impl Given<'_> {
         json(&self.dotted(), self.value).map_err(|error| self.at(error))
     }
 
-    fn at(&self, error: Error) -> Failure {
+    fn at(&self, error: Error) -> CommandError {
         at(&self.origin, error)
     }
 
-    fn refuse(&self, expected: &str) -> Failure {
+    fn refuse(&self, expected: &str) -> CommandError {
         let shown = self.value().ok().and_then(|value| toml(&value));
         self.at(Error::setting(
             self.dotted(),
@@ -189,8 +189,8 @@ impl Given<'_> {
     }
 }
 
-fn at(origin: &Origin, error: Error) -> Failure {
-    Failure::At {
+fn at(origin: &Origin, error: Error) -> CommandError {
+    CommandError::At {
         origin: origin.to_string(),
         error,
     }
@@ -389,7 +389,7 @@ impl Spec {
         let mut seen: Vec<String> = Vec::new();
         for argument in arguments {
             let Some((key, text)) = argument.split_once('=') else {
-                return Err(Failure::Usage(format!(
+                return Err(CommandError::Usage(format!(
                     "`{argument}`: expected key.path=value or an axis key.path=value,value, such as \
                      train.lr=0.01,0.001 (manifests end in .toml)"
                 )));
@@ -487,7 +487,7 @@ impl Spec {
         if let Some(search) = &self.search
             && search.axes.is_empty()
         {
-            return Err(Failure::Usage(format!(
+            return Err(CommandError::Usage(format!(
                 "[sweep.{}] has no key to draw values for",
                 search.method.name()
             )));
@@ -498,7 +498,7 @@ impl Spec {
                 .as_ref()
                 .is_some_and(|search| search.method == Method::Tpe)
         {
-            return Err(Failure::Usage(
+            return Err(CommandError::Usage(
                 "a sweep has [sweep.tpe] or [sweep.halving], not both".to_owned(),
             ));
         }
@@ -554,16 +554,16 @@ impl Spec {
     }
 }
 
-fn twice(key: &str, origin: &Origin, other: &str) -> Failure {
+fn twice(key: &str, origin: &Origin, other: &str) -> CommandError {
     let other = if origin.to_string() == other {
         String::new()
     } else {
         format!("; the other is {other}")
     };
-    Failure::Usage(format!("{origin}: axis `{key}` is given twice{other}"))
+    CommandError::Usage(format!("{origin}: axis `{key}` is given twice{other}"))
 }
 
-fn unknown(given: &Given<'_>, key: &str, known: &[&str]) -> Failure {
+fn unknown(given: &Given<'_>, key: &str, known: &[&str]) -> CommandError {
     let section = given.path[..given.path.len() - 1].iter();
     let section: Vec<&str> = std::iter::once("sweep")
         .chain(section.map(String::as_str))
@@ -767,7 +767,7 @@ fn read_csv(path: &Path) -> Result<Vec<Vec<Layer>>> {
         .lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty());
-    let refuse = |line: usize, message: String| Failure::Syntax {
+    let refuse = |line: usize, message: String| CommandError::Syntax {
         path: PathBuf::from(path),
         line: line + 1,
         message,

@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use super::{State, failure_cell, label_cells, label_keys, plan::iteration, score, slurm, worker};
 use crate::{
-    failure::{Failure, Result},
-    print,
-    runner::read_result,
-    table::{Cell, Format, Table},
+    failure::{CommandError, Result},
+    output::print,
+    output::table::{Cell, Format, Table},
+    run::read_result,
 };
 
 /// Shows the runs of one sweep, or the numbers of several.
@@ -34,7 +34,7 @@ pub fn status(sweeps: &[PathBuf], runs: &Path) -> Result<()> {
                 .collect();
             all.sort();
             if all.is_empty() {
-                Err(Failure::Usage(format!(
+                Err(CommandError::Usage(format!(
                     "{}: has no sweep",
                     folder.display()
                 )))

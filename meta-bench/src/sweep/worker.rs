@@ -15,9 +15,9 @@ use crate::{
     Catalogue, Toolkit,
     cli::SweepWorkerArgs,
     experiment::{Experiment, start_threads},
-    failure::{Failure, Result},
+    failure::{CommandError, Result},
     manifest::Manifest,
-    runner,
+    run,
 };
 
 /// The file with the runs of a sweep, one a line.
@@ -84,8 +84,9 @@ pub fn read(sweep: &Path) -> Result<Vec<Line>> {
     // Runs lie beside `sweeps`, wherever the plan was written from.
     let runs = sweep.parent().and_then(Path::parent);
     let line = |text: &str| {
-        let mut line: Line = serde_json::from_str(text)
-            .map_err(|error| Failure::from(Error::data(&path, format!("is damaged: {error}"))))?;
+        let mut line: Line = serde_json::from_str(text).map_err(|error| {
+            CommandError::from(Error::data(&path, format!("is damaged: {error}")))
+        })?;
         if let (Some(runs), Some(name)) = (runs, line.folder.file_name()) {
             line.folder = runs.join(name);
         }
@@ -100,16 +101,16 @@ pub fn read(sweep: &Path) -> Result<Vec<Line>> {
 /// Whatever goes wrong with the run.
 pub fn work<T: Toolkit>(args: &SweepWorkerArgs) -> Result<()> {
     // Asked to stop, it saves itself, however often it is asked: who wants more kills it.
-    ctrlc::set_handler(|| runner::STOP.store(true, Ordering::Relaxed))
-        .map_err(|error| Failure::Usage(format!("cannot listen for signals: {error}")))?;
+    ctrlc::set_handler(|| run::STOP.store(true, Ordering::Relaxed))
+        .map_err(|error| CommandError::Usage(format!("cannot listen for signals: {error}")))?;
     std::thread::spawn(|| {
         // What comes is nothing; that it ends is the message.
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        runner::STOP.store(true, Ordering::Relaxed);
+        run::STOP.store(true, Ordering::Relaxed);
     });
     let lines = read(&args.sweep)?;
     let line = lines.get(args.index).ok_or_else(|| {
-        Failure::Usage(format!(
+        CommandError::Usage(format!(
             "{}: has {} runs, no run {}",
             args.sweep.display(),
             lines.len(),
@@ -120,15 +121,15 @@ pub fn work<T: Toolkit>(args: &SweepWorkerArgs) -> Result<()> {
     start_threads(args.threads)?;
     let experiment = Experiment::<T>::prepare(manifest, line.data.as_deref())?;
     if experiment.hash() != line.hash {
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "{}: the data or this program changed since the sweep was planned; start it again",
             args.sweep.display()
         )));
     }
     let until = args.until.unwrap_or(u64::MAX);
-    match runner::work::<T>(experiment, line.folder.clone(), until) {
+    match run::work::<T>(experiment, line.folder.clone(), until) {
         Ok(_) => Ok(()),
-        Err(Failure::Busy(message)) => {
+        Err(CommandError::Busy(message)) => {
             eprintln!("{message}");
             std::process::exit(i32::from(BUSY))
         }

@@ -11,10 +11,10 @@ use plotters::prelude::*;
 use serde_json::Value;
 
 use crate::{
-    failure::{Failure, Result},
-    picture::{Drawn, FONT, LINES},
-    runner::folder::METRICS,
-    store::{self, Stored},
+    failure::{CommandError, Result},
+    finished::store::{self, Stored},
+    output::palette::{Drawn, FONT, LINES},
+    run::folder::METRICS,
 };
 
 /// Share of the training, counted from its end, whose meta-batches give the score on training tasks.
@@ -50,14 +50,14 @@ pub fn plot_curve(
         };
         let x = run.settings.get(key).and_then(Value::as_f64);
         let x = x.ok_or_else(|| {
-            Failure::Usage(format!(
+            CommandError::Usage(format!(
                 "{}: `{key}` is {}, not a number to draw over",
                 run.name(),
                 run.shown(key)
             ))
         })?;
         if logarithmic && x <= 0.0 {
-            return Err(Failure::Usage(format!(
+            return Err(CommandError::Usage(format!(
                 "{}: `{key} = {x}` has no place on a logarithmic axis",
                 run.name()
             )));
@@ -76,14 +76,14 @@ pub fn plot_curve(
     }
     let metric = match metrics.as_slice() {
         [] => {
-            return Err(Failure::Usage(format!(
+            return Err(CommandError::Usage(format!(
                 "no finished run in {} to draw",
                 folder.display()
             )));
         }
         [first, others @ ..] if others.iter().all(|other| other == first) => *first,
         _ => {
-            return Err(Failure::Usage(
+            return Err(CommandError::Usage(
                 "accuracies and squared errors do not go into one picture".to_owned(),
             ));
         }
@@ -98,7 +98,7 @@ pub fn plot_curve(
     let mut svg = String::new();
     curve
         .draw(&mut svg)
-        .map_err(|error| Failure::Usage(format!("{}: {error}", out.display())))?;
+        .map_err(|error| CommandError::Usage(format!("{}: {error}", out.display())))?;
     fs::write(out, svg).map_err(|error| Error::io(out, "write", error).into())
 }
 

@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use crate::{
     cli::{RunsAction, RunsArgs},
-    failure::{Failure, Result},
-    print,
-    runner::folder::{CHECKSUMS, TAGS, is_busy},
-    store::{self, Stored},
+    failure::{CommandError, Result},
+    finished::store::{self, Stored},
+    output::print,
+    output::table::{Cell, Format, Table},
+    run::folder::{CHECKSUMS, TAGS, is_busy},
     sweep::State,
-    table::{Cell, Format, Table},
 };
 
 /// Where removed runs go, in the folder of run folders.
@@ -124,13 +124,13 @@ fn named(root: &Path, names: &[String]) -> Result<Vec<PathBuf>> {
                             } => format!(" (did you mean `{nearest}`?)"),
                             _ => String::new(),
                         };
-                        return Err(Failure::Usage(format!(
+                        return Err(CommandError::Usage(format!(
                             "no run `{name}` in {}{hint}; `meta runs` lists them",
                             root.display()
                         )));
                     }
                     many => {
-                        return Err(Failure::Usage(format!(
+                        return Err(CommandError::Usage(format!(
                             "`{name}` begins the identities of {} runs; give more digits",
                             many.len()
                         )));
@@ -147,7 +147,7 @@ fn named(root: &Path, names: &[String]) -> Result<Vec<PathBuf>> {
 
 fn refuse_busy(folder: &Path) -> Result<()> {
     if is_busy(folder) {
-        Err(Failure::Busy(format!(
+        Err(CommandError::Busy(format!(
             "{}: a process is working on this run; wait for it, or stop it",
             folder.display()
         )))
@@ -159,7 +159,7 @@ fn refuse_busy(folder: &Path) -> Result<()> {
 fn tag(root: &Path, tag: &str, names: &[String], remove: bool) -> Result<()> {
     let valid = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
     if tag.is_empty() || !tag.chars().all(valid) {
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "`{tag}`: expected a tag of letters, digits, `-`, `_` and `.`"
         )));
     }
@@ -230,7 +230,7 @@ fn verify(root: &Path, names: &[String]) -> Result<()> {
     ))?;
     match bad {
         0 => Ok(()),
-        bad => Err(Failure::Runs(format!(
+        bad => Err(CommandError::Runs(format!(
             "{bad} runs are not as they were written"
         ))),
     }

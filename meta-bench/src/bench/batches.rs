@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     cli::{BenchArgs, Effort},
-    failure::{Failure, Result},
-    picture::{Drawn, FONT, LINES},
-    print,
+    failure::{CommandError, Result},
+    output::palette::{Drawn, FONT, LINES},
+    output::print,
 };
 
 /// Numbers of tasks that are measured.
@@ -66,7 +66,7 @@ pub fn batches(
     }
     let mut svg = String::new();
     draw(workloads, backends, &found, &mut svg)
-        .map_err(|error| Failure::Usage(format!("{}: {error}", picture.display())))?;
+        .map_err(|error| CommandError::Usage(format!("{}: {error}", picture.display())))?;
     std::fs::write(picture, svg).map_err(|error| Error::io(picture, "write", error))?;
     print(&markdown(workloads, backends, &found))
 }

@@ -23,8 +23,8 @@ use super::{
 use crate::{
     Toolkit,
     cli::Effort,
-    failure::{Failure, Result},
-    forecast::peak_bytes,
+    experiment::memory::peak_bytes,
+    failure::{CommandError, Result},
 };
 
 /// Samples that are taken even where time has run out.
@@ -144,7 +144,7 @@ impl<T: Toolkit> WithBackend for Measure<'_, T> {
         let after = learner.parameters();
         check_used::<B>(self.backend, &after, &device)?;
         if !finite(&after) {
-            return Err(Failure::Usage(format!(
+            return Err(CommandError::Usage(format!(
                 "{}: a parameter is not a finite number after {} steps",
                 self.workload.name,
                 taken.samples_ms.len()
@@ -344,12 +344,12 @@ fn honoured(asked: &str, reported: &str, dtypes: &[DType]) -> Result<()> {
         other => other,
     };
     if !reported.to_lowercase().contains(own_name) {
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "backend `{asked}` was asked for, but the tensors report `{reported}`; not measured"
         )));
     }
     match dtypes.iter().find(|&&dtype| dtype != DType::F32) {
-        Some(&dtype) => Err(Failure::Usage(format!(
+        Some(&dtype) => Err(CommandError::Usage(format!(
             "f32 was asked for, but the tensors report {}; not measured",
             dtype_name(dtype)
         ))),

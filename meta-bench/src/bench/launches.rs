@@ -11,8 +11,8 @@ use meta_core::{Error, backend::backends};
 use super::{child_in, report::environment_line, unreadable, workloads::Workload};
 use crate::{
     cli::Effort,
-    failure::{Failure, Result},
-    print,
+    failure::{CommandError, Result},
+    output::print,
 };
 
 /// CubeCL reads this file in the folder it runs in.
@@ -36,7 +36,7 @@ pub fn launches(workloads: &[&'static Workload], names: &[String], effort: Effor
     };
     let names: Vec<&String> = names.iter().filter(|name| launching(name)).collect();
     if names.is_empty() {
-        return Err(Failure::Usage(
+        return Err(CommandError::Usage(
             "`--launches` needs a backend that launches kernels: one of wgpu, vulkan, cuda, rocm"
                 .to_owned(),
         ));

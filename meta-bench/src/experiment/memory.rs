@@ -26,10 +26,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Catalogue, Toolkit,
-    child::{self, Trouble},
     cli::ManifestArgs,
     experiment::Experiment,
-    failure::{Failure, Result},
+    experiment::subprocess::{self, SubprocessError},
+    failure::{CommandError, Result},
     manifest::Manifest,
 };
 
@@ -242,17 +242,19 @@ impl Trial {
 /// # Errors
 /// What the trial says; that it was killed, as it is where memory does not suffice.
 pub fn trial_of(args: &ManifestArgs) -> Result<Trial> {
-    let answer = child::answer(|command| {
+    let answer = subprocess::json_output(|command| {
         command.arg("trial");
         command.arg(&args.manifest).args(&args.overrides);
         if let Some(data) = &args.data {
             command.arg("--data").arg(data);
         }
     });
-    answer.map_err(|trouble| {
-        Failure::Usage(match trouble {
-            Trouble::Said(message) => format!("a trial of a few iterations failed: {message}"),
-            Trouble::Ended(status) => format!(
+    answer.map_err(|error| {
+        CommandError::Usage(match error {
+            SubprocessError::Message(message) => {
+                format!("a trial of a few iterations failed: {message}")
+            }
+            SubprocessError::Ended(status) => format!(
                 "a trial of a few iterations ended with {status}: there may be too little memory \
                  (lower train.task_chunk or train.chunk_memory)"
             ),
@@ -275,7 +277,7 @@ pub fn trial<T: Toolkit>(args: &ManifestArgs) -> Result<()> {
             toolkit: std::marker::PhantomData,
         },
     )??;
-    crate::print(&format!(
+    crate::output::print(&format!(
         "{}\n",
         serde_json::to_string(&found).expect("numbers serialise")
     ))

@@ -22,11 +22,11 @@ use serde_json::Value;
 
 use crate::{
     Toolkit,
-    child::{self, Trouble},
     cli::{BenchArgs, BenchOneArgs, Effort},
     experiment::start_threads,
-    failure::{Failure, Result},
-    print,
+    experiment::subprocess::{self, SubprocessError},
+    failure::{CommandError, Result},
+    output::print,
 };
 use measure::{GemmPeak, Measurement};
 use report::Report;
@@ -108,7 +108,9 @@ fn chosen_backends(args: &BenchArgs) -> Result<Vec<String>> {
 fn checked(args: &BenchArgs) -> Result<Effort> {
     let effort = args.effort;
     let positive = |option: &str, value: Option<usize>| match value {
-        Some(0) => Err(Failure::Usage(format!("`{option} 0`: must be at least 1"))),
+        Some(0) => Err(CommandError::Usage(format!(
+            "`{option} 0`: must be at least 1"
+        ))),
         _ => Ok(()),
     };
     positive("--tasks", effort.tasks)?;
@@ -122,7 +124,7 @@ fn checked(args: &BenchArgs) -> Result<Effort> {
         ("--peer-timeout", args.peer_timeout),
     ] {
         if !(value > 0.0 && value.is_finite()) {
-            return Err(Failure::Usage(format!(
+            return Err(CommandError::Usage(format!(
                 "`{option} {value}`: must be above 0"
             )));
         }
@@ -158,8 +160,8 @@ fn gemm_peak(backend: &str, effort: Effort) -> Result<GemmPeak> {
     serde_json::from_value(child(GEMM, backend, effort)?).map_err(unreadable)
 }
 
-fn unreadable(error: serde_json::Error) -> Failure {
-    Failure::Usage(format!("a measuring process wrote no measurement: {error}"))
+fn unreadable(error: serde_json::Error) -> CommandError {
+    CommandError::Usage(format!("a measuring process wrote no measurement: {error}"))
 }
 
 /// Runs `meta bench-one` and reads what it prints.
@@ -175,19 +177,19 @@ fn child_in(
     effort: Effort,
     options: &[String],
 ) -> Result<Value> {
-    let answer = child::answer(|command| {
+    let answer = subprocess::json_output(|command| {
         command.args(["bench-one", workload, "--backend", backend]);
         command.args(arguments(effort)).args(options);
         if let Some(folder) = folder {
             command.current_dir(folder);
         }
     });
-    answer.map_err(|trouble| {
-        let what = match trouble {
-            Trouble::Said(message) => message,
-            Trouble::Ended(status) => status.to_string(),
+    answer.map_err(|error| {
+        let what = match error {
+            SubprocessError::Message(message) => message,
+            SubprocessError::Ended(status) => status.to_string(),
         };
-        Failure::Usage(format!("measuring {workload} on {backend}: {what}"))
+        CommandError::Usage(format!("measuring {workload} on {backend}: {what}"))
     })
 }
 

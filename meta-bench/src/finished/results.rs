@@ -12,12 +12,12 @@ use serde_json::Value;
 use crate::{
     Catalogue, Toolkit,
     experiment::Experiment,
-    failure::{Failure, Result},
-    floor,
+    failure::{CommandError, Result},
+    finished::baseline,
     manifest::Manifest,
-    progress::duration_text,
-    report::{Nats, TestResult},
-    runner::{
+    output::progress::duration_text,
+    run::result::{Nats, TestResult},
+    run::{
         folder::{MANIFEST, RECORD, SCORES, read_json},
         read_result,
     },
@@ -173,18 +173,18 @@ pub fn results<T: Toolkit>(folders: &[PathBuf], data: Option<&Path>) -> Result<S
         let result = read_result(folder)?;
         let record = read_json(&folder.join(RECORD))?;
         let experiment = recorded::<T>(folder, &record, data)?;
-        let floor = floor::scores(&experiment.spec, &experiment.test_episodes())?;
+        let baseline = baseline::scores(&experiment.spec, &experiment.test_episodes())?;
         let scores = read_json(&folder.join(SCORES))?;
         densities.add(&result, &experiment, &scores);
         let scores: Vec<f64> = scores["scores"]
             .as_array()
             .and_then(|steps| serde_json::from_value(steps.last()?.clone()).ok())
             .unwrap_or_default();
-        if scores.len() != floor.len() {
-            return Err(Failure::Usage(format!(
+        if scores.len() != baseline.len() {
+            return Err(CommandError::Usage(format!(
                 "{}: expected the scores of {} episodes, found {}",
                 folder.join(SCORES).display(),
-                floor.len(),
+                baseline.len(),
                 scores.len()
             )));
         }
@@ -198,10 +198,10 @@ pub fn results<T: Toolkit>(folders: &[PathBuf], data: Option<&Path>) -> Result<S
             Metric::MeanSquaredError => (1.0, "MSE", 4),
         };
         let better = match result.metric {
-            Metric::Accuracy => paired_t(&scores, &floor),
-            Metric::MeanSquaredError => paired_t(&floor, &scores),
+            Metric::Accuracy => paired_t(&scores, &baseline),
+            Metric::MeanSquaredError => paired_t(&baseline, &scores),
         };
-        let gaps: Vec<f64> = scores.iter().zip(&floor).map(|(s, f)| s - f).collect();
+        let gaps: Vec<f64> = scores.iter().zip(&baseline).map(|(s, f)| s - f).collect();
         let standard_error = standard_deviation(&gaps) / (gaps.len() as f64).sqrt();
         table.push_str(&format!(
             "| `{}` | {} | {:.decimals$} ± {:.decimals$} {unit} | {:.decimals$} | {:.0} | {} | {} | {} × \
@@ -210,7 +210,7 @@ pub fn results<T: Toolkit>(folders: &[PathBuf], data: Option<&Path>) -> Result<S
             result.learner,
             factor * result.mean,
             factor * result.ci95,
-            factor * mean(&floor),
+            factor * mean(&baseline),
             better.difference.mean / standard_error,
             published(&result, &experiment.manifest.train),
             result.episodes,
@@ -223,7 +223,7 @@ pub fn results<T: Toolkit>(folders: &[PathBuf], data: Option<&Path>) -> Result<S
         protocols.push_str(&format!(
             "- `{}`: {} with {} on {}, {} threads of {} ({}), {}; trained on {}; tested on {}; \
              normalisation `{}`{}; rotations `{}`; split `{}`; steps at test {}; parameters by \
-             validation {}; seed {}; test episodes `{}`; floor: {}.\n",
+             validation {}; seed {}; test episodes `{}`; baseline: {}.\n",
             result.name,
             result.learner,
             result.encoder,
@@ -245,7 +245,7 @@ pub fn results<T: Toolkit>(folders: &[PathBuf], data: Option<&Path>) -> Result<S
             text(&protocol["checkpoint_choice"]),
             result.seed,
             result.episode_set.chars().take(12).collect::<String>(),
-            floor::name(result.metric == Metric::MeanSquaredError),
+            baseline::name(result.metric == Metric::MeanSquaredError),
         ));
         for step in &result.by_step {
             if step.step <= 1 || step.step + 1 == result.by_step.len() {
@@ -262,10 +262,10 @@ pub fn results<T: Toolkit>(folders: &[PathBuf], data: Option<&Path>) -> Result<S
         "# Results\n\n\
          Written from finished runs of the shipped manifests, by `meta sweep MANIFEST… --results \
          docs/results.md` or `meta docs results RUN_DIR…`. Intervals are 95 %, over test episodes, one seed; they do not hold what another \
-         seed would change. The floor is the score of a rule that learns nothing across tasks, on the \
+         seed would change. The baseline is the score of a rule that learns nothing across tasks, on the \
          same episodes; beside it, by how many standard errors of the paired difference the learner \
          is better.\n\n\
-         | manifest | learner | test score | floor | standard errors above | published | episodes | iterations \
+         | manifest | learner | test score | baseline | standard errors above | published | episodes | iterations \
          × tasks | training | commit |\n|---|---|---|---|---|---|---|---|---|---|\n{table}\n\
          {}## Protocol\n\n{protocols}\n\
          The published figures are of other protocols: see the first lines of each manifest for what \

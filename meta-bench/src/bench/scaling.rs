@@ -18,9 +18,9 @@ use super::{
 };
 use crate::{
     cli::{BenchArgs, Effort},
-    failure::{Failure, Result},
-    picture::{Drawn, FONT, LINES},
-    print,
+    failure::{CommandError, Result},
+    output::palette::{Drawn, FONT, LINES},
+    output::print,
 };
 
 /// Rounds, unless asked otherwise.
@@ -153,7 +153,7 @@ pub fn scaling(
     }
     let mut svg = String::new();
     draw(&curves, &mut svg)
-        .map_err(|error| Failure::Usage(format!("{}: {error}", picture.display())))?;
+        .map_err(|error| CommandError::Usage(format!("{}: {error}", picture.display())))?;
     std::fs::write(picture, svg).map_err(|error| Error::io(picture, "write", error))?;
     print(&markdown(&curves))
 }

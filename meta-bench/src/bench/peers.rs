@@ -24,8 +24,8 @@ use super::{
 use crate::{
     Toolkit,
     cli::{BenchArgs, Effort},
-    failure::{Failure, Result},
-    print,
+    failure::{CommandError, Result},
+    output::print,
 };
 
 /// How a user gets the peers.
@@ -191,7 +191,7 @@ fn installed(args: &BenchArgs) -> Result<Vec<&'static Peer>> {
         }
     }
     if found.is_empty() {
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "no peer is installed for {}: {INSTALL}, or name another Python with --python",
             args.python.display()
         )));

@@ -11,10 +11,10 @@ use plotters::{
 use serde_json::Value;
 
 use crate::{
-    failure::{Failure, Result},
-    picture::{Drawn, FONT, LINES},
-    report::TestResult,
-    runner::folder::METRICS,
+    failure::{CommandError, Result},
+    output::palette::{Drawn, FONT, LINES},
+    run::folder::METRICS,
+    run::result::TestResult,
 };
 
 const BLUE_LINE: RGBColor = LINES[0];
@@ -40,7 +40,7 @@ pub fn plot_run(folder: &Path, result: &TestResult, out: &Path) -> Result<()> {
         .lines()
         .map(|line| {
             serde_json::from_str(line).map_err(|error| {
-                Failure::Usage(format!(
+                CommandError::Usage(format!(
                     "{}: not a line of metrics: {error}",
                     path.display()
                 ))
@@ -89,7 +89,7 @@ pub fn plot_run(folder: &Path, result: &TestResult, out: &Path) -> Result<()> {
     let mut svg = String::new();
     picture
         .draw(&mut svg)
-        .map_err(|error| Failure::Usage(format!("{}: {error}", out.display())))?;
+        .map_err(|error| CommandError::Usage(format!("{}: {error}", out.display())))?;
     std::fs::write(out, svg).map_err(|error| Error::io(out, "write", error).into())
 }
 

@@ -6,7 +6,7 @@ use meta_core::stats::median;
 use serde_json::{Value, json};
 
 use super::measure::{GemmPeak, Measurement};
-use crate::{cli::Effort, runner::BURN_VERSION};
+use crate::{cli::Effort, run::BURN_VERSION};
 
 /// Measurements of one or several processes, joined by workload and backend.
 pub struct Report {

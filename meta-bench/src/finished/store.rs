@@ -13,10 +13,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    failure::{Failure, Result},
+    failure::{CommandError, Result},
     manifest::{flat, parse_value, toml},
-    report::TestResult,
-    runner::{
+    run::result::TestResult,
+    run::{
         folder::{RECORD, TAGS},
         read_result,
     },
@@ -58,7 +58,7 @@ impl Stored {
         let (hash, settings) = match fs::read(&record) {
             Ok(bytes) => {
                 let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
-                    Failure::from(Error::data(&record, format!("is damaged: {error}")))
+                    CommandError::from(Error::data(&record, format!("is damaged: {error}")))
                 })?;
                 let settings = flat(&record.manifest);
                 let settings = settings.map(|(key, value)| (key, value.clone())).collect();
@@ -169,7 +169,7 @@ impl Condition {
             .filter_map(|operator| Some((text.find(operator)?, operator)))
             .min_by_key(|(position, operator)| (*position, 2 - operator.len()));
         let Some((position, operator)) = first else {
-            return Err(Failure::Usage(format!(
+            return Err(CommandError::Usage(format!(
                 "`{text}`: expected a condition such as learner.name=maml, train.lr<0.01 or tag=paper"
             )));
         };

@@ -23,7 +23,7 @@ use std::{
 use meta_core::{Error, files::write_atomically};
 use serde_json::Value;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{CommandError, Result};
 
 /// The resolved manifest.
 pub const MANIFEST: &str = "manifest.toml";
@@ -81,7 +81,7 @@ pub fn inspect(path: &Path) -> Result<Found> {
         (false, ..) => Ok(Found::Nothing),
         // A run that failed before it had a folder.
         (true, false, _) if path.join(FAILURE).exists() => Ok(Found::Nothing),
-        (true, false, _) => Err(Failure::Usage(format!(
+        (true, false, _) => Err(CommandError::Usage(format!(
             "{}: expected a run folder or nothing, found a folder without {RECORD}",
             path.display()
         ))),
@@ -149,7 +149,7 @@ impl RunFolder {
                 } else {
                     "another process".to_owned()
                 };
-                return Err(Failure::Busy(format!(
+                return Err(CommandError::Busy(format!(
                     "{}: {holder} is working on this run; wait for it, or stop it",
                     path.display()
                 )));
@@ -225,8 +225,9 @@ pub fn json_bytes(value: &Value) -> Vec<u8> {
 /// When it cannot be read or is not JSON.
 pub fn read_json(path: &Path) -> Result<Value> {
     let text = fs::read_to_string(path).map_err(|error| Error::io(path, "read", error))?;
-    serde_json::from_str(&text)
-        .map_err(|error| Failure::Usage(format!("{}: damaged, not JSON: {error}", path.display())))
+    serde_json::from_str(&text).map_err(|error| {
+        CommandError::Usage(format!("{}: damaged, not JSON: {error}", path.display()))
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! A manifest with everything it names built and checked: ready to run, and nothing written yet.
 
+pub mod memory;
+pub mod subprocess;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -21,10 +24,10 @@ use serde_json::{Value, json};
 
 use crate::{
     Toolkit,
-    failure::{Failure, Result},
-    forecast::Sizes,
+    failure::{CommandError, Result},
     manifest::Manifest,
 };
+use memory::Sizes;
 
 /// A checked manifest and what it names.
 pub struct Experiment<T: Toolkit> {
@@ -281,5 +284,5 @@ pub fn start_threads(threads: usize) -> Result<()> {
         _ => pool.use_current_thread(),
     };
     pool.build_global()
-        .map_err(|error| Failure::Usage(format!("`threads = {threads}`: {error}")))
+        .map_err(|error| CommandError::Usage(format!("`threads = {threads}`: {error}")))
 }

@@ -1,7 +1,8 @@
 //! Runs: from a checked experiment to a folder with a result.
 
 pub mod folder;
-mod journal;
+mod metrics;
+pub mod result;
 
 use std::{
     path::{Path, PathBuf},
@@ -28,13 +29,13 @@ use crate::{
     Catalogue, Toolkit,
     cli::{EvalArgs, RunArgs},
     experiment::{Experiment, start_threads},
-    failure::{Failure, Result},
+    failure::{CommandError, Result},
     manifest::Manifest,
-    progress::Progress,
-    report::{TestResult, Trained},
+    output::progress::Progress,
+    run::result::{TestResult, Trained},
 };
 use folder::{Found, RunFolder, inspect, json_bytes, read_json};
-use journal::{Extra, Journal, first_checkpoint};
+use metrics::{Extra, Journal, first_checkpoint};
 
 /// The release of Burn that this binary is built on (pinned in the workspace).
 pub const BURN_VERSION: &str = "0.21.0";
@@ -49,7 +50,7 @@ fn listen_for_interrupt() -> Result<()> {
             std::process::exit(130);
         }
     })
-    .map_err(|error| Failure::Usage(format!("cannot listen for Ctrl-C: {error}")))
+    .map_err(|error| CommandError::Usage(format!("cannot listen for Ctrl-C: {error}")))
 }
 
 /// `meta run`: trains and tests, or continues, or shows the result of a run that is finished.
@@ -63,7 +64,7 @@ pub fn run<T: Toolkit>(args: &RunArgs) -> Result<TestResult> {
         &Catalogue::of::<T>(),
     )?;
     if let Some(origin) = &manifest.sweep {
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "{origin}: [sweep] makes this manifest many runs; start them with `meta sweep {}`",
             args.manifest.manifest.display()
         )));
@@ -88,7 +89,7 @@ pub fn run<T: Toolkit>(args: &RunArgs) -> Result<TestResult> {
             let folder = RunFolder::open(&path)?;
             hash = same_run(&path, &experiment)?;
             if !args.resume {
-                return Err(Failure::Usage(format!(
+                return Err(CommandError::Usage(format!(
                     "{}: this run was started and is not finished; continue it with --resume, or \
                      remove the folder to start anew",
                     path.display()
@@ -105,7 +106,7 @@ pub fn run<T: Toolkit>(args: &RunArgs) -> Result<TestResult> {
 /// `until`.
 ///
 /// # Errors
-/// [`Failure::Busy`] when another process works on it, [`Failure::Interrupted`] when it comes to
+/// [`CommandError::Busy`] when another process works on it, [`CommandError::Interrupted`] when it comes to
 /// `until` or is asked to stop, and whatever goes wrong.
 pub fn work<T: Toolkit>(
     experiment: Experiment<T>,
@@ -154,13 +155,13 @@ fn session<T: Toolkit>(
 }
 
 /// How to go on after the device has failed.
-fn lost_device(error: Error, folder: &Path) -> Failure {
+fn lost_device(error: Error, folder: &Path) -> CommandError {
     let path = folder.join(folder::CHECKPOINT);
     let saved = checkpoint_file::read(&path)
         .ok()
         .and_then(|checkpoint| checkpoint.record["train"]["iteration"].as_u64());
     match saved {
-        Some(saved) => Failure::Lost {
+        Some(saved) => CommandError::Lost {
             error,
             saved,
             checkpoint: path,
@@ -176,7 +177,7 @@ fn lost_device(error: Error, folder: &Path) -> Failure {
 pub fn read_result(path: &Path) -> Result<TestResult> {
     let path = path.join(folder::RESULT);
     serde_json::from_value(read_json(&path)?)
-        .map_err(|error| Failure::Usage(format!("{}: not a result: {error}", path.display())))
+        .map_err(|error| CommandError::Usage(format!("{}: not a result: {error}", path.display())))
 }
 
 /// Checks that the run at `path` is the one of `experiment`, and returns its hash.
@@ -195,7 +196,7 @@ fn same_run<T: Toolkit>(path: &Path, experiment: &Experiment<T>) -> Result<Strin
             || "the data has another content".to_owned(),
             |(key, here, there)| format!("`{key}` is {there} there and {here} here"),
         );
-    Err(Failure::Usage(format!(
+    Err(CommandError::Usage(format!(
         "{}: holds another run: {difference}; expected the run {}",
         path.display(),
         &hash[..12]
@@ -270,7 +271,7 @@ impl<T: Toolkit> WithBackend for Session<T> {
             .into());
         }
         let interrupted = |iteration: u64| {
-            Err(Failure::Interrupted(format!(
+            Err(CommandError::Interrupted(format!(
                 "interrupted after iteration {iteration}; {} is saved, continue it with --resume",
                 folder.path().display()
             )))
@@ -320,7 +321,7 @@ impl<T: Toolkit> WithBackend for Session<T> {
             Ok(done) => done,
             Err(error @ Error::Diverged { .. }) => {
                 journal.progress.finish();
-                return Err(Failure::Diverged {
+                return Err(CommandError::Diverged {
                     error,
                     saved: journal.saved,
                     checkpoint: path,
@@ -474,7 +475,7 @@ pub fn trained<T: Toolkit>(
     data: Option<&Path>,
 ) -> Result<(Experiment<T>, Value)> {
     if inspect(path)? == Found::Nothing {
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "{}: expected a run folder, found nothing",
             path.display()
         )));
@@ -483,7 +484,7 @@ pub fn trained<T: Toolkit>(
         let squeezed = change.replace(' ', "");
         let allowed = EVALUATION_KEYS.iter().any(|key| squeezed.starts_with(key));
         if !allowed || squeezed.starts_with("learner.name=") {
-            return Err(Failure::Usage(format!(
+            return Err(CommandError::Usage(format!(
                 "`{change}` cannot change in a run that is trained; what can: test.*, data.way, \
                  data.shot, data.query, data.path, learner.* but its name, backend, device, precision, threads"
             )));
@@ -505,7 +506,7 @@ pub fn trained<T: Toolkit>(
     let data_folder = data.map(Path::to_owned).or(recorded);
     let experiment = Experiment::<T>::prepare(manifest, data_folder.as_deref())?;
     if record["data"]["content"] != json!(experiment.source.content_hash()) {
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "{}: the data has another content than the data of the run",
             path.display()
         )));
@@ -534,7 +535,7 @@ pub fn best_parameters<B: Primitives>(
 ) -> Result<Best<B>> {
     let file = path.join(folder::BEST);
     if !file.exists() {
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "{}: has no {} yet; let the run come to its first validation",
             path.display(),
             folder::BEST

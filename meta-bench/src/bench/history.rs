@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::report::{Report, Spread, number};
 use crate::{
-    failure::{Failure, Result},
-    print,
+    failure::{CommandError, Result},
+    output::print,
 };
 
 /// Adds the report to the file, as one line.
@@ -66,7 +66,7 @@ impl Change {
 /// Prints how the report stands to the measurements in the file.
 ///
 /// # Errors
-/// When the file cannot be read or holds no measurements, and [`Failure::Wrong`] when something became
+/// When the file cannot be read or holds no measurements, and [`CommandError::Wrong`] when something became
 /// slower.
 pub fn compare(path: &Path, report: &Report) -> Result<()> {
     let before = read(path)?;
@@ -108,7 +108,7 @@ pub fn compare(path: &Path, report: &Report) -> Result<()> {
     if slower.is_empty() {
         Ok(())
     } else {
-        Err(Failure::Wrong(format!(
+        Err(CommandError::Wrong(format!(
             "slower than {}, beyond the noise: {}",
             path.display(),
             slower.join("; ")
@@ -120,7 +120,7 @@ pub fn compare(path: &Path, report: &Report) -> Result<()> {
 fn read(path: &Path) -> Result<Vec<Before>> {
     let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, "read", error))?;
     let wrong = |message: String| {
-        Failure::Usage(format!(
+        CommandError::Usage(format!(
             "{}: {message}; expected what `meta bench --json` or `--history` wrote",
             path.display()
         ))

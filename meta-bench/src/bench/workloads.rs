@@ -16,7 +16,9 @@ use meta_core::{
 };
 use serde_json::{Value, json};
 
-use crate::{Toolkit, cli::Effort, failure::Result, forecast::Sizes, manifest::TestSettings};
+use crate::{
+    Toolkit, cli::Effort, experiment::memory::Sizes, failure::Result, manifest::TestSettings,
+};
 
 /// What one sample of a workload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

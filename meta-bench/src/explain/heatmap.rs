@@ -1,8 +1,8 @@
 //! Heat maps: a matrix with what its rows and columns are, and attention over the parts of items.
 
 use super::{
+    episode_view::{EpisodeView, Mark, Shown},
     maps::{Map, Matrix, Of},
-    scene::{Mark, Scene, Shown},
     svg::{Anchor, Bitmap, Colour, GREY, INK, MARK, Svg, readable_on, text_width, viridis},
 };
 
@@ -422,8 +422,12 @@ impl Subject<'_> {
 
 /// How a picture looks under attention: ink alone, black or white by the colour below it, where there
 /// is one channel.
-fn ink_over(scene: &Scene, item: usize, tile: impl Fn(usize, usize) -> Colour) -> Option<Bitmap> {
-    let picture = scene.picture(item)?;
+fn ink_over(
+    view: &EpisodeView,
+    item: usize,
+    tile: impl Fn(usize, usize) -> Colour,
+) -> Option<Bitmap> {
+    let picture = view.picture(item)?;
     let mut rgba = Vec::with_capacity(picture.rgba.len());
     for (place, pixel) in picture.rgba.chunks_exact(4).enumerate() {
         let (row, column) = (place / picture.width, place % picture.width);
@@ -437,15 +441,15 @@ fn ink_over(scene: &Scene, item: usize, tile: impl Fn(usize, usize) -> Colour) -
 /// What the parts of items receive: the items above, then the mean over heads, then each head, as
 /// coloured tiles under the ink, or, for items of three channels, over the pixels.
 pub fn over_parts(
-    scene: &Scene,
+    view: &EpisodeView,
     map: &Map,
     grid: (usize, usize),
     title: &str,
     lines: &[&str],
 ) -> Option<String> {
-    let items = spatial_items(scene, map.of);
+    let items = spatial_items(view, map.of);
     let first = items.first()?;
-    scene.picture(first.0)?;
+    view.picture(first.0)?;
     let side = 84.0;
     let step = side + 10.0;
     let mut rows: Vec<(String, Vec<Vec<f64>>)> = Vec::new();
@@ -485,8 +489,8 @@ pub fn over_parts(
     let left = MARGIN + text_width("mean of 4 heads", SMALL) + 4.0;
     for (column, &(item, _)) in items.iter().enumerate() {
         let x = left + step * column as f64;
-        let mark = scene.mark(item);
-        let kind = if item < scene.support() {
+        let mark = view.mark(item);
+        let kind = if item < view.support() {
             "support"
         } else {
             "query"
@@ -515,7 +519,7 @@ pub fn over_parts(
             let y = top + step * (row + 1) as f64;
             tiles(
                 &mut svg,
-                scene,
+                view,
                 item,
                 &of_items[column],
                 grid,
@@ -539,14 +543,14 @@ pub fn over_parts(
 
 /// Items of a spatial picture, and the matrix of each: of support and queries one a class, at most
 /// eight in all.
-fn spatial_items(scene: &Scene, of: Of) -> Vec<(usize, usize)> {
-    let s = scene.support();
-    let shot = scene.episode.shape.shot.0.max(1);
+fn spatial_items(view: &EpisodeView, of: Of) -> Vec<(usize, usize)> {
+    let s = view.support();
+    let shot = view.episode.shape.shot.0.max(1);
     let support = (0..s).step_by(shot);
     let queries = || {
         let mut seen = Vec::new();
-        let shown = scene.shown.iter().copied().filter(move |query| {
-            let class = scene.class(s + query);
+        let shown = view.shown.iter().copied().filter(move |query| {
+            let class = view.class(s + query);
             let new = class.is_none() || !seen.contains(&class);
             seen.push(class);
             new
@@ -577,17 +581,17 @@ fn spatial_items(scene: &Scene, of: Of) -> Vec<(usize, usize)> {
 /// The attention that the parts of an item receive, with the item.
 fn tiles(
     svg: &mut Svg,
-    scene: &Scene,
+    view: &EpisodeView,
     item: usize,
     received: &[f64],
     (rows, columns): (usize, usize),
     end: f64,
     (x, y, side): (f64, f64, f64),
 ) {
-    let (pixel_rows, pixel_columns) = (scene.item.height, scene.item.width);
+    let (pixel_rows, pixel_columns) = (view.item.height, view.item.width);
     let colour = |part: usize| viridis(received.get(part).copied().unwrap_or(0.0) / end);
-    let ink = scene.item.channels == 1;
-    if let (false, Some(picture)) = (ink, scene.picture(item)) {
+    let ink = view.item.channels == 1;
+    if let (false, Some(picture)) = (ink, view.picture(item)) {
         svg.image(x, y, side, side, &picture);
     }
     let (width, height) = (side / columns as f64, side / rows as f64);
@@ -610,7 +614,7 @@ fn tiles(
     let tile = |row: usize, column: usize| {
         colour((row * rows / pixel_rows) * columns + column * columns / pixel_columns)
     };
-    if let (true, Some(over)) = (ink, ink_over(scene, item, tile)) {
+    if let (true, Some(over)) = (ink, ink_over(view, item, tile)) {
         svg.pixels(x, y, side, side, &over);
     }
     svg.frame(x, y, side, side, GREY, 0.8);

@@ -37,7 +37,7 @@ use super::{
 use crate::{
     Toolkit,
     cli::Effort,
-    failure::{Failure, Result},
+    failure::{CommandError, Result},
 };
 
 /// The description of a workload.
@@ -112,7 +112,7 @@ impl<T: Toolkit> WithBackend for Export<T> {
             }
         };
         if let Some((name, data)) = first_step.iter().find(|(_, data)| data.dtype != DType::F64) {
-            return Err(Failure::Usage(format!(
+            return Err(CommandError::Usage(format!(
                 "{}: `{name}` was computed in {:?}, not in F64",
                 self.workload.name, data.dtype
             )));

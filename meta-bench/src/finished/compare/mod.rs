@@ -19,13 +19,13 @@ use serde_json::{Value, json};
 use crate::{
     Catalogue, Toolkit,
     cli::{CompareArgs, DiffArgs, Pairs, TestKind},
-    failure::{Failure, Result},
+    failure::{CommandError, Result},
+    finished::store::{self, Stored, check_key},
     manifest::{Manifest, flat, toml},
-    print,
-    report::TestResult,
-    runner::folder::{RECORD, SCORES, read_json},
-    store::{self, Stored, check_key},
-    table::{Cell, Format, Table},
+    output::print,
+    output::table::{Cell, Format, Table},
+    run::folder::{RECORD, SCORES, read_json},
+    run::result::TestResult,
 };
 
 /// What is compared.
@@ -57,7 +57,7 @@ impl Measure {
         }
         if let Some(step) = text.strip_prefix("score@") {
             let step = step.parse().map_err(|_| {
-                Failure::Usage(format!(
+                CommandError::Usage(format!(
                     "`--metric {text}`: expected score@N, N adaptation steps"
                 ))
             })?;
@@ -174,7 +174,7 @@ fn episodes(folder: &Path, measure: Measure) -> Result<Vec<f64>> {
     let path = folder.join(SCORES);
     let bytes = std::fs::read(&path).map_err(|error| Error::io(&path, "read", error))?;
     let mut scores: Scores = serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::from(Error::data(&path, format!("is damaged: {error}"))))?;
+        .map_err(|error| CommandError::from(Error::data(&path, format!("is damaged: {error}"))))?;
     let step = match measure {
         Measure::Score(step) => step,
         _ => {
@@ -328,7 +328,7 @@ fn one_group(
         values.join(" ")
     };
     if results.iter().any(|result| result.metric != metric) {
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "{}: accuracies and squared errors cannot be in one group; add data.source to --group-by",
             title()
         )));
@@ -336,7 +336,7 @@ fn one_group(
     let mut values = Vec::new();
     for (run, result) in runs.iter().zip(&results) {
         values.push(measure.of(result).ok_or_else(|| {
-            Failure::Usage(format!(
+            CommandError::Usage(format!(
                 "{}: has no {}",
                 run.folder.display(),
                 measure.name(metric)
@@ -508,7 +508,7 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
             .iter()
             .map(|path| path.display().to_string())
             .collect();
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "{}: no finished run to compare{}",
             shown.join(", "),
             match found {

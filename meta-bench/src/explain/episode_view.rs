@@ -8,7 +8,7 @@ use meta_core::{
 use super::svg::Bitmap;
 
 /// An episode with the answers to it.
-pub struct Scene {
+pub struct EpisodeView {
     /// What stands above every picture: the run and the episode.
     pub title: String,
     /// Below it: learner, encoder, source and shape.
@@ -95,7 +95,7 @@ pub fn highest(scores: &[f64]) -> usize {
         .unwrap_or(0)
 }
 
-impl Scene {
+impl EpisodeView {
     /// Number of support items.
     pub fn support(&self) -> usize {
         self.episode.support.len()
@@ -275,7 +275,7 @@ mod tests {
             targets: Targets::Values(vec![0.0; inputs.len()]),
             ids: (0..inputs.len() as u64).collect(),
         };
-        let scene = Scene {
+        let view = EpisodeView {
             title: String::new(),
             setting: String::new(),
             episode: Episode {
@@ -293,14 +293,14 @@ mod tests {
             answers: vec![vec![0.0]; 2],
             shown: vec![0, 1],
         };
-        assert_eq!(scene.shown(&MapAxis::Support, 3).places, [1, 0, 2]);
-        assert_eq!(scene.shown(&MapAxis::Query, 2).places, [1, 0]);
-        assert_eq!(scene.shown(&MapAxis::Query, 2).marks[0].label, "3.00");
-        let other = scene.shown(&MapAxis::Other("memory slot"), 2);
+        assert_eq!(view.shown(&MapAxis::Support, 3).places, [1, 0, 2]);
+        assert_eq!(view.shown(&MapAxis::Query, 2).places, [1, 0]);
+        assert_eq!(view.shown(&MapAxis::Query, 2).marks[0].label, "3.00");
+        let other = view.shown(&MapAxis::Other("memory slot"), 2);
         assert_eq!(
             (other.title.as_str(), other.marks[1].label.as_str()),
             ("memory slot", "1")
         );
-        assert_eq!(scene.shown(&MapAxis::Support, 4).title, "support item");
+        assert_eq!(view.shown(&MapAxis::Support, 4).title, "support item");
     }
 }

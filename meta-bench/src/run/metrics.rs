@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::folder::{self, RunFolder};
-use crate::progress::Progress;
+use crate::output::progress::Progress;
 
 type Result<T> = std::result::Result<T, Error>;
 

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Toolkit,
     experiment::Experiment,
-    forecast::peak_bytes,
-    progress::{duration_text, score_text},
+    experiment::memory::peak_bytes,
+    output::progress::{duration_text, score_text},
 };
 
 /// JSON writes what is not a number as `null`.

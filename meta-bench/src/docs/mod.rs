@@ -1,0 +1,3 @@
+//! The parts of the documentation that come from the code.
+
+pub mod manifest;

@@ -1,0 +1,25 @@
+//! What people and programs see: standard output, tables, progress, units, charts.
+
+pub mod palette;
+pub mod progress;
+pub mod table;
+
+use std::{io::Write, path::Path};
+
+use meta_core::Error;
+
+use crate::failure::Result;
+
+/// Prints to stdout; a reader that has gone (`meta list | head -1`) is no error.
+///
+/// # Errors
+/// When stdout cannot be written, as on a full disk.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io(Path::new("stdout"), "write", error).into())
+        }
+        _ => Ok(()),
+    }
+}
