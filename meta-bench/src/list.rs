@@ -1,12 +1,59 @@
 //! `meta list`: what a manifest can name.
 
-use meta_core::{backend::backends, nn::attention::attentions, toolkit::Catalogue};
+use clap::{Args, ValueEnum};
+use meta_core::{
+    backend::backends,
+    nn::attention::attentions,
+    toolkit::{Catalogue, Toolkit},
+};
 use serde_json::{Value, json};
 
-use crate::cli::ListKind;
+use crate::{command::Execute, failure::Result, output::print};
+
+/// Show what a manifest can name.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Which list [default: all].
+    kind: Option<ListKind>,
+    /// Print as one JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ListKind {
+    /// Learners.
+    Learners,
+    /// Encoders.
+    Encoders,
+    /// Attention.
+    Attention,
+    /// Data sources.
+    Data,
+    /// Optimisers of the outer loop.
+    Optimizers,
+    /// Backends.
+    Backends,
+}
+
+impl Execute for ListArgs {
+    /// Prints the lists.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    fn execute<T: Toolkit>(self) -> Result<()> {
+        let lists = lists(self.kind, &Catalogue::of::<T>());
+        print(&if self.json {
+            format!("{lists}\n")
+        } else {
+            table(&lists)
+        })
+    }
+}
 
 /// The lists that `kind` asks for, all for none, as one object of arrays.
-pub fn lists(kind: Option<ListKind>, catalogue: &Catalogue) -> Value {
+fn lists(kind: Option<ListKind>, catalogue: &Catalogue) -> Value {
     let wanted = |list| kind.is_none_or(|kind| kind == list);
     let mut lists = json!({});
     if wanted(ListKind::Learners) {
@@ -74,8 +121,8 @@ pub fn lists(kind: Option<ListKind>, catalogue: &Catalogue) -> Value {
     lists
 }
 
-/// The same for humans.
-pub fn table(lists: &Value) -> String {
+/// The same for people.
+fn table(lists: &Value) -> String {
     let mut out = String::new();
     for (kind, rows) in lists.as_object().into_iter().flatten() {
         if !out.is_empty() {
@@ -104,23 +151,6 @@ pub fn table(lists: &Value) -> String {
                 out.push_str(&format!("  {:<width$} {}\n", "", text("paper")));
             }
         }
-    }
-    out
-}
-
-/// The learners as a Markdown table with links to their files, for the README.
-pub fn learner_table(catalogue: &Catalogue) -> String {
-    let mut out = String::from("| learner | family | what it does | paper |\n|---|---|---|---|\n");
-    for entry in &catalogue.learners {
-        let info = entry.info;
-        let family = json!(info.family);
-        out.push_str(&format!(
-            "| [`{name}`](meta-algos/src/{name}.rs) | {} | {} | {} |\n",
-            family.as_str().unwrap_or_default(),
-            info.summary,
-            info.paper,
-            name = info.name,
-        ));
     }
     out
 }

@@ -2,22 +2,24 @@
 
 use std::path::Path;
 
-use meta_core::{Error, files::write_atomically};
+use meta_core::files::write_atomically;
 use plotters::prelude::*;
 use serde_json::json;
 
 use super::{
-    checked,
+    args::{BenchArgs, Effort},
     measure::Measurement,
-    measured,
+    process::measured,
     report::{Spread, environment, environment_line, number, tasks_per_second},
     workloads::Workload,
 };
 use crate::{
-    cli::{BenchArgs, Effort},
-    failure::{CommandError, Result},
-    output::palette::{Drawn, FONT, LINES},
+    failure::Result,
     output::print,
+    output::{
+        chart::{draw_legend, error_bar, legend_line, write_svg},
+        palette::{Drawn, FONT, LINES},
+    },
 };
 
 /// Numbers of tasks that are measured.
@@ -26,14 +28,14 @@ const TASKS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 /// Measures, draws and prints a table.
 ///
 /// # Errors
-/// As [`super::bench`], and when the picture cannot be written.
+/// As a measurement, and when the picture cannot be written.
 pub fn batches(
     args: &BenchArgs,
     workloads: &[&'static Workload],
     backends: &[String],
     picture: &Path,
 ) -> Result<()> {
-    let effort = checked(args)?;
+    let effort = args.checked_effort()?;
     let mut found: Vec<(String, Measurement)> = Vec::new();
     for round in 0..args.rounds.unwrap_or(1) {
         for &workload in workloads {
@@ -64,10 +66,7 @@ pub fn batches(
         });
         write_atomically(path, format!("{all:#}\n").as_bytes())?;
     }
-    let mut svg = String::new();
-    draw(workloads, backends, &found, &mut svg)
-        .map_err(|error| CommandError::Usage(format!("{}: {error}", picture.display())))?;
-    std::fs::write(picture, svg).map_err(|error| Error::io(picture, "write", error))?;
+    write_svg(picture, |svg| draw(workloads, backends, &found, svg))?;
     print(&markdown(workloads, backends, &found))
 }
 
@@ -185,27 +184,12 @@ fn draw(
             chart
                 .draw_series(LineSeries::new(line, colour.stroke_width(2)))?
                 .label(backend.as_str())
-                .legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2))
-                });
+                .legend(legend_line(colour.stroke_width(2)));
             chart.draw_series(points.into_iter().map(|(x, _, spread)| {
-                ErrorBar::new_vertical(
-                    x,
-                    spread.lower,
-                    spread.median,
-                    spread.upper,
-                    colour.filled(),
-                    6,
-                )
+                error_bar(x, (spread.lower, spread.median, spread.upper), *colour)
             }))?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .label_font((FONT, 13))
-            .draw()?;
+        draw_legend(&mut chart, SeriesLabelPosition::UpperLeft, 13)?;
     }
     root.present()?;
     Ok(())

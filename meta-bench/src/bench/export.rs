@@ -1,4 +1,4 @@
-//! A workload as files, for programs in other languages: `workload.json`, which says everything, and
+//! Writes a workload as files, for programs in other languages: `workload.json`, which says everything, and
 //! three safetensors files with initial parameters, episodes, and what the first step computes.
 //!
 //! The first step is computed in f64, from the same f32 parameters and episodes that are measured. In
@@ -15,7 +15,7 @@ use std::{
 use burn::tensor::{DType, Tensor, TensorData};
 use meta_core::{
     Error,
-    backend::WithBackend,
+    backend::{ComputeTarget, Precision, WithBackend, dispatch},
     data::Task,
     files::write_atomically,
     learner::PredictAt,
@@ -25,29 +25,27 @@ use meta_core::{
     primitives::Primitives,
     settings::Settings,
     task::{ItemBatch, TargetBatch, TaskBatch, TrainingContext},
+    toolkit::Toolkit,
     train,
     train::checkpoint_file::{self, Checkpoint, prefixed},
 };
 use serde_json::{Value, json};
 
 use super::{
+    args::Effort,
     measure::learner,
     workloads::{Kind, OUTER_LR, Prepared, Workload},
 };
-use crate::{
-    Toolkit,
-    cli::Effort,
-    failure::{CommandError, Result},
-};
+use crate::failure::{CommandError, Result};
 
 /// The description of a workload.
-pub const DESCRIPTION: &str = "workload.json";
+const DESCRIPTION: &str = "workload.json";
 const PARAMETERS: &str = "parameters.safetensors";
 const EPISODES: &str = "episodes.safetensors";
 const FIRST_STEP: &str = "first_step.safetensors";
 
 /// The backend that computes the first step.
-pub const BACKEND: &str = "flex";
+const BACKEND: &str = "flex";
 
 /// How far a peer's first step in f64 may be from ours, relative to ours.
 pub const AGREEMENT: f64 = 1e-4;
@@ -57,8 +55,30 @@ const AGREEMENT_F32: f64 = 2e-2;
 /// instead: where the exact gradient is zero (the bias of an attention's keys), both are rounding.
 const AGREEMENT_FLOOR: f64 = 1e-3;
 
+/// Writes what peers read, and nothing else.
+///
+/// # Errors
+/// When a workload cannot be computed, or a file cannot be written.
+pub fn export<T: Toolkit>(
+    folder: &Path,
+    workloads: &[&'static Workload],
+    effort: Effort,
+) -> Result<()> {
+    for &workload in workloads {
+        let export = Export::<T>::new(folder, workload, effort);
+        // What the peers must agree with is computed in f64.
+        let target = ComputeTarget {
+            precision: Precision::F64,
+            ..ComputeTarget::of(BACKEND)
+        };
+        dispatch(&target, export)??;
+        eprintln!("{}", folder.join(workload.name).display());
+    }
+    Ok(())
+}
+
 /// An export on a backend whose name is known only now.
-pub struct Export<T> {
+struct Export<T> {
     folder: PathBuf,
     workload: &'static Workload,
     effort: Effort,
@@ -67,7 +87,7 @@ pub struct Export<T> {
 
 impl<T> Export<T> {
     /// An export of `workload` to a folder of its name in `folder`.
-    pub fn new(folder: &Path, workload: &'static Workload, effort: Effort) -> Self {
+    fn new(folder: &Path, workload: &'static Workload, effort: Effort) -> Self {
         Export {
             folder: folder.join(workload.name),
             workload,

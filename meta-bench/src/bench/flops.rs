@@ -17,10 +17,10 @@
 use meta_core::{
     learner::{LearnerList, Steps},
     nn::encoder::{Architecture, EncoderList, Operations},
+    toolkit::Toolkit,
 };
 
 use super::workloads::{Kind, Prepared};
-use crate::Toolkit;
 
 /// Operations of the passes of one item.
 trait Passes {

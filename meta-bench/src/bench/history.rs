@@ -6,7 +6,10 @@ use meta_core::Error;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::report::{Report, Spread, number};
+use super::{
+    report::{Report, Spread, number},
+    workloads::current_name,
+};
 use crate::{
     failure::{CommandError, Result},
     output::print,
@@ -128,12 +131,19 @@ fn read(path: &Path) -> Result<Vec<Before>> {
     let report: Value = serde_json::from_str(&text)
         .or_else(|_| serde_json::from_str(text.lines().last().unwrap_or_default()))
         .map_err(|error| wrong(error.to_string()))?;
-    serde_json::from_value(report["measurements"].clone()).map_err(|error| wrong(error.to_string()))
+    let mut before: Vec<Before> = serde_json::from_value(report["measurements"].clone())
+        .map_err(|error| wrong(error.to_string()))?;
+    for measurement in &mut before {
+        measurement.workload = current_name(&measurement.workload).to_owned();
+    }
+    Ok(before)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::json;
+
+    use super::{super::workloads, *};
 
     #[test]
     fn beyond_the_noise_is_where_the_middle_halves_do_not_touch() {
@@ -149,6 +159,31 @@ mod tests {
             Change::WithinNoise
         );
         assert_eq!(Change::of(before, spread(7.0, 8.0, 8.5)), Change::Faster);
+    }
+
+    /// Workloads on drawn glyphs were named after Omniglot.
+    #[test]
+    fn old_names_of_workloads_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.jsonl");
+        let line = |name: &str| {
+            json!({
+                "measurements": [
+                    { "workload": name, "backend": "flex", "tasks": 8, "samples_ms": [1.0] },
+                ],
+            })
+        };
+        for (old, new) in [
+            ("omniglot-maml-1", "conv4-maml-1"),
+            ("omniglot-maml-5", "conv4-maml-5"),
+            ("omniglot-fomaml-5", "conv4-fomaml-5"),
+            ("conv4-maml-5", "conv4-maml-5"),
+            ("protonet-20w1s", "protonet-20w1s"),
+        ] {
+            std::fs::write(&path, format!("{}\n{}\n", line("sinusoid-1"), line(old))).unwrap();
+            assert_eq!(read(&path).unwrap()[0].workload, new);
+            assert!(workloads::find(new).is_ok(), "{new}");
+        }
     }
 
     #[test]

@@ -8,9 +8,13 @@ use std::path::Path;
 
 use meta_core::{Error, backend::backends};
 
-use super::{child_in, report::environment_line, unreadable, workloads::Workload};
+use super::{
+    args::Effort,
+    process::{bench_one, unreadable},
+    report::environment_line,
+    workloads::Workload,
+};
 use crate::{
-    cli::Effort,
     failure::{CommandError, Result},
     output::print,
 };
@@ -26,7 +30,7 @@ const ITERATIONS: [u64; 2] = [1, 3];
 /// Counts and prints a table.
 ///
 /// # Errors
-/// For a backend that launches no kernels of CubeCL's, and as [`super::bench`].
+/// For a backend that launches no kernels of CubeCL's, and as a measurement.
 pub fn launches(workloads: &[&'static Workload], names: &[String], effort: Effort) -> Result<()> {
     let known = backends();
     let launching = |name: &String| {
@@ -86,7 +90,7 @@ fn in_folder(
     let settings = format!("[profiling]\nlogger = {{ level = \"minimal\", file = {log:?} }}\n");
     std::fs::write(&file, settings).map_err(|error| Error::io(&file, "write", error))?;
     let iterations = ["--iterations".to_owned(), iterations.to_string()];
-    child_in(Some(folder), workload.name, backend, effort, &iterations)?;
+    bench_one(Some(folder), workload.name, backend, effort, &iterations)?;
     let text = std::fs::read_to_string(&log).map_err(|error| Error::io(&log, "read", error))?;
     Ok(text.matches(MARK).count() as u64)
 }

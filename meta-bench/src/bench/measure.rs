@@ -1,4 +1,4 @@
-//! One measurement, in this process.
+//! Takes one measurement, in this process.
 
 use std::{marker::PhantomData, time::Instant};
 
@@ -12,19 +12,19 @@ use meta_core::{
     params::Params,
     primitives::{Primitives, linear},
     task::{TaskBatch, TrainingContext},
+    toolkit::Toolkit,
     train,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
+    args::Effort,
     flops,
     workloads::{Kind, OUTER_LR, Prepared, Workload},
 };
 use crate::{
-    Toolkit,
-    cli::Effort,
-    experiment::memory::peak_bytes,
     failure::{CommandError, Result},
+    machine::peak_bytes,
 };
 
 /// Samples that are taken even where time has run out.
@@ -57,7 +57,7 @@ pub struct Measurement {
     /// Milliseconds of each sample, in order.
     pub samples_ms: Vec<f64>,
     /// Joules of the processor's packages for each sample, on average; absent where the system does
-    /// not tell.
+    /// not report them.
     #[serde(default)]
     pub joules: Option<f64>,
     /// Bytes that the backend holds on its device after the last sample; absent for those without

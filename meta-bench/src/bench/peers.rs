@@ -12,18 +12,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meta_core::{Error, files::write_atomically, stats::median};
+use meta_core::{Error, files::write_atomically, stats::median, toolkit::Toolkit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    export, gemm_peak, measured,
+    args::{BenchArgs, Effort},
+    export::{self, export},
+    process::{gemm_peak, measured},
     report::{Report, Spread, megabytes, number},
     workloads::Workload,
 };
 use crate::{
-    Toolkit,
-    cli::{BenchArgs, Effort},
     failure::{CommandError, Result},
     output::print,
 };
@@ -124,7 +124,7 @@ pub fn compare<T: Toolkit>(
         Some(folder) => folder.clone(),
         None => std::env::temp_dir().join(format!("meta-bench-{}", std::process::id())),
     };
-    super::export::<T>(&folder, workloads, effort)?;
+    export::<T>(&folder, workloads, effort)?;
     let programs = write_programs(&folder)?;
     let mut report = Report::new(effort);
     let mut outcomes = Outcomes::new();

@@ -1,12 +1,18 @@
-//! What was measured, as JSON and as Markdown.
+//! Reports what was measured, as JSON and as Markdown.
 
 use std::collections::BTreeMap;
 
 use meta_core::stats::median;
 use serde_json::{Value, json};
 
-use super::measure::{GemmPeak, Measurement};
-use crate::{cli::Effort, run::BURN_VERSION};
+use super::{
+    args::Effort,
+    measure::{GemmPeak, Measurement},
+};
+use crate::{
+    machine::{cores, processor},
+    run::record::BURN_VERSION,
+};
 
 /// Measurements of one or several processes, joined by workload and backend.
 pub struct Report {
@@ -59,7 +65,7 @@ impl Report {
             let row = self.rows.iter().find(same)?;
             Some(median(&row.samples_ms))
         };
-        Some(time("omniglot-maml-5")? / time("omniglot-fomaml-5")?)
+        Some(time("conv4-maml-5")? / time("conv4-fomaml-5")?)
     }
 
     /// All measurements of a workload.
@@ -98,7 +104,7 @@ impl Report {
         })
     }
 
-    /// A table for humans.
+    /// A table for people.
     pub fn markdown(&self) -> String {
         let mut out = format!("{}\n\n", environment_line());
         for (backend, peak) in &self.peaks {
@@ -135,7 +141,7 @@ impl Report {
             if let Some(ratio) = self.second_to_first(backend) {
                 out.push_str(&format!(
                     "\nSecond order takes {ratio:.2} times as long as first order ({backend}, \
-                     omniglot-maml-5 and omniglot-fomaml-5).\n"
+                     conv4-maml-5 and conv4-fomaml-5).\n"
                 ));
             }
         }
@@ -192,7 +198,7 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// Memory for humans.
+/// Memory for people.
 pub fn megabytes(bytes: Option<u64>) -> String {
     bytes.map_or_else(
         || "?".to_owned(),
@@ -221,7 +227,7 @@ pub fn environment(effort: Effort) -> Value {
         "commit": option_env!("META_COMMIT"),
         "system": format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         "processor": processor(),
-        "cores": std::thread::available_parallelism().map_or(1, usize::from),
+        "cores": cores(),
         "threads": rayon::current_num_threads(),
         "samples_per_process": effort.samples,
         "seconds_per_process": effort.seconds,
@@ -240,13 +246,6 @@ pub fn environment_line() -> String {
         env!("CARGO_PKG_VERSION"),
         option_env!("META_COMMIT").map_or("", |commit| &commit[..commit.len().min(12)]),
     )
-}
-
-/// Name of the processor, where the system tells it.
-fn processor() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -6,21 +6,24 @@
 
 use std::path::Path;
 
-use meta_core::{Error, files::write_atomically};
+use meta_core::files::write_atomically;
 use plotters::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    checked, measured,
+    args::{BenchArgs, Effort},
+    process::measured,
     report::{Spread, environment, environment_line, number},
     workloads::Workload,
 };
 use crate::{
-    cli::{BenchArgs, Effort},
-    failure::{CommandError, Result},
-    output::palette::{Drawn, FONT, LINES},
+    failure::Result,
     output::print,
+    output::{
+        chart::{draw_legend, error_bar, legend_line, write_svg},
+        palette::{Drawn, FONT, LINES},
+    },
 };
 
 /// Rounds, unless asked otherwise.
@@ -109,14 +112,14 @@ fn fit(points: &[(f64, f64)]) -> ((f64, f64), f64) {
 /// Measures, draws and prints a table.
 ///
 /// # Errors
-/// As [`super::bench`], and when the picture cannot be written.
+/// As a measurement, and when the picture cannot be written.
 pub fn scaling(
     args: &BenchArgs,
     workloads: &[&'static Workload],
     backend: &str,
     picture: &Path,
 ) -> Result<()> {
-    let effort = checked(args)?;
+    let effort = args.checked_effort()?;
     let mut curves = Vec::new();
     for &workload in workloads {
         for axis in AXES.iter().filter(|axis| (axis.applies)(workload)) {
@@ -151,10 +154,7 @@ pub fn scaling(
         });
         write_atomically(path, format!("{all:#}\n").as_bytes())?;
     }
-    let mut svg = String::new();
-    draw(&curves, &mut svg)
-        .map_err(|error| CommandError::Usage(format!("{}: {error}", picture.display())))?;
-    std::fs::write(picture, svg).map_err(|error| Error::io(picture, "write", error))?;
+    write_svg(picture, |svg| draw(&curves, svg))?;
     print(&markdown(&curves))
 }
 
@@ -231,9 +231,7 @@ fn draw(curves: &[Curve], svg: &mut String) -> Drawn {
                     colour.stroke_width(1),
                 ))?
                 .label(label)
-                .legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2))
-                });
+                .legend(legend_line(colour.stroke_width(2)));
             chart.draw_series(curve.places.iter().map(|place| {
                 let Spread {
                     lower,
@@ -241,16 +239,10 @@ fn draw(curves: &[Curve], svg: &mut String) -> Drawn {
                     upper,
                 } = Spread::of(&place.samples_ms);
                 let x = place.size as f64;
-                ErrorBar::new_vertical(x, lower, median, upper, colour.filled(), 7)
+                error_bar(x, (lower, median, upper), *colour)
             }))?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .label_font((FONT, 13))
-            .draw()?;
+        draw_legend(&mut chart, SeriesLabelPosition::UpperLeft, 13)?;
     }
     root.present()?;
     Ok(())

@@ -11,14 +11,13 @@ use meta_core::{
     primitives::Primitives,
     rng::Seed,
     task::TaskSpec,
-    toolkit::Catalogue,
+    toolkit::{Catalogue, Toolkit},
     train::TrainSettings,
 };
 use serde_json::{Value, json};
 
-use crate::{
-    Toolkit, cli::Effort, experiment::memory::Sizes, failure::Result, manifest::TestSettings,
-};
+use super::args::Effort;
+use crate::{experiment::graph_size::Sizes, failure::Result, manifest::settings::TestSettings};
 
 /// What one sample of a workload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +90,7 @@ static WORKLOADS: [Workload; 9] = [
         tasks: 25,
     },
     Workload {
-        name: "omniglot-maml-1",
+        name: "conv4-maml-1",
         summary: "second-order MAML, Conv-4 (64), 28×28, 5-way 1-shot 15-query, 1 inner step",
         kind: Kind::Train,
         source: "glyphs",
@@ -102,7 +101,7 @@ static WORKLOADS: [Workload; 9] = [
         tasks: 8,
     },
     Workload {
-        name: "omniglot-maml-5",
+        name: "conv4-maml-5",
         summary: "second-order MAML, Conv-4 (64), 28×28, 5-way 1-shot 15-query, 5 inner steps",
         kind: Kind::Train,
         source: "glyphs",
@@ -113,7 +112,7 @@ static WORKLOADS: [Workload; 9] = [
         tasks: 8,
     },
     Workload {
-        name: "omniglot-fomaml-5",
+        name: "conv4-fomaml-5",
         summary: "first-order MAML, Conv-4 (64), 28×28, 5-way 1-shot 15-query, 5 inner steps",
         kind: Kind::Train,
         source: "glyphs",
@@ -159,7 +158,7 @@ static WORKLOADS: [Workload; 9] = [
     },
     Workload {
         name: "adapt",
-        summary: "evaluation of omniglot-maml-5: 5 inner steps, then predict",
+        summary: "evaluation of conv4-maml-5: 5 inner steps, then predict",
         kind: Kind::Predict,
         source: "glyphs",
         encoder: "conv4",
@@ -169,6 +168,19 @@ static WORKLOADS: [Workload; 9] = [
         tasks: 100,
     },
 ];
+
+/// Names of workloads in older files: workloads on drawn glyphs were named after Omniglot.
+const OLD_NAMES: [(&str, &str); 3] = [
+    ("omniglot-maml-1", "conv4-maml-1"),
+    ("omniglot-maml-5", "conv4-maml-5"),
+    ("omniglot-fomaml-5", "conv4-fomaml-5"),
+];
+
+/// The name today of the workload that an older file calls `name`.
+pub fn current_name(name: &str) -> &str {
+    let known = OLD_NAMES.into_iter().find(|(old, _)| *old == name);
+    known.map_or(name, |(_, new)| new)
+}
 
 /// The workload called `name`.
 ///

@@ -1,4 +1,4 @@
-//! `docs/manifest.md`: the manifest reference, from the settings themselves: every group says its keys,
+//! The manifest reference, `docs/manifest.md`, from the settings themselves: every group says its keys,
 //! their defaults and what they mean ([`meta_core::settings!`]).
 
 use meta_core::{
@@ -9,16 +9,18 @@ use meta_core::{
 use serde_json::Value;
 
 use crate::{
-    manifest::{DataSettings, RunSettings, TestSettings, toml},
-    sweep::SlurmSettings,
+    manifest::{
+        settings::{DataSettings, RunSettings, TestSettings},
+        text::toml,
+    },
+    sweep::slurm::SlurmSettings,
 };
 
 /// The whole reference.
 pub fn manifest_reference(catalogue: &Catalogue) -> String {
     let mut out = String::from(
         "# Manifest reference\n\n\
-         Written by `meta docs manifest > docs/manifest.md` from the settings; a test fails when it is \
-         stale.\n\n\
+         Written by `meta docs --write` from the settings; a test fails when it is stale.\n\n\
          A manifest is a TOML file. Every key has a default, so an empty file is a manifest. Later \
          layers win: defaults, the manifests that `extends = \"base.toml\"` names (or a list of them), \
          the file, `key.path=value` on the command line. `meta check MANIFEST` shows every value with \

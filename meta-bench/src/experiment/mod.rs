@@ -1,7 +1,10 @@
 //! A manifest with everything it names built and checked: ready to run, and nothing written yet.
 
+pub mod check;
+pub mod graph_size;
 pub mod memory;
 pub mod subprocess;
+pub mod trial;
 
 use std::{
     path::{Path, PathBuf},
@@ -18,16 +21,17 @@ use meta_core::{
     primitives::Primitives,
     rng::Seed,
     task::TaskSpec,
-    train::eval::FrozenEpisodes,
+    toolkit::Toolkit,
+    train::{TrainSettings, Trainer, eval::FrozenEpisodes},
 };
 use serde_json::{Value, json};
 
 use crate::{
-    Toolkit,
     failure::{CommandError, Result},
-    manifest::Manifest,
+    machine::cores,
+    manifest::{Manifest, args::ManifestArgs},
 };
-use memory::Sizes;
+use graph_size::Sizes;
 
 /// A checked manifest and what it names.
 pub struct Experiment<T: Toolkit> {
@@ -46,6 +50,16 @@ pub struct Experiment<T: Toolkit> {
 }
 
 impl<T: Toolkit> Experiment<T> {
+    /// Resolves the manifest that `args` name, starts its threads, and prepares it.
+    ///
+    /// # Errors
+    /// As [`Manifest::resolve`], [`start_threads`] and [`Experiment::prepare`].
+    pub fn from_args(args: &ManifestArgs) -> Result<Self> {
+        let manifest = args.resolve::<T>()?;
+        start_threads(manifest.run.threads)?;
+        Self::prepare(manifest, args.data.as_deref())
+    }
+
     /// Builds the source (which reads its files), the network and checks that all fit together.
     ///
     /// # Errors
@@ -138,6 +152,28 @@ impl<T: Toolkit> Experiment<T> {
         self.sizes::<B>(parameters).test_graphs(tasks)
     }
 
+    /// The outer loop with `settings`, for a learner with this number of `parameters`.
+    ///
+    /// # Errors
+    /// As [`Experiment::optimizer`].
+    pub fn trainer<B: Primitives>(
+        &self,
+        settings: TrainSettings,
+        parameters: usize,
+        device: &B::Device,
+    ) -> Result<Trainer<B>> {
+        Ok(Trainer {
+            source: self.source.clone(),
+            spec: self.spec,
+            optimizer: self.optimizer::<B>()?,
+            settings,
+            seed: self.seed(),
+            validation_seed: self.frozen_seed(),
+            validation_graphs: self.test_graphs::<B>(parameters),
+            device: device.clone(),
+        })
+    }
+
     /// Checks that the run may train in its precision.
     ///
     /// # Errors
@@ -220,6 +256,15 @@ pub fn source<T: Toolkit>(
         .map_err(|error| manifest.locate(error))
 }
 
+/// The split called `name`.
+///
+/// # Errors
+/// When it does not exist, with the nearest one.
+pub fn split_named(name: &str) -> Result<Split> {
+    let found = Split::ALL.into_iter().find(|split| split.name() == name);
+    found.ok_or_else(|| Error::unknown("split", name, Split::ALL.map(Split::name)).into())
+}
+
 /// A setting that the training episodes do not share with the test is named by its own key.
 fn training_key(manifest: &Manifest, error: Error) -> Error {
     let data = &manifest.data;
@@ -277,7 +322,6 @@ fn check_backend(manifest: &Manifest) -> Result<(), Error> {
 /// # Errors
 /// When the threads cannot be started.
 pub fn start_threads(threads: usize) -> Result<()> {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     let pool = match if threads == 0 { cores() } else { threads } {
         1 => pool,

@@ -11,11 +11,14 @@ use meta_core::{data::Targets, nn::attention::MapAxis, stats::Interval};
 use super::{
     deletion::{Curve, Deletion},
     episode_view::EpisodeView,
-    maps::{Map, Of},
+    maps::{Map, Matrix, Of},
 };
 use crate::{
     failure::{CommandError, Result},
-    output::palette::{Drawn, FONT, LINES},
+    output::{
+        chart::{draw_legend, legend_line, range},
+        palette::{Drawn, FONT, LINES},
+    },
 };
 
 /// Font sizes as plotters counts them: a quarter more than in the SVG.
@@ -64,23 +67,6 @@ fn picture(
     };
     drawn().map_err(|error| CommandError::Usage(format!("a picture cannot be drawn: {error}")))?;
     Ok(svg)
-}
-
-/// A range that holds all values, with air above and below, and more above where a legend stands.
-fn range(values: impl Iterator<Item = f64>, above: f64) -> std::ops::Range<f64> {
-    let (low, high) = values
-        .filter(|value| value.is_finite())
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-            (low.min(value), high.max(value))
-        });
-    if low > high {
-        return 0.0..1.0;
-    }
-    let width = match high - low {
-        width if width > 1e-9 * high.abs() => width,
-        _ => high.abs().max(1e-6),
-    };
-    low - 0.06 * width..high + above * width
 }
 
 /// Numbers of an axis: with as many digits as its range needs.
@@ -167,7 +153,7 @@ pub fn trajectory(view: &EpisodeView, trajectory: &Trajectory) -> Result<String>
 }
 
 fn steps(area: &Area, name: &str, values: &[f64], colour: RGBColor) -> Drawn {
-    let said = |value: f64| {
+    let text = |value: f64| {
         if value.abs() >= 10.0 {
             format!("{value:.1}")
         } else {
@@ -211,8 +197,8 @@ fn steps(area: &Area, name: &str, values: &[f64], colour: RGBColor) -> Drawn {
     let end = values[values.len() - 1];
     let above = Pos::new(HPos::Right, VPos::Bottom);
     chart.draw_series([
-        Text::new(said(values[0]), first, style(below)),
-        Text::new(said(end), (1.03 * last, end + lift), style(above)),
+        Text::new(text(values[0]), first, style(below)),
+        Text::new(text(end), (1.03 * last, end + lift), style(above)),
     ])?;
     Ok(())
 }
@@ -293,47 +279,99 @@ fn movement(area: &Area, layers: &[(String, Vec<f64>)]) -> Drawn {
 /// # Errors
 /// When it cannot be drawn.
 pub fn function(view: &EpisodeView, maps: &[Map]) -> Option<Result<String>> {
-    let Targets::Values(support) = &view.episode.support.targets else {
-        return None;
-    };
-    let Targets::Values(query) = &view.episode.query.targets else {
-        return None;
-    };
-    if !view.numbers() || support.len() != view.support() {
-        return None;
-    }
-    let x = |item: usize| f64::from(view.inputs(item)[0]);
-    let (s, q) = (view.support(), view.queries());
-    let map = maps.iter().find(|map| {
-        (&map.rows, &map.columns, map.of) == (&MapAxis::Query, &MapAxis::Support, Of::Episode)
-            && map.dims[2..] == [q, s]
-    });
-    let received = map.map(|map| super::maps::Matrix::mean(&map.by_head(0)).received());
-    let mut answers: Vec<(f64, f64)> = (0..q)
-        .map(|item| (x(s + item), view.answers[item][0]))
-        .collect();
-    answers.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let targets: Vec<(f64, f64)> = (0..q)
-        .map(|item| (x(s + item), f64::from(query[item])))
-        .collect();
-    let points: Vec<(f64, f64)> = (0..s)
-        .map(|item| (x(item), f64::from(support[item])))
-        .collect();
-    let what = match map {
-        Some(map) => format!(
+    let function = FunctionChart::of(view, maps)?;
+    let what = match &function.map {
+        Some(name) => format!(
             "the task and the answers; a support point is as large as the attention it receives \
-             (“{}”, mean over queries)",
-            map.name
+             (“{name}”, mean over queries)"
         ),
         None => "the task and the answers".to_owned(),
     };
-    let drawn = picture((860, 470), &view.title, &[&view.setting, &what], |area| {
-        let all = || answers.iter().chain(&targets).chain(&points);
+    let lines = [view.setting.as_str(), &what];
+    let drawn = picture((860, 470), &view.title, &lines, |area| {
+        let (chart, legend) = area.split_horizontally(710);
+        function.draw(&chart)?;
+        function.draw_legend(&legend)
+    });
+    Some(drawn)
+}
+
+/// The points of a function of one number.
+struct FunctionChart {
+    support: Vec<(f64, f64)>,
+    queries: Vec<(f64, f64)>,
+    /// Answers to the queries, from left to right.
+    answers: Vec<(f64, f64)>,
+    /// The map by which queries attend to the support.
+    map: Option<String>,
+    /// The attention that each support point receives.
+    received: Option<Vec<f64>>,
+}
+
+/// Radius of the support point that receives the most attention.
+const LARGEST: f64 = 12.0;
+
+impl FunctionChart {
+    /// None for anything but a function of one number.
+    fn of(view: &EpisodeView, maps: &[Map]) -> Option<Self> {
+        let Targets::Values(support) = &view.episode.support.targets else {
+            return None;
+        };
+        let Targets::Values(query) = &view.episode.query.targets else {
+            return None;
+        };
+        if !view.numbers() || support.len() != view.support() {
+            return None;
+        }
+        let x = |item: usize| f64::from(view.inputs(item)[0]);
+        let (s, q) = (view.support(), view.queries());
+        let map = maps.iter().find(|map| {
+            (&map.rows, &map.columns, map.of) == (&MapAxis::Query, &MapAxis::Support, Of::Episode)
+                && map.dims[2..] == [q, s]
+        });
+        let mut answers: Vec<(f64, f64)> = (0..q)
+            .map(|item| (x(s + item), view.answers[item][0]))
+            .collect();
+        answers.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let points = |values: &[f32], first: usize| -> Vec<(f64, f64)> {
+            let places = (first..).map(x);
+            places.zip(values.iter().map(|&y| f64::from(y))).collect()
+        };
+        Some(FunctionChart {
+            support: points(&support[..s], 0),
+            queries: points(&query[..q], s),
+            answers,
+            map: map.map(|map| map.name.clone()),
+            received: map.map(|map| Matrix::mean(&map.by_head(0)).received()),
+        })
+    }
+
+    /// The most attention that a support point receives; 0 where none is known.
+    fn largest(&self) -> f64 {
+        self.received.iter().flatten().copied().fold(0.0, f64::max)
+    }
+
+    /// The radius of a support point: its area, not the radius, says how much attention it receives.
+    fn radius(&self, item: usize) -> i32 {
+        match &self.received {
+            Some(received) if self.largest() > 0.0 => {
+                (LARGEST * (received[item] / self.largest()).sqrt()).max(2.0) as i32
+            }
+            _ => 6,
+        }
+    }
+
+    fn draw(&self, area: &Area) -> Drawn {
+        let all = || {
+            self.answers
+                .iter()
+                .chain(&self.queries)
+                .chain(&self.support)
+        };
         let xs = range(all().map(|point| point.0), 0.06);
         let ys = range(all().map(|point| point.1), 0.08);
         let (x_format, y_format) = (number(&xs), number(&ys));
-        let (area, legend) = area.split_horizontally(710);
-        let mut chart = ChartBuilder::on(&area)
+        let mut chart = ChartBuilder::on(area)
             .margin(8)
             .margin_right(20)
             .x_label_area_size(44)
@@ -349,56 +387,47 @@ pub fn function(view: &EpisodeView, maps: &[Map]) -> Option<Result<String>> {
             .label_style((FONT, LABEL))
             .axis_desc_style((FONT, TEXT))
             .draw()?;
-        let largest = received.iter().flatten().copied().fold(0.0, f64::max);
-        // The area, not the radius, says how much.
-        let radius = |item: usize| match &received {
-            Some(received) if largest > 0.0 => {
-                (12.0 * (received[item] / largest).sqrt()).max(2.0) as i32
-            }
-            _ => 6,
-        };
-        let point = |place, size| Circle::new(place, size, LINES[1].mix(0.75).filled());
-        let truth = |place| Circle::new(place, 4, LINES[0].stroke_width(2));
-        let answer = |place| Cross::new(place, 4, LINES[3].stroke_width(2));
         let line = LINES[3].mix(0.5).stroke_width(1);
-        chart.draw_series(LineSeries::new(answers.iter().copied(), line))?;
-        let support = points.iter().enumerate();
-        chart.draw_series(
-            support.map(|(item, &place)| {
-                Circle::new(place, radius(item), LINES[1].mix(0.75).filled())
-            }),
-        )?;
-        let truths = targets.iter();
-        chart.draw_series(truths.map(|&place| Circle::new(place, 4, LINES[0].stroke_width(2))))?;
-        chart.draw_series(
-            answers
-                .iter()
-                .map(|&place| Cross::new(place, 4, LINES[3].stroke_width(2))),
-        )?;
+        chart.draw_series(LineSeries::new(self.answers.iter().copied(), line))?;
+        let support = self.support.iter().enumerate();
+        chart.draw_series(support.map(|(item, &place)| support_point(place, self.radius(item))))?;
+        chart.draw_series(self.queries.iter().map(|&place| truth(place)))?;
+        chart.draw_series(self.answers.iter().map(|&place| answer(place)))?;
+        Ok(())
+    }
+
+    fn draw_legend(&self, area: &Area) -> Drawn {
         let style = TextStyle::from((FONT, LABEL)).color(&INK);
-        let said = |text: &str, y: i32| Text::new(text.to_owned(), (24, y - 7), style.clone());
-        legend.draw(&point((10, 20), 7))?;
-        legend.draw(&said("support point", 20))?;
-        legend.draw(&truth((10, 42)))?;
-        legend.draw(&said("query, truth", 42))?;
-        legend.draw(&answer((10, 64)))?;
-        legend.draw(&said("query, answer", 64))?;
-        if largest > 0.0 {
-            legend.draw(&Text::new(
-                "attention weight".to_owned(),
-                (4, 96),
-                style.clone(),
-            ))?;
+        let text = |text: &str, x: i32, y: i32| Text::new(text.to_owned(), (x, y), style.clone());
+        area.draw(&support_point((10, 20), 7))?;
+        area.draw(&text("support point", 24, 13))?;
+        area.draw(&truth((10, 42)))?;
+        area.draw(&text("query, truth", 24, 35))?;
+        area.draw(&answer((10, 64)))?;
+        area.draw(&text("query, answer", 24, 57))?;
+        if self.largest() > 0.0 {
+            area.draw(&text("attention weight", 4, 96))?;
             for (place, share) in [(128, 1.0), (156, 0.5), (178, 0.1)] {
-                let size = (12.0 * f64::sqrt(share)) as i32;
-                legend.draw(&point((16, place), size))?;
-                let text = format!("{:.3}", share * largest);
-                legend.draw(&Text::new(text, (36, place - 7), style.clone()))?;
+                let size = (LARGEST * f64::sqrt(share)) as i32;
+                area.draw(&support_point((16, place), size))?;
+                let weight = format!("{:.3}", share * self.largest());
+                area.draw(&text(&weight, 36, place - 7))?;
             }
         }
         Ok(())
-    });
-    Some(drawn)
+    }
+}
+
+fn support_point<C>(place: C, radius: i32) -> Circle<C, i32> {
+    Circle::new(place, radius, LINES[1].mix(0.75).filled())
+}
+
+fn truth<C>(place: C) -> Circle<C, i32> {
+    Circle::new(place, 4, LINES[0].stroke_width(2))
+}
+
+fn answer<C>(place: C) -> Cross<C, i32> {
+    Cross::new(place, 4, LINES[3].stroke_width(2))
 }
 
 /// Draws a deletion check: the scores over how many were masked, with 95 % intervals over episodes.
@@ -470,22 +499,14 @@ pub fn deletion(title: &str, setting: &str, check: &Deletion) -> Result<String> 
             chart
                 .draw_series(LineSeries::new(line.clone(), colour.stroke_width(2)))?
                 .label(*label)
-                .legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2))
-                });
+                .legend(legend_line(colour.stroke_width(2)));
             chart.draw_series(line.map(|point| Circle::new(point, 3, colour.filled())))?;
         }
-        chart
-            .configure_series_labels()
-            .position(if check.accuracy {
-                SeriesLabelPosition::UpperRight
-            } else {
-                SeriesLabelPosition::LowerRight
-            })
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .label_font((FONT, LABEL))
-            .draw()?;
-        Ok(())
+        let corner = if check.accuracy {
+            SeriesLabelPosition::UpperRight
+        } else {
+            SeriesLabelPosition::LowerRight
+        };
+        draw_legend(&mut chart, corner, LABEL)
     })
 }

@@ -1,8 +1,9 @@
-//! What the pictures of an episode share: its items, how they look and what was predicted for them.
+//! An episode as pictures show it: its items, how they look and what was predicted for them.
 
 use meta_core::{
     data::{Episode, ItemShape, Targets},
     nn::attention::MapAxis,
+    train::eval::highest,
 };
 
 use super::svg::Bitmap;
@@ -32,7 +33,7 @@ pub struct Mark {
     pub picture: Option<Bitmap>,
     /// The class it belongs to.
     pub class: Option<usize>,
-    /// Whether its answer is known: the class that was predicted.
+    /// The class that was predicted, where there is an answer.
     pub predicted: Option<usize>,
 }
 
@@ -82,19 +83,6 @@ impl Shown {
     }
 }
 
-/// The index of the highest score, the lowest among equals.
-pub fn highest(scores: &[f64]) -> usize {
-    (0..scores.len())
-        .reduce(|best, next| {
-            if scores[next] > scores[best] {
-                next
-            } else {
-                best
-            }
-        })
-        .unwrap_or(0)
-}
-
 impl EpisodeView {
     /// Number of support items.
     pub fn support(&self) -> usize {
@@ -137,7 +125,7 @@ impl EpisodeView {
     /// The class that was predicted for a query; none in regression.
     pub fn predicted(&self, query: usize) -> Option<usize> {
         self.class(self.support() + query)?;
-        Some(highest(self.answers.get(query)?))
+        highest(self.answers.get(query)?)
     }
 
     /// Whether items are numbers: they are then ordered by them.

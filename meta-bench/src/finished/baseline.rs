@@ -1,4 +1,4 @@
-//! What a test score has to beat: rules that learn nothing across tasks, on the same frozen episodes.
+//! The baseline of a test score: a rule that learns nothing across tasks, on the same frozen episodes.
 
 use meta_core::{
     data::{Episode, Items, Source, Split, Targets},

@@ -2,8 +2,10 @@
 
 pub mod baseline;
 pub mod compare;
-pub mod plot_run;
-pub mod plot_setting;
+pub mod diff;
+pub mod plot;
+mod plot_run;
+mod plot_setting;
 pub mod results;
 pub mod runs;
-pub mod store;
+mod store;

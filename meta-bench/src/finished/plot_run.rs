@@ -1,10 +1,11 @@
-//! Pictures of a run: its scores over training, and over adaptation steps at test.
+//! Draws a run: its scores over training, and over adaptation steps at test.
 
 use std::path::Path;
 
 use meta_core::{Error, train::eval::Metric};
 use plotters::{
     coord::Shift,
+    element::ErrorBarOrientV,
     prelude::*,
     style::text_anchor::{HPos, Pos, VPos},
 };
@@ -12,9 +13,11 @@ use serde_json::Value;
 
 use crate::{
     failure::{CommandError, Result},
-    output::palette::{Drawn, FONT, LINES},
-    run::folder::METRICS,
-    run::result::TestResult,
+    output::{
+        chart::{draw_legend, error_bar, legend_line, range, score_axis, write_svg},
+        palette::{Drawn, FONT, LINES},
+    },
+    run::{folder::METRICS, result::TestResult},
 };
 
 const BLUE_LINE: RGBColor = LINES[0];
@@ -27,6 +30,13 @@ struct Point {
     x: f64,
     mean: f64,
     half_width: f64,
+}
+
+impl Point {
+    fn bar(&self, colour: RGBColor) -> ErrorBar<f64, f64, ErrorBarOrientV<f64, f64>> {
+        let (low, high) = (self.mean - self.half_width, self.mean + self.half_width);
+        error_bar(self.x, (low, self.mean, high), colour)
+    }
 }
 
 /// Draws the run at `folder`, whose result is `result`, into the SVG file `out`.
@@ -47,11 +57,7 @@ pub fn plot_run(folder: &Path, result: &TestResult, out: &Path) -> Result<()> {
             })
         })
         .collect::<Result<_>>()?;
-    // Accuracies are drawn in per cent.
-    let (factor, name) = match result.metric {
-        Metric::Accuracy => (100.0, "accuracy (%)"),
-        Metric::MeanSquaredError => (1.0, "mean squared error"),
-    };
+    let (factor, name) = score_axis(result.metric);
     let points = |kind: &str| -> Vec<Point> {
         lines
             .iter()
@@ -86,11 +92,7 @@ pub fn plot_run(folder: &Path, result: &TestResult, out: &Path) -> Result<()> {
         steps,
         test: (factor * result.mean, factor * result.ci95),
     };
-    let mut svg = String::new();
-    picture
-        .draw(&mut svg)
-        .map_err(|error| CommandError::Usage(format!("{}: {error}", out.display())))?;
-    std::fs::write(out, svg).map_err(|error| Error::io(out, "write", error).into())
+    write_svg(out, |svg| picture.draw(svg))
 }
 
 /// Means of about a hundred stretches of the curve: single meta-batches are noise.
@@ -160,7 +162,7 @@ impl Picture {
             .margin_right(28)
             .x_label_area_size(42)
             .y_label_area_size(58)
-            .build_cartesian_2d(0.0..last, range(all().chain([&test])))?;
+            .build_cartesian_2d(0.0..last, range_of(all().chain([&test])))?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
@@ -175,15 +177,15 @@ impl Picture {
                 BLUE_LINE.mix(0.6).stroke_width(1),
             ))?
             .label("training tasks (smoothed)")
-            .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], BLUE_LINE));
+            .legend(legend_line(BLUE_LINE));
         chart
             .draw_series(LineSeries::new(
                 self.validation.iter().map(|point| (point.x, point.mean)),
                 ORANGE_LINE.stroke_width(2),
             ))?
             .label("validation tasks, 95 % interval")
-            .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], ORANGE_LINE.stroke_width(2)));
-        chart.draw_series(self.validation.iter().map(|point| bar(*point, ORANGE_LINE)))?;
+            .legend(legend_line(ORANGE_LINE.stroke_width(2)));
+        chart.draw_series(self.validation.iter().map(|point| point.bar(ORANGE_LINE)))?;
         chart
             .draw_series(DashedLineSeries::new(
                 [(0.0, self.test.0), (last, self.test.0)],
@@ -197,24 +199,18 @@ impl Picture {
                 self.test.1,
                 decimals = self.decimals()
             ))
-            .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], GREEN_LINE.stroke_width(2)));
-        chart
-            .configure_series_labels()
-            .position(if self.falls() {
-                SeriesLabelPosition::UpperRight
-            } else {
-                SeriesLabelPosition::LowerRight
-            })
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .label_font((FONT, 14))
-            .draw()?;
-        Ok(())
+            .legend(legend_line(GREEN_LINE.stroke_width(2)));
+        let corner = if self.falls() {
+            SeriesLabelPosition::UpperRight
+        } else {
+            SeriesLabelPosition::LowerRight
+        };
+        draw_legend(&mut chart, corner, 14)
     }
 
     fn draw_steps(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Drawn {
         let last = self.steps.iter().map(|point| point.x).fold(1.0, f64::max);
-        let range = range(self.steps.iter());
+        let range = range_of(self.steps.iter());
         let lift = (range.end - range.start) * 0.02;
         let mut chart = ChartBuilder::on(area)
             .margin(12)
@@ -241,7 +237,7 @@ impl Picture {
             self.steps.iter().map(|point| (point.x, point.mean)),
             GREEN_LINE.stroke_width(2),
         ))?;
-        chart.draw_series(self.steps.iter().map(|point| bar(*point, GREEN_LINE)))?;
+        chart.draw_series(self.steps.iter().map(|point| point.bar(GREEN_LINE)))?;
         let style =
             TextStyle::from((FONT, 13).into_font()).pos(Pos::new(HPos::Center, VPos::Bottom));
         let labelled = self
@@ -257,31 +253,8 @@ impl Picture {
     }
 }
 
-/// A point with its interval.
-fn bar(
-    point: Point,
-    colour: RGBColor,
-) -> ErrorBar<f64, f64, plotters::element::ErrorBarOrientV<f64, f64>> {
-    ErrorBar::new_vertical(
-        point.x,
-        point.mean - point.half_width,
-        point.mean,
-        point.mean + point.half_width,
-        colour.filled(),
-        6,
-    )
-}
-
-/// A range that holds all intervals, with some air.
-fn range<'a>(points: impl Iterator<Item = &'a Point>) -> std::ops::Range<f64> {
-    let (low, high) = points
-        .flat_map(|point| [point.mean - point.half_width, point.mean + point.half_width])
-        .filter(|value| value.is_finite())
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-            (low.min(value), high.max(value))
-        });
-    match low < high {
-        true => low - 0.06 * (high - low)..high + 0.10 * (high - low),
-        false => 0.0..1.0,
-    }
+/// A range that holds the intervals of all points, with some air.
+fn range_of<'a>(points: impl Iterator<Item = &'a Point>) -> std::ops::Range<f64> {
+    let ends = |point: &Point| [point.mean - point.half_width, point.mean + point.half_width];
+    range(points.flat_map(ends), 0.10)
 }

@@ -1,4 +1,4 @@
-//! `meta plot --x KEY`: the scores of many runs over a setting.
+//! Draws the scores of many runs over a setting (`meta plot --x KEY`).
 
 use std::{
     collections::BTreeMap,
@@ -10,10 +10,13 @@ use meta_core::{Error, train::eval::Metric};
 use plotters::prelude::*;
 use serde_json::Value;
 
+use super::store::{self, Stored};
 use crate::{
     failure::{CommandError, Result},
-    finished::store::{self, Stored},
-    output::palette::{Drawn, FONT, LINES},
+    output::{
+        chart::{draw_legend, error_bar, legend_line, score_axis, write_svg},
+        palette::{Drawn, FONT, LINES},
+    },
     run::folder::METRICS,
 };
 
@@ -33,7 +36,7 @@ struct Scores {
 ///
 /// # Errors
 /// When there are no such runs, they measure different things, or a file cannot be read or written.
-pub fn plot_curve(
+pub fn plot_setting(
     folder: &Path,
     key: &str,
     logarithmic: bool,
@@ -62,11 +65,7 @@ pub fn plot_curve(
                 run.name()
             )));
         }
-        // Accuracies are drawn in per cent.
-        let factor = match result.metric {
-            Metric::Accuracy => 100.0,
-            Metric::MeanSquaredError => 1.0,
-        };
+        let (factor, _) = score_axis(result.metric);
         metrics.push(result.metric);
         all.push(Scores {
             x: if logarithmic { x.log2() } else { x },
@@ -95,11 +94,7 @@ pub fn plot_curve(
         metric,
         all,
     };
-    let mut svg = String::new();
-    curve
-        .draw(&mut svg)
-        .map_err(|error| CommandError::Usage(format!("{}: {error}", out.display())))?;
-    fs::write(out, svg).map_err(|error| Error::io(out, "write", error).into())
+    write_svg(out, |svg| curve.draw(svg))
 }
 
 /// Name, learner, encoder and source, each where all runs share it.
@@ -216,10 +211,7 @@ impl Curve {
             } else {
                 self.key.clone()
             })
-            .y_desc(match self.metric {
-                Metric::Accuracy => "accuracy (%)",
-                Metric::MeanSquaredError => "mean squared error",
-            })
+            .y_desc(score_axis(self.metric).1)
             .x_labels(labels)
             .x_label_formatter(&label)
             .label_style((FONT, 13))
@@ -234,9 +226,7 @@ impl Curve {
                     known.stroke_width(2),
                 ))?
                 .label("training tasks, new items (end of training)")
-                .legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 18, y)], known.stroke_width(2))
-                });
+                .legend(legend_line(known.stroke_width(2)));
             let points = self.all.iter().filter_map(|scores| {
                 let train = scores.train?;
                 Some(TriangleMarker::new((scores.x, train), 5, known.filled()))
@@ -246,19 +236,13 @@ impl Curve {
         chart
             .draw_series(LineSeries::new(test, unseen.stroke_width(2)))?
             .label("unseen tasks (test), 95 % interval")
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], unseen.stroke_width(2)));
+            .legend(legend_line(unseen.stroke_width(2)));
         chart.draw_series(self.all.iter().map(|scores| {
             let (mean, half_width) = scores.test;
             let (low, high) = (mean - half_width, mean + half_width);
-            ErrorBar::new_vertical(scores.x, low, mean, high, unseen.filled(), 6)
+            error_bar(scores.x, (low, mean, high), unseen)
         }))?;
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .label_font((FONT, 14))
-            .draw()?;
+        draw_legend(&mut chart, SeriesLabelPosition::LowerRight, 14)?;
         root.present()?;
         Ok(())
     }

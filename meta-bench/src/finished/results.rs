@@ -4,22 +4,22 @@ use std::path::{Path, PathBuf};
 
 use meta_core::{
     stats::{Interval, mean, paired_t, standard_deviation},
+    toolkit::{Catalogue, Toolkit},
     train::TrainSettings,
     train::eval::{LogLikelihoods, Metric},
 };
 use serde_json::Value;
 
+use super::baseline;
 use crate::{
-    Catalogue, Toolkit,
     experiment::Experiment,
     failure::{CommandError, Result},
-    finished::baseline,
+    machine::processor,
     manifest::Manifest,
-    output::progress::duration_text,
-    run::result::{Nats, TestResult},
+    output::units::duration_text,
     run::{
         folder::{MANIFEST, RECORD, SCORES, read_json},
-        read_result,
+        result::{Nats, TestResult, read_result},
     },
 };
 
@@ -149,17 +149,6 @@ fn published(result: &TestResult, train: &TrainSettings) -> String {
     format!("{} ({}){why}", row.percent, row.paper)
 }
 
-/// Model name of the processor, where the system tells it.
-fn processor() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    text.lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
-        .map_or_else(
-            || std::env::consts::ARCH.to_owned(),
-            |(_, name)| name.trim().to_owned(),
-        )
-}
-
 /// The page for the finished runs in `folders`, in their order; `data` is where data sets lie, where
 /// that is not as recorded.
 ///
@@ -170,93 +159,10 @@ pub fn results<T: Toolkit>(folders: &[PathBuf], data: Option<&Path>) -> Result<S
     let mut protocols = String::new();
     let mut densities = Densities::default();
     for folder in folders {
-        let result = read_result(folder)?;
-        let record = read_json(&folder.join(RECORD))?;
-        let experiment = recorded::<T>(folder, &record, data)?;
-        let baseline = baseline::scores(&experiment.spec, &experiment.test_episodes())?;
-        let scores = read_json(&folder.join(SCORES))?;
-        densities.add(&result, &experiment, &scores);
-        let scores: Vec<f64> = scores["scores"]
-            .as_array()
-            .and_then(|steps| serde_json::from_value(steps.last()?.clone()).ok())
-            .unwrap_or_default();
-        if scores.len() != baseline.len() {
-            return Err(CommandError::Usage(format!(
-                "{}: expected the scores of {} episodes, found {}",
-                folder.join(SCORES).display(),
-                baseline.len(),
-                scores.len()
-            )));
-        }
-        let text = |value: &Value| match value {
-            Value::Null => "–".to_owned(),
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        let (factor, unit, decimals) = match result.metric {
-            Metric::Accuracy => (100.0, "%", 2),
-            Metric::MeanSquaredError => (1.0, "MSE", 4),
-        };
-        let better = match result.metric {
-            Metric::Accuracy => paired_t(&scores, &baseline),
-            Metric::MeanSquaredError => paired_t(&baseline, &scores),
-        };
-        let gaps: Vec<f64> = scores.iter().zip(&baseline).map(|(s, f)| s - f).collect();
-        let standard_error = standard_deviation(&gaps) / (gaps.len() as f64).sqrt();
-        table.push_str(&format!(
-            "| `{}` | {} | {:.decimals$} ± {:.decimals$} {unit} | {:.decimals$} | {:.0} | {} | {} | {} × \
-             {} | {} | {} |\n",
-            result.name,
-            result.learner,
-            factor * result.mean,
-            factor * result.ci95,
-            factor * mean(&baseline),
-            better.difference.mean / standard_error,
-            published(&result, &experiment.manifest.train),
-            result.episodes,
-            result.iterations,
-            experiment.manifest.train.meta_batch,
-            duration_text(result.train_seconds),
-            text(&record["commit"]).chars().take(10).collect::<String>(),
-        ));
-        let protocol = &record["protocol"];
-        protocols.push_str(&format!(
-            "- `{}`: {} with {} on {}, {} threads of {} ({}), {}; trained on {}; tested on {}; \
-             normalisation `{}`{}; rotations `{}`; split `{}`; steps at test {}; parameters by \
-             validation {}; seed {}; test episodes `{}`; baseline: {}.\n",
-            result.name,
-            result.learner,
-            result.encoder,
-            result.source,
-            text(&record["threads"]),
-            processor(),
-            text(&record["backend"]),
-            text(&record["dtype"]),
-            text(&protocol["train"]),
-            text(&protocol["test"]),
-            text(&protocol["normalisation"]),
-            match protocol["transductive"].as_bool() {
-                Some(true) => " (transductive)",
-                _ => "",
-            },
-            text(&protocol["rotations"]),
-            text(&protocol["data_split"]),
-            text(&protocol["test_steps"]),
-            text(&protocol["checkpoint_choice"]),
-            result.seed,
-            result.episode_set.chars().take(12).collect::<String>(),
-            baseline::name(result.metric == Metric::MeanSquaredError),
-        ));
-        for step in &result.by_step {
-            if step.step <= 1 || step.step + 1 == result.by_step.len() {
-                protocols.push_str(&format!(
-                    "  - after {} steps: {:.decimals$} ± {:.decimals$} {unit}\n",
-                    step.step,
-                    factor * step.mean,
-                    factor * step.ci95,
-                ));
-            }
-        }
+        let run = FinishedRun::<T>::read(folder, data)?;
+        densities.add(&run);
+        table.push_str(&run.row());
+        protocols.push_str(&run.protocol());
     }
     Ok(format!(
         "# Results\n\n\
@@ -274,6 +180,151 @@ pub fn results<T: Toolkit>(folders: &[PathBuf], data: Option<&Path>) -> Result<S
     ))
 }
 
+/// A finished run, and the baseline on the same episodes.
+struct FinishedRun<T: Toolkit> {
+    result: TestResult,
+    record: Value,
+    experiment: Experiment<T>,
+    /// Scores by episode.
+    scores: Vec<f64>,
+    /// Log-likelihoods by episode, where the learner predicts densities.
+    log_likelihoods: LogLikelihoods,
+    /// Scores of the baseline by episode.
+    baseline: Vec<f64>,
+}
+
+/// A value for people.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "–".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+impl<T: Toolkit> FinishedRun<T> {
+    /// Reads the run in `folder`.
+    fn read(folder: &Path, data: Option<&Path>) -> Result<Self> {
+        let result = read_result(folder)?;
+        let record = read_json(&folder.join(RECORD))?;
+        let experiment = recorded::<T>(folder, &record, data)?;
+        let baseline = baseline::scores(&experiment.spec, &experiment.test_episodes())?;
+        let stored = read_json(&folder.join(SCORES))?;
+        let scores: Vec<f64> = stored["scores"]
+            .as_array()
+            .and_then(|steps| serde_json::from_value(steps.last()?.clone()).ok())
+            .unwrap_or_default();
+        if scores.len() != baseline.len() {
+            return Err(CommandError::Usage(format!(
+                "{}: expected the scores of {} episodes, found {}",
+                folder.join(SCORES).display(),
+                baseline.len(),
+                scores.len()
+            )));
+        }
+        Ok(FinishedRun {
+            result,
+            record,
+            experiment,
+            scores,
+            log_likelihoods: serde_json::from_value(stored["log_likelihood"].clone())
+                .unwrap_or_default(),
+            baseline,
+        })
+    }
+
+    /// Factor, unit and decimals of its scores.
+    fn unit(&self) -> (f64, &'static str, usize) {
+        match self.result.metric {
+            Metric::Accuracy => (100.0, "%", 2),
+            Metric::MeanSquaredError => (1.0, "MSE", 4),
+        }
+    }
+
+    /// By how many standard errors of the paired difference the learner is better than the baseline.
+    fn standard_errors_above(&self) -> f64 {
+        let (scores, baseline) = (&self.scores, &self.baseline);
+        let better = match self.result.metric {
+            Metric::Accuracy => paired_t(scores, baseline),
+            Metric::MeanSquaredError => paired_t(baseline, scores),
+        };
+        let gaps: Vec<f64> = scores.iter().zip(baseline).map(|(s, b)| s - b).collect();
+        let standard_error = standard_deviation(&gaps) / (gaps.len() as f64).sqrt();
+        better.difference.mean / standard_error
+    }
+
+    /// Its row of the table.
+    fn row(&self) -> String {
+        let (factor, unit, decimals) = self.unit();
+        let (result, train) = (&self.result, &self.experiment.manifest.train);
+        format!(
+            "| `{}` | {} | {:.decimals$} ± {:.decimals$} {unit} | {:.decimals$} | {:.0} | {} | {} | {} × \
+             {} | {} | {} |\n",
+            result.name,
+            result.learner,
+            factor * result.mean,
+            factor * result.ci95,
+            factor * mean(&self.baseline),
+            self.standard_errors_above(),
+            published(result, train),
+            result.episodes,
+            result.iterations,
+            train.meta_batch,
+            duration_text(result.train_seconds),
+            text(&self.record["commit"])
+                .chars()
+                .take(10)
+                .collect::<String>(),
+        )
+    }
+
+    /// What a reader has to know of its protocol, and its scores by adaptation step.
+    fn protocol(&self) -> String {
+        let (factor, unit, decimals) = self.unit();
+        let result = &self.result;
+        let recorded = |key: &str| text(&self.record[key]);
+        let protocol = |key: &str| text(&self.record["protocol"][key]);
+        let transductive = match self.record["protocol"]["transductive"].as_bool() {
+            Some(true) => " (transductive)",
+            _ => "",
+        };
+        let mut out = format!(
+            "- `{}`: {} with {} on {}, {} threads of {} ({}), {}; trained on {}; tested on {}; \
+             normalisation `{}`{transductive}; rotations `{}`; split `{}`; steps at test {}; parameters by \
+             validation {}; seed {}; test episodes `{}`; baseline: {}.\n",
+            result.name,
+            result.learner,
+            result.encoder,
+            result.source,
+            recorded("threads"),
+            processor().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            recorded("backend"),
+            recorded("dtype"),
+            protocol("train"),
+            protocol("test"),
+            protocol("normalisation"),
+            protocol("rotations"),
+            protocol("data_split"),
+            protocol("test_steps"),
+            protocol("checkpoint_choice"),
+            result.seed,
+            result.episode_set.chars().take(12).collect::<String>(),
+            baseline::name(result.metric == Metric::MeanSquaredError),
+        );
+        for step in &result.by_step {
+            if step.step <= 1 || step.step + 1 == result.by_step.len() {
+                out.push_str(&format!(
+                    "  - after {} steps: {:.decimals$} ± {:.decimals$} {unit}\n",
+                    step.step,
+                    factor * step.mean,
+                    factor * step.ci95,
+                ));
+            }
+        }
+        out
+    }
+}
+
 /// Log-likelihoods of the learners that predict densities.
 #[derive(Default)]
 struct Densities {
@@ -283,21 +334,21 @@ struct Densities {
 }
 
 impl Densities {
-    fn add<T: Toolkit>(&mut self, result: &TestResult, experiment: &Experiment<T>, scores: &Value) {
+    fn add<T: Toolkit>(&mut self, run: &FinishedRun<T>) {
+        let result = &run.result;
         let Some(density) = result.log_likelihood else {
             return;
         };
-        let of_episodes: LogLikelihoods =
-            serde_json::from_value(scores["log_likelihood"].clone()).unwrap_or_default();
+        let own = &run.log_likelihoods.learner;
         let known = self
             .first
             .iter()
             .find(|(set, ..)| *set == result.episode_set);
         let better = match known {
-            Some((_, name, others)) if others.len() == of_episodes.learner.len() => {
+            Some((_, name, others)) if others.len() == own.len() => {
                 let Interval {
                     mean, half_width, ..
-                } = paired_t(&of_episodes.learner, others).difference;
+                } = paired_t(own, others).difference;
                 format!("{mean:+.4} ± {half_width:.4} ({name})")
             }
             _ => "–".to_owned(),
@@ -306,10 +357,10 @@ impl Densities {
             self.first.push((
                 result.episode_set.clone(),
                 result.learner.clone(),
-                of_episodes.learner,
+                own.clone(),
             ));
         }
-        let data = match experiment.source.describe()["settings"]["kernel"].as_str() {
+        let data = match run.experiment.source.describe()["settings"]["kernel"].as_str() {
             Some(kernel) => format!("{}, {kernel}", result.source),
             None => result.source.clone(),
         };

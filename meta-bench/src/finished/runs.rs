@@ -1,4 +1,4 @@
-//! `meta runs`: what lies in the folder of run folders.
+//! `meta runs`: manages the runs directory.
 
 use std::{
     collections::HashMap,
@@ -6,46 +6,110 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use meta_core::{Error, files::write_atomically};
-use serde_json::Value;
+use clap::{Args, Subcommand};
+use meta_core::{Error, files::write_atomically, toolkit::Toolkit};
 
+use super::store::{self, Stored};
 use crate::{
-    cli::{RunsAction, RunsArgs},
+    command::Execute,
     failure::{CommandError, Result},
-    finished::store::{self, Stored},
-    output::print,
-    output::table::{Cell, Format, Table},
-    run::folder::{CHECKSUMS, TAGS, is_busy},
-    sweep::State,
+    output::{
+        print,
+        table::{Format, Table},
+    },
+    run::{
+        folder::{CHECKSUMS, TAGS, is_busy},
+        result::score_cell,
+        state::{State, folders},
+    },
 };
 
 /// Where removed runs go, in the folder of run folders.
 const TRASH: &str = ".trash";
 
-/// `meta runs`.
-///
-/// # Errors
-/// Whatever is wrong with a run, a name or a tag.
-pub fn runs(args: &RunsArgs) -> Result<()> {
-    let root = &args.runs;
-    match &args.action {
-        None => list(root, &[], Format::Text),
-        Some(RunsAction::List { conditions, format }) => list(root, conditions, *format),
-        Some(RunsAction::Tag { tag, names, remove }) => self::tag(root, tag, names, *remove),
-        Some(RunsAction::Remove { names }) => {
-            let folders = named(root, names)?;
-            // All or none.
-            for folder in &folders {
-                refuse_busy(folder)?;
-            }
-            for folder in &folders {
-                to_trash(root, folder)?;
-            }
-            Ok(())
+/// List, tag, remove, clean and verify runs.
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// What to do [default: list].
+    #[command(subcommand)]
+    action: Option<RunsAction>,
+    /// Folder of the run folders.
+    #[arg(long, value_name = "DIR", default_value = "runs", global = true)]
+    runs: PathBuf,
+}
+
+/// What can be done with runs. A run is named by its folder, its folder's name or the first digits of
+/// its identity.
+#[derive(Debug, Subcommand)]
+enum RunsAction {
+    /// List runs.
+    List {
+        /// Only runs for which this holds, such as `state=failed`, `learner.name=maml`, `tag=paper`.
+        #[arg(long = "where", value_name = "CONDITION")]
+        conditions: Vec<String>,
+        /// Form of the table.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Put a tag on runs, or take it off.
+    Tag {
+        /// The tag: letters, digits, `-`, `_`, `.`.
+        tag: String,
+        /// The runs.
+        #[arg(required = true, value_name = "RUN")]
+        names: Vec<String>,
+        /// Take it off.
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Move runs to the trash folder, runs/.trash.
+    Remove {
+        /// The runs.
+        #[arg(required = true, value_name = "RUN")]
+        names: Vec<String>,
+    },
+    /// Move all runs without a result to the trash folder, but those that a process works on.
+    Clean {
+        /// Only show them.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Compare the files of finished runs with their checksums.
+    Verify {
+        /// The runs [default: all].
+        #[arg(value_name = "RUN")]
+        names: Vec<String>,
+    },
+}
+
+impl Execute for RunsArgs {
+    /// Lists runs, or changes what is asked for.
+    ///
+    /// # Errors
+    /// Whatever is wrong with a run, a name or a tag.
+    fn execute<T: Toolkit>(self) -> Result<()> {
+        let root = &self.runs;
+        match &self.action {
+            None => list(root, &[], Format::Text),
+            Some(RunsAction::List { conditions, format }) => list(root, conditions, *format),
+            Some(RunsAction::Tag { tag, names, remove }) => self::tag(root, tag, names, *remove),
+            Some(RunsAction::Remove { names }) => remove(root, names),
+            Some(RunsAction::Clean { dry_run }) => clean(root, *dry_run),
+            Some(RunsAction::Verify { names }) => verify(root, names),
         }
-        Some(RunsAction::Clean { dry_run }) => clean(root, *dry_run),
-        Some(RunsAction::Verify { names }) => verify(root, names),
     }
+}
+
+/// Moves all of the runs to the trash, or none.
+fn remove(root: &Path, names: &[String]) -> Result<()> {
+    let folders = named(root, names)?;
+    for folder in &folders {
+        refuse_busy(folder)?;
+    }
+    for folder in &folders {
+        to_trash(root, folder)?;
+    }
+    Ok(())
 }
 
 fn list(root: &Path, conditions: &[String], format: Format) -> Result<()> {
@@ -54,11 +118,6 @@ fn list(root: &Path, conditions: &[String], format: Format) -> Result<()> {
         "run", "state", "learner", "encoder", "source", "seed", "score", "tags",
     ]);
     for run in store::filter(runs, conditions)? {
-        let score = match (&run.result, &run.state) {
-            (Some(result), _) => Cell::new(crate::sweep::score(result), result.mean),
-            (None, State::Failed(error)) => crate::sweep::failure_cell(error),
-            _ => Cell::new("–", Value::Null),
-        };
         table.rows.push(vec![
             run.name().into(),
             run.state.name().into(),
@@ -66,7 +125,7 @@ fn list(root: &Path, conditions: &[String], format: Format) -> Result<()> {
             run.shown("encoder.name").into(),
             run.shown("data.source").into(),
             run.shown("seed").into(),
-            score,
+            score_cell(&run.folder, &run.state),
             run.tags.join(" ").into(),
         ]);
     }
@@ -84,65 +143,63 @@ fn named(root: &Path, names: &[String]) -> Result<Vec<PathBuf>> {
     } else {
         Vec::new()
     };
-    let digits: HashMap<PathBuf, String> = crate::sweep::folders(root)
+    let digits: HashMap<PathBuf, String> = folders(root)
         .into_iter()
         .map(|(digits, folder)| (folder, digits))
         .collect();
     let mut found: Vec<PathBuf> = Vec::new();
     for name in names {
-        let path = Path::new(name);
-        let direct = [path.to_owned(), root.join(name)]
+        let direct = [PathBuf::from(name), root.join(name)]
             .into_iter()
             .find(|path| State::of(path) != State::New);
         let folder = match direct {
             Some(path) => path,
-            None => {
-                let starts = |folder: &&PathBuf| {
-                    name.len() >= 4
-                        && digits
-                            .get(*folder)
-                            .is_some_and(|digits| digits.starts_with(name.as_str()))
-                };
-                match all.iter().filter(starts).collect::<Vec<_>>().as_slice() {
-                    [one] => (*one).clone(),
-                    [] => {
-                        let names: Vec<String> = all
-                            .iter()
-                            .map(|folder| {
-                                folder
-                                    .file_name()
-                                    .unwrap_or_default()
-                                    .to_string_lossy()
-                                    .into_owned()
-                            })
-                            .collect();
-                        let nearest = Error::unknown("run", name, names.iter().map(String::as_str));
-                        let hint = match nearest {
-                            Error::Unknown {
-                                nearest: Some(nearest),
-                                ..
-                            } => format!(" (did you mean `{nearest}`?)"),
-                            _ => String::new(),
-                        };
-                        return Err(CommandError::Usage(format!(
-                            "no run `{name}` in {}{hint}; `meta runs` lists them",
-                            root.display()
-                        )));
-                    }
-                    many => {
-                        return Err(CommandError::Usage(format!(
-                            "`{name}` begins the identities of {} runs; give more digits",
-                            many.len()
-                        )));
-                    }
-                }
-            }
+            None => by_digits(root, name, &all, &digits)?,
         };
         if !found.contains(&folder) {
             found.push(folder);
         }
     }
     Ok(found)
+}
+
+/// The one folder of `all` whose identity starts with `name`.
+fn by_digits(
+    root: &Path,
+    name: &str,
+    all: &[PathBuf],
+    digits: &HashMap<PathBuf, String>,
+) -> Result<PathBuf> {
+    let starts = |folder: &&PathBuf| {
+        let own = digits.get(*folder);
+        name.len() >= 4 && own.is_some_and(|digits| digits.starts_with(name))
+    };
+    match all.iter().filter(starts).collect::<Vec<_>>().as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => {
+            let file_name = |folder: &PathBuf| {
+                let name = folder.file_name().unwrap_or_default();
+                name.to_string_lossy().into_owned()
+            };
+            let names: Vec<String> = all.iter().map(file_name).collect();
+            let nearest = Error::unknown("run", name, names.iter().map(String::as_str));
+            let hint = match nearest {
+                Error::Unknown {
+                    nearest: Some(nearest),
+                    ..
+                } => format!(" (did you mean `{nearest}`?)"),
+                _ => String::new(),
+            };
+            Err(CommandError::Usage(format!(
+                "no run `{name}` in {}{hint}; `meta runs` lists them",
+                root.display()
+            )))
+        }
+        many => Err(CommandError::Usage(format!(
+            "`{name}` begins the identities of {} runs; give more digits",
+            many.len()
+        ))),
+    }
 }
 
 fn refuse_busy(folder: &Path) -> Result<()> {

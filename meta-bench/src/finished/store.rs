@@ -1,4 +1,4 @@
-//! Stored runs: reading many run folders, and choosing among them.
+//! Reads many run folders, and chooses among them.
 
 use std::{
     cmp::Ordering,
@@ -14,13 +14,15 @@ use serde_json::Value;
 
 use crate::{
     failure::{CommandError, Result},
-    manifest::{flat, parse_value, toml},
-    run::result::TestResult,
+    manifest::{
+        entries::flat,
+        text::{parse_value, toml},
+    },
     run::{
         folder::{RECORD, TAGS},
-        read_result,
+        result::{TestResult, read_result},
+        state::State,
     },
-    sweep::State,
 };
 
 /// A run folder as it was found.

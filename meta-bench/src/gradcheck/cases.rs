@@ -25,11 +25,12 @@ use meta_core::{
         standardize, standardize_pool2d, sum_rows,
     },
     rng::Seed,
+    toolkit::Toolkit,
 };
 use serde_json::Value;
 
-use super::Checks;
-use crate::{Toolkit, failure::Result};
+use super::checks::Checks;
+use crate::failure::Result;
 
 /// A weighted sum of the tanh of everything in `y`: a scalar that has all derivatives.
 fn scalar<L: Primitives, const D: usize>(y: Tensor<L, D>) -> Tensor<L, 1> {
@@ -62,7 +63,15 @@ fn at<L: Primitives, const D: usize>(v: &Tensor<L, 1>, shape: [usize; D]) -> Ten
     v.clone().reshape(shape)
 }
 
+/// Checks the operations.
 pub fn operations<B: Primitives>(checks: &mut Checks<B>) {
+    products(checks);
+    rows_and_windows(checks);
+    losses(checks);
+}
+
+/// Linear maps of an input by a weight.
+fn products<B: Primitives>(checks: &mut Checks<B>) {
     op!(checks, "linear", "shared weights", [12, 6], |v| linear(
         at(&v[0], [2, 3, 2]),
         at(&v[1], [1, 2, 3])
@@ -93,6 +102,10 @@ pub fn operations<B: Primitives>(checks: &mut Checks<B>) {
         at(&v[0], [2, 3, 2]),
         at(&v[1], [2, 1, 2])
     ));
+}
+
+/// Sums and statistics over rows and windows, and a step along a gradient.
+fn rows_and_windows<B: Primitives>(checks: &mut Checks<B>) {
     op!(checks, "broadcast_rows", "", [3], |v| broadcast_rows(
         at(&v[0], [1, 1, 3]),
         2,
@@ -126,6 +139,10 @@ pub fn operations<B: Primitives>(checks: &mut Checks<B>) {
         let [theta, g] = [0, 1].map(|i| v[i].clone().into_primitive().tensor());
         Tensor::<L, 1>::from_primitive(TensorPrimitive::Float(L::sgd_step(theta, g, 0.3)))
     });
+}
+
+/// Solutions, losses, distances and activations.
+fn losses<B: Primitives>(checks: &mut Checks<B>) {
     op!(
         checks,
         "solve_positive_definite",
@@ -190,7 +207,15 @@ macro_rules! layer {
     }};
 }
 
+/// Checks the layers.
 pub fn layers<B: Primitives>(checks: &mut Checks<B>) {
+    linear_and_norms(checks);
+    attention_layers(checks);
+    sequence_layers(checks);
+    attention_blocks(checks);
+}
+
+fn linear_and_norms<B: Primitives>(checks: &mut Checks<B>) {
     layer!(
         checks,
         "Linear",
@@ -221,6 +246,9 @@ pub fn layers<B: Primitives>(checks: &mut Checks<B>) {
     norm!("support", Statistics::Support);
     norm!("running", Statistics::Running);
     norm!("layer", Statistics::Layer);
+}
+
+fn attention_layers<B: Primitives>(checks: &mut Checks<B>) {
     layer!(
         checks,
         "MultiHeadSelfAttention",
@@ -281,6 +309,9 @@ pub fn layers<B: Primitives>(checks: &mut Checks<B>) {
             layer.forward(asking, read, 2, None, &noisy()).0
         }
     );
+}
+
+fn sequence_layers<B: Primitives>(checks: &mut Checks<B>) {
     layer!(
         checks,
         "BiLstm",
@@ -303,6 +334,9 @@ pub fn layers<B: Primitives>(checks: &mut Checks<B>) {
         |init, device| TcBlock::new(2, 2, 4, init, device),
         |layer, v| layer.forward(at(&v[0], [2, 5, 2]), Timeline { length: 3, ends: 2 })
     );
+}
+
+fn attention_blocks<B: Primitives>(checks: &mut Checks<B>) {
     layer!(
         checks,
         "Block",
@@ -387,6 +421,8 @@ impl<A: Architecture> ModuleCase for OfEncoder<A> {
     }
 }
 
+/// Checks the encoders.
+///
 /// # Errors
 /// When the small settings of an encoder cannot be used.
 pub fn encoders<T: Toolkit, B: Primitives>(checks: &mut Checks<B>) -> Result<()> {

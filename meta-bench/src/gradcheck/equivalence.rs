@@ -1,25 +1,62 @@
 //! `meta equivalence`: every backend against one reference, in f64 on a CPU.
 //!
 //! Each operation, layer and encoder is compared by its value, its gradient and a gradient of second
-//! order, each learner by its predictions, its meta-gradient and its predictions after one
+//! order. Each learner is compared by its predictions, its meta-gradient, and its predictions after one
 //! meta-iteration. A backend and precision computes in a process of its own: what one of them fixes
-//! (default formats, drivers) is no matter to the others.
+//! (default formats, drivers) does not affect the others.
 
 use std::{collections::BTreeMap, marker::PhantomData};
 
+use clap::Args;
 use meta_core::{
     backend::{ComputeTarget, Precision, WithBackend, backends, dispatch},
     primitives::Primitives,
+    toolkit::Toolkit,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::{Checks, KINDS, Outcome, Purpose, cases, learners};
+use super::{
+    cases,
+    checks::{Checks, KINDS, Outcome, Purpose},
+    learners,
+};
 use crate::{
-    Toolkit,
-    cli::{EquivalenceArgs, EquivalenceOneArgs},
+    command::Execute,
     experiment::subprocess::{self, SubprocessError},
     failure::{CommandError, Result},
+    output::print,
 };
+
+/// Compare every backend of this build with a reference in f64: operations, layers, encoders,
+/// learners.
+#[derive(Debug, Args)]
+pub struct EquivalenceArgs {
+    /// Backends, separated by commas; one that cannot be run is then an error [default: all that the
+    /// toolkit knows, those that cannot be run marked as such].
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    backends: Vec<String>,
+    /// Print everything as one JSON array on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Print the values of one backend as JSON, for `meta equivalence`.
+#[derive(Debug, Args)]
+#[command(hide = true)]
+pub struct EquivalenceOneArgs {
+    /// The backend.
+    #[arg(long, value_name = "NAME")]
+    backend: String,
+    /// The precision.
+    #[arg(long, value_name = "NAME", value_parser = precision)]
+    precision: Precision,
+}
+
+fn precision(name: &str) -> Result<Precision, String> {
+    serde_json::from_value(Value::String(name.to_owned()))
+        .map_err(|_| "expected f32, f64, f16 or bf16".to_owned())
+}
 
 /// Largest difference, relative to the largest number of the same result, that a precision may make.
 ///
@@ -55,53 +92,58 @@ struct Difference {
     part: String,
 }
 
-/// Compares the backends of this build and prints a table.
-///
-/// # Errors
-/// [`CommandError::Wrong`] when one of them is further from the reference than its precision explains.
-pub fn equivalence(args: &EquivalenceArgs) -> Result<()> {
-    let reference = ComputeTarget {
-        precision: Precision::F64,
-        ..ComputeTarget::of(&reference_backend(args)?)
-    };
-    eprintln!("{} in f64: the reference", reference.backend);
-    let expected = child(&reference)?;
-    let mut columns = Vec::new();
-    for info in backends() {
-        let asked = args.backends.is_empty() || args.backends.iter().any(|name| name == info.name);
-        if !asked {
-            continue;
-        }
-        let precisions: &[Precision] = if info.accelerator {
-            &[Precision::F32]
-        } else {
-            &[Precision::F32, Precision::F64]
+impl Execute for EquivalenceArgs {
+    /// Compares the backends of this build and prints a table.
+    ///
+    /// # Errors
+    /// [`CommandError::Wrong`] when one of them is further from the reference than its precision
+    /// explains.
+    fn execute<T: Toolkit>(self) -> Result<()> {
+        let reference = ComputeTarget {
+            precision: Precision::F64,
+            ..ComputeTarget::of(&reference_backend(&self.backends)?)
         };
-        for &precision in precisions {
-            let target = ComputeTarget {
-                precision,
-                ..ComputeTarget::of(info.name)
+        eprintln!("{} in f64: the reference", reference.backend);
+        let expected = compute(&reference)?;
+        let mut columns = Vec::new();
+        for info in backends() {
+            let asked =
+                self.backends.is_empty() || self.backends.iter().any(|name| name == info.name);
+            if !asked {
+                continue;
+            }
+            let precisions: &[Precision] = if info.accelerator {
+                &[Precision::F32]
+            } else {
+                &[Precision::F32, Precision::F64]
             };
-            if target != reference {
-                columns.push(column(&target, &expected, !args.backends.is_empty())?);
+            for &precision in precisions {
+                let target = ComputeTarget {
+                    precision,
+                    ..ComputeTarget::of(info.name)
+                };
+                if target != reference {
+                    columns.push(column(&target, &expected, !self.backends.is_empty())?);
+                }
             }
         }
-    }
-    crate::output::print(&if args.json {
-        json(&columns)
-    } else {
-        markdown(&reference, &columns)
-    })?;
-    let wrong: Vec<String> = columns.iter().flat_map(Column::wrong).collect();
-    if wrong.is_empty() {
-        Ok(())
-    } else {
-        Err(CommandError::Wrong(wrong.join("; ")))
+        print(&if self.json {
+            columns_json(&columns)
+        } else {
+            markdown(&reference, &columns)
+        })?;
+        let wrong: Vec<String> = columns.iter().flat_map(Column::wrong).collect();
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(CommandError::Wrong(wrong.join("; ")))
+        }
     }
 }
 
-fn reference_backend(args: &EquivalenceArgs) -> Result<String> {
-    for name in &args.backends {
+/// The CPU backend that computes the reference; those that are `asked` for must exist.
+fn reference_backend(asked: &[String]) -> Result<String> {
+    for name in asked {
         meta_core::backend::check(name)?;
     }
     let mut cpus = backends()
@@ -120,7 +162,7 @@ fn reference_backend(args: &EquivalenceArgs) -> Result<String> {
     })
 }
 
-fn column(target: &ComputeTarget, expected: &Answer, demanded: bool) -> Result<Column> {
+fn column(target: &ComputeTarget, expected: &Computed, demanded: bool) -> Result<Column> {
     let (backend, precision) = (target.backend.clone(), target.precision);
     eprintln!("{backend} in {}", precision.name());
     let mut column = Column {
@@ -131,7 +173,7 @@ fn column(target: &ComputeTarget, expected: &Answer, demanded: bool) -> Result<C
         device: None,
         largest: BTreeMap::new(),
     };
-    let found = match child(target) {
+    let found = match compute(target) {
         Ok(found) => found,
         Err(failure) if demanded => return Err(failure),
         Err(failure) => {
@@ -204,19 +246,19 @@ impl Column {
 }
 
 /// What a process computed.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Answer {
+#[derive(Serialize, Deserialize)]
+struct Computed {
     device: String,
     outcomes: Vec<Outcome>,
 }
 
 /// Computes in a new process.
-fn child(target: &ComputeTarget) -> Result<Answer> {
-    let answer = subprocess::json_output(|command| {
+fn compute(target: &ComputeTarget) -> Result<Computed> {
+    let computed = subprocess::json_output(|command| {
         command.args(["equivalence-one", "--backend", &target.backend]);
         command.args(["--precision", target.precision.name()]);
     });
-    answer.map_err(|error| {
+    computed.map_err(|error| {
         CommandError::Usage(match error {
             SubprocessError::Message(message) => message,
             SubprocessError::Ended(status) => format!("backend `{}`: {status}", target.backend),
@@ -224,24 +266,26 @@ fn child(target: &ComputeTarget) -> Result<Answer> {
     })
 }
 
-/// `meta equivalence-one`: the values of one backend, as JSON.
-///
-/// # Errors
-/// When the backend, its device or the precision is not there.
-pub fn one<T: Toolkit>(args: &EquivalenceOneArgs) -> Result<()> {
-    let target = ComputeTarget {
-        precision: args.precision,
-        ..ComputeTarget::of(&args.backend)
-    };
-    let answer = dispatch(&target, Values::<T>(PhantomData))??;
-    let json = serde_json::to_string(&answer).expect("numbers serialise");
-    crate::output::print(&format!("{json}\n"))
+impl Execute for EquivalenceOneArgs {
+    /// Prints the values of one backend, as JSON.
+    ///
+    /// # Errors
+    /// When the backend, its device or the precision is not there.
+    fn execute<T: Toolkit>(self) -> Result<()> {
+        let target = ComputeTarget {
+            precision: self.precision,
+            ..ComputeTarget::of(&self.backend)
+        };
+        let computed = dispatch(&target, Values::<T>(PhantomData))??;
+        let json = serde_json::to_string(&computed).expect("numbers serialise");
+        print(&format!("{json}\n"))
+    }
 }
 
 struct Values<T>(PhantomData<T>);
 
 impl<T: Toolkit> WithBackend for Values<T> {
-    type Output = Result<Answer>;
+    type Output = Result<Computed>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
         let name = B::name(&device);
@@ -258,14 +302,14 @@ impl<T: Toolkit> WithBackend for Values<T> {
         cases::layers(&mut checks);
         cases::encoders::<T, B>(&mut checks)?;
         learners::learners::<T, B>(&mut checks)?;
-        Ok(Answer {
+        Ok(Computed {
             device: format!("{name}, {device:?}"),
             outcomes: checks.outcomes,
         })
     }
 }
 
-fn json(columns: &[Column]) -> String {
+fn columns_json(columns: &[Column]) -> String {
     let rows: Vec<_> = columns
         .iter()
         .map(|column| {
@@ -273,10 +317,10 @@ fn json(columns: &[Column]) -> String {
                 .largest
                 .iter()
                 .map(|((kind, name), found)| {
-                    serde_json::json!({"kind": kind, "name": name, "difference": found})
+                    json!({"kind": kind, "name": name, "difference": found})
                 })
                 .collect();
-            serde_json::json!({
+            json!({
                 "backend": column.backend,
                 "precision": column.precision,
                 "tolerance": column.tolerance,
@@ -286,7 +330,7 @@ fn json(columns: &[Column]) -> String {
             })
         })
         .collect();
-    format!("{}\n", serde_json::Value::Array(rows))
+    format!("{}\n", Value::Array(rows))
 }
 
 fn markdown(reference: &ComputeTarget, columns: &[Column]) -> String {

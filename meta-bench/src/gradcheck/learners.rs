@@ -11,13 +11,15 @@ use meta_core::{
     primitives::Primitives,
     rng::Seed,
     task::TaskBatch,
-    toolkit::Catalogue,
+    toolkit::{Catalogue, Toolkit},
 };
-
 use serde_json::Value;
 
-use super::{Checks, Purpose, Row, cases::small_encoders};
-use crate::{Toolkit, failure::Result};
+use super::{
+    cases::small_encoders,
+    checks::{Checks, Purpose, Row},
+};
+use crate::failure::Result;
 
 /// Every learner with an MLP, a convolutional network and self-attention, on classification and,
 /// where it can, on regression.

@@ -1,82 +1,19 @@
-//! Manifest files, and what they build on: `extends = "base.toml"`.
+//! Reads manifest files, and what they build on: `extends = "base.toml"`.
 //!
 //! A manifest may extend others. Their values, but for their names, lie under its own, and every
-//! value keeps the file and line that gave it. `[sweep]` and `[slurm]` are no part of a run; they are read by
-//! [`crate::sweep`].
+//! value keeps the file and line that gave it. `[sweep]` and `[slurm]` are no part of a run: sweeps
+//! read them.
 
 use std::path::{Path, PathBuf};
 
 use meta_core::Error;
-use meta_core::toolkit::Catalogue;
 use serde_json::Value;
 
-use super::{
-    Manifest, Origin,
-    text::{dotted, parse, parse_value},
-};
+use super::{layer::Layer, origin::Origin, text::parse};
 use crate::failure::{CommandError, Result};
 
 /// Tables that say how runs are made and started, not what one is.
-pub const SWEEP_TABLES: [&str; 2] = ["sweep", "slurm"];
-
-/// A value that a file, an axis or the command line gives.
-#[derive(Clone, Debug)]
-pub struct Layer {
-    /// The section; empty at the top.
-    pub(super) section: String,
-    /// The key in it; empty where the section has none.
-    pub(super) key: String,
-    /// The value.
-    pub(super) value: Value,
-    /// Where it comes from.
-    pub(super) origin: Origin,
-    /// How far from the first file: what is given later wins.
-    pub(super) level: usize,
-}
-
-impl Layer {
-    /// The value of `path` (`section.key`), on top of all files.
-    pub fn new(path: &str, value: Value, origin: Origin) -> Self {
-        let (section, key) = path.split_once('.').unwrap_or(("", path));
-        Layer {
-            section: section.to_owned(),
-            key: key.to_owned(),
-            value,
-            origin,
-            level: usize::MAX,
-        }
-    }
-
-    /// `section.key`, or `key` at the top.
-    pub fn path(&self) -> String {
-        dotted(&self.section, &self.key)
-    }
-
-    /// The value.
-    pub fn value(&self) -> &Value {
-        &self.value
-    }
-
-    /// Where it comes from.
-    pub fn origin(&self) -> &Origin {
-        &self.origin
-    }
-
-    /// Reads `key.path=value` from the command line.
-    ///
-    /// # Errors
-    /// When it is not of that form.
-    pub fn parse(text: &str) -> Result<Self> {
-        let Some((path, value)) = text.split_once('=') else {
-            return Err(CommandError::Usage(format!(
-                "`{text}`: expected an override of the form key.path=value, such as train.lr=0.01"
-            )));
-        };
-        let path = path.trim();
-        let value = parse_value(path, value.trim())?;
-        Ok(Layer::new(path, value, Origin::CommandLine))
-    }
-}
+const SWEEP_TABLES: [&str; 2] = ["sweep", "slurm"];
 
 /// A manifest file as it was read.
 #[derive(Clone, Debug)]
@@ -92,10 +29,12 @@ pub struct Document {
 pub struct Base {
     /// The files, the first extended one first and the manifest itself last.
     pub documents: Vec<Document>,
-    stem: String,
-    layers: Vec<Layer>,
+    /// The name of the manifest's file, without its ending.
+    pub stem: String,
+    /// The values, those of the first extended file first.
+    pub layers: Vec<Layer>,
     /// Where a table for `meta sweep` starts, if there is one.
-    pub(super) sweep: Option<Origin>,
+    pub sweep: Option<Origin>,
 }
 
 impl Base {
@@ -189,18 +128,6 @@ impl Base {
             ));
         }
         self.push(path, &text, open)
-    }
-
-    /// Resolves the manifest with `layers` on top.
-    ///
-    /// # Errors
-    /// As [`Manifest::resolve`].
-    pub fn resolve(&self, layers: &[Layer], catalogue: &Catalogue) -> Result<Manifest> {
-        let mut all = self.layers.clone();
-        all.extend_from_slice(layers);
-        let mut manifest = Manifest::from_layers(all, &self.stem, catalogue)?;
-        manifest.sweep = self.sweep.as_ref().map(Origin::to_string);
-        Ok(manifest)
     }
 }
 

@@ -6,150 +6,33 @@
 //! Where a later layer chooses another one, what an earlier layer set for the earlier choice alone
 //! falls away.
 
-mod base;
-mod text;
+pub mod args;
+pub mod base;
+pub mod choices;
+pub mod entries;
+pub mod layer;
+pub mod origin;
+pub mod settings;
+pub mod text;
 
 use std::{collections::BTreeMap, path::Path};
 
 use meta_core::{
     Error,
-    backend::{ComputeTarget, Precision},
-    data::{EpisodeShape, Split},
-    settings,
-    settings::{Field, Settings, unknown_key},
+    settings::{Field, Settings},
     toolkit::Catalogue,
     train::TrainSettings,
 };
 use serde_json::{Map, Value, json};
 
 use crate::failure::{CommandError, Result};
-pub use base::{Base, Document, Layer};
-use text::dotted;
-pub use text::{json, parse as given, parse_value, syntax, toml};
-
-settings! {
-    /// Settings at the top of a manifest.
-    pub struct RunSettings {
-        /// Name of the run, the first part of its folder's name: letters, digits, `-`, `_`, `.`.
-        /// Default: the name of the manifest's file.
-        name: String = "run".to_owned();
-        /// Seed of the initial parameters and of the training episodes.
-        seed: u64 = 0;
-        /// Backend that computes, where compiled in: `flex`, `ndarray`, `wgpu`, `vulkan`, `cuda`,
-        /// `rocm` or `tch`.
-        backend: String = "flex".to_owned();
-        /// Number of the backend's device, from 0. Not part of the run's identity.
-        device: usize = 0;
-        /// Format of all tensors: `f32` or `f64`; `f16` and `bf16`, where the device has them,
-        /// evaluate but do not train.
-        precision: Precision = Precision::F32;
-        /// Threads of the CPU backends, 0 for one per core. Changes no result, and so is not part
-        /// of the run's identity.
-        threads: usize = 0;
-    }
-}
-
-impl RunSettings {
-    /// Where to compute.
-    pub fn target(&self) -> ComputeTarget {
-        ComputeTarget {
-            backend: self.backend.clone(),
-            device: self.device,
-            precision: self.precision,
-        }
-    }
-}
-
-settings! {
-    /// Settings of `[data]` that every source has; the source's own follow.
-    pub struct DataSettings {
-        /// Name of the data source; `meta list data` shows them.
-        source: String = "glyphs".to_owned();
-        /// Classes of a task; 1 for regression.
-        way: usize = 5;
-        /// Support items of a class.
-        shot: usize = 1;
-        /// Query items of a class.
-        query: usize = 15;
-        /// Classes of a training task. 0: as `way`.
-        train_way: usize = 0;
-        /// Support items of a class in training. 0: as `shot`.
-        train_shot: usize = 0;
-        /// Query items of a class in training. 0: as `query`.
-        train_query: usize = 0;
-    }
-}
-
-impl DataSettings {
-    /// Shape of the validation and test episodes.
-    pub fn test_shape(&self) -> EpisodeShape {
-        EpisodeShape::new(self.way, self.shot, self.query)
-    }
-
-    /// Shape of the training episodes.
-    pub fn train_shape(&self) -> EpisodeShape {
-        let or = |train: usize, test: usize| if train == 0 { test } else { train };
-        EpisodeShape::new(
-            or(self.train_way, self.way),
-            or(self.train_shot, self.shot),
-            or(self.train_query, self.query),
-        )
-    }
-}
-
-settings! {
-    /// Settings of the test.
-    pub struct TestSettings {
-        /// Frozen episodes of the test.
-        episodes: usize = 600, at_least(2);
-        /// Part of the source that is tested: `test` or `validation`.
-        split: Split = Split::Test;
-        /// Seed of the frozen validation and test episodes. Apart from the run's `seed`, so that
-        /// runs with other seeds are compared on the same episodes.
-        seed: u64 = 0;
-        /// Tasks that are evaluated at once, on a CPU in up to four graphs side by side. 0: all.
-        /// Bounds memory; changes only rounding.
-        chunk: usize = 20;
-    }
-}
-
-/// Where a value comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Nobody gave it.
-    Default,
-    /// A manifest, and the line.
-    File {
-        /// The manifest as it was named.
-        path: String,
-        /// The line, counted from 1.
-        line: usize,
-    },
-    /// An override.
-    CommandLine,
-    /// As a record of the manifest says.
-    Recorded(String),
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Origin::Default => formatter.write_str("default"),
-            Origin::File { path, line } => write!(formatter, "{path}:{line}"),
-            Origin::CommandLine => formatter.write_str("command line"),
-            Origin::Recorded(origin) => formatter.write_str(origin),
-        }
-    }
-}
-
-/// One of a list, with its own settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Chosen {
-    /// Its name.
-    pub name: String,
-    /// All its settings, an object.
-    pub settings: Value,
-}
+use base::Base;
+use choices::{Chosen, choice, default_entries, falls_away};
+use entries::{Entry, SECTIONS, apply, flat, locate};
+use layer::Layer;
+use origin::Origin;
+use settings::{DataSettings, RunSettings, TestSettings};
+use text::toml;
 
 /// A resolved manifest: every key has its value and its origin.
 #[derive(Clone, Debug)]
@@ -175,26 +58,6 @@ pub struct Manifest {
     entries: Vec<Entry>,
 }
 
-/// A key with its value and origin.
-#[derive(Clone, Debug)]
-struct Entry {
-    section: &'static str,
-    key: String,
-    value: Value,
-    origin: Origin,
-    /// The value at which a key that older manifests lack is no part of the identity.
-    left_out_at: Option<Value>,
-}
-
-impl Entry {
-    fn dotted(&self) -> String {
-        dotted(self.section, &self.key)
-    }
-}
-
-/// Sections of a manifest in their order; the empty one is the top.
-const SECTIONS: [&str; 6] = ["", "data", "encoder", "learner", "train", "test"];
-
 /// Keys that change no result: `name` is a label, and the others say where and how fast. What lies at
 /// `data.path` enters the identity by its content.
 const NOT_IDENTITY: [&str; 6] = [
@@ -208,19 +71,6 @@ const NOT_IDENTITY: [&str; 6] = [
 /// Keys that bound memory and change nothing but rounding: a run may go on with others.
 const BOUNDS: [&str; 3] = ["train.task_chunk", "train.chunk_memory", "test.chunk"];
 
-/// The encoder of a manifest that names none.
-const DEFAULT_ENCODER: &str = "conv4";
-/// The learner of a manifest that names none.
-const DEFAULT_LEARNER: &str = "protonet";
-
-/// Sections whose keys depend on a choice, and the key of the choice.
-const CHOICES: [(&str, &str); 4] = [
-    ("data", "source"),
-    ("encoder", "name"),
-    ("learner", "name"),
-    ("train", "optimizer"),
-];
-
 impl Manifest {
     /// Reads the manifest at `path` and resolves it with `overrides` (`key.path=value`).
     ///
@@ -229,15 +79,23 @@ impl Manifest {
     /// a value of the wrong type; a source, encoder or learner that does not exist. Each names file
     /// and line, or the command line.
     pub fn resolve(path: &Path, overrides: &[String], catalogue: &Catalogue) -> Result<Self> {
-        Self::resolve_base(&Base::read(path)?, overrides, catalogue)
-    }
-
-    fn resolve_base(base: &Base, overrides: &[String], catalogue: &Catalogue) -> Result<Self> {
         let layers: Vec<Layer> = overrides
             .iter()
             .map(|text| Layer::parse(text))
             .collect::<Result<_>>()?;
-        base.resolve(&layers, catalogue)
+        Self::from_base(&Base::read(path)?, &layers, catalogue)
+    }
+
+    /// Resolves the manifest whose files are read, with `layers` on top.
+    ///
+    /// # Errors
+    /// As [`Manifest::resolve`].
+    pub fn from_base(base: &Base, layers: &[Layer], catalogue: &Catalogue) -> Result<Self> {
+        let mut all = base.layers.clone();
+        all.extend_from_slice(layers);
+        let mut manifest = Self::from_layers(all, &base.stem, catalogue)?;
+        manifest.sweep = base.sweep.as_ref().map(Origin::to_string);
+        Ok(manifest)
     }
 
     /// The manifest whose [`Manifest::values`] and [`Manifest::origins`] were recorded.
@@ -470,312 +328,15 @@ impl Manifest {
     }
 }
 
-/// The origin of the setting that `error` is about, if somebody gave it, in front of the error.
-fn locate(entries: &[Entry], error: Error) -> CommandError {
-    let key = match &error {
-        Error::Setting { key, .. } => key.clone(),
-        Error::Backend { .. } => "backend".to_owned(),
-        Error::Unknown { kind, .. } => match *kind {
-            "backend" => "backend".to_owned(),
-            "encoder" | "learner" => format!("{kind}.name"),
-            _ => return CommandError::Core(error),
-        },
-        _ => return CommandError::Core(error),
-    };
-    match entries.iter().find(|entry| entry.dotted() == key) {
-        Some(entry) if entry.origin != Origin::Default => CommandError::At {
-            origin: entry.origin.to_string(),
-            error,
-        },
-        _ => CommandError::Core(error),
-    }
-}
-
-/// The name that the last layer gives at `section.key`, else `default`; it must be in `known`.
-fn choose<'a>(
-    layers: &[Layer],
-    section: &str,
-    key: &str,
-    kind: &'static str,
-    default: &str,
-    known: impl Iterator<Item = &'a str> + Clone,
-) -> Result<String> {
-    let given = layers
-        .iter()
-        .rev()
-        .find(|layer| layer.section == section && layer.key == key);
-    let Some(layer) = given else {
-        return Ok(default.to_owned());
-    };
-    let at = |error| CommandError::At {
-        origin: layer.origin.to_string(),
-        error,
-    };
-    let name = layer.value.as_str().ok_or_else(|| {
-        at(Error::setting(
-            dotted(section, key),
-            &layer.value,
-            format!("expected the name of a {kind}, a string"),
-        ))
-    })?;
-    if known.clone().any(|candidate| candidate == name) {
-        Ok(name.to_owned())
-    } else {
-        Err(at(Error::unknown(kind, name, known)))
-    }
-}
-
-/// Every key that a manifest with these choices has, with its default.
-fn default_entries(layers: &[Layer], stem: &str, catalogue: &Catalogue) -> Result<Vec<Entry>> {
-    let chosen = |section: &str, key: &str, kind: &'static str| {
-        let names = catalogue_names(section, catalogue);
-        let default = default_choice(section);
-        choose(layers, section, key, kind, default, names.iter().copied())
-    };
-    let source = chosen("data", "source", "data source")?;
-    let encoder = chosen("encoder", "name", "encoder")?;
-    let learner = chosen("learner", "name", "learner")?;
-    let optimizer = chosen("train", "optimizer", "optimizer")?;
-    let named = |name: &str| json!({ "name": name });
-    let run = RunSettings {
-        name: stem.to_owned(),
-        ..RunSettings::default()
-    };
-    let data = DataSettings {
-        source: source.clone(),
-        ..DataSettings::default()
-    };
-    let train = TrainSettings {
-        optimizer: optimizer.clone(),
-        ..TrainSettings::default()
-    };
-    let own = |section: &str, name: &str| own_settings(section, name, catalogue);
-    let groups: [(&'static str, Value, Vec<Field>); 10] = [
-        ("", run.to_value(), RunSettings::fields()),
-        ("data", data.to_value(), DataSettings::fields()),
-        ("data", own("data", &source).0, own("data", &source).1),
-        ("encoder", named(&encoder), Vec::new()),
-        (
-            "encoder",
-            own("encoder", &encoder).0,
-            own("encoder", &encoder).1,
-        ),
-        ("learner", named(&learner), Vec::new()),
-        (
-            "learner",
-            own("learner", &learner).0,
-            own("learner", &learner).1,
-        ),
-        ("train", train.to_value(), TrainSettings::fields()),
-        (
-            "train",
-            own("train", &optimizer).0,
-            own("train", &optimizer).1,
-        ),
-        ("test", TestSettings::defaults(), TestSettings::fields()),
-    ];
-    let mut entries: Vec<Entry> = Vec::new();
-    for (section, defaults, fields) in groups {
-        let mut defaults: Vec<(&String, &Value)> =
-            defaults.as_object().into_iter().flatten().collect();
-        // The choice first: what else there is depends on it.
-        defaults.sort_by_key(|(key, _)| !["name", "source"].contains(&key.as_str()));
-        for (key, value) in defaults {
-            // A choice's own setting never hides one that all have.
-            let known = |entry: &Entry| entry.section == section && entry.key == *key;
-            if !entries.iter().any(known) {
-                let added = |field: &Field| field.name == key && field.added.is_some();
-                entries.push(Entry {
-                    section,
-                    key: key.clone(),
-                    value: value.clone(),
-                    origin: Origin::Default,
-                    left_out_at: fields.iter().any(added).then(|| value.clone()),
-                });
-            }
-        }
-    }
-    Ok(entries)
-}
-
-/// The names that a section's choice can be.
-fn catalogue_names(section: &str, catalogue: &Catalogue) -> Vec<&'static str> {
-    match section {
-        "data" => catalogue.sources.iter().map(|entry| entry.name).collect(),
-        "encoder" => catalogue
-            .encoders
-            .iter()
-            .map(|entry| entry.info.name)
-            .collect(),
-        "train" => catalogue
-            .optimizers
-            .iter()
-            .map(|entry| entry.name)
-            .collect(),
-        _ => catalogue
-            .learners
-            .iter()
-            .map(|entry| entry.info.name)
-            .collect(),
-    }
-}
-
-/// The defaults of what a choice of `section` brings along, and its fields; null where there is no such
-/// choice.
-fn own_settings(section: &str, name: &str, catalogue: &Catalogue) -> (Value, Vec<Field>) {
-    let found = match section {
-        "data" => catalogue
-            .sources
-            .iter()
-            .find(|entry| entry.name == name)
-            .map(|entry| ((entry.default_settings)(), (entry.fields)())),
-        "encoder" => catalogue
-            .encoders
-            .iter()
-            .find(|entry| entry.info.name == name)
-            .map(|entry| ((entry.default_settings)(), (entry.fields)())),
-        "train" => catalogue
-            .optimizers
-            .iter()
-            .find(|entry| entry.name == name)
-            .map(|entry| ((entry.default_settings)(), (entry.fields)())),
-        _ => catalogue
-            .learners
-            .iter()
-            .find(|entry| entry.info.name == name)
-            .map(|entry| (entry.default_settings.clone(), entry.fields.clone())),
-    };
-    found.unwrap_or_default()
-}
-
-/// The row of [`CHOICES`] that `section.key` makes.
-fn choice(section: &str, key: &str) -> Option<(&'static str, &'static str)> {
-    CHOICES.into_iter().find(|row| *row == (section, key))
-}
-
-/// Whether `layer` sets what only an earlier choice has: it was right where it stands, and a later
-/// layer chose something else.
-fn falls_away(
-    layer: &Layer,
-    entries: &[Entry],
-    chosen: &[(usize, &'static str, String)],
-    catalogue: &Catalogue,
-) -> bool {
-    let known = |entry: &Entry| entry.section == layer.section && entry.key == layer.key;
-    if entries.iter().any(known) {
-        return false;
-    }
-    let Some((section, _)) = CHOICES.into_iter().find(|row| row.0 == layer.section) else {
-        return false;
-    };
-    let (earlier, later): (Vec<_>, Vec<_>) = chosen
-        .iter()
-        .filter(|(_, of, _)| *of == section)
-        .partition(|(level, ..)| *level <= layer.level);
-    let before = match earlier.last() {
-        Some((_, _, name)) => name.clone(),
-        None => default_choice(section).to_owned(),
-    };
-    !later.is_empty()
-        && own_settings(section, &before, catalogue)
-            .0
-            .get(&layer.key)
-            .is_some()
-}
-
-fn default_choice(section: &str) -> &'static str {
-    match section {
-        "data" => "glyphs",
-        "encoder" => DEFAULT_ENCODER,
-        "train" => "adam",
-        _ => DEFAULT_LEARNER,
-    }
-}
-
-/// Every `section.key` of a manifest's values with its value.
-pub fn flat(values: &Value) -> impl Iterator<Item = (String, &Value)> {
-    values
-        .as_object()
-        .into_iter()
-        .flatten()
-        .flat_map(|(key, value)| {
-            let section = SECTIONS.contains(&key.as_str());
-            let inner: Vec<(String, &Value)> = match value.as_object().filter(|_| section) {
-                Some(inner) => inner
-                    .iter()
-                    .map(|(name, value)| (dotted(key, name), value))
-                    .collect(),
-                None => vec![(key.clone(), value)],
-            };
-            inner
-        })
-}
-
-fn apply(entries: &mut [Entry], layer: Layer) -> Result<()> {
-    let Layer {
-        section,
-        key,
-        value,
-        origin,
-        ..
-    } = layer;
-    if key.is_empty() && SECTIONS.contains(&section.as_str()) {
-        return Ok(()); // An empty section.
-    }
-    let found = entries
-        .iter_mut()
-        .find(|entry| entry.section == section && entry.key == key);
-    let Some(entry) = found else {
-        return Err(CommandError::At {
-            origin: origin.to_string(),
-            error: unknown(entries, &section, &key, &value),
-        });
-    };
-    entry.value = match (&entry.value, value) {
-        // `lr = 1` and `lr = 1.0` are the same setting, with the same hash.
-        (Value::Number(default), Value::Number(given)) if default.is_f64() && !given.is_f64() => {
-            given.as_f64().map_or(Value::Null, |float| json!(float))
-        }
-        (_, value) => value,
-    };
-    entry.origin = origin;
-    Ok(())
-}
-
-/// What is wrong with a key that no entry has.
-fn unknown(entries: &[Entry], section: &str, key: &str, value: &Value) -> Error {
-    let keys = |section: &'static str| {
-        entries
-            .iter()
-            .filter(move |entry| entry.section == section)
-            .map(|entry| entry.key.as_str())
-    };
-    match SECTIONS.into_iter().find(|known| *known == section) {
-        Some("") if SECTIONS.contains(&key) => {
-            Error::setting(key, value, format!("expected a table, [{key}]"))
-        }
-        Some("") => unknown_key("", key, keys("").chain(SECTIONS.into_iter().skip(1))),
-        Some(section) => unknown_key(section, key, keys(section)),
-        None => {
-            // A misspelt section, or a table where a top-level key was meant.
-            let known = SECTIONS.into_iter().skip(1);
-            if keys("").any(|top| top == section) {
-                Error::setting(section, format!("[{section}]"), "expected a value")
-            } else {
-                Error::unknown("section", section, known)
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn resolve(text: &str, overrides: &[&str]) -> Result<Manifest> {
-        let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
         let base = Base::of(Path::new("m.toml"), text)?;
-        Manifest::resolve_base(&base, &overrides, &Catalogue::of::<meta_algos::BuiltIn>())
+        let layers = overrides.iter().map(|text| Layer::parse(text));
+        let layers: Vec<Layer> = layers.collect::<Result<_>>()?;
+        Manifest::from_base(&base, &layers, &Catalogue::of::<meta_algos::BuiltIn>())
     }
 
     #[test]

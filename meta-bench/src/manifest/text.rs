@@ -1,4 +1,4 @@
-//! TOML with the line of every value; and back, with the origin of every value.
+//! Reads TOML with the line of every value, and writes values as TOML.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::failure::{CommandError, Result};
 
 /// A value of a manifest, at `section.key` or `key`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Given {
+pub struct LocatedValue {
     /// The section; empty at the top of the file.
     pub section: String,
     /// The key in its section; empty where the section has none.
@@ -26,21 +26,17 @@ pub struct Given {
 /// # Errors
 /// [`CommandError::Syntax`] where the text is not TOML, [`CommandError::At`] for a value that a manifest
 /// cannot hold.
-pub fn parse(path: &Path, text: &str) -> Result<Vec<Given>> {
-    let line_of = |position: usize| {
-        let before = &text.as_bytes()[..position.min(text.len())];
-        1 + before.iter().filter(|&&byte| byte == b'\n').count()
-    };
+pub fn parse(path: &Path, text: &str) -> Result<Vec<LocatedValue>> {
     let table = DeTable::parse(text).map_err(|error| syntax(path, text, &error))?;
     let mut given = Vec::new();
     let mut push = |section: &str, key: &str, position: usize, value: &DeValue<'_>| {
-        let line = line_of(position);
+        let line = line_of(text, position);
         let dotted = dotted(section, key);
         let value = json(&dotted, value).map_err(|error| CommandError::At {
             origin: format!("{}:{line}", path.display()),
             error,
         })?;
-        given.push(Given {
+        given.push(LocatedValue {
             section: section.to_owned(),
             key: key.to_owned(),
             value,
@@ -66,6 +62,12 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Given>> {
     Ok(given)
 }
 
+/// The line, counted from 1, at a byte of `text`.
+pub fn line_of(text: &str, position: usize) -> usize {
+    let before = &text.as_bytes()[..position.min(text.len())];
+    1 + before.iter().filter(|&&byte| byte == b'\n').count()
+}
+
 /// What is wrong with the text of a manifest.
 pub fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> CommandError {
     let span = error.span().unwrap_or(0..0);
@@ -74,10 +76,9 @@ pub fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> CommandError 
         "duplicate key" => text.get(span.clone()).map(|name| format!(" `{name}`")),
         _ => None,
     };
-    let before = text.as_bytes().get(..span.start).unwrap_or_default();
     CommandError::Syntax {
         path: path.to_owned(),
-        line: 1 + before.iter().filter(|&&byte| byte == b'\n').count(),
+        line: line_of(text, span.start),
         message: format!(
             "not valid TOML: {}{}",
             error.message(),

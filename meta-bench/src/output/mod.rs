@@ -1,8 +1,10 @@
 //! What people and programs see: standard output, tables, progress, units, charts.
 
+pub mod chart;
 pub mod palette;
 pub mod progress;
 pub mod table;
+pub mod units;
 
 use std::{io::Write, path::Path};
 

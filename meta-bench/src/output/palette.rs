@@ -1,4 +1,4 @@
-//! What all pictures share.
+//! Colours and fonts of all pictures.
 
 use plotters::style::RGBColor;
 

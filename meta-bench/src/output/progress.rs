@@ -1,4 +1,4 @@
-//! Live progress on a terminal, plain lines where stderr is a file or a pipe.
+//! Shows live progress on a terminal, and plain lines where stderr is a file or a pipe.
 
 use std::{
     io::IsTerminal,
@@ -11,6 +11,8 @@ use meta_core::{
     train::eval::Metric,
     train::{IterationRecord, ValidationRecord},
 };
+
+use super::units::{duration_text, score_text};
 
 /// Time between two plain lines about iterations.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -159,36 +161,4 @@ impl Progress {
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-/// A score for humans: per cent for an accuracy, as it is for an error.
-pub fn score_text(metric: Metric, score: Interval) -> String {
-    match metric {
-        Metric::Accuracy => format!("{:.2} %", score.scaled(100.0)),
-        Metric::MeanSquaredError => format!("{score:.4}"),
-    }
-}
-
-/// Seconds for humans.
-pub fn duration_text(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match whole {
-        0..60 => format!("{whole} s"),
-        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
-        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_and_scores_read_well() {
-        assert_eq!(duration_text(59.2), "59 s");
-        assert_eq!(duration_text(61.0), "1 min 1 s");
-        assert_eq!(duration_text(7260.0), "2 h 1 min");
-        let score = Interval::t95(&[0.96, 0.98, 0.97]);
-        assert_eq!(score_text(Metric::Accuracy, score), "97.00 ± 2.48 %");
-    }
 }

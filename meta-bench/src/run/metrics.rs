@@ -1,4 +1,4 @@
-//! What a run writes while it trains: metrics, timing, checkpoints.
+//! Writes the files of a run while it trains: metrics, timing, checkpoints.
 
 use std::{
     fs::{self, File},
@@ -130,7 +130,7 @@ impl Lines {
 }
 
 /// Writes the files of a training run and shows its progress.
-pub struct Journal<'a> {
+pub struct RunWriter<'a> {
     folder: &'a RunFolder,
     hash: String,
     settings: TrainSettings,
@@ -150,7 +150,7 @@ pub struct Journal<'a> {
     pub saved: u64,
 }
 
-impl<'a> Journal<'a> {
+impl<'a> RunWriter<'a> {
     /// Continues the files of `folder` from `iteration` on, where `extra` was saved.
     ///
     /// # Errors
@@ -166,7 +166,7 @@ impl<'a> Journal<'a> {
     ) -> Result<Self> {
         let timing_path = folder.file(folder::TIMING);
         let (timing_bytes, seconds_before) = timing_until(&timing_path, iteration)?;
-        Ok(Journal {
+        Ok(RunWriter {
             folder,
             hash: extra.hash.clone(),
             settings: settings.clone(),
@@ -234,7 +234,7 @@ fn timing_until(path: &Path, iteration: u64) -> Result<(u64, f64)> {
     Ok((bytes, seconds))
 }
 
-impl<B: Primitives> Observer<B> for Journal<'_> {
+impl<B: Primitives> Observer<B> for RunWriter<'_> {
     fn tick(&mut self, iteration: u64) {
         self.done = iteration;
         self.progress.tick(iteration);

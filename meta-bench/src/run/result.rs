@@ -1,19 +1,29 @@
-//! Results: one JSON object for scripts, a summary for humans.
+//! Results of runs: one JSON object for scripts, a summary for people.
 
 use std::path::Path;
 
 use meta_core::{
     data::Split,
     stats::{Interval, IntervalMethod},
+    toolkit::Toolkit,
     train::eval::{Evaluation, LogLikelihoods, Metric},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::{
+    folder::{RESULT, read_json},
+    state::State,
+};
 use crate::{
-    Toolkit,
     experiment::Experiment,
-    experiment::memory::peak_bytes,
-    output::progress::{duration_text, score_text},
+    failure::{CommandError, Result},
+    machine::peak_bytes,
+    output::{
+        print,
+        table::Cell,
+        units::{duration_text, score_text},
+    },
 };
 
 /// JSON writes what is not a number as `null`.
@@ -244,7 +254,17 @@ impl TestResult {
         }
     }
 
-    /// The summary for humans.
+    /// The score with its interval over episodes, as the cell of a table.
+    pub fn cell(&self) -> Cell {
+        let unit = match self.metric {
+            Metric::Accuracy => "",
+            Metric::MeanSquaredError => " MSE",
+        };
+        let score = score_text(self.metric, self.interval(self.mean, self.ci95));
+        Cell::new(format!("{score}{unit}"), self.mean)
+    }
+
+    /// The summary for people.
     pub fn summary(&self) -> String {
         let shown = |mean: f64, half: f64| score_text(self.metric, self.interval(mean, half));
         let metric = self.metric.name().replace('_', " ");
@@ -286,10 +306,9 @@ impl TestResult {
                 ));
             }
         }
-        let chosen = match (self.best_value, self.metric) {
-            (Some(value), _) => format!(", best validation {value:.4}"),
-            (None, _) => String::new(),
-        };
+        let chosen = self
+            .best_value
+            .map_or_else(String::new, |value| format!(", best validation {value:.4}"));
         out.push_str(&format!(
             "  parameters of iteration {} of {}{chosen}\n",
             self.best_iteration, self.iterations
@@ -305,4 +324,44 @@ impl TestResult {
         out.push_str(&format!("  {}\n", self.run_dir));
         out
     }
+}
+
+/// The result of the finished run at `path`.
+///
+/// # Errors
+/// When there is none.
+pub fn read_result(path: &Path) -> Result<TestResult> {
+    let path = path.join(RESULT);
+    serde_json::from_value(read_json(&path)?)
+        .map_err(|error| CommandError::Usage(format!("{}: not a result: {error}", path.display())))
+}
+
+/// The cell of a run's score in a table: the score, why the run failed, or a dash.
+pub fn score_cell(folder: &Path, state: &State) -> Cell {
+    match state {
+        State::Finished => match read_result(folder) {
+            Ok(result) => result.cell(),
+            Err(error) => Cell::new(error.to_string(), Value::Null),
+        },
+        // Without the advice that a table has no room for.
+        State::Failed(error) => {
+            Cell::new(error.split("; ").next().unwrap_or_default(), Value::Null)
+        }
+        _ => Cell::new("–", Value::Null),
+    }
+}
+
+/// Prints a result: as one JSON object with its summary on stderr, or the summary alone.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn show(result: &TestResult, json: bool, quiet: bool) -> Result<()> {
+    if !json {
+        return print(&result.summary());
+    }
+    if !quiet {
+        eprint!("{}", result.summary());
+    }
+    let json = serde_json::to_string(result).expect("a result serialises");
+    print(&format!("{json}\n"))
 }

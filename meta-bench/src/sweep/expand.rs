@@ -1,12 +1,16 @@
-//! From axes to points: every run of a sweep as the layers that lie on its manifest.
+//! Expands axes into points: every run of a sweep as the layers that lie on its manifest.
 
 use meta_core::rng::Seed;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::spec::{Axis, Drawn, Method, Range, Search, Spec, layers};
+use super::{
+    ranges::{Drawn, Range},
+    sourced::{Axis, layers},
+    spec::{Method, Search, Spec},
+};
 use crate::{
     failure::{CommandError, Result},
-    manifest::{Layer, toml},
+    manifest::{layer::Layer, text::toml},
 };
 
 /// One run of a sweep: what lies on its manifest.
@@ -227,55 +231,12 @@ impl Search {
     }
 }
 
-impl Drawn {
-    /// The value at `position` of its range, which is in [0, 1].
-    pub fn value(&self, position: f64) -> Value {
-        let index = |count: usize| ((position * count as f64) as usize).min(count - 1);
-        match &self.range {
-            Range::Uniform(low, high) => json!(rounded(low + position * (high - low))),
-            Range::LogUniform(low, high) => {
-                json!(rounded((low.ln() + position * (high / low).ln()).exp()))
-            }
-            Range::Integer(low, high) => {
-                json!(low + index((high - low + 1) as usize) as i64)
-            }
-            Range::Choice(values) => values[index(values.len())].clone(),
-        }
-    }
-
-    /// The same as a layer.
-    pub fn layer(&self, position: f64) -> Layer {
-        Layer::new(&self.key, self.value(position), self.origin.clone())
-    }
-
-    /// The position of `value` in the range; none for what is not in it.
-    pub fn position(&self, value: &Value) -> Option<f64> {
-        let number = || value.as_f64();
-        let position = match &self.range {
-            Range::Uniform(low, high) => (number()? - low) / (high - low),
-            Range::LogUniform(low, high) => (number()? / low).ln() / (high / low).ln(),
-            Range::Integer(low, high) => {
-                ((value.as_i64()? - low) as f64 + 0.5) / (high - low + 1) as f64
-            }
-            Range::Choice(values) => {
-                let index = values.iter().position(|other| other == value)?;
-                (index as f64 + 0.5) / values.len() as f64
-            }
-        };
-        // Rounding may leave the range by a hair.
-        (position > -1e-3 && position < 1.001).then_some(position.clamp(0.0, 1.0 - 1e-12))
-    }
-}
-
-/// Five significant digits: values that people can read, type and find again.
-fn rounded(value: f64) -> f64 {
-    format!("{value:.4e}").parse().unwrap_or(value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::Document;
+    use serde_json::json;
+
+    use crate::manifest::base::Document;
 
     fn spec(text: &str) -> Spec {
         let document = Document {

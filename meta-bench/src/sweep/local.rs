@@ -3,7 +3,7 @@
 //! A worker is this program (`meta sweep-worker`). It stops, and saves its run, when its standard
 //! input ends: when the launcher asks for that, and when the launcher is gone, however it went. A
 //! worker is in a process group of its own, so that Ctrl-C reaches the launcher alone. What happens
-//! to a worker is its run's failure and nobody else's.
+//! to a worker fails that run only.
 
 use std::{
     collections::VecDeque,
@@ -20,11 +20,14 @@ use std::{
 use meta_core::{Error, files::write_atomically};
 use serde_json::json;
 
-use super::plan::State;
 use crate::{
     failure::{CommandError, Result},
-    output::progress::duration_text,
-    run::folder::{FAILURE, RECORD, RunFolder, json_bytes},
+    machine::{cores, peak_bytes_of},
+    output::units::duration_text,
+    run::{
+        folder::{FAILURE, RECORD, RunFolder, json_bytes},
+        state::State,
+    },
 };
 
 /// Exit code of a worker whose run another process works on.
@@ -133,7 +136,7 @@ impl Launcher {
                     let _ = running.child.wait();
                 }
                 return Err(CommandError::Interrupted(
-                    "stopped at once; what was saved is kept, and the same command goes on"
+                    "stopped at once; what was saved is kept, and the same command resumes"
                         .to_owned(),
                 ));
             }
@@ -142,7 +145,7 @@ impl Launcher {
                 let task = &tasks[running.task];
                 if let Some(limit) = task.memory
                     && !running.over_limit
-                    && peak_memory(running.child.id()).is_some_and(|peak| peak > limit)
+                    && peak_bytes_of(running.child.id()).is_some_and(|peak| peak > limit)
                 {
                     running.over_limit = true;
                     let _ = running.child.kill();
@@ -234,7 +237,7 @@ impl Launcher {
     fn threads(&self, task: &Task, slot: usize) -> usize {
         match task.threads {
             0 => {
-                let cores = super::cores();
+                let cores = cores();
                 (cores / self.jobs + usize::from(slot < cores % self.jobs)).max(1)
             }
             threads => threads,
@@ -333,14 +336,6 @@ pub fn record_failure(folder: &Path, error: &str) -> Result<()> {
         State::New => RunFolder::create(folder, &[(FAILURE, bytes)]).map(drop),
         _ => Ok(write_atomically(&folder.join(FAILURE), &bytes)?),
     }
-}
-
-/// The most memory that a process had at once, in bytes, where the system tells.
-fn peak_memory(process: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
 }
 
 #[cfg(all(test, unix))]

@@ -1,296 +1,182 @@
 //! `meta sweep`: many runs from manifests and axes.
 //!
-//! [`spec`] reads what was asked for, [`expand`] makes points of it, [`plan`] checks and names every
-//! run before the first one starts, [`local`] and [`slurm`] start them, [`search`] chooses runs by
-//! the results of others. A run is named by its content, so that what is done is never done again,
-//! and the same command goes on wherever the last one was stopped.
+//! [`selection`] and [`spec`] read what was asked for, [`expand`] makes points of it, [`plan`] checks
+//! and names every run before the first one starts. [`local`] and [`slurm`] start runs; [`halving`] and
+//! [`tpe`] choose them by the results of others. A run is named by its content, so that what is done is
+//! never done again, and the same command resumes wherever the last one stopped.
 
 mod expand;
+mod halving;
 mod local;
 mod plan;
-mod search;
+mod prepare;
+mod ranges;
+mod runs;
+pub mod search;
+mod selection;
 mod serve;
-mod slurm;
-mod spec;
+pub mod slurm;
+mod sourced;
+pub mod spec;
 mod status;
+mod tpe;
+mod trials;
 pub mod worker;
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, path::PathBuf};
 
-use meta_core::{files::write_atomically, train::eval};
+use clap::{Args, Subcommand, ValueEnum};
+use meta_core::{backend::backends, files::write_atomically, toolkit::Toolkit};
 use serde_json::Value;
 
-pub use plan::{State, folders};
-pub use search::compare_searches;
-pub use slurm::SlurmSettings;
-
 use crate::{
-    Toolkit,
-    cli::{LauncherKind, SweepAction, SweepArgs, SweepSelection},
-    experiment::memory::bytes_text,
+    command::Execute,
     failure::{CommandError, Result},
-    manifest::Base,
-    output::print,
-    output::progress::{duration_text, score_text},
-    output::table::{Cell, Table},
-    run::read_result,
+    finished,
+    machine::{available_bytes, cores},
+    output::{
+        print,
+        table::{Cell, Format, Table},
+        units::{bytes_text, duration_text},
+    },
+    run::state::State,
 };
-use expand::Point;
-use local::{Launcher, Outcome, Task};
-use plan::{Planned, Planner};
-use spec::{Method, Spec};
+use halving::halve;
+use local::Launcher;
+use prepare::Sweep;
+use runs::{Run, Swept, count_stopped, label_cells, label_keys, results, tasks};
+use selection::SweepSelection;
+use tpe::search_by_tpe;
 
-/// Cores of this machine, or those that the environment grants.
-pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// Run a manifest, or many, over seeds and settings; resume where it stopped.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct SweepArgs {
+    /// Something else than running it.
+    #[command(subcommand)]
+    action: Option<SweepAction>,
+    /// Which runs.
+    #[command(flatten)]
+    selection: Option<SweepSelection>,
+    /// Folder of the run folders.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    runs: PathBuf,
+    /// Show what would run, with identities, forecasts and what is already done; start nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Runs side by side, each with its share of the cores [default: one for each core that the
+    /// forecast memory allows; on a GPU 1].
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Try failed runs again.
+    #[arg(long)]
+    pub retry: bool,
+    /// Stop all runs as soon as one fails.
+    #[arg(long)]
+    fail_fast: bool,
+    /// Where the runs are started.
+    #[arg(long, value_enum, default_value_t = LauncherKind::Local)]
+    launcher: LauncherKind,
+    /// Form of the table.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Write the scores of all runs, beside those of rules that learn nothing and published ones, to
+    /// this Markdown file.
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    results: Option<PathBuf>,
+    /// No progress on stderr.
+    #[arg(long)]
+    quiet: bool,
 }
 
-/// A manifest with its sweep.
-struct Set {
-    base: Base,
-    spec: Spec,
+/// What else can be done with sweeps.
+#[derive(Debug, Subcommand)]
+enum SweepAction {
+    /// Show how far sweeps are, from the run folders and Slurm's queue.
+    Status {
+        /// Folders of sweeps [default: all in runs/sweeps].
+        #[arg(value_name = "SWEEP_DIR")]
+        sweeps: Vec<PathBuf>,
+        /// Folder of the run folders.
+        #[arg(long, value_name = "DIR", default_value = "runs")]
+        runs: PathBuf,
+    },
+    /// Run the settings that another program asks for, as JSON lines on stdin and stdout.
+    Serve {
+        /// The manifest, and values for all runs.
+        #[command(flatten)]
+        selection: SweepSelection,
+        /// Folder of the run folders.
+        #[arg(long, value_name = "DIR", default_value = "runs")]
+        runs: PathBuf,
+    },
+    /// Work on runs of a plan, for Slurm.
+    #[command(hide = true)]
+    Task {
+        /// The folder of the sweep.
+        sweep: PathBuf,
+        /// Line of the plan, from 0.
+        index: usize,
+        /// Threads of the run.
+        #[arg(long, default_value_t = 0)]
+        threads: usize,
+    },
 }
 
-/// Tells manifests from `key=value`.
-fn sort_inputs(inputs: &[String]) -> (Vec<PathBuf>, Vec<String>) {
-    let setting = |input: &&String| input.contains('=') && !input.ends_with(".toml");
-    let (settings, manifests): (Vec<&String>, Vec<&String>) = inputs.iter().partition(setting);
-    (
-        manifests.into_iter().map(PathBuf::from).collect(),
-        settings.into_iter().cloned().collect(),
-    )
+/// Where the runs of a sweep are started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LauncherKind {
+    /// On this machine, in worker processes.
+    Local,
+    /// By Slurm, as one job array; `[slurm]` says with what.
+    Slurm,
 }
 
-impl SweepSelection {
-    fn read(&self) -> Result<Vec<Set>> {
-        let (manifests, settings) = sort_inputs(&self.inputs);
-        if manifests.is_empty() {
+impl Execute for SweepArgs {
+    /// Runs the sweep, or shows what it would run.
+    ///
+    /// # Errors
+    /// Whatever is wrong with a manifest or an axis; [`CommandError::Runs`] when runs failed.
+    fn execute<T: Toolkit>(self) -> Result<()> {
+        match &self.action {
+            Some(SweepAction::Status { sweeps, runs }) => return status::status(sweeps, runs),
+            Some(SweepAction::Serve { selection, runs }) => {
+                return serve::serve::<T>(selection, runs);
+            }
+            Some(SweepAction::Task {
+                sweep,
+                index,
+                threads,
+            }) => return slurm::task(sweep, *index, *threads),
+            None => {}
+        }
+        let selection = self.selection.as_ref().ok_or_else(|| {
+            CommandError::Usage("expected a manifest; `meta sweep --help` shows how".to_owned())
+        })?;
+        if self.jobs == Some(0) {
             return Err(CommandError::Usage(
-                "expected at least one manifest, a TOML file, besides axes and values".to_owned(),
+                "`--jobs 0`: must be at least 1".to_owned(),
             ));
         }
-        let memory = match &self.memory {
-            None => None,
-            Some(text) => Some(spec::bytes(text).ok_or_else(|| {
-                CommandError::Usage(format!("`--memory {text}`: {}", spec::MEMORY_FORM))
-            })?),
+        let sweep = Sweep::<T>::new(selection, &self.runs)?;
+        let jobs = self.jobs.unwrap_or_else(|| jobs(&sweep.runs));
+        if self.dry_run {
+            return dry_run(&sweep, &self, jobs);
+        }
+        let outcome = match self.launcher {
+            LauncherKind::Slurm => return slurm::launch(&sweep, self.retry, self.format),
+            LauncherKind::Local => run_locally(&sweep, &self, jobs)?,
         };
-        manifests
-            .iter()
-            .map(|path| {
-                let base = Base::read(path)?;
-                let mut spec = Spec::read(&base.documents, &settings, self.trials.as_deref())?;
-                spec.search_seed = self.search_seed.unwrap_or(spec.search_seed);
-                spec.memory = memory.or(spec.memory);
-                spec.check_cap()?;
-                Ok(Set { base, spec })
-            })
-            .collect()
-    }
-}
-
-/// A planned run with what its manifest's sweep says about it.
-#[derive(Clone)]
-struct Run {
-    planned: Planned,
-    memory: Option<u64>,
-}
-
-/// A sweep that is planned: every run is good.
-struct Sweep<T> {
-    sets: Vec<Set>,
-    planner: Planner<T>,
-    runs: Vec<Run>,
-    /// Runs that are the same as others before them.
-    same: usize,
-    /// The folder of the sweep.
-    folder: PathBuf,
-    data: Option<PathBuf>,
-}
-
-impl<T: Toolkit> Sweep<T> {
-    fn new(selection: &SweepSelection, runs_folder: &Path) -> Result<Self> {
-        let sets = selection.read()?;
-        let planner = Planner::<T>::new(runs_folder, selection.data.as_deref());
-        let many = sets.len() > 1;
-        let mut runs = Vec::new();
-        let mut seen = HashSet::new();
-        let mut same = 0;
-        let mut identity = blake3::Hasher::new();
-        for set in &sets {
-            let points = match set
-                .spec
-                .search
-                .as_ref()
-                .filter(|search| search.method == Method::Tpe)
-            {
-                Some(search) => {
-                    search::check(&set.spec, many)?;
-                    search
-                        .corners()
-                        .iter()
-                        .flat_map(|corner| set.spec.trial(0, corner))
-                        .collect()
-                }
-                None => set.spec.points(),
-            };
-            let planned = set.plan(&planner, &points, many)?;
-            if let Some(search) = &set.spec.search {
-                let text = format!("{:?} {}\n", search, set.spec.search_seed);
-                identity.update(text.as_bytes());
-            }
-            let tpe = |search: &spec::Search| search.method == Method::Tpe;
-            if set.spec.halving.is_some() || set.spec.search.as_ref().is_some_and(tpe) {
-                search::check_runs(&set.spec, &planned)?;
-            }
-            for planned in planned {
-                identity.update(planned.hash.as_bytes());
-                if seen.insert(planned.hash.clone()) {
-                    runs.push(Run {
-                        planned,
-                        memory: set.spec.memory,
-                    })
-                } else {
-                    same += 1
-                }
-            }
+        print(&results(&outcome.runs, &outcome.left).render(self.format))?;
+        if let Some(path) = &self.results {
+            let folders = outcome.runs.iter().map(|run| run.planned.folder.clone());
+            let finished: Vec<PathBuf> = folders
+                .filter(|folder| matches!(State::of(folder), State::Finished))
+                .collect();
+            let page = finished::results::results::<T>(&finished, sweep.data.as_deref())?;
+            write_atomically(path, page.as_bytes())?;
         }
-        let name = match (sets.as_slice(), runs.first()) {
-            ([_], Some(run)) => run.planned.manifest.run.name.clone(),
-            _ => "sweep".to_owned(),
-        };
-        let identity = identity.finalize().to_hex();
-        Ok(Sweep {
-            folder: runs_folder
-                .join("sweeps")
-                .join(format!("{name}-{}", &identity[..12])),
-            sets,
-            planner,
-            runs,
-            same,
-            data: selection.data.clone(),
-        })
-    }
-
-    /// The search that looks at results, if this is one.
-    fn tpe(&self) -> Option<&Set> {
-        self.sets.iter().find(|set| {
-            set.spec
-                .search
-                .as_ref()
-                .is_some_and(|search| search.method == Method::Tpe)
-        })
-    }
-
-    fn write_plan(&self, runs: &[Run]) -> Result<()> {
-        let lines: Vec<worker::Line> = runs
-            .iter()
-            .map(|run| worker::Line::new(&run.planned, self.data.as_deref(), run.memory))
-            .collect();
-        worker::write(&self.folder, &lines)
-    }
-}
-
-impl Set {
-    fn plan<T: Toolkit>(
-        &self,
-        planner: &Planner<T>,
-        points: &[Point],
-        named: bool,
-    ) -> Result<Vec<Planned>> {
-        let mut planned = planner.plan(&self.base, points)?;
-        if named {
-            for planned in &mut planned {
-                let name = planned.manifest.run.name.clone();
-                planned.label.insert(0, ("name".to_owned(), name));
-            }
-        }
-        Ok(planned)
-    }
-}
-
-/// `meta sweep`.
-///
-/// # Errors
-/// Whatever is wrong with a manifest or an axis; [`CommandError::Runs`] when runs failed.
-pub fn sweep<T: Toolkit>(args: &SweepArgs) -> Result<()> {
-    match &args.action {
-        Some(SweepAction::Status { sweeps, runs }) => return status::status(sweeps, runs),
-        Some(SweepAction::Serve { selection, runs }) => return serve::serve::<T>(selection, runs),
-        Some(SweepAction::Task {
-            sweep,
-            index,
-            threads,
-        }) => return slurm::task(sweep, *index, *threads),
-        None => {}
-    }
-    let selection = args.selection.as_ref().ok_or_else(|| {
-        CommandError::Usage("expected a manifest; `meta sweep --help` shows how".to_owned())
-    })?;
-    if args.jobs == Some(0) {
-        return Err(CommandError::Usage(
-            "`--jobs 0`: must be at least 1".to_owned(),
-        ));
-    }
-    let sweep = Sweep::<T>::new(selection, &args.runs)?;
-    let jobs = args.jobs.unwrap_or_else(|| jobs(&sweep.runs));
-    if args.dry_run {
-        return dry_run(&sweep, args, jobs);
-    }
-    let outcome = match args.launcher {
-        LauncherKind::Slurm => return slurm::launch(&sweep, args),
-        LauncherKind::Local => run_locally(&sweep, args, jobs)?,
-    };
-    print(&results(&outcome.runs, &outcome.left).render(args.format))?;
-    if let Some(path) = &args.results {
-        let folders = outcome.runs.iter().map(|run| run.planned.folder.clone());
-        let finished: Vec<PathBuf> = folders
-            .filter(|folder| matches!(State::of(folder), State::Finished))
-            .collect();
-        let page = crate::finished::results::results::<T>(&finished, sweep.data.as_deref())?;
-        write_atomically(path, page.as_bytes())?;
-    }
-    outcome.verdict(&sweep.folder)
-}
-
-/// What became of a sweep.
-struct Swept {
-    runs: Vec<Run>,
-    /// Runs that are not finished because all were asked to stop.
-    stopped: usize,
-    fail_fast: bool,
-    /// Runs that halving left, and at which iteration.
-    left: HashMap<String, u64>,
-}
-
-impl Swept {
-    fn verdict(&self, folder: &Path) -> Result<()> {
-        let states = self.runs.iter().map(|run| State::of(&run.planned.folder));
-        let failed = states
-            .filter(|state| matches!(state, State::Failed(_)))
-            .count();
-        if self.stopped > 0 && (failed == 0 || !self.fail_fast) {
-            return Err(CommandError::Interrupted(format!(
-                "interrupted; {} of {} runs are not finished; the same command goes on",
-                self.stopped,
-                self.runs.len()
-            )));
-        }
-        if failed == 0 {
-            return Ok(());
-        }
-        let not_run = match self.stopped {
-            0 => String::new(),
-            stopped => format!(", {stopped} were not finished because of --fail-fast"),
-        };
-        Err(CommandError::Runs(format!(
-            "{failed} of {} runs failed{not_run}; --retry tries them again; their logs are in {}",
-            self.runs.len(),
-            folder.join("logs").display()
-        )))
+        outcome.verdict(&sweep.folder)
     }
 }
 
@@ -308,16 +194,16 @@ fn run_locally<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs, jobs: usize) -> R
         ));
     }
     if let Some(set) = sweep.tpe() {
-        return search::tpe(sweep, set, &launcher, args.retry);
+        return search_by_tpe(sweep, set, &launcher, args.retry);
     }
     sweep.write_plan(&sweep.runs)?;
     let halving = sweep
         .sets
         .iter()
-        .find_map(|set| Some((set.spec.halving?, set.spec.metric)));
+        .find_map(|set| Some((set.spec.halving?, set.spec.objective)));
     let (stopped, left) = match halving {
-        Some((halving, metric)) => {
-            search::halve(&sweep.runs, halving, metric, &launcher, args.retry)?
+        Some((halving, objective)) => {
+            halve(&sweep.runs, halving, objective, &launcher, args.retry)?
         }
         None => {
             let tasks = tasks(&sweep.runs, args.retry);
@@ -343,37 +229,11 @@ fn run_locally<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs, jobs: usize) -> R
     })
 }
 
-fn count_stopped(outcomes: &[Outcome]) -> usize {
-    outcomes
-        .iter()
-        .filter(|outcome| **outcome == Outcome::Stopped)
-        .count()
-}
-
-/// Runs that are to be worked on: neither finished, nor failed unless they are tried again.
-fn tasks(runs: &[Run], retry: bool) -> Vec<Task> {
-    let due = |(_, run): &(usize, &Run)| match State::of(&run.planned.folder) {
-        State::Finished => false,
-        State::Failed(_) => retry,
-        _ => true,
-    };
-    let task = |(index, run): (usize, &Run)| Task {
-        index,
-        short: run.planned.short().to_owned(),
-        folder: run.planned.folder.clone(),
-        title: run.planned.title(),
-        threads: run.planned.manifest.run.threads,
-        memory: run.memory,
-        until: None,
-    };
-    runs.iter().enumerate().filter(due).map(task).collect()
-}
-
 /// Workers that the machine has cores and, by the forecast, memory for.
 fn jobs(runs: &[Run]) -> usize {
     let gpu = |run: &Run| {
         let name = &run.planned.manifest.run.backend;
-        let mut known = meta_core::backend::backends().into_iter();
+        let mut known = backends().into_iter();
         known.any(|info| info.name == name && info.accelerator)
     };
     if runs.iter().any(gpu) {
@@ -384,41 +244,11 @@ fn jobs(runs: &[Run]) -> usize {
         .map(|run| run.planned.forecast.total_bytes())
         .max()
         .unwrap_or(0);
-    let fitting = available_memory().map_or(usize::MAX, |bytes| {
+    let fitting = available_bytes().map_or(usize::MAX, |bytes| {
         // A fifth is left to everything else.
-        (bytes / 5 * 4) / largest.max(1)
+        (bytes as usize / 5 * 4) / largest.max(1)
     });
     cores().min(fitting).min(runs.len()).max(1)
-}
-
-/// Bytes that programs can still have, where the system tells.
-fn available_memory() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kilobytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
-}
-
-/// Keys of the labels of `runs`, in the order in which they come.
-fn label_keys<'a>(labels: impl Iterator<Item = &'a [(String, String)]>) -> Vec<String> {
-    let mut keys: Vec<String> = Vec::new();
-    for (key, _) in labels.flatten() {
-        if !keys.contains(key) {
-            keys.push(key.clone());
-        }
-    }
-    keys
-}
-
-fn label_cells(keys: &[String], label: &[(String, String)]) -> Vec<Cell> {
-    keys.iter()
-        .map(|key| match label.iter().find(|(name, _)| name == key) {
-            Some((_, value)) => Cell::from(value.clone()),
-            None => Cell::new("–", Value::Null),
-        })
-        .collect()
 }
 
 fn dry_run<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs, jobs: usize) -> Result<()> {
@@ -448,7 +278,7 @@ fn dry_run<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs, jobs: usize) -> Resul
             None => Cell::new("–", Value::Null),
         });
         let bytes = planned.forecast.total_bytes();
-        row.push(Cell::new(bytes_text(bytes), bytes));
+        row.push(Cell::new(bytes_text(bytes as u64), bytes));
         table.rows.push(row);
     }
     print(&table.render(args.format))?;
@@ -463,57 +293,4 @@ fn dry_run<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs, jobs: usize) -> Resul
         sweep.folder.display()
     );
     Ok(())
-}
-
-/// The table at the end: what became of every run. It holds nothing that differs between a sweep
-/// that was stopped and one that was not.
-fn results(runs: &[Run], left: &HashMap<String, u64>) -> Table {
-    let keys = label_keys(runs.iter().map(|run| run.planned.label.as_slice()));
-    let mut columns = vec!["run".to_owned()];
-    columns.extend(keys.iter().cloned());
-    columns.extend(["state", "score"].map(str::to_owned));
-    let mut table = Table::new(columns);
-    for run in runs {
-        let planned = &run.planned;
-        let state = State::of(&planned.folder);
-        let mut row = vec![Cell::from(planned.short())];
-        row.extend(label_cells(&keys, &planned.label));
-        row.push(match left.get(&planned.hash) {
-            Some(iteration) if state == State::Unfinished => {
-                format!("left at iteration {iteration}").into()
-            }
-            _ => state.name().into(),
-        });
-        row.push(match &state {
-            State::Finished => match read_result(&planned.folder) {
-                Ok(result) => Cell::new(score(&result), result.mean),
-                Err(error) => Cell::new(error.to_string(), Value::Null),
-            },
-            State::Failed(error) => failure_cell(error),
-            _ => Cell::new("–", Value::Null),
-        });
-        table.rows.push(row);
-    }
-    table
-}
-
-/// Why a run failed, without the advice that a table has no room for.
-pub fn failure_cell(error: &str) -> Cell {
-    Cell::new(error.split("; ").next().unwrap_or_default(), Value::Null)
-}
-
-/// A result's score with its interval over episodes.
-pub fn score(result: &crate::run::result::TestResult) -> String {
-    let interval = meta_core::stats::Interval {
-        mean: result.mean,
-        half_width: result.ci95,
-        level: 0.95,
-        method: result.method,
-        n: result.episodes,
-    };
-    let unit = match result.metric {
-        eval::Metric::Accuracy => "",
-        eval::Metric::MeanSquaredError => " MSE",
-    };
-    format!("{}{unit}", score_text(result.metric, interval))
 }

@@ -1,9 +1,8 @@
-//! The plan: every run resolved, checked, named by its content, forecast, and compared with what is
-//! there already. Nothing is started before the whole plan is good.
+//! Plans runs: every run is resolved, checked, named by its content, forecast, and compared with what
+//! is there already. Nothing is started before the whole plan is good.
 
 use std::{
     collections::HashMap,
-    fs,
     marker::PhantomData,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -16,67 +15,19 @@ use meta_core::{
     parallel::TaskChunks,
     primitives::Primitives,
     task::TrainingContext,
-    train::eval::Metric,
-    train::sum_over_chunks,
+    toolkit::{Catalogue, Toolkit},
+    train::{eval::Metric, sum_over_chunks},
 };
 use rayon::prelude::*;
 use serde_json::Value;
 
 use super::expand::Point;
 use crate::{
-    Catalogue, Toolkit,
-    experiment::memory::{Forecast, ForecastOf},
-    experiment::{self, Experiment},
+    experiment::{self, Experiment, memory::Forecast},
     failure::{CommandError, Result},
-    manifest::{Base, Manifest},
-    run::folder::{FAILURE, RECORD, RESULT, is_busy, read_json},
+    manifest::{Manifest, base::Base},
+    run::state::{State, folders},
 };
-
-/// What is known of a run before the sweep.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Nothing.
-    New,
-    /// It was started and is not finished.
-    Unfinished,
-    /// A process works on it.
-    Running,
-    /// It has its result.
-    Finished,
-    /// It failed, with this error.
-    Failed(String),
-}
-
-impl State {
-    /// In a word.
-    pub fn name(&self) -> &'static str {
-        match self {
-            State::New => "new",
-            State::Unfinished => "unfinished",
-            State::Running => "running",
-            State::Finished => "finished",
-            State::Failed(_) => "failed",
-        }
-    }
-
-    /// The state of the run folder at `path`.
-    pub fn of(path: &Path) -> State {
-        if path.join(RESULT).exists() {
-            State::Finished
-        } else if is_busy(path) {
-            State::Running
-        } else if path.join(FAILURE).exists() {
-            let error = read_json(&path.join(FAILURE))
-                .ok()
-                .and_then(|failure| failure["error"].as_str().map(str::to_owned));
-            State::Failed(error.unwrap_or_else(|| "its failure.json cannot be read".to_owned()))
-        } else if path.join(RECORD).exists() {
-            State::Unfinished
-        } else {
-            State::New
-        }
-    }
-}
 
 /// A run that could start.
 #[derive(Clone, Debug)]
@@ -195,7 +146,7 @@ impl<T: Toolkit> Planner<T> {
     }
 
     fn one(&self, base: &Base, point: &Point) -> Result<Planned> {
-        let manifest = base.resolve(&point.layers, &self.catalogue)?;
+        let manifest = Manifest::from_base(base, &point.layers, &self.catalogue)?;
         let (source, content) = self.source(&manifest)?;
         let hash = manifest.hash(&content);
         let experiment = Experiment::<T>::with_source(manifest, self.data.as_deref(), source)?;
@@ -253,13 +204,7 @@ impl<T: Toolkit> Planner<T> {
         if let Some(known) = self.forecasts.lock().expect("no planner panics").get(shape) {
             return Ok(*known);
         }
-        let forecast = dispatch(
-            &experiment.manifest.run.target(),
-            ForecastOf::<T> {
-                experiment,
-                toolkit: PhantomData,
-            },
-        )??;
+        let forecast = experiment.forecast()?;
         let mut forecasts = self.forecasts.lock().expect("no planner panics");
         forecasts.insert(shape.to_owned(), forecast);
         Ok(forecast)
@@ -273,13 +218,8 @@ impl<T: Toolkit> Planner<T> {
         let mut measured = self.measured.lock().expect("no planner panics");
         let step = if *measured < MEASURE {
             let started = Instant::now();
-            let step = dispatch(
-                &experiment.manifest.run.target(),
-                StepOf::<T> {
-                    experiment,
-                    toolkit: PhantomData,
-                },
-            )??;
+            let target = experiment.manifest.run.target();
+            let step = dispatch(&target, StepOf(experiment))??;
             *measured += started.elapsed();
             Some(step)
         } else {
@@ -326,16 +266,13 @@ fn mask(value: &mut Value) {
 }
 
 /// Seconds that one task of a training step takes.
-struct StepOf<'a, T: Toolkit> {
-    experiment: &'a Experiment<T>,
-    toolkit: PhantomData<T>,
-}
+struct StepOf<'a, T: Toolkit>(&'a Experiment<T>);
 
 impl<T: Toolkit> WithBackend for StepOf<'_, T> {
     type Output = Result<f64>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
-        let experiment = self.experiment;
+        let experiment = self.0;
         let built = experiment.learner::<B>(&device);
         let (spec, context) = (&experiment.spec, TrainingContext::default());
         let shape = spec.train;
@@ -360,24 +297,4 @@ impl<T: Toolkit> WithBackend for StepOf<'_, T> {
         }
         Ok(fastest)
     }
-}
-
-/// Run folders in `runs` by the twelve digits that end their names.
-pub fn folders(runs: &Path) -> HashMap<String, PathBuf> {
-    let entries = fs::read_dir(runs).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            let (_, digits) = name.rsplit_once('-')?;
-            let hash = digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-            (hash && !name.starts_with('.')).then(|| (digits.to_owned(), entry.path()))
-        })
-        .collect()
-}
-
-/// Reads how far a run is: the iteration of its last checkpoint, from the timing.
-pub fn iteration(folder: &Path) -> Option<u64> {
-    let text = fs::read_to_string(folder.join(crate::run::folder::TIMING)).ok()?;
-    let line = text.lines().rev().find(|line| line.ends_with('}'))?;
-    serde_json::from_str::<Value>(line).ok()?["iteration"].as_u64()
 }

@@ -1,33 +1,33 @@
-//! `meta sweep serve`: another program asks for settings and is told what they come to, as JSON lines.
+//! `meta sweep serve`: another program asks for settings and receives the resulting score, as JSON lines.
 //!
 //! First line out: `{"metric", "direction"}`. Then for each line in,
 //! `{"id": 1, "settings": {"learner.inner_lr": 0.1}}`, one line out with the same `id`: `state`,
 //! `value` (the best validation), `run`, and `error` where there is one. With `"until": 100` the run
-//! pauses at that iteration, and the same settings with a later one go on.
+//! pauses at that iteration, and the same settings with a later one resume it.
 
 use std::{
     io::{BufRead, Write},
     path::Path,
 };
 
-use meta_core::{Error, train::eval};
+use meta_core::{Error, toolkit::Toolkit, train::eval::Metric};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Run, Set,
-    expand::Point,
+    expand::{Point, shown},
     local::{Launcher, Outcome},
     plan::Planner,
-    search::cost,
-    spec::Metric,
-    tasks, worker,
+    runs::{Run, tasks},
+    search::{check_runs, cost},
+    selection::{Set, SweepSelection},
+    spec::SearchObjective,
+    worker,
 };
 use crate::{
-    Toolkit,
-    cli::SweepSelection,
     failure::{CommandError, Result},
-    manifest::{Layer, Origin},
+    manifest::{layer::Layer, origin::Origin},
+    run::state::State,
 };
 
 /// A line in.
@@ -42,7 +42,7 @@ struct Request {
     until: Option<u64>,
 }
 
-/// PredictAt until standard input ends.
+/// Answers until standard input ends.
 ///
 /// # Errors
 /// When the manifest cannot be used, or nobody reads the answers.
@@ -67,11 +67,11 @@ pub fn serve<T: Toolkit>(selection: &SweepSelection, runs: &Path) -> Result<()> 
         trial: 0,
     };
     let first = set.plan(&planner, std::slice::from_ref(&fixed), false)?;
-    super::search::check_runs(spec, &first)?;
-    let (metric, direction) = match (spec.metric, first[0].metric) {
-        (Metric::Loss, _) => ("loss", "minimize"),
-        (Metric::Score, metric @ eval::Metric::MeanSquaredError) => (metric.name(), "minimize"),
-        (Metric::Score, metric @ eval::Metric::Accuracy) => (metric.name(), "maximize"),
+    check_runs(spec, &first)?;
+    let (metric, direction) = match (spec.objective, first[0].metric) {
+        (SearchObjective::Loss, _) => ("loss", "minimize"),
+        (SearchObjective::Score, metric @ Metric::MeanSquaredError) => (metric.name(), "minimize"),
+        (SearchObjective::Score, metric @ Metric::Accuracy) => (metric.name(), "maximize"),
     };
     let name = &first[0].manifest.run.name;
     let server = Server {
@@ -132,7 +132,7 @@ impl<T: Toolkit> Server<'_, T> {
         for (key, value) in &request.settings {
             let origin = Origin::Recorded(format!("trial {}", request.id));
             point.layers.push(Layer::new(key, value.clone(), origin));
-            point.label.push((key.clone(), super::expand::shown(value)));
+            point.label.push((key.clone(), shown(value)));
         }
         let planned = self.set.plan(self.planner, &[point], false)?;
         let iterations = planned[0].manifest.train.iterations;
@@ -152,13 +152,13 @@ impl<T: Toolkit> Server<'_, T> {
         }
         let outcome = match self.launcher.run(&due)?.pop() {
             Some(outcome) => outcome,
-            None => match super::State::of(&run.folder) {
-                super::State::Failed(error) => Outcome::Failed(error),
+            None => match State::of(&run.folder) {
+                State::Failed(error) => Outcome::Failed(error),
                 _ => Outcome::Finished,
             },
         };
         let until = request.until.unwrap_or(u64::MAX);
-        let value = cost(&run.folder, self.set.spec.metric, until).map(|cost| self.sign * cost);
+        let value = cost(&run.folder, self.set.spec.objective, until).map(|cost| self.sign * cost);
         let mut answer = json!({
             "id": request.id,
             "run": run.folder,

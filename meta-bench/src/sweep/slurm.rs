@@ -11,20 +11,24 @@ use std::{
     process::Command,
 };
 
-use meta_core::{Error, files::write_atomically, settings, settings::Settings};
+use meta_core::{Error, files::write_atomically, settings, settings::Settings, toolkit::Toolkit};
 use serde_json::{Map, Value};
 
 use super::{
-    State, Sweep, Swept,
     local::{Launcher, Outcome, Task},
-    results, tasks, worker,
+    plan::title,
+    prepare::Sweep,
+    runs::{Swept, results, tasks},
+    worker,
 };
 use crate::{
-    Toolkit,
-    cli::SweepArgs,
     failure::{CommandError, Result},
-    manifest::{Document, given},
-    output::print,
+    manifest::{base::Document, text::parse},
+    output::{print, table::Format},
+    run::{
+        folder::{FAILURE, RECORD},
+        state::State,
+    },
 };
 
 settings! {
@@ -56,7 +60,7 @@ impl SlurmSettings {
         let mut values = Map::new();
         let mut origins: BTreeMap<String, String> = BTreeMap::new();
         for document in documents {
-            for given in given(&document.path, &document.text)? {
+            for given in parse(&document.path, &document.text)? {
                 let origin = format!("{}:{}", document.path.display(), given.line);
                 if given.section.is_empty() && given.key == "slurm" {
                     let error = Error::setting("slurm", &given.value, "expected a table, [slurm]");
@@ -237,7 +241,7 @@ fn call(command: &mut Command) -> Result<String> {
 ///
 /// # Errors
 /// Whatever Slurm says.
-pub fn launch<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs) -> Result<()> {
+pub fn launch<T: Toolkit>(sweep: &Sweep<T>, retry: bool, format: Format) -> Result<()> {
     if sweep.tpe().is_some() || sweep.sets.iter().any(|set| set.spec.halving.is_some()) {
         return Err(CommandError::Usage(
             "[sweep.tpe] and [sweep.halving] choose runs by the results of others, which an array \
@@ -251,13 +255,13 @@ pub fn launch<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs) -> Result<()> {
     };
     let queued = queue(&sweep.folder)?;
     sweep.write_plan(&sweep.runs)?;
-    let mut indices: Vec<usize> = tasks(&sweep.runs, args.retry)
+    let mut indices: Vec<usize> = tasks(&sweep.runs, retry)
         .iter()
         .map(|task| task.index)
         .collect();
     indices.retain(|index| !queued.contains_key(index));
     if indices.is_empty() && queued.is_empty() {
-        print(&results(&sweep.runs, &Default::default()).render(args.format))?;
+        print(&results(&sweep.runs, &Default::default()).render(format))?;
         let swept = Swept {
             runs: sweep.runs.clone(),
             stopped: 0,
@@ -273,16 +277,13 @@ pub fn launch<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs) -> Result<()> {
         );
         return Ok(());
     }
-    if args.retry {
+    if retry {
         for &index in &indices {
             // Seen by `status` as it is: waiting.
-            let failure = sweep.runs[index]
-                .planned
-                .folder
-                .join(crate::run::folder::FAILURE);
+            let failure = sweep.runs[index].planned.folder.join(FAILURE);
             let recorded = failure
                 .parent()
-                .is_some_and(|folder| folder.join(crate::run::folder::RECORD).exists());
+                .is_some_and(|folder| folder.join(RECORD).exists());
             if failure.exists() && recorded {
                 fs::remove_file(&failure).map_err(|error| Error::io(&failure, "remove", error))?;
             }
@@ -341,7 +342,7 @@ pub fn task(sweep: &Path, index: usize, threads: usize) -> Result<()> {
         index,
         short: line.hash[..12].to_owned(),
         folder: line.folder.clone(),
-        title: super::plan::title(&line.label),
+        title: title(&line.label),
         threads,
         memory: line.memory,
         until: None,

@@ -6,14 +6,21 @@ use std::{
 };
 
 use meta_core::Error;
-use serde_json::Value;
 
-use super::{State, failure_cell, label_cells, label_keys, plan::iteration, score, slurm, worker};
+use super::{
+    runs::{label_cells, label_keys},
+    slurm, worker,
+};
 use crate::{
     failure::{CommandError, Result},
-    output::print,
-    output::table::{Cell, Format, Table},
-    run::read_result,
+    output::{
+        print,
+        table::{Cell, Format, Table},
+    },
+    run::{
+        result::score_cell,
+        state::{State, iteration},
+    },
 };
 
 /// Shows the runs of one sweep, or the numbers of several.
@@ -73,14 +80,7 @@ fn runs_of(sweep: &Path) -> Result<String> {
         let all = &line.manifest["train"]["iterations"];
         let done = iteration(&line.folder).unwrap_or(0);
         row.push(format!("{done}/{all}").into());
-        row.push(match state {
-            State::Finished => read_result(&line.folder).map_or_else(
-                |error| Cell::new(error.to_string(), Value::Null),
-                |result| Cell::new(score(&result), result.mean),
-            ),
-            State::Failed(error) => failure_cell(&error),
-            _ => Cell::new("–", Value::Null),
-        });
+        row.push(score_cell(&line.folder, &state));
         table.rows.push(row);
     }
     Ok(table.render(Format::Text))

@@ -1,24 +1,45 @@
 //! `meta sweep-worker`: one run of a plan, in a process of its own.
 
 use std::{
+    collections::BTreeMap,
     io::Read,
     path::{Path, PathBuf},
     sync::atomic::Ordering,
 };
 
-use meta_core::{Error, files::write_atomically};
+use clap::Args;
+use meta_core::{
+    Error,
+    files::write_atomically,
+    toolkit::{Catalogue, Toolkit},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{local::BUSY, plan::Planned};
 use crate::{
-    Catalogue, Toolkit,
-    cli::SweepWorkerArgs,
+    command::Execute,
     experiment::{Experiment, start_threads},
     failure::{CommandError, Result},
     manifest::Manifest,
-    run,
+    run::{STOP, work},
 };
+
+/// Work on one run of a sweep, for `meta sweep`.
+#[derive(Debug, Args)]
+#[command(hide = true)]
+pub struct SweepWorkerArgs {
+    /// The folder of the sweep.
+    sweep: PathBuf,
+    /// Line of the plan, from 0.
+    index: usize,
+    /// Threads, 0 for one per core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// The iteration at which the run pauses.
+    #[arg(long)]
+    until: Option<u64>,
+}
 
 /// The file with the runs of a sweep, one a line.
 pub const PLAN: &str = "plan.jsonl";
@@ -39,7 +60,7 @@ pub struct Line {
     /// Values of its manifest.
     pub manifest: Value,
     /// Their origins.
-    pub origins: std::collections::BTreeMap<String, String>,
+    pub origins: BTreeMap<String, String>,
 }
 
 impl Line {
@@ -95,44 +116,46 @@ pub fn read(sweep: &Path) -> Result<Vec<Line>> {
     text.lines().map(line).collect()
 }
 
-/// Works on one run of a plan until it is done, or standard input ends.
-///
-/// # Errors
-/// Whatever goes wrong with the run.
-pub fn work<T: Toolkit>(args: &SweepWorkerArgs) -> Result<()> {
-    // Asked to stop, it saves itself, however often it is asked: who wants more kills it.
-    ctrlc::set_handler(|| run::STOP.store(true, Ordering::Relaxed))
-        .map_err(|error| CommandError::Usage(format!("cannot listen for signals: {error}")))?;
-    std::thread::spawn(|| {
-        // What comes is nothing; that it ends is the message.
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        run::STOP.store(true, Ordering::Relaxed);
-    });
-    let lines = read(&args.sweep)?;
-    let line = lines.get(args.index).ok_or_else(|| {
-        CommandError::Usage(format!(
-            "{}: has {} runs, no run {}",
-            args.sweep.display(),
-            lines.len(),
-            args.index
-        ))
-    })?;
-    let manifest = Manifest::from_record(&line.manifest, &line.origins, &Catalogue::of::<T>())?;
-    start_threads(args.threads)?;
-    let experiment = Experiment::<T>::prepare(manifest, line.data.as_deref())?;
-    if experiment.hash() != line.hash {
-        return Err(CommandError::Usage(format!(
-            "{}: the data or this program changed since the sweep was planned; start it again",
-            args.sweep.display()
-        )));
-    }
-    let until = args.until.unwrap_or(u64::MAX);
-    match run::work::<T>(experiment, line.folder.clone(), until) {
-        Ok(_) => Ok(()),
-        Err(CommandError::Busy(message)) => {
-            eprintln!("{message}");
-            std::process::exit(i32::from(BUSY))
+impl Execute for SweepWorkerArgs {
+    /// Works on one run of a plan until it is done, or standard input ends.
+    ///
+    /// # Errors
+    /// Whatever goes wrong with the run.
+    fn execute<T: Toolkit>(self) -> Result<()> {
+        // Asked to stop, it saves itself, however often it is asked: who wants more kills it.
+        ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))
+            .map_err(|error| CommandError::Usage(format!("cannot listen for signals: {error}")))?;
+        std::thread::spawn(|| {
+            // What comes is nothing; that it ends is the message.
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            STOP.store(true, Ordering::Relaxed);
+        });
+        let lines = read(&self.sweep)?;
+        let line = lines.get(self.index).ok_or_else(|| {
+            CommandError::Usage(format!(
+                "{}: has {} runs, no run {}",
+                self.sweep.display(),
+                lines.len(),
+                self.index
+            ))
+        })?;
+        let manifest = Manifest::from_record(&line.manifest, &line.origins, &Catalogue::of::<T>())?;
+        start_threads(self.threads)?;
+        let experiment = Experiment::<T>::prepare(manifest, line.data.as_deref())?;
+        if experiment.hash() != line.hash {
+            return Err(CommandError::Usage(format!(
+                "{}: the data or this program changed since the sweep was planned; start it again",
+                self.sweep.display()
+            )));
         }
-        Err(other) => Err(other),
+        let until = self.until.unwrap_or(u64::MAX);
+        match work::<T>(experiment, line.folder.clone(), until) {
+            Ok(_) => Ok(()),
+            Err(CommandError::Busy(message)) => {
+                eprintln!("{message}");
+                std::process::exit(i32::from(BUSY))
+            }
+            Err(other) => Err(other),
+        }
     }
 }

@@ -269,7 +269,7 @@ fn classification(logits: &[f64], outputs: usize, classes: &[usize]) -> (f64, f6
 }
 
 /// Index of the highest score, the lowest among equals; none where a score is not a number.
-fn highest(row: &[f64]) -> Option<usize> {
+pub fn highest(row: &[f64]) -> Option<usize> {
     if row.iter().any(|score| score.is_nan()) {
         return None;
     }

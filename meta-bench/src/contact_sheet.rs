@@ -1,0 +1,60 @@
+//! `meta contact-sheet`: draws items of a data source.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use meta_core::{
+    Error,
+    data::contact_sheet,
+    rng::Seed,
+    toolkit::{Catalogue, Toolkit},
+};
+
+use crate::{
+    command::Execute,
+    experiment::{source, split_named, start_threads},
+    failure::Result,
+    manifest::Manifest,
+};
+
+/// Draw items of a manifest's data source into a PNG file.
+#[derive(Debug, Args)]
+pub struct ContactSheetArgs {
+    /// The manifest, a TOML file.
+    manifest: PathBuf,
+    /// The picture to write.
+    out: PathBuf,
+    /// Changes: `key.path=value`.
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Folder that data sets lie in.
+    #[arg(long, env = "META_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Classes, one a row.
+    #[arg(long, default_value_t = 12)]
+    classes: usize,
+    /// Items of each class, one a column.
+    #[arg(long, default_value_t = 16)]
+    items: usize,
+    /// Part of the source: train, validation or test.
+    #[arg(long, default_value = "train")]
+    split: String,
+}
+
+impl Execute for ContactSheetArgs {
+    /// Writes the picture.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the manifest or its data, and when the picture cannot be written.
+    fn execute<T: Toolkit>(self) -> Result<()> {
+        let split = split_named(&self.split)?;
+        let manifest = Manifest::resolve(&self.manifest, &self.overrides, &Catalogue::of::<T>())?;
+        start_threads(manifest.run.threads)?;
+        let source = source::<T>(&manifest, self.data.as_deref())?;
+        let seed = Seed(manifest.run.seed);
+        let sheet = contact_sheet(source.as_ref(), seed, split, self.classes, self.items, true)?;
+        sheet
+            .save(&self.out)
+            .map_err(|error| Error::io(&self.out, "write", std::io::Error::other(error)).into())
+    }
+}

@@ -1,0 +1,39 @@
+//! `meta check`: shows a resolved manifest and forecasts its run.
+
+use clap::Args;
+use meta_core::toolkit::Toolkit;
+
+use super::{Experiment, trial::trial_of};
+use crate::{command::Execute, failure::Result, manifest::args::ManifestArgs, output::print};
+
+/// Show the resolved manifest with the origin of each value, checked, and a forecast of memory
+/// and time.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The manifest.
+    #[command(flatten)]
+    manifest: ManifestArgs,
+    /// Try nothing: no forecast.
+    #[arg(long)]
+    no_trial: bool,
+}
+
+impl Execute for CheckArgs {
+    /// Checks the manifest and prints it.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the manifest or its data, or stops the trial.
+    fn execute<T: Toolkit>(self) -> Result<()> {
+        let experiment = Experiment::<T>::from_args(&self.manifest)?;
+        let forecast = if self.no_trial {
+            String::new()
+        } else {
+            trial_of(&self.manifest)?.lines()
+        };
+        print(&format!(
+            "{}\n# run folder       {}\n{forecast}",
+            experiment.manifest.to_toml(),
+            experiment.default_folder().display(),
+        ))
+    }
+}

@@ -1,0 +1,176 @@
+//! How many tasks share a computation graph, by an estimate of its memory.
+//!
+//! Where `train.task_chunk = 0`, a graph holds as many tasks as the estimate puts into
+//! `train.chunk_memory`, and fewer where several graphs side by side are quicker. The estimate is a
+//! formula of the settings, since the answer decides how sums are rounded: the same manifest must give
+//! the same chunks on every machine. How much memory a run really takes is measured
+//! ([`super::trial`]).
+
+use meta_core::{
+    data::EpisodeShape, learner::Steps, nn::encoder::Architecture, parallel::TaskChunks,
+    task::TaskSpec, train::TrainSettings,
+};
+
+/// Bytes of a number.
+pub const NUMBER: usize = 4;
+
+/// What a forward pass and its adjoint keep, in units of the forward pass's results. Fitted to peaks
+/// of second-order MAML on Conv-4: see `docs/performance.md`.
+const KEPT: f64 = 1.3;
+
+/// What the sizes of computation graphs follow from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes<'a, A> {
+    /// The encoder.
+    pub architecture: &'a A,
+    /// Shapes of items and episodes.
+    pub spec: &'a TaskSpec,
+    /// Inner steps of the learner.
+    pub steps: Steps,
+    /// Numbers in its parameters.
+    pub parameters: usize,
+    /// Whether the backend can compute several graphs side by side.
+    pub side_by_side: bool,
+}
+
+impl<A: Architecture> Sizes<'_, A> {
+    /// Bytes that one task of training adds to a graph.
+    pub fn training_task(&self) -> usize {
+        let Steps { train, held, .. } = self.steps;
+        self.task(&self.spec.train, train, held.max(1))
+    }
+
+    /// Bytes that one task of the test adds to a graph, which is that of one step at a time.
+    pub fn test_task(&self) -> usize {
+        self.task(&self.spec.test, self.steps.test, 1)
+    }
+
+    /// By a formula: for each item of the support and each inner step that is held, and for each query,
+    /// the results of a forward pass and its adjoint; a copy of the parameters after each inner step, and
+    /// of their gradient for each that is held.
+    fn task(&self, shape: &EpisodeShape, steps: usize, held: usize) -> usize {
+        let items = (held * shape.support_items() + shape.query_items()) as f64;
+        let activations = KEPT * items * self.architecture.activations() as f64;
+        let copies = match steps {
+            0 => 0,
+            steps => held + steps + 2,
+        };
+        NUMBER * (activations as usize + copies * self.parameters)
+    }
+
+    /// The settings of the outer loop with its number of tasks in a graph, which `task_chunk = 0` leaves
+    /// to the memory that graphs may take, and the number of graphs at a time, which `graphs_at_once = 0`
+    /// does.
+    pub fn train_settings(&self, settings: &TrainSettings) -> TrainSettings {
+        let mut settings = settings.clone();
+        if settings.chunk_memory == 0 {
+            return settings;
+        }
+        let task = self.training_task().max(1);
+        let memory = settings.chunk_memory.saturating_mul(1_000_000);
+        if settings.task_chunk == 0 {
+            settings.task_chunk = chunk(settings.meta_batch, memory, task, self.side_by_side);
+        }
+        if settings.graphs_at_once == 0 {
+            settings.graphs_at_once = (memory / (task * settings.task_chunk)).max(1);
+        }
+        settings
+    }
+
+    /// The graphs of an evaluation of `tasks` tasks at a time.
+    pub fn test_graphs(&self, tasks: usize) -> TaskChunks {
+        graphs_of_test(tasks, self.test_task(), self.side_by_side)
+    }
+}
+
+/// Bytes of a graph from which on another one beside it pays for its own bookkeeping: `G`.
+const GRAPH: usize = 16_000_000;
+
+/// Graphs side by side into which a large meta-batch is cut.
+const GRAPHS: usize = 4;
+
+/// The graphs of an evaluation of `n` tasks at a time, at `b` bytes each:
+///
+/// ```text
+/// most       = max(1, round(G / b))   side by side, else n
+/// tasks      = ⌈n / ⌈n / most⌉⌉
+/// concurrent = ⌊n / tasks⌋
+/// ```
+///
+/// Nothing is added up over the graphs of an evaluation, so small ones only save memory.
+fn graphs_of_test(tasks: usize, task: usize, side_by_side: bool) -> TaskChunks {
+    let (tasks, task) = (tasks.max(1), task.max(1));
+    let most = if side_by_side {
+        ((GRAPH + task / 2) / task).max(1)
+    } else {
+        tasks
+    };
+    let of_graph = tasks.div_ceil(tasks.div_ceil(most));
+    TaskChunks {
+        tasks: of_graph,
+        concurrent: tasks / of_graph,
+    }
+}
+
+/// Tasks of a graph in training, for a meta-batch of `n` tasks at `b` bytes each and `M` bytes of
+/// memory:
+///
+/// ```text
+/// most, graphs = ⌊M / 2b⌋, min(4, ⌊n b / G⌋)   side by side, two of which fit
+///              = ⌊M / b⌋, 1                     else
+/// chunks       = max(⌈n / clamp(most, 1, n)⌉, graphs)
+/// tasks        = ⌈n / chunks⌉
+/// ```
+fn chunk(meta_batch: usize, memory: usize, task: usize, side_by_side: bool) -> usize {
+    let task = task.max(1);
+    let (most, graphs) = if side_by_side {
+        (memory / 2 / task, (meta_batch * task / GRAPH).min(GRAPHS))
+    } else {
+        (memory / task, 1)
+    };
+    let chunks = meta_batch.div_ceil(most.clamp(1, meta_batch.max(1)));
+    meta_batch.div_ceil(chunks.max(graphs).max(1)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_meta_batch_is_spread_evenly_over_its_chunks() {
+        assert_eq!(chunk(8, 100, 10, false), 8);
+        assert_eq!(chunk(8, 50, 10, false), 4);
+        assert_eq!(chunk(9, 40, 10, false), 3);
+        assert_eq!(chunk(8, 5, 10, false), 1);
+        assert_eq!(chunk(1, 0, 10, false), 1);
+    }
+
+    #[test]
+    fn graphs_side_by_side_share_the_memory_and_are_worth_it() {
+        let (small, large) = (100_000, 20_000_000);
+        assert_eq!(chunk(25, 256_000_000, small, true), 25);
+        assert_eq!(chunk(8, 256_000_000, large, true), 2);
+        assert_eq!(chunk(64, 256_000_000, large, true), 6);
+        assert_eq!(chunk(8, 1, large, true), 1);
+        assert_eq!(chunk(1, 256_000_000, large, true), 1);
+    }
+
+    #[test]
+    fn graphs_of_a_test_hold_no_more_tasks_than_asked_for() {
+        for tasks in 1..30 {
+            for task in [1, 100_000, 900_000, 20_000_000] {
+                let graphs = graphs_of_test(tasks, task, true);
+                assert!(
+                    (1..=tasks).contains(&(graphs.tasks * graphs.concurrent)),
+                    "{graphs:?}"
+                );
+            }
+        }
+        let (small, medium, large) = (100_000, 6_000_000, 20_000_000);
+        let graphs = |tasks, concurrent| TaskChunks { tasks, concurrent };
+        assert_eq!(graphs_of_test(20, large, true), graphs(1, 20));
+        assert_eq!(graphs_of_test(20, medium, true), graphs(3, 6));
+        assert_eq!(graphs_of_test(20, small, true), graphs(20, 1));
+        assert_eq!(graphs_of_test(20, large, false), graphs(20, 1));
+    }
+}

@@ -1,0 +1,193 @@
+//! Measures what a run will take, by a trial: a few iterations and a chunk of the test.
+//!
+//! `meta check` starts it as a subprocess, so that its peak of memory is its own.
+
+use std::time::Instant;
+
+use clap::Args;
+use meta_core::{
+    backend::{WithBackend, dispatch},
+    learner::PredictAt,
+    primitives::Primitives,
+    toolkit::Toolkit,
+    train::{
+        Observer, TrainSettings, TrainState,
+        eval::{FrozenEpisodes, evaluate},
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Experiment,
+    subprocess::{self, SubprocessError},
+};
+use crate::{
+    command::Execute,
+    failure::{CommandError, Result},
+    machine::peak_bytes,
+    manifest::args::ManifestArgs,
+    output::{
+        print,
+        units::{bytes_text, duration_text},
+    },
+};
+
+/// Take a few iterations and a chunk of the test, for `meta check`.
+#[derive(Debug, Args)]
+#[command(hide = true)]
+pub struct TrialArgs {
+    /// The manifest.
+    #[command(flatten)]
+    manifest: ManifestArgs,
+}
+
+impl Execute for TrialArgs {
+    /// Makes the trial in this process, and prints what it found as JSON.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the manifest or its data, or stops training.
+    fn execute<T: Toolkit>(self) -> Result<()> {
+        let experiment = Experiment::<T>::from_args(&self.manifest)?;
+        let target = experiment.manifest.run.target();
+        let found = dispatch(&target, TrialOn(&experiment))??;
+        let json = serde_json::to_string(&found).expect("numbers serialise");
+        print(&format!("{json}\n"))
+    }
+}
+
+/// What a trial found.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Trainable numbers.
+    pub parameters: usize,
+    /// Tasks of a computation graph.
+    pub task_chunk: usize,
+    /// Peak resident memory of a few iterations and a chunk of the test, where the system reports it.
+    pub peak_bytes: Option<u64>,
+    /// Seconds of an iteration.
+    pub iteration_seconds: f64,
+    /// Seconds of the whole training at that pace, without validations.
+    pub train_seconds: f64,
+    /// Seconds of the whole test at the pace of that chunk.
+    pub test_seconds: f64,
+}
+
+impl Trial {
+    /// Comment lines for people.
+    pub fn lines(&self) -> String {
+        let memory = self
+            .peak_bytes
+            .map_or("unknown here".to_owned(), bytes_text);
+        format!(
+            "# parameters       {}\n\
+             # tasks in a graph {}\n\
+             # memory, peak     {memory} (host memory of a trial of a few iterations)\n\
+             # time, about      {} of training without validations, {} of testing\n",
+            self.parameters,
+            self.task_chunk,
+            duration_text(self.train_seconds),
+            duration_text(self.test_seconds),
+        )
+    }
+}
+
+/// Runs the trial of a manifest as a subprocess.
+///
+/// # Errors
+/// What stopped the trial, or that it was killed, as it is where memory does not suffice.
+pub fn trial_of(args: &ManifestArgs) -> Result<Trial> {
+    let found = subprocess::json_output(|command| {
+        command.arg("trial");
+        command.arg(&args.manifest).args(&args.overrides);
+        if let Some(data) = &args.data {
+            command.arg("--data").arg(data);
+        }
+    });
+    found.map_err(|error| {
+        CommandError::Usage(match error {
+            SubprocessError::Message(message) => {
+                format!("a trial of a few iterations failed: {message}")
+            }
+            SubprocessError::Ended(status) => format!(
+                "a trial of a few iterations ended with {status}: there may be too little memory \
+                 (lower train.task_chunk or train.chunk_memory)"
+            ),
+        })
+    })
+}
+
+/// Iterations of a trial, at most. Which graphs are at their largest together, and on which threads,
+/// differs from one to the next.
+const ITERATIONS: u64 = 4;
+
+/// The trial of an experiment.
+struct TrialOn<'a, T: Toolkit>(&'a Experiment<T>);
+
+impl<T: Toolkit> WithBackend for TrialOn<'_, T> {
+    type Output = Result<Trial>;
+
+    fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
+        let experiment = self.0;
+        let mut learner = experiment.learner::<B>(&device);
+        let parameters = learner.parameters().num_elements();
+        let sizes = experiment.sizes::<B>(parameters);
+        let planned = sizes.train_settings(&experiment.manifest.train);
+        let iterations = planned.iterations;
+        let settings = TrainSettings {
+            iterations: ITERATIONS.min(iterations),
+            warmup: 0,
+            validate_every: 0,
+            patience: 0,
+            ..planned
+        };
+        let task_chunk = settings.task_chunk;
+        let trainer = experiment.trainer::<B>(settings, parameters, &device)?;
+        // The first iteration also starts threads and fills caches: the last is timed.
+        let mut clock = IterationClock::default();
+        trainer.run(learner.as_mut(), TrainState::new(), &mut clock)?;
+        let iteration_seconds = clock.last_seconds();
+        let test = experiment.test_episodes();
+        let graphs = trainer.validation_graphs;
+        let at_a_time = graphs.tasks_at_a_time().unwrap_or(test.count);
+        let count = at_a_time.min(test.count);
+        let share = test.count as f64 / count as f64;
+        let started = Instant::now();
+        evaluate(
+            learner.as_ref(),
+            &experiment.spec,
+            &FrozenEpisodes { count, ..test },
+            PredictAt::EveryStep,
+            graphs,
+            &device,
+            |_| {},
+        )?;
+        let test_seconds = started.elapsed().as_secs_f64() * share;
+        Ok(Trial {
+            parameters,
+            task_chunk,
+            peak_bytes: peak_bytes(),
+            iteration_seconds,
+            train_seconds: iteration_seconds * iterations as f64,
+            test_seconds,
+        })
+    }
+}
+
+/// When iterations ended.
+#[derive(Default)]
+struct IterationClock(Vec<Instant>);
+
+impl IterationClock {
+    /// Seconds between the last two ends.
+    fn last_seconds(&self) -> f64 {
+        let mut pairs = self.0.windows(2);
+        let last = pairs.next_back();
+        last.map_or(0.0, |pair| (pair[1] - pair[0]).as_secs_f64())
+    }
+}
+
+impl<B: Primitives> Observer<B> for IterationClock {
+    fn tick(&mut self, _iteration: u64) {
+        self.0.push(Instant::now());
+    }
+}

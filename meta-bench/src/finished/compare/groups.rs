@@ -1,0 +1,327 @@
+//! Groups of runs, with the intervals of what is compared.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+};
+
+use meta_core::{
+    Error,
+    stats::{Interval, mean},
+    train::eval::{LogLikelihoods, Metric},
+};
+use rayon::prelude::*;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::measure::Measure;
+use crate::{
+    failure::{CommandError, Result},
+    finished::store::{Stored, check_key},
+    manifest::Manifest,
+    run::{folder::SCORES, result::TestResult},
+};
+
+/// Runs that differ in nothing but the seed, or that `--group-by` puts together.
+pub struct Group {
+    /// The keys that tell it from other groups, with its values.
+    pub label: Vec<(String, String)>,
+    /// Its runs, by seed.
+    pub runs: Vec<Stored>,
+    /// What their scores are.
+    pub metric: Metric,
+    /// What is compared, of each run.
+    pub values: Vec<f64>,
+    /// Mean of the values, with its interval.
+    pub over_seeds: Interval,
+    /// Over the frozen episodes, where they are the same for all runs.
+    pub over_episodes: Option<Interval>,
+    /// The hash of the episodes that all runs were tested on.
+    pub episode_set: Option<String>,
+}
+
+/// The values of a label, for people.
+fn title(label: &[(String, String)]) -> String {
+    let values: Vec<&str> = label.iter().map(|(_, value)| value.as_str()).collect();
+    values.join(" ")
+}
+
+impl Group {
+    /// What it is called.
+    pub fn title(&self) -> String {
+        title(&self.label)
+    }
+
+    /// Mean log-likelihood by the distribution that the source draws from.
+    pub fn exact(&self) -> Option<f64> {
+        let of_run = |run: &Stored| {
+            let densities = run.result.as_ref()?.log_likelihood?;
+            Some(densities.exact?.mean)
+        };
+        let all: Vec<f64> = self.runs.iter().map(of_run).collect::<Option<_>>()?;
+        Some(mean(&all))
+    }
+
+    /// Seeds of its runs.
+    pub fn seeds(&self) -> Vec<u64> {
+        self.runs
+            .iter()
+            .filter_map(|run| Some(run.result.as_ref()?.seed))
+            .collect()
+    }
+
+    /// The value of a key of its label.
+    pub fn value_of(&self, key: &str) -> Option<&str> {
+        let mut label = self.label.iter();
+        label.find_map(|(name, value)| (name == key).then_some(value.as_str()))
+    }
+
+    /// Whether the groups differ in this key and in no other.
+    pub fn contrasts(&self, other: &Group, key: &str) -> bool {
+        let rest = |group: &Group| -> Vec<(String, String)> {
+            let label = group.label.iter().filter(|(name, _)| name != key);
+            label.cloned().collect()
+        };
+        self.value_of(key) != other.value_of(key) && rest(self) == rest(other)
+    }
+}
+
+/// `scores.json`, as far as it is needed.
+#[derive(Deserialize)]
+struct Scores {
+    scores: Vec<Vec<f64>>,
+    log_likelihood: Option<LogLikelihoods>,
+}
+
+/// What was measured of every episode of a run.
+fn episodes(folder: &Path, measure: Measure) -> Result<Vec<f64>> {
+    let path = folder.join(SCORES);
+    let bytes = std::fs::read(&path).map_err(|error| Error::io(&path, "read", error))?;
+    let mut scores: Scores = serde_json::from_slice(&bytes)
+        .map_err(|error| CommandError::from(Error::data(&path, format!("is damaged: {error}"))))?;
+    let step = match measure {
+        Measure::Score(step) => step,
+        _ => {
+            let densities = scores.log_likelihood.map(|densities| densities.learner);
+            return densities.ok_or_else(|| Error::data(&path, "has no log-likelihoods").into());
+        }
+    };
+    let step = step.unwrap_or(scores.scores.len().saturating_sub(1));
+    if step < scores.scores.len() {
+        Ok(scores.scores.swap_remove(step))
+    } else {
+        Err(Error::data(&path, format!("has no scores after {step} steps")).into())
+    }
+}
+
+/// Mean over runs of what was measured of every episode.
+///
+/// # Errors
+/// When the scores of a run cannot be read, or two runs have different numbers of episodes.
+pub fn mean_episodes(runs: &[&Stored], measure: Measure) -> Result<Vec<f64>> {
+    let all: Vec<Vec<f64>> = runs
+        .par_iter()
+        .map(|run| episodes(&run.folder, measure))
+        .collect::<Result<_>>()?;
+    let count = all.first().map_or(0, Vec::len);
+    if let Some(index) = all.iter().position(|scores| scores.len() != count) {
+        let path = runs[index].folder.join(SCORES);
+        return Err(Error::data(
+            path,
+            format!("has {} episodes, another run has {count}", all[index].len()),
+        )
+        .into());
+    }
+    let of = |episode: usize| {
+        let scores: Vec<f64> = all.iter().map(|scores| scores[episode]).collect();
+        mean(&scores)
+    };
+    Ok((0..count).map(of).collect())
+}
+
+/// Keys whose values tell groups apart: those with several values among groups that chose the same
+/// learner, encoder and source. What only one learner has is no difference to another learner.
+fn telling_keys(groups: &[&Stored]) -> Vec<String> {
+    let choice = |run: &Stored, key: &str| {
+        let name = match key.split_once('.') {
+            Some(("data", _)) => "data.source",
+            Some(("encoder", _)) => "encoder.name",
+            Some(("learner", _)) => "learner.name",
+            _ => return String::new(),
+        };
+        if name == key {
+            String::new()
+        } else {
+            run.shown(name)
+        }
+    };
+    let mut found: BTreeMap<(&str, String), &Value> = BTreeMap::new();
+    let mut telling: Vec<String> = Vec::new();
+    for run in groups {
+        for (key, value) in &run.settings {
+            let other = *found.entry((key, choice(run, key))).or_insert(value);
+            if key != "seed" && Manifest::is_identity(key) && other != value {
+                telling.push(key.clone());
+            }
+        }
+    }
+    // The choices first.
+    telling.sort_by_key(|key| {
+        (
+            !(key.ends_with(".name") || key == "data.source"),
+            key.clone(),
+        )
+    });
+    telling.dedup();
+    if telling.is_empty() {
+        vec!["learner.name".to_owned(), "encoder.name".to_owned()]
+    } else {
+        telling
+    }
+}
+
+/// Groups `runs` by the keys `group_by`, or by every setting but the seed where there are none; adds to
+/// `notes` what a reader has to know.
+///
+/// # Errors
+/// For a key that no run has, a run that lacks what is compared, or scores of two kinds in one group.
+pub fn group(
+    group_by: &[String],
+    measure: Measure,
+    runs: Vec<Stored>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Group>> {
+    for key in group_by {
+        check_key(key, &runs, &[])?;
+    }
+    let mut by_key: BTreeMap<String, Vec<Stored>> = BTreeMap::new();
+    let mut seen = HashSet::new();
+    let mut twice = 0;
+    for run in runs {
+        if !seen.insert(run.hash.clone()) {
+            twice += 1;
+            continue;
+        }
+        let key: String = if group_by.is_empty() {
+            run.settings
+                .iter()
+                .filter(|(key, _)| *key != "seed" && Manifest::is_identity(key))
+                .map(|(key, value)| format!("{key}={value}\n"))
+                .collect()
+        } else {
+            group_by
+                .iter()
+                .map(|key| format!("{}\n", run.shown(key)))
+                .collect()
+        };
+        by_key.entry(key).or_default().push(run);
+    }
+    if twice > 0 {
+        notes.push(format!(
+            "{twice} run folders hold the same run as another; each counts once"
+        ));
+    }
+    let firsts: Vec<&Stored> = by_key.values().map(|runs| &runs[0]).collect();
+    let keys = if group_by.is_empty() {
+        telling_keys(&firsts)
+    } else {
+        group_by.to_vec()
+    };
+    let groups: Vec<Result<(Group, Option<String>)>> = by_key
+        .into_par_iter()
+        .map(|(_, mut runs)| {
+            let seed = |run: &Stored| run.result.as_ref().map_or(0, |result| result.seed);
+            runs.sort_by_key(|run| (seed(run), run.hash.clone()));
+            one_group(&keys, measure, runs)
+        })
+        .collect();
+    let mut all = Vec::new();
+    for group in groups {
+        let (group, note) = group?;
+        notes.extend(note);
+        all.push(group);
+    }
+    Ok(all)
+}
+
+fn one_group(
+    keys: &[String],
+    measure: Measure,
+    runs: Vec<Stored>,
+) -> Result<(Group, Option<String>)> {
+    let label: Vec<(String, String)> = keys
+        .iter()
+        .map(|key| (key.clone(), runs[0].shown(key)))
+        .collect();
+    let results: Vec<&TestResult> = runs.iter().filter_map(|run| run.result.as_ref()).collect();
+    let metric = results[0].metric;
+    if results.iter().any(|result| result.metric != metric) {
+        return Err(CommandError::Usage(format!(
+            "{}: accuracies and squared errors cannot be in one group; add data.source to --group-by",
+            title(&label)
+        )));
+    }
+    let mut values = Vec::new();
+    for (run, result) in runs.iter().zip(&results) {
+        values.push(measure.of(result).ok_or_else(|| {
+            CommandError::Usage(format!(
+                "{}: has no {}",
+                run.folder.display(),
+                measure.name(metric)
+            ))
+        })?);
+    }
+    let first = &results[0].episode_set;
+    let other = results
+        .iter()
+        .position(|result| result.episode_set != *first);
+    let note = other.map(|index| {
+        format!(
+            "{}: no interval over episodes: {} and {} were tested on other episodes ({} and {})",
+            title(&label),
+            runs[0].name(),
+            runs[index].name(),
+            &first[..12.min(first.len())],
+            results[index].episode_set.get(..12).unwrap_or_default()
+        )
+    });
+    let episode_set = other.is_none().then(|| first.clone());
+    let over_episodes = match (measure, &episode_set, results.as_slice()) {
+        (Measure::Score(None), Some(_), [result]) => Some(Interval {
+            mean: result.mean,
+            half_width: result.ci95,
+            level: 0.95,
+            method: result.method,
+            n: result.episodes,
+        }),
+        (measure, Some(_), _) if measure.by_episode() => {
+            let all: Vec<&Stored> = runs.iter().collect();
+            Some(Interval::t95(&mean_episodes(&all, measure)?))
+        }
+        _ => None,
+    };
+    let group = Group {
+        over_seeds: Interval::t95(&values),
+        values,
+        label,
+        metric,
+        over_episodes,
+        episode_set,
+        runs,
+    };
+    Ok((group, note))
+}
+
+/// The difference of the runs' means, seed by seed, where the groups share at least two seeds.
+pub fn over_seeds(a: &Group, b: &Group) -> Option<Interval> {
+    let (seeds_a, seeds_b) = (a.seeds(), b.seeds());
+    let differences: Vec<f64> = seeds_a
+        .iter()
+        .zip(&a.values)
+        .filter_map(|(seed, value)| {
+            let other = seeds_b.iter().position(|of_b| of_b == seed)?;
+            Some(value - b.values[other])
+        })
+        .collect();
+    (differences.len() >= 2).then(|| Interval::t95(&differences))
+}

@@ -1,0 +1,93 @@
+//! Settings that every manifest has, whatever it chooses.
+
+use meta_core::{
+    backend::{ComputeTarget, Precision},
+    data::{EpisodeShape, Split},
+    settings,
+};
+
+settings! {
+    /// Settings at the top of a manifest.
+    pub struct RunSettings {
+        /// Name of the run, the first part of its folder's name: letters, digits, `-`, `_`, `.`.
+        /// Default: the name of the manifest's file.
+        name: String = "run".to_owned();
+        /// Seed of the initial parameters and of the training episodes.
+        seed: u64 = 0;
+        /// Backend that computes, where compiled in: `flex`, `ndarray`, `wgpu`, `vulkan`, `cuda`,
+        /// `rocm` or `tch`.
+        backend: String = "flex".to_owned();
+        /// Number of the backend's device, from 0. Not part of the run's identity.
+        device: usize = 0;
+        /// Format of all tensors: `f32` or `f64`; `f16` and `bf16`, where the device has them,
+        /// evaluate but do not train.
+        precision: Precision = Precision::F32;
+        /// Threads of the CPU backends, 0 for one per core. Changes no result, and so is not part
+        /// of the run's identity.
+        threads: usize = 0;
+    }
+}
+
+impl RunSettings {
+    /// Where to compute.
+    pub fn target(&self) -> ComputeTarget {
+        ComputeTarget {
+            backend: self.backend.clone(),
+            device: self.device,
+            precision: self.precision,
+        }
+    }
+}
+
+settings! {
+    /// Settings of `[data]` that every source has; the source's own follow.
+    pub struct DataSettings {
+        /// Name of the data source; `meta list data` shows them.
+        source: String = "glyphs".to_owned();
+        /// Classes of a task; 1 for regression.
+        way: usize = 5;
+        /// Support items of a class.
+        shot: usize = 1;
+        /// Query items of a class.
+        query: usize = 15;
+        /// Classes of a training task. 0: as `way`.
+        train_way: usize = 0;
+        /// Support items of a class in training. 0: as `shot`.
+        train_shot: usize = 0;
+        /// Query items of a class in training. 0: as `query`.
+        train_query: usize = 0;
+    }
+}
+
+impl DataSettings {
+    /// Shape of the validation and test episodes.
+    pub fn test_shape(&self) -> EpisodeShape {
+        EpisodeShape::new(self.way, self.shot, self.query)
+    }
+
+    /// Shape of the training episodes.
+    pub fn train_shape(&self) -> EpisodeShape {
+        let or = |train: usize, test: usize| if train == 0 { test } else { train };
+        EpisodeShape::new(
+            or(self.train_way, self.way),
+            or(self.train_shot, self.shot),
+            or(self.train_query, self.query),
+        )
+    }
+}
+
+settings! {
+    /// Settings of the test.
+    pub struct TestSettings {
+        /// Frozen episodes of the test.
+        episodes: usize = 600, at_least(2);
+        /// Part of the source that is tested: `test` or `validation`.
+        split: Split = Split::Test;
+        /// Seed of the frozen validation and test episodes. Apart from the run's `seed`, so that
+        /// runs with other seeds are compared on the same episodes.
+        seed: u64 = 0;
+        /// Tasks that are evaluated at once, on a CPU in up to four graphs side by side. 0: all.
+        /// Bounds memory; changes only rounding.
+        chunk: usize = 20;
+    }
+}

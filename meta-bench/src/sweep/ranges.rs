@@ -1,0 +1,149 @@
+//! Ranges that values are drawn from.
+
+use serde_json::{Value, json};
+
+use super::sourced::Sourced;
+use crate::{
+    failure::Result,
+    manifest::{layer::Layer, origin::Origin},
+};
+
+/// Where the values of a random axis come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Range {
+    /// Real numbers, all equally likely.
+    Uniform(f64, f64),
+    /// Positive real numbers whose logarithms are equally likely.
+    LogUniform(f64, f64),
+    /// Whole numbers, both ends included.
+    Integer(i64, i64),
+    /// One of a list.
+    Choice(Vec<Value>),
+}
+
+/// A key whose values are drawn or searched.
+#[derive(Clone, Debug)]
+pub struct Drawn {
+    /// The key.
+    pub key: String,
+    /// Where it was given.
+    pub origin: Origin,
+    /// Where its values come from.
+    pub range: Range,
+}
+
+impl Drawn {
+    /// The value at `position` of its range, which is in [0, 1].
+    pub fn value(&self, position: f64) -> Value {
+        let index = |count: usize| ((position * count as f64) as usize).min(count - 1);
+        match &self.range {
+            Range::Uniform(low, high) => json!(rounded(low + position * (high - low))),
+            Range::LogUniform(low, high) => {
+                json!(rounded((low.ln() + position * (high / low).ln()).exp()))
+            }
+            Range::Integer(low, high) => {
+                json!(low + index((high - low + 1) as usize) as i64)
+            }
+            Range::Choice(values) => values[index(values.len())].clone(),
+        }
+    }
+
+    /// The same as a layer.
+    pub fn layer(&self, position: f64) -> Layer {
+        Layer::new(&self.key, self.value(position), self.origin.clone())
+    }
+
+    /// The position of `value` in the range; none for what is not in it.
+    pub fn position(&self, value: &Value) -> Option<f64> {
+        let number = || value.as_f64();
+        let position = match &self.range {
+            Range::Uniform(low, high) => (number()? - low) / (high - low),
+            Range::LogUniform(low, high) => (number()? / low).ln() / (high / low).ln(),
+            Range::Integer(low, high) => {
+                ((value.as_i64()? - low) as f64 + 0.5) / (high - low + 1) as f64
+            }
+            Range::Choice(values) => {
+                let index = values.iter().position(|other| other == value)?;
+                (index as f64 + 0.5) / values.len() as f64
+            }
+        };
+        // Rounding may leave the range by a hair.
+        (position > -1e-3 && position < 1.001).then_some(position.clamp(0.0, 1.0 - 1e-12))
+    }
+}
+
+/// Five significant digits: values that people can read, type and find again.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.4e}").parse().unwrap_or(value)
+}
+
+/// How a range is written.
+const FORM: &str = "expected { uniform = [low, high] }, { log_uniform = [low, high] }, \
+                    { integer = [low, high] } or { choice = [value, …] }";
+
+const RANGES: [&str; 4] = ["uniform", "log_uniform", "integer", "choice"];
+
+/// The drawn keys at `given`: one, or those of a section.
+///
+/// # Errors
+/// When it is no range.
+pub fn drawn(given: &Sourced<'_>, origin: &dyn Fn(usize) -> Origin) -> Result<Vec<Drawn>> {
+    let table = given.value.as_table().ok_or_else(|| given.refuse(FORM))?;
+    let is_range = |name: &str| RANGES.contains(&name);
+    if given.path.len() == 2 && !table.iter().any(|(name, _)| is_range(name.get_ref())) {
+        // A section, or a range with a name that does not exist.
+        if table
+            .iter()
+            .all(|(_, value)| value.get_ref().as_table().is_none())
+        {
+            return Err(given.refuse(FORM));
+        }
+        let inner = given.inner(origin)?;
+        let drawn = inner.iter().map(|given| drawn(given, origin));
+        return Ok(drawn.collect::<Result<Vec<_>>>()?.concat());
+    }
+    Ok(vec![Drawn {
+        key: given.path[1..].join("."),
+        origin: given.origin.clone(),
+        range: range(given)?,
+    }])
+}
+
+/// The range at `given`.
+fn range(given: &Sourced<'_>) -> Result<Range> {
+    let value = given.value()?;
+    let mut entries = value.as_object().into_iter().flatten();
+    let (Some((kind, list)), None) = (entries.next(), entries.next()) else {
+        return Err(given.refuse(FORM));
+    };
+    let list = list.as_array().filter(|list| !list.is_empty());
+    let list = list.ok_or_else(|| given.refuse(FORM))?;
+    let ends = |low_limit: f64| -> Option<(f64, f64)> {
+        let [low, high] = list.as_slice() else {
+            return None;
+        };
+        let (low, high) = (low.as_f64()?, high.as_f64()?);
+        (low < high && low > low_limit).then_some((low, high))
+    };
+    let range = match kind.as_str() {
+        "uniform" => ends(f64::NEG_INFINITY).map(|(low, high)| Range::Uniform(low, high)),
+        "log_uniform" => ends(0.0).map(|(low, high)| Range::LogUniform(low, high)),
+        "integer" => match list.as_slice() {
+            [low, high] => low
+                .as_i64()
+                .zip(high.as_i64())
+                .filter(|(low, high)| low < high)
+                .map(|(low, high)| Range::Integer(low, high)),
+            _ => None,
+        },
+        "choice" => Some(Range::Choice(list.clone())),
+        _ => return Err(given.refuse(FORM)),
+    };
+    range.ok_or_else(|| {
+        given.refuse(match kind.as_str() {
+            "log_uniform" => "expected two numbers, 0 < low < high",
+            "integer" => "expected two whole numbers, low < high",
+            _ => "expected two numbers, low < high",
+        })
+    })
+}
