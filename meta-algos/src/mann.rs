@@ -103,6 +103,9 @@ impl LearnerSettings for MannSettings {
         any_way: false,
     };
 
+    // `burn-tch` seems to write into the views that `swap_dims` and `permute` make.
+    const WRONG_ON: &'static [&'static str] = &["tch"];
+
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
         spec.require_one_way(Self::INFO.name)?;
         if self.slots < self.heads {

@@ -129,6 +129,9 @@ impl LearnerSettings for TaskRelationsSettings {
         any_way: true,
     };
 
+    // `burn-tch` seems to write into the views that `swap_dims` and `permute` make.
+    const WRONG_ON: &'static [&'static str] = &["tch"];
+
     fn check<A: Architecture>(&self, _architecture: &A, _spec: &TaskSpec) -> Result<()> {
         check_heads("learner.heads", self.heads, "learner.width", self.width)
     }

@@ -65,9 +65,9 @@ impl<T: Toolkit> Experiment<T> {
     /// # Errors
     /// The first thing that does not, with the place where it was given.
     pub fn prepare(manifest: Manifest, data_folder: Option<&Path>) -> Result<Self> {
-        check_backend(&manifest).map_err(|error| manifest.locate(error))?;
+        let learner = learner::<T>(&manifest)?;
         let source = source::<T>(&manifest, data_folder)?;
-        Self::with_source(manifest, data_folder, source)
+        Self::assemble(manifest, data_folder, source, learner)
     }
 
     /// The same with the source of the manifest, which is built already.
@@ -79,8 +79,17 @@ impl<T: Toolkit> Experiment<T> {
         data_folder: Option<&Path>,
         source: Arc<dyn Source>,
     ) -> Result<Self> {
+        let learner = learner::<T>(&manifest)?;
+        Self::assemble(manifest, data_folder, source, learner)
+    }
+
+    fn assemble(
+        manifest: Manifest,
+        data_folder: Option<&Path>,
+        source: Arc<dyn Source>,
+        learner: T::Learners,
+    ) -> Result<Self> {
         let at = |error| manifest.locate(error);
-        check_backend(&manifest).map_err(at)?;
         let spec = TaskSpec {
             item: source.item_shape(),
             task: source.task(),
@@ -97,8 +106,6 @@ impl<T: Toolkit> Experiment<T> {
         let encoder = &manifest.encoder;
         let architecture =
             T::Encoders::new(&encoder.name, &encoder.settings, spec.item).map_err(at)?;
-        let learner = &manifest.learner;
-        let learner = T::Learners::new(&learner.name, &learner.settings).map_err(at)?;
         learner.check(&architecture, &spec).map_err(at)?;
         Ok(Experiment {
             manifest,
@@ -289,28 +296,23 @@ fn training_key(manifest: &Manifest, error: Error) -> Error {
     }
 }
 
-/// Learners whose meta-gradients are wrong on `tch` in Burn 0.21, as `meta equivalence` shows; it seems to
-/// write into the views that `swap_dims` and `permute` make.
-const WRONG_ON_TCH: [&str; 4] = [
-    "mann",
-    "task_attention",
-    "task_relations",
-    "task_transformer",
-];
-
-/// Checks that the backend is compiled in, and computes what the learner needs.
-fn check_backend(manifest: &Manifest) -> Result<(), Error> {
-    let (backend, learner) = (&manifest.run.backend, &manifest.learner.name);
-    if backend == "tch" && WRONG_ON_TCH.contains(&learner.as_str()) {
-        return Err(Error::Backend {
+/// The settings of the learner of `manifest`, whose backend is compiled in and computes it rightly.
+fn learner<T: Toolkit>(manifest: &Manifest) -> Result<T::Learners> {
+    let at = |error| manifest.locate(error);
+    let (backend, learner) = (&manifest.run.backend, &manifest.learner);
+    let settings = T::Learners::new(&learner.name, &learner.settings).map_err(at)?;
+    if settings.wrong_on().contains(&backend.as_str()) {
+        return Err(at(Error::Backend {
             name: backend.clone(),
             reason: format!(
-                "computes wrong gradients for `{learner}` in Burn 0.21 (docs/backends.md); choose another \
-                 backend"
+                "computes wrong gradients for `{}` in Burn 0.21 (docs/backends.md); choose another \
+                 backend",
+                learner.name
             ),
-        });
+        }));
     }
-    backend::check(backend).map(|_| ())
+    backend::check(backend).map_err(at)?;
+    Ok(settings)
 }
 
 /// Sets the number of threads of the CPU backends; `threads = 0` is one per core.

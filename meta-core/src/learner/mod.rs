@@ -237,6 +237,9 @@ pub trait LearnerSettings: Settings {
     /// What the learner is.
     const INFO: LearnerInfo;
 
+    /// Backends on which Burn 0.21 computes this learner's gradients wrongly, by their names in manifests.
+    const WRONG_ON: &'static [&'static str] = &[];
+
     /// Checks the settings against each other, the encoder and the tasks; ranges are checked already.
     ///
     /// # Errors
@@ -333,6 +336,9 @@ pub trait LearnerList: Clone + Send + Sync + Sized + 'static {
     /// As [`LearnerSettings::INFO`].
     fn info(&self) -> LearnerInfo;
 
+    /// As [`LearnerSettings::WRONG_ON`].
+    fn wrong_on(&self) -> &'static [&'static str];
+
     /// As [`LearnerSettings::check`].
     ///
     /// # Errors
@@ -414,6 +420,17 @@ macro_rules! learners {
                     })*
                     $($list::BuiltIn(settings) => {
                         <$base as $crate::learner::LearnerList>::info(settings)
+                    })?
+                }
+            }
+
+            fn wrong_on(&self) -> &'static [&'static str] {
+                match self {
+                    $($list::$settings(_) => {
+                        <$module::$settings as $crate::learner::LearnerSettings>::WRONG_ON
+                    })*
+                    $($list::BuiltIn(settings) => {
+                        <$base as $crate::learner::LearnerList>::wrong_on(settings)
                     })?
                 }
             }
