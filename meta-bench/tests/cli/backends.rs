@@ -208,7 +208,7 @@ mod wgpu {
     fn kernel_launches_do_not_grow_with_the_tasks() {
         let Some(binary) = wgpu() else { return };
         let bench = Workbench::new("");
-        let workloads = "sinusoid-5 attention-maml omniglot-maml-1";
+        let workloads = "sinusoid-5 attention-maml conv4-maml-1";
         let launches = |tasks: usize| -> Vec<u64> {
             let options = "--launches --backends wgpu --width 8 --query 3";
             let arguments =

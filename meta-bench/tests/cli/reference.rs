@@ -4,17 +4,14 @@ use std::fs;
 
 use crate::workbench::{Workbench, root};
 
+/// How a stale file is renewed.
+const RENEW: &str = "write it again with `cargo run --release -- docs --write`";
+
 #[test]
 fn the_manifest_reference_is_not_stale() {
-    let bench = Workbench::new("");
-    let mut command = bench.command("docs manifest --root");
-    let ran = crate::workbench::Ran::from(command.arg(root()).output().unwrap()).ok();
+    let reference = Workbench::new("").run("docs manifest").ok().stdout;
     let stored = fs::read_to_string(root().join("docs/manifest.md")).unwrap_or_default();
-    assert!(
-        ran.stdout == stored,
-        "docs/manifest.md is stale; write it again with `cargo run --release -- docs manifest > \
-         docs/manifest.md`"
-    );
+    assert!(reference == stored, "docs/manifest.md is stale; {RENEW}");
 }
 
 #[test]
@@ -23,7 +20,36 @@ fn the_readme_lists_the_learners() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     assert!(
         readme.contains(&table),
-        "the table of learners in README.md is stale; put in what `cargo run --release -- docs \
-         learners` prints"
+        "the table of learners in README.md is stale; {RENEW}"
     );
+}
+
+#[test]
+fn stale_files_are_one_command_away() {
+    let bench = Workbench::new("");
+    insta::assert_snapshot!(bench.run("docs --write").mistake(), @"error: ./docs/manifest.md: cannot read: No such file or directory (os error 2); run `meta docs --write` at the root of the workspace");
+    insta::assert_snapshot!(bench.run("docs").mistake(), @"error: expected --write, or what to print: manifest, learners, searches or results");
+    let readme = |table: &str| {
+        format!(
+            "# meta\n<!-- written by `meta docs learners` -->\n{table}<!-- /learners -->\nend\n"
+        )
+    };
+    bench.write("docs/manifest.md", "stale");
+    bench.write("README.md", "# meta\n");
+    let message = bench.run("docs --write").mistake();
+    assert!(message.contains("README.md"), "{message}");
+    assert_eq!(bench.bytes("docs/manifest.md"), b"stale", "all or nothing");
+    bench.write("README.md", readme("old\n"));
+    bench.run("docs --write").ok();
+    let read = |name: &str| String::from_utf8(bench.bytes(name)).unwrap();
+    assert_eq!(
+        read("docs/manifest.md"),
+        bench.run("docs manifest").ok().stdout
+    );
+    assert_eq!(
+        read("README.md"),
+        readme(&bench.run("docs learners").ok().stdout)
+    );
+    let again = bench.run("docs --write").ok().stdout;
+    assert_eq!(again, "every file is up to date\n");
 }
