@@ -68,7 +68,7 @@ impl Execute for DocsArgs {
     fn execute<T: Toolkit>(self) -> Result<()> {
         let catalogue = Catalogue::of::<T>();
         match self.what {
-            None if self.write => write(Path::new("."), &catalogue),
+            None if self.write => write(Path::new(""), &catalogue),
             None => Err(CommandError::Usage(
                 "expected --write, or what to print: manifest, learners, searches or results"
                     .to_owned(),
