@@ -1,5 +1,6 @@
-//! The commands, one line each. A command owns its arguments: its file has them, their help, and what
-//! it does ([`Execute`]).
+//! Command-line arguments: the list of commands, one line each.
+//!
+//! A command owns its arguments: its file has them, their help, and what it does ([`Execute`]).
 
 use clap::{Parser, Subcommand};
 use meta_core::toolkit::Toolkit;

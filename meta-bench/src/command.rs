@@ -1,4 +1,4 @@
-//! What a command is: arguments that can be executed.
+//! Defines what a command is: arguments that can be executed.
 
 use clap::Args;
 use meta_core::toolkit::Toolkit;

@@ -27,7 +27,7 @@ pub struct ContactSheetArgs {
     /// Changes: `key.path=value`.
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Folder that data sets lie in.
+    /// Folder with the data sets.
     #[arg(long, env = "META_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// Classes, one a row.
@@ -36,7 +36,7 @@ pub struct ContactSheetArgs {
     /// Items of each class, one a column.
     #[arg(long, default_value_t = 16)]
     items: usize,
-    /// Part of the source: train, validation or test.
+    /// Split of the data source: train, validation or test.
     #[arg(long, default_value = "train")]
     split: String,
 }

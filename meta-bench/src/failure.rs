@@ -1,4 +1,4 @@
-//! Why a command failed, and the exit code that says so.
+//! Why a command failed, and the exit code that reports it.
 
 use std::path::PathBuf;
 
@@ -28,13 +28,13 @@ pub enum CommandError {
         /// What the parser says.
         message: String,
     },
-    /// The command cannot be done as it was asked for.
+    /// Invalid usage.
     #[error("{0}")]
     Usage(String),
     /// Another process works on the run.
     #[error("{0}")]
     Busy(String),
-    /// Some runs of a sweep failed; the others are done.
+    /// Some runs of a sweep failed; the others are finished.
     #[error("{0}")]
     Runs(String),
     /// Training produced something that is not a number.
@@ -53,9 +53,9 @@ pub enum CommandError {
     },
     /// The device failed in the middle of a run.
     #[error(
-        "{error}; the run is saved up to iteration {saved}, in {}: go on with --resume, with fewer tasks \
-         in memory at once (a smaller train.task_chunk; of validations and the test, test.chunk) where \
-         it was full",
+        "{error}; the run is saved up to iteration {saved}, in {}: resume it with --resume; where the \
+         device was full, with fewer tasks in memory at once (a smaller train.task_chunk, or test.chunk \
+         for validations and the test)",
         .checkpoint.display()
     )]
     Lost {

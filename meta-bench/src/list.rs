@@ -1,4 +1,4 @@
-//! `meta list`: what a manifest can name.
+//! `meta list`: lists what a manifest can name.
 
 use clap::{Args, ValueEnum};
 use meta_core::{

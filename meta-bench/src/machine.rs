@@ -1,4 +1,4 @@
-//! Facts that the operating system reports about this machine and its processes.
+//! Reads what the operating system reports about this machine and its processes.
 
 /// Cores that this process may use.
 pub fn cores() -> usize {

@@ -1,4 +1,4 @@
-//! The arguments of `meta bench`.
+//! Arguments of `meta bench`.
 
 use std::path::PathBuf;
 
@@ -62,7 +62,7 @@ pub struct BenchArgs {
     /// Add what was measured to this file, one line of JSON for each call.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["peers", "export", "scaling", "plot"])]
     pub history: Option<PathBuf>,
-    /// Say what became slower than in this file, of --json or --history (its last line); exit code 1
+    /// Report what became slower than in this file, of --json or --history (its last line); exit code 1
     /// where something did, beyond the noise.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["peers", "export", "scaling", "plot"])]
     pub compare: Option<PathBuf>,
@@ -85,7 +85,7 @@ pub struct BenchArgs {
     /// Measure PyTorch and JAX on the same workloads, too.
     #[arg(long)]
     pub peers: bool,
-    /// Python that has the peers installed.
+    /// Python with the peers installed.
     #[arg(long, value_name = "PATH", default_value = "python3")]
     pub python: PathBuf,
     /// Only these peers, separated by commas [default: all].

@@ -1,4 +1,4 @@
-//! `meta bench --plot`: throughput of every backend over the number of tasks.
+//! Measures throughput over the number of tasks, on every backend (`meta bench --plot`).
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::{
     output::print,
     output::{
         chart::{draw_legend, error_bar, legend_line, write_svg},
-        palette::{Drawn, FONT, LINES},
+        palette::{DrawResult, FONT, LINES},
     },
 };
 
@@ -119,7 +119,7 @@ fn draw(
     backends: &[String],
     found: &[(String, Measurement)],
     svg: &mut String,
-) -> Drawn {
+) -> DrawResult {
     let columns = workloads.len().min(3);
     let rows = workloads.len().div_ceil(columns.max(1));
     let size = (380 * columns as u32, 40 + 320 * rows as u32);

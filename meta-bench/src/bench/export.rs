@@ -1,10 +1,10 @@
-//! Writes a workload as files, for programs in other languages: `workload.json`, which says everything, and
-//! three safetensors files with initial parameters, episodes, and what the first step computes.
+//! Writes a workload as files, for programs in other languages: `workload.json`, which says everything,
+//! and three safetensors files with initial parameters, episodes and what the first step computes.
 //!
 //! The first step is computed in f64, from the same f32 parameters and episodes that are measured. In
-//! f32 a few ReLUs and maxima fall to the other side by rounding alone, which moves a meta-gradient by
-//! up to 1e-3 whoever computes it; in f64 two programs agree closely exactly where they compute the
-//! same thing.
+//! f32, rounding alone moves a few ReLUs and maxima to the other side. That changes a meta-gradient by up
+//! to 1e-3, whichever program computes it. In f64, two programs agree closely where they compute the same
+//! thing, and only there.
 
 use std::{
     fs,

@@ -1,8 +1,8 @@
-//! Useful floating-point operations of a workload: those that its equations need, not those that a
-//! program happens to execute.
+//! Counts the useful floating-point operations of a workload: those that its equations need, not those
+//! that a program happens to execute.
 //!
-//! Counted are the multiplications and additions (2 per multiply-add) of convolutions, linear layers
-//! and attention products; normalisation, activations, pooling, loss, update and distances are not.
+//! The count has the multiplications and additions (2 per multiply-add) of convolutions, linear layers
+//! and attention products. It leaves out normalisation, activations, pooling, loss, update and distances.
 //! A bilinear map `y = F(x, w)` costs, in units of its forward pass:
 //!
 //! | pass | cost |

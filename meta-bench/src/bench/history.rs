@@ -1,4 +1,4 @@
-//! `meta bench --history` and `--compare`: what was measured before, and what became slower since.
+//! Keeps measurements, and reports what became slower since (`meta bench --history`, `--compare`).
 
 use std::{fs::OpenOptions, io::Write, path::Path};
 

@@ -1,8 +1,8 @@
-//! `meta bench --launches`: kernels that a meta-iteration launches.
+//! Counts the kernels that a meta-iteration launches (`meta bench --launches`).
 //!
 //! A GPU that waits for the next launch computes nothing, so the number of launches must not grow with
-//! the number of tasks. They are counted in the log that CubeCL writes of the kernels it runs: in a
-//! process of one iteration and in one of three, whose difference leaves out what only the start does.
+//! the number of tasks. CubeCL logs the kernels it runs, and they are counted in that log. One process
+//! runs one iteration and another one three: the difference leaves out what only the start does.
 
 use std::path::Path;
 

@@ -66,7 +66,7 @@ pub struct Measurement {
     pub device_bytes: Option<u64>,
     /// Useful operations of a sample, see `flops`.
     pub flop: f64,
-    /// Peak resident memory of the process; absent where the system does not tell.
+    /// Peak resident memory of the process; absent where the system does not report it.
     pub peak_bytes: Option<u64>,
     /// Peak before the first computation: program, data and parameters.
     pub start_bytes: Option<u64>,
@@ -294,7 +294,7 @@ fn samples(taking: Taking, mut run: impl FnMut()) -> Taken {
     }
 }
 
-/// Joules that the packages of the processor have used so far, where the system tells (Linux,
+/// Joules that the packages of the processor have used so far, where the system reports them (Linux,
 /// powercap).
 fn energy_joules() -> Option<f64> {
     let zones = std::fs::read_dir("/sys/class/powercap").ok()?;

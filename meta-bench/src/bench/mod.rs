@@ -1,7 +1,7 @@
-//! `meta bench`: how fast the learners are, and how much memory they take.
+//! `meta bench`: measures how fast the learners are, and how much memory they take.
 //!
 //! Each workload is measured in a process of its own ([`process`]), so that its peak memory is its own.
-//! [`measure`] is what such a process does, and how it makes sure that it measures what was asked for.
+//! [`measure`] is what such a process does. It makes sure that it measured what was asked for.
 
 mod args;
 mod batches;
@@ -27,8 +27,9 @@ impl Execute for BenchArgs {
     /// Measures, and prints a table.
     ///
     /// # Errors
-    /// For a workload, backend or peer that does not exist or cannot be used, a backend or number type
-    /// that was not used although it was asked for, or a peer that computes something else.
+    /// * A workload, backend or peer that does not exist or cannot be used.
+    /// * A backend or number type that was asked for, and was not used.
+    /// * A peer that computes something else.
     fn execute<T: Toolkit>(self) -> Result<()> {
         let workloads = workloads::chosen(&self.workloads)?;
         let backends = self.chosen_backends()?;

@@ -1,8 +1,8 @@
-//! The same workloads in PyTorch and JAX, by the programs in `meta-bench/peers`.
+//! Measures the same workloads in PyTorch and JAX, by the programs in `meta-bench/peers`.
 //!
-//! A peer reads the files of `export`, computes the first step, and prints times only when its loss
-//! and its meta-gradient agree with ours. Every process measures one workload once; ours and those of
-//! the peers take turns.
+//! A peer reads the files of `export` and computes the first step. It prints times only when its loss and
+//! its meta-gradient agree with ours. Every process measures one workload once; our processes and those
+//! of the peers take turns.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! `meta bench-one`: one measurement in a process of its own, and how it is started.
+//! `meta bench-one`: takes one measurement in a process of its own; and starts such processes.
 
 use std::path::Path;
 
@@ -48,8 +48,8 @@ impl Execute for BenchOneArgs {
     /// Prints one measurement, as a line of JSON.
     ///
     /// # Errors
-    /// For a workload or backend that does not exist or cannot be used, and for a backend or number type
-    /// that was not used although it was asked for.
+    /// * A workload or backend that does not exist or cannot be used.
+    /// * A backend or number type that was asked for, and was not used.
     fn execute<T: Toolkit>(self) -> Result<()> {
         start_threads(self.effort.threads)?;
         let target = ComputeTarget::of(&self.backend);

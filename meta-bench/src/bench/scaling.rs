@@ -1,8 +1,8 @@
-//! `meta bench --scaling`: cost over the number of tasks, inner steps and query items.
+//! Measures cost over the number of tasks, inner steps and query items (`meta bench --scaling`).
 //!
-//! One of the three is varied, the others stay as in the workload. All sizes are measured in turn, in
-//! several rounds, so that a disturbance of the machine does not fall on one size alone; a straight
-//! line is fitted to the medians by least squares.
+//! One of the three varies, the others stay as in the workload. All sizes are measured in turn, in several
+//! rounds: a disturbance of the machine then does not affect one size alone. A straight line is fitted to
+//! the medians by least squares.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ use crate::{
     output::print,
     output::{
         chart::{draw_legend, error_bar, legend_line, write_svg},
-        palette::{Drawn, FONT, LINES},
+        palette::{DrawResult, FONT, LINES},
     },
 };
 
@@ -188,7 +188,7 @@ fn markdown(curves: &[Curve]) -> String {
 }
 
 /// One panel for each axis, one line in it for each workload.
-fn draw(curves: &[Curve], svg: &mut String) -> Drawn {
+fn draw(curves: &[Curve], svg: &mut String) -> DrawResult {
     let axes: Vec<&Axis> = AXES
         .iter()
         .filter(|axis| curves.iter().any(|curve| curve.axis == axis.name))

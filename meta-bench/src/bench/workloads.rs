@@ -1,4 +1,4 @@
-//! The workloads: what is measured.
+//! Defines the workloads that are measured.
 
 use std::sync::Arc;
 

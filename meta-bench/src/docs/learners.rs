@@ -1,4 +1,4 @@
-//! The table of learners in `README.md`.
+//! Writes the table of learners in `README.md`.
 
 use meta_core::toolkit::Catalogue;
 use serde_json::json;

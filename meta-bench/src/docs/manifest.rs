@@ -1,5 +1,5 @@
-//! The manifest reference, `docs/manifest.md`, from the settings themselves: every group says its keys,
-//! their defaults and what they mean ([`meta_core::settings!`]).
+//! Writes the manifest reference, `docs/manifest.md`, from the settings themselves: each group knows its
+//! keys, their defaults and what they mean ([`meta_core::settings!`]).
 
 use meta_core::{
     settings::{Field, Settings},

@@ -1,4 +1,4 @@
-//! `meta docs`: the parts of the documentation that come from the code.
+//! `meta docs`: writes the parts of the documentation that come from the code.
 
 mod learners;
 mod manifest;
@@ -54,7 +54,7 @@ enum DocsKind {
         /// Run folders.
         #[arg(required = true)]
         runs: Vec<PathBuf>,
-        /// Folder that data sets lie in [default: that of each run].
+        /// Folder with the data sets [default: that of each run].
         #[arg(long, env = "META_DATA", value_name = "DIR")]
         data: Option<PathBuf>,
     },

@@ -1,4 +1,4 @@
-//! Searches by random and by TPE with equal budgets, as a table.
+//! Compares searches by random and by TPE with equal budgets.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -6,14 +6,13 @@ use meta_core::toolkit::Toolkit;
 use super::{Experiment, trial::trial_of};
 use crate::{command::Execute, failure::Result, manifest::args::ManifestArgs, output::print};
 
-/// Show the resolved manifest with the origin of each value, checked, and a forecast of memory
-/// and time.
+/// Check a manifest: show every value with its origin, and a forecast of memory and time.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// The manifest.
     #[command(flatten)]
     manifest: ManifestArgs,
-    /// Try nothing: no forecast.
+    /// Run no trial, and print no forecast.
     #[arg(long)]
     no_trial: bool,
 }

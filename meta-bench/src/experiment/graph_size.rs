@@ -1,10 +1,9 @@
-//! How many tasks share a computation graph, by an estimate of its memory.
+//! Chooses how many tasks share a computation graph, by an estimate of its memory.
 //!
 //! Where `train.task_chunk = 0`, a graph holds as many tasks as the estimate puts into
-//! `train.chunk_memory`, and fewer where several graphs side by side are quicker. The estimate is a
-//! formula of the settings, since the answer decides how sums are rounded: the same manifest must give
-//! the same chunks on every machine. How much memory a run really takes is measured
-//! ([`super::trial`]).
+//! `train.chunk_memory`, or fewer where several graphs side by side are quicker. The answer decides how
+//! sums are rounded, so the estimate is a formula of the settings: the same manifest gives the same chunks
+//! on every machine. How much memory a run really takes is measured ([`super::trial`]).
 
 use meta_core::{
     data::EpisodeShape, learner::Steps, nn::encoder::Architecture, parallel::TaskChunks,
@@ -58,9 +57,8 @@ impl<A: Architecture> Sizes<'_, A> {
         NUMBER * (activations as usize + copies * self.parameters)
     }
 
-    /// The settings of the outer loop with its number of tasks in a graph, which `task_chunk = 0` leaves
-    /// to the memory that graphs may take, and the number of graphs at a time, which `graphs_at_once = 0`
-    /// does.
+    /// The settings of the outer loop, with what they leave to the memory that graphs may take: the tasks
+    /// of a graph (`task_chunk = 0`), and the graphs at a time (`graphs_at_once = 0`).
     pub fn train_settings(&self, settings: &TrainSettings) -> TrainSettings {
         let mut settings = settings.clone();
         if settings.chunk_memory == 0 {

@@ -1,4 +1,4 @@
-//! The memory of a run, estimated by the formula of [`super::graph_size`].
+//! Estimates the memory of a run, by the formula of [`super::graph_size`].
 
 use meta_core::{
     backend::{WithBackend, dispatch},

@@ -1,4 +1,4 @@
-//! A manifest with everything it names built and checked: ready to run, and nothing written yet.
+//! Builds and checks everything that a manifest names. The result is ready to run; nothing is written yet.
 
 pub mod check;
 pub mod graph_size;
@@ -37,7 +37,7 @@ use graph_size::Sizes;
 pub struct Experiment<T: Toolkit> {
     /// The manifest.
     pub manifest: Manifest,
-    /// Folder that data sets lie in, where one was given.
+    /// Folder with the data sets, where one was given.
     pub data_folder: Option<PathBuf>,
     /// The data.
     pub source: Arc<dyn Source>,
@@ -203,7 +203,7 @@ impl<T: Toolkit> Experiment<T> {
         self.manifest.hash(&self.source.content_hash())
     }
 
-    /// Where the run goes unless told otherwise: `runs/<name>-<12 digits of the hash>`.
+    /// The default run folder: `runs/<name>-<12 digits of the hash>`.
     pub fn default_folder(&self) -> PathBuf {
         let name = format!("{}-{}", self.manifest.run.name, &self.hash()[..12]);
         Path::new("runs").join(name)
@@ -250,7 +250,7 @@ impl<T: Toolkit> Experiment<T> {
     }
 }
 
-/// Builds the data source of `manifest`; `data_folder` is where data sets lie.
+/// Builds the data source of `manifest`; `data_folder` has the data sets.
 ///
 /// # Errors
 /// When a setting cannot be used or files are missing or damaged.

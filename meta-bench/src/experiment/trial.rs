@@ -1,6 +1,6 @@
 //! Measures what a run will take, by a trial: a few iterations and a chunk of the test.
 //!
-//! `meta check` starts it as a subprocess, so that its peak of memory is its own.
+//! `meta check` starts it as a subprocess, so that its peak memory is its own.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Curves: adaptation by step, functions, and the deletion check.
+//! Draws curves: adaptation by step, functions, and the deletion check.
 
 use plotters::{
     coord::Shift,
@@ -17,7 +17,7 @@ use crate::{
     failure::{CommandError, Result},
     output::{
         chart::{draw_legend, legend_line, range},
-        palette::{Drawn, FONT, LINES},
+        palette::{DrawResult, FONT, LINES},
     },
 };
 
@@ -47,10 +47,10 @@ fn picture(
     size: (u32, u32),
     title: &str,
     lines: &[&str],
-    draw: impl FnOnce(&Area) -> Drawn,
+    draw: impl FnOnce(&Area) -> DrawResult,
 ) -> Result<String> {
     let mut svg = String::new();
-    let drawn = || -> Drawn {
+    let drawn = || -> DrawResult {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         root.fill(&WHITE)?;
         let style =
@@ -152,7 +152,7 @@ pub fn trajectory(view: &EpisodeView, trajectory: &Trajectory) -> Result<String>
     })
 }
 
-fn steps(area: &Area, name: &str, values: &[f64], colour: RGBColor) -> Drawn {
+fn steps(area: &Area, name: &str, values: &[f64], colour: RGBColor) -> DrawResult {
     let text = |value: f64| {
         if value.abs() >= 10.0 {
             format!("{value:.1}")
@@ -203,7 +203,7 @@ fn steps(area: &Area, name: &str, values: &[f64], colour: RGBColor) -> Drawn {
     Ok(())
 }
 
-fn movement(area: &Area, layers: &[(String, Vec<f64>)]) -> Drawn {
+fn movement(area: &Area, layers: &[(String, Vec<f64>)]) -> DrawResult {
     let mut farthest: Vec<&(String, Vec<f64>)> = layers.iter().collect();
     let end = |layer: &(String, Vec<f64>)| layer.1.last().copied().unwrap_or(0.0);
     farthest.sort_by(|a, b| end(b).total_cmp(&end(a)));
@@ -361,7 +361,7 @@ impl FunctionChart {
         }
     }
 
-    fn draw(&self, area: &Area) -> Drawn {
+    fn draw(&self, area: &Area) -> DrawResult {
         let all = || {
             self.answers
                 .iter()
@@ -396,7 +396,7 @@ impl FunctionChart {
         Ok(())
     }
 
-    fn draw_legend(&self, area: &Area) -> Drawn {
+    fn draw_legend(&self, area: &Area) -> DrawResult {
         let style = TextStyle::from((FONT, LABEL)).color(&INK);
         let text = |text: &str, x: i32, y: i32| Text::new(text.to_owned(), (x, y), style.clone());
         area.draw(&support_point((10, 20), 7))?;

@@ -1,21 +1,21 @@
 //! The deletion check: does masking what is attended to most hurt more than masking at random?
 //!
-//! An explanation is faithful, in this sense, where the answers get worse faster when inputs are
-//! masked in the order of the attention they receive than in a random order (the deletion metric of
-//! Petsiuk, Das and Saenko, *RISE*, BMVC 2018, section 4.2, with random orders as the reference).
+//! Inputs are masked in the order of the attention they receive, and in random orders. An explanation is
+//! faithful, in this sense, where the first makes answers worse faster. It is the deletion metric of
+//! Petsiuk, Das and Saenko, *RISE*, BMVC 2018, section 4.2, with random orders as the reference.
 //!
-//! Two things can be masked. Which one is, the maps say:
+//! Two things can be masked. The maps decide which:
 //!
-//! * **support items**, where something attends to the support. Where queries do, every query has its
-//!   own order: the task is repeated once for each of its queries, masked for that query, and only
-//!   that query is scored. A masked item's inputs are the mean of the support's inputs, and in
-//!   regression its values the mean of the support's values; its label stays.
+//! * **support items**, where something attends to the support. Where queries do, every query has its own
+//!   order: the task is repeated for each of its queries, masked for that query, and only that query is
+//!   scored. A masked item has the mean of the support's inputs, and in regression the mean of its values;
+//!   its label stays.
 //! * **parts of the queries**, where an encoder attends over parts. Every query is masked in its own
-//!   order; a masked part of an image has the mean of that image, channel by channel, and a masked
-//!   feature of a vector the mean of that feature over the support.
+//!   order. A masked part of an image has the mean of that image, channel by channel; a masked feature of
+//!   a vector has the mean of that feature over the support.
 //!
-//! The attention that something receives is the mean over heads, over the maps of its kind, and over
-//! the rows that are not the query's own.
+//! The attention that something receives is the mean over heads, over the maps of its kind, and over the
+//! rows that are not the query's own.
 
 use meta_core::{
     data::{Episode, Targets},

@@ -1,4 +1,4 @@
-//! An episode as pictures show it: its items, how they look and what was predicted for them.
+//! Prepares an episode for pictures: its items, how they look, and what was predicted for them.
 
 use meta_core::{
     data::{Episode, ItemShape, Targets},

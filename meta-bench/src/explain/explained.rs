@@ -1,4 +1,4 @@
-//! What a learner says of its episodes, on the host.
+//! Reads what a learner explains of its episodes from the device.
 
 use burn::tensor::Tensor;
 use meta_core::{

@@ -1,4 +1,4 @@
-//! Heat maps: a matrix with what its rows and columns are, and attention over the parts of items.
+//! Draws heat maps: a matrix with what its rows and columns are, and attention over the parts of items.
 
 use super::{
     episode_view::{EpisodeView, Mark, Shown},

@@ -1,4 +1,4 @@
-//! The pictures of a map, with their captions.
+//! Draws all pictures of a map, with their captions.
 
 use super::{
     episode_view::{EpisodeView, Shown, axis_name},

@@ -1,4 +1,4 @@
-//! Attention maps on the host: those of each episode, and those of the meta-batch.
+//! Splits attention maps into those of each episode and those of the meta-batch.
 
 use meta_core::{
     nn::attention::{AttentionMap, MapAxis},

@@ -1,4 +1,4 @@
-//! Masks: what can be masked in an episode, in which order, and by what.
+//! Masks episodes: what can be masked, in which order, and by what.
 
 use meta_core::{
     data::{Episode, ItemShape, Items, Targets},

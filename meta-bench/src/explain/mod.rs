@@ -1,5 +1,5 @@
-//! `meta explain`: what a trained learner attends to, how it adapts, and whether masking what it
-//! attends to hurts; as pictures, and as the numbers behind them.
+//! `meta explain`: shows what a trained learner attends to, how it adapts, and whether masking what it
+//! attends to hurts. It writes pictures, and the numbers behind them.
 
 mod curves;
 mod deletion;
@@ -70,16 +70,16 @@ pub struct ExplainArgs {
         conflicts_with = "count"
     )]
     episodes: Vec<u64>,
-    /// The first so many episodes.
+    /// How many episodes to explain, from the first.
     #[arg(long, value_name = "N")]
     count: Option<usize>,
-    /// Part of the source: train, validation or test.
+    /// Split of the data source: train, validation or test.
     #[arg(long, default_value = "test")]
     split: String,
-    /// Queries of each class in a picture [default: about ten in all; of regression every one].
+    /// Queries of each class in a picture [default: about ten in all; every one in regression].
     #[arg(long, value_name = "N")]
     queries: Option<usize>,
-    /// Episodes of the deletion check, the first ones; 0 for none [default: 100].
+    /// Episodes of the deletion check, from the first; 0 for none [default: 100].
     #[arg(long, value_name = "N")]
     deletion_episodes: Option<usize>,
     /// The folder to write [default: RUN_DIR/explain].
@@ -88,7 +88,7 @@ pub struct ExplainArgs {
     /// Replace what an earlier `meta explain` wrote there.
     #[arg(long)]
     force: bool,
-    /// Folder that data sets lie in [default: that of the run].
+    /// Folder with the data sets [default: that of the run].
     #[arg(long, env = "META_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// No progress on stderr.

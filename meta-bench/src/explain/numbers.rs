@@ -1,4 +1,4 @@
-//! The numbers behind the pictures.
+//! Writes the numbers behind the pictures as JSON.
 
 use meta_core::{
     data::{Items, Targets},

@@ -1,4 +1,4 @@
-//! The folder of pictures.
+//! Writes the folder of pictures.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The stream of episodes that are explained.
+//! Draws the episodes that are explained.
 
 use meta_core::{
     data::{Episode, EpisodeShape, Split},

@@ -1,4 +1,4 @@
-//! Pictures as SVG text, and PNG files drawn from it with an embedded font.
+//! Draws pictures as SVG text, and as PNG files with an embedded font.
 
 use std::{
     fmt::Write,

@@ -1,4 +1,4 @@
-//! The baseline of a test score: a rule that learns nothing across tasks, on the same frozen episodes.
+//! Scores the baseline of a test: a rule that learns nothing across tasks, on the same frozen episodes.
 
 use meta_core::{
     data::{Episode, Items, Source, Split, Targets},

@@ -25,7 +25,7 @@ use crate::{
 pub struct DiffArgs {
     /// A run folder or a manifest.
     a: PathBuf,
-    /// Another one.
+    /// Another run folder or manifest.
     b: PathBuf,
     /// Form of the table.
     #[arg(long, value_enum, default_value_t = Format::Text)]

@@ -1,4 +1,4 @@
-//! Finished runs: finding, listing, comparing and drawing them.
+//! Finds, lists, compares and draws finished runs.
 
 pub mod baseline;
 pub mod compare;

@@ -22,7 +22,7 @@ pub struct PlotArgs {
     /// Make the axis of that setting logarithmic.
     #[arg(long, requires = "x")]
     log_x: bool,
-    /// Only runs for which this holds, as for `meta compare`; several must all hold.
+    /// Only runs that meet this condition, as for `meta compare`; several must all be met.
     #[arg(long = "where", value_name = "CONDITION", requires = "x")]
     conditions: Vec<String>,
 }

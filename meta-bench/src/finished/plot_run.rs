@@ -15,7 +15,7 @@ use crate::{
     failure::{CommandError, Result},
     output::{
         chart::{draw_legend, error_bar, legend_line, range, score_axis, write_svg},
-        palette::{Drawn, FONT, LINES},
+        palette::{DrawResult, FONT, LINES},
     },
     run::{folder::METRICS, result::TestResult},
 };
@@ -133,7 +133,7 @@ impl Picture {
         self.metric == Metric::MeanSquaredError
     }
 
-    fn draw(&self, svg: &mut String) -> Drawn {
+    fn draw(&self, svg: &mut String) -> DrawResult {
         let width = if self.steps.is_empty() { 640 } else { 1080 };
         let root = SVGBackend::with_string(svg, (width, 400)).into_drawing_area();
         root.fill(&WHITE)?;
@@ -149,7 +149,7 @@ impl Picture {
         Ok(())
     }
 
-    fn draw_training(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Drawn {
+    fn draw_training(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> DrawResult {
         let all = || self.train.iter().chain(&self.validation);
         let last = all().map(|point| point.x).fold(1.0, f64::max);
         let test = Point {
@@ -208,7 +208,7 @@ impl Picture {
         draw_legend(&mut chart, corner, 14)
     }
 
-    fn draw_steps(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Drawn {
+    fn draw_steps(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> DrawResult {
         let last = self.steps.iter().map(|point| point.x).fold(1.0, f64::max);
         let range = range_of(self.steps.iter());
         let lift = (range.end - range.start) * 0.02;

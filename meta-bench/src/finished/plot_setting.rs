@@ -15,7 +15,7 @@ use crate::{
     failure::{CommandError, Result},
     output::{
         chart::{draw_legend, error_bar, legend_line, score_axis, write_svg},
-        palette::{Drawn, FONT, LINES},
+        palette::{DrawResult, FONT, LINES},
     },
     run::folder::METRICS,
 };
@@ -61,7 +61,7 @@ pub fn plot_setting(
         })?;
         if logarithmic && x <= 0.0 {
             return Err(CommandError::Usage(format!(
-                "{}: `{key} = {x}` has no place on a logarithmic axis",
+                "{}: `{key} = {x}` cannot be drawn on a logarithmic axis",
                 run.name()
             )));
         }
@@ -83,7 +83,7 @@ pub fn plot_setting(
         [first, others @ ..] if others.iter().all(|other| other == first) => *first,
         _ => {
             return Err(CommandError::Usage(
-                "accuracies and squared errors do not go into one picture".to_owned(),
+                "accuracies and squared errors cannot be drawn in one picture".to_owned(),
             ));
         }
     };
@@ -158,7 +158,7 @@ impl Curve {
         means
     }
 
-    fn draw(&self, svg: &mut String) -> Drawn {
+    fn draw(&self, svg: &mut String) -> DrawResult {
         let root = SVGBackend::with_string(svg, (720, 440)).into_drawing_area();
         root.fill(&WHITE)?;
         let root = root.titled(&self.title, (FONT, 19))?;

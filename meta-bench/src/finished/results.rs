@@ -1,4 +1,4 @@
-//! `docs/results.md`: finished runs as a table, measured beside published.
+//! Writes `docs/results.md`: finished runs as a table, measured beside published.
 
 use std::path::{Path, PathBuf};
 
@@ -149,8 +149,8 @@ fn published(result: &TestResult, train: &TrainSettings) -> String {
     format!("{} ({}){why}", row.percent, row.paper)
 }
 
-/// The page for the finished runs in `folders`, in their order; `data` is where data sets lie, where
-/// that is not as recorded.
+/// The page for the finished runs in `folders`, in their order. Data sets are in `data`, or where they
+/// were recorded.
 ///
 /// # Errors
 /// When one of them is not a finished run, or its data is not there.
@@ -167,8 +167,8 @@ pub fn results<T: Toolkit>(folders: &[PathBuf], data: Option<&Path>) -> Result<S
     Ok(format!(
         "# Results\n\n\
          Written from finished runs of the shipped manifests, by `meta sweep MANIFEST… --results \
-         docs/results.md` or `meta docs results RUN_DIR…`. Intervals are 95 %, over test episodes, one seed; they do not hold what another \
-         seed would change. The baseline is the score of a rule that learns nothing across tasks, on the \
+         docs/results.md` or `meta docs results RUN_DIR…`. Intervals are 95 %, over test episodes, one seed; they do not include the \
+         variation over training seeds. The baseline is the score of a rule that learns nothing across tasks, on the \
          same episodes; beside it, by how many standard errors of the paired difference the learner \
          is better.\n\n\
          | manifest | learner | test score | baseline | standard errors above | published | episodes | iterations \

@@ -33,7 +33,7 @@ pub struct RunsArgs {
     /// What to do [default: list].
     #[command(subcommand)]
     action: Option<RunsAction>,
-    /// Folder of the run folders.
+    /// Folder with the run folders.
     #[arg(long, value_name = "DIR", default_value = "runs", global = true)]
     runs: PathBuf,
 }
@@ -44,21 +44,21 @@ pub struct RunsArgs {
 enum RunsAction {
     /// List runs.
     List {
-        /// Only runs for which this holds, such as `state=failed`, `learner.name=maml`, `tag=paper`.
+        /// Only runs that meet this condition, such as `state=failed`, `learner.name=maml`, `tag=paper`.
         #[arg(long = "where", value_name = "CONDITION")]
         conditions: Vec<String>,
         /// Form of the table.
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
-    /// Put a tag on runs, or take it off.
+    /// Add a tag to runs, or remove it.
     Tag {
         /// The tag: letters, digits, `-`, `_`, `.`.
         tag: String,
         /// The runs.
         #[arg(required = true, value_name = "RUN")]
         names: Vec<String>,
-        /// Take it off.
+        /// Remove the tag.
         #[arg(long)]
         remove: bool,
     },
@@ -68,7 +68,7 @@ enum RunsAction {
         #[arg(required = true, value_name = "RUN")]
         names: Vec<String>,
     },
-    /// Move all runs without a result to the trash folder, but those that a process works on.
+    /// Move all runs without a result to the trash folder, except those in progress.
     Clean {
         /// Only show them.
         #[arg(long)]
@@ -304,7 +304,7 @@ fn damage(folder: &Path) -> Result<Option<String>> {
         };
         match fs::read(folder.join(name)) {
             Ok(bytes) if blake3::hash(&bytes).to_hex().as_str() == hash => {}
-            Ok(_) => return Ok(Some(format!("{name} has another content"))),
+            Ok(_) => return Ok(Some(format!("{name} has changed"))),
             Err(error) => return Ok(Some(format!("{name} cannot be read: {error}"))),
         }
     }

@@ -1,4 +1,4 @@
-//! Reads many run folders, and chooses among them.
+//! Reads many run folders, and selects among them.
 
 use std::{
     cmp::Ordering,

@@ -1,4 +1,4 @@
-//! Operations, layers and encoders, each at a small size.
+//! Defines the cases: operations, layers and encoders, each at a small size.
 
 use burn::tensor::{Bool, Int, Tensor, TensorPrimitive};
 use meta_core::{

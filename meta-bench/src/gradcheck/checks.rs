@@ -1,4 +1,4 @@
-//! Checks being made, and what they found.
+//! Makes checks, and collects what they find.
 
 use meta_core::{
     gradcheck::{Derivatives, Function, ModuleCase, OfModule, check, derivatives, scatter},

@@ -1,4 +1,4 @@
-//! `meta equivalence`: every backend against one reference, in f64 on a CPU.
+//! `meta equivalence`: compares every backend with one reference, in f64 on a CPU.
 //!
 //! Each operation, layer and encoder is compared by its value, its gradient and a gradient of second
 //! order. Each learner is compared by its predictions, its meta-gradient, and its predictions after one

@@ -1,4 +1,4 @@
-//! Meta-gradients of the learners.
+//! Checks the meta-gradients of the learners.
 
 use meta_core::{
     data::{Episode, Task},

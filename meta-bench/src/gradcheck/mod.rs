@@ -1,4 +1,4 @@
-//! `meta gradcheck`: gradients of everything against central differences in f64.
+//! `meta gradcheck`: compares gradients of everything with central differences in f64.
 //!
 //! Operations, layers and encoders are checked at first and second order. A learner is checked by its
 //! meta-gradient, which is of second order itself where the learner adapts by gradient steps.
@@ -27,7 +27,7 @@ use crate::{
 };
 use checks::{Checks, KINDS, LIMIT, Purpose, Row};
 
-/// Hold gradients against central differences in f64, at first and second order.
+/// Check gradients against central differences in f64, at first and second order.
 #[derive(Debug, Args)]
 pub struct GradcheckArgs {
     /// What to check: `op`, `layer`, `encoder`, `learner`, or the name of one of them.

@@ -1,4 +1,4 @@
-//! The arguments that name a manifest.
+//! Arguments that name a manifest.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub struct ManifestArgs {
     /// Changes: `key.path=value`, such as `train.lr=0.01` or `learner.name=maml`.
     #[arg(value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Folder that data sets lie in.
+    /// Folder with the data sets.
     #[arg(long, env = "META_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
 }

@@ -1,8 +1,7 @@
-//! Reads manifest files, and what they build on: `extends = "base.toml"`.
+//! Reads manifest files, and those that they extend (`extends = "base.toml"`).
 //!
-//! A manifest may extend others. Their values, but for their names, lie under its own, and every
-//! value keeps the file and line that gave it. `[sweep]` and `[slurm]` are no part of a run: sweeps
-//! read them.
+//! The values of an extended file, but for its name, are below those of the manifest. Every value keeps
+//! the file and line that gave it. `[sweep]` and `[slurm]` are no part of a run: sweeps read them.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +17,7 @@ const SWEEP_TABLES: [&str; 2] = ["sweep", "slurm"];
 /// A manifest file as it was read.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// Where it lies, as it was named.
+    /// Its path, as it was named.
     pub path: PathBuf,
     /// Its text.
     pub text: String,
@@ -124,7 +123,7 @@ impl Base {
         let identity = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if open.contains(&identity) {
             return Err(refuse(
-                "extends itself, over the manifests in between".to_owned(),
+                "extends itself, through the manifests in between".to_owned(),
             ));
         }
         self.push(path, &text, open)

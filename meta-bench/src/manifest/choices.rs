@@ -1,4 +1,5 @@
-//! Sources, encoders, learners and optimisers: which settings a manifest has follows from its choices.
+//! Finds which settings a manifest has: they follow from the source, encoder, learner and optimiser that
+//! it chooses.
 
 use meta_core::{
     Error,

@@ -1,4 +1,4 @@
-//! The keys of a manifest with their values and origins.
+//! Keeps the keys of a manifest with their values and origins.
 
 use meta_core::{Error, settings::unknown_key};
 use serde_json::{Value, json};

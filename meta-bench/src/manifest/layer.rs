@@ -1,4 +1,4 @@
-//! Values that are laid over a manifest.
+//! Values that override those of a manifest.
 
 use serde_json::Value;
 

@@ -1,10 +1,9 @@
-//! Manifests: what a run is, as a TOML file, with the origin of every value.
+//! Resolves manifests: a TOML file that says what a run is, with the origin of every value.
 //!
-//! A manifest is resolved in layers, each over the one before: defaults, the files that it extends,
-//! the file itself, overrides (`key.path=value`). Sources, encoders and learners bring their own
-//! settings: which keys `[data]`, `[encoder]` and `[learner]` have depends on which of them is chosen.
-//! Where a later layer chooses another one, what an earlier layer set for the earlier choice alone
-//! falls away.
+//! Later layers win: defaults, the files that the manifest extends, the file itself, overrides
+//! (`key.path=value`). Sources, encoders, learners and optimisers bring their own settings, so the keys
+//! of `[data]`, `[encoder]`, `[learner]` and `[train]` depend on which of them is chosen. Where a later
+//! layer chooses another one, settings that only the earlier choice had are dropped.
 
 pub mod args;
 pub mod base;
@@ -58,7 +57,7 @@ pub struct Manifest {
     entries: Vec<Entry>,
 }
 
-/// Keys that change no result: `name` is a label, and the others say where and how fast. What lies at
+/// Keys that change no result: `name` is a label, and the others say where and how fast. The data at
 /// `data.path` enters the identity by its content.
 const NOT_IDENTITY: [&str; 6] = [
     "name",
@@ -68,7 +67,7 @@ const NOT_IDENTITY: [&str; 6] = [
     "data.cache_dir",
     "train.graphs_at_once",
 ];
-/// Keys that bound memory and change nothing but rounding: a run may go on with others.
+/// Keys that bound memory and change nothing but rounding: a run may resume with others.
 const BOUNDS: [&str; 3] = ["train.task_chunk", "train.chunk_memory", "test.chunk"];
 
 impl Manifest {

@@ -1,18 +1,18 @@
-//! What charts share: ranges, intervals, legends and their files.
+//! Draws what charts share: ranges, intervals, legends, files.
 
 use std::{ops::Range, path::Path};
 
 use meta_core::{Error, train::eval::Metric};
 use plotters::{coord::CoordTranslate, element::ErrorBarOrientV, prelude::*};
 
-use super::palette::{Drawn, FONT};
+use super::palette::{DrawResult, FONT};
 use crate::failure::{CommandError, Result};
 
 /// Writes what `draw` draws into the SVG file at `path`.
 ///
 /// # Errors
 /// When it cannot be drawn or written.
-pub fn write_svg(path: &Path, draw: impl FnOnce(&mut String) -> Drawn) -> Result<()> {
+pub fn write_svg(path: &Path, draw: impl FnOnce(&mut String) -> DrawResult) -> Result<()> {
     let mut svg = String::new();
     draw(&mut svg).map_err(|error| CommandError::Usage(format!("{}: {error}", path.display())))?;
     std::fs::write(path, svg).map_err(|error| Error::io(path, "write", error).into())
@@ -67,7 +67,7 @@ pub fn draw_legend<'a, 'b: 'a, C: CoordTranslate>(
     chart: &mut ChartContext<'a, SVGBackend<'b>, C>,
     position: SeriesLabelPosition,
     size: u32,
-) -> Drawn {
+) -> DrawResult {
     chart
         .configure_series_labels()
         .position(position)

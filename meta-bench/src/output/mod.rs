@@ -1,4 +1,4 @@
-//! What people and programs see: standard output, tables, progress, units, charts.
+//! Writes what people and programs see: standard output, tables, progress, units, charts.
 
 pub mod chart;
 pub mod palette;

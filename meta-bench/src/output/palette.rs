@@ -14,4 +14,4 @@ pub const LINES: [RGBColor; 4] = [
 pub const FONT: &str = "sans-serif";
 
 /// What drawing returns.
-pub type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
+pub type DrawResult = std::result::Result<(), Box<dyn std::error::Error>>;

@@ -1,4 +1,4 @@
-//! Tables in the forms that people and programs read.
+//! Renders tables in the formats that people and programs read.
 
 use clap::ValueEnum;
 use serde_json::{Map, Value};

@@ -1,4 +1,4 @@
-//! Texts of sizes, durations and scores: one form for each.
+//! Formats sizes, durations and scores: one form for each.
 
 use meta_core::{stats::Interval, train::eval::Metric};
 

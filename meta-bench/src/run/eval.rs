@@ -41,7 +41,7 @@ pub struct EvalArgs {
     /// `threads`.
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Folder that data sets lie in [default: that of the run].
+    /// Folder with the data sets [default: that of the run].
     #[arg(long, env = "META_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// Print the result as one JSON object on stdout.
@@ -122,7 +122,7 @@ const EVALUATION_KEYS: [&str; 10] = [
 ];
 
 /// The experiment of the run at `path`, with changes that its trained parameters do not depend on, and
-/// its record; data sets lie in `data`, or where they lay.
+/// its record. Data sets are in `data`, or where they were recorded.
 ///
 /// # Errors
 /// Whatever is wrong with the folder, the changes or the data.
@@ -142,8 +142,8 @@ pub fn trained<T: Toolkit>(
         let allowed = EVALUATION_KEYS.iter().any(|key| squeezed.starts_with(key));
         if !allowed || squeezed.starts_with("learner.name=") {
             return Err(CommandError::Usage(format!(
-                "`{change}` cannot change in a run that is trained; what can: test.*, data.way, \
-                 data.shot, data.query, data.path, learner.* but its name, backend, device, precision, threads"
+                "`{change}` cannot change in a trained run; what can change: test.*, data.way, data.shot, \
+                 data.query, data.path, learner.* except its name, backend, device, precision, threads"
             )));
         }
     }
@@ -164,7 +164,7 @@ pub fn trained<T: Toolkit>(
     let experiment = Experiment::<T>::prepare(manifest, data_folder.as_deref())?;
     if record["data"]["content"] != json!(experiment.source.content_hash()) {
         return Err(CommandError::Usage(format!(
-            "{}: the data has another content than the data of the run",
+            "{}: the data differs from the data of the run",
             path.display()
         )));
     }
@@ -193,7 +193,7 @@ pub fn best_parameters<B: Primitives>(
     let file = path.join(folder::BEST);
     if !file.exists() {
         return Err(CommandError::Usage(format!(
-            "{}: has no {} yet; let the run come to its first validation",
+            "{}: has no {} yet; let the run reach its first validation",
             path.display(),
             folder::BEST
         )));

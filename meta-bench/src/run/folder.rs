@@ -1,4 +1,4 @@
-//! The folder of a run: made in one step, used by one process at a time.
+//! The run folder: made in one step, used by one process at a time.
 //!
 //! | File | What |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! `meta run`: from a checked experiment to a folder with a result.
+//! `meta run`: turns a checked experiment into a run folder with a result.
 
 pub mod eval;
 pub mod folder;
@@ -46,7 +46,7 @@ pub struct RunArgs {
     /// The manifest.
     #[command(flatten)]
     manifest: ManifestArgs,
-    /// Continue from the last checkpoint; start where there is none.
+    /// Resume from the last checkpoint; start where there is none.
     #[arg(long)]
     resume: bool,
     /// The run folder [default: runs/<name>-<hash>].
@@ -199,7 +199,7 @@ fn same_run<T: Toolkit>(path: &Path, experiment: &Experiment<T>) -> Result<Strin
     let difference = manifest
         .first_difference_from(&record["manifest"])
         .map_or_else(
-            || "the data has another content".to_owned(),
+            || "the data differs".to_owned(),
             |(key, here, there)| format!("`{key}` is {there} there and {here} here"),
         );
     Err(CommandError::Usage(format!(
@@ -321,7 +321,7 @@ impl<T: Toolkit> Session<T> {
         let path = folder.path().display();
         progress.say(&match iteration {
             0 => format!("run folder {path}"),
-            iteration => format!("continuing {path} from iteration {iteration}"),
+            iteration => format!("resuming {path} from iteration {iteration}"),
         });
         progress
     }

@@ -1,4 +1,4 @@
-//! The record of a run: what was run, on what, and with what.
+//! Writes the record of a run: what was run, on what, and with what.
 
 use meta_core::{params::Params, primitives::Primitives, toolkit::Toolkit};
 use serde_json::{Value, json};

@@ -164,7 +164,7 @@ pub struct TestResult {
     pub train_seconds: f64,
     /// Seconds of the test.
     pub test_seconds: f64,
-    /// Peak resident memory of the process that ended the run, where the system tells it.
+    /// Peak resident memory of the process that ended the run, where the system reports it.
     #[serde(default)]
     pub peak_bytes: Option<u64>,
 }
@@ -186,7 +186,7 @@ pub struct Trained {
 }
 
 impl TestResult {
-    /// The result of testing `experiment`, whose run lies at `run_dir`.
+    /// The result of testing `experiment`, whose run folder is `run_dir`.
     pub fn new<T: Toolkit>(
         experiment: &Experiment<T>,
         hash: String,

@@ -1,4 +1,4 @@
-//! How far runs are, from their folders.
+//! Reads how far runs are from their folders.
 
 use std::{
     collections::HashMap,

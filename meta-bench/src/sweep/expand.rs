@@ -1,4 +1,4 @@
-//! Expands axes into points: every run of a sweep as the layers that lie on its manifest.
+//! Expands axes into points: the values that every run of a sweep lays over its manifest.
 
 use meta_core::rng::Seed;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! Successive halving: all runs start, and at each rung only the best part resumes.
+//! Successive halving: all runs start, and at each rung only the best ones continue.
 //!
 //! * Jamieson and Talwalkar, *Non-stochastic best arm identification*, AISTATS 2016 (one run for each
 //!   setting and seed).

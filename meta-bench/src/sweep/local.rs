@@ -1,9 +1,8 @@
-//! The local launcher: runs in worker processes, side by side.
+//! Starts runs in worker processes on this machine, side by side.
 //!
-//! A worker is this program (`meta sweep-worker`). It stops, and saves its run, when its standard
-//! input ends: when the launcher asks for that, and when the launcher is gone, however it went. A
-//! worker is in a process group of its own, so that Ctrl-C reaches the launcher alone. What happens
-//! to a worker fails that run only.
+//! A worker is this program (`meta sweep-worker`). It saves its run and stops when its standard input
+//! ends: when the launcher asks for that, or has died. A worker is in a process group of its own, so that
+//! Ctrl-C reaches the launcher alone. What happens to a worker fails that run only.
 
 use std::{
     collections::VecDeque,

@@ -1,9 +1,9 @@
-//! `meta sweep`: many runs from manifests and axes.
+//! `meta sweep`: starts many runs from manifests and axes.
 //!
-//! [`selection`] and [`spec`] read what was asked for, [`expand`] makes points of it, [`plan`] checks
+//! [`selection`] and [`spec`] read what was asked for, and [`expand`] makes points of it. [`plan`] checks
 //! and names every run before the first one starts. [`local`] and [`slurm`] start runs; [`halving`] and
-//! [`tpe`] choose them by the results of others. A run is named by its content, so that what is done is
-//! never done again, and the same command resumes wherever the last one stopped.
+//! [`tpe`] choose them by the results of others. A run is named by its content, so finished runs are never
+//! repeated, and the same command resumes wherever the last one stopped.
 
 mod expand;
 mod halving;
@@ -52,36 +52,36 @@ use tpe::search_by_tpe;
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct SweepArgs {
-    /// Something else than running it.
+    /// Another action than running it.
     #[command(subcommand)]
     action: Option<SweepAction>,
     /// Which runs.
     #[command(flatten)]
     selection: Option<SweepSelection>,
-    /// Folder of the run folders.
+    /// Folder with the run folders.
     #[arg(long, value_name = "DIR", default_value = "runs")]
     runs: PathBuf,
     /// Show what would run, with identities, forecasts and what is already done; start nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Runs side by side, each with its share of the cores [default: one for each core that the
-    /// forecast memory allows; on a GPU 1].
+    /// Runs at the same time, each with its share of the cores [default: one per core, as far as the
+    /// forecast memory allows; 1 on a GPU].
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
     /// Try failed runs again.
     #[arg(long)]
-    pub retry: bool,
+    retry: bool,
     /// Stop all runs as soon as one fails.
     #[arg(long)]
     fail_fast: bool,
-    /// Where the runs are started.
+    /// Where the runs start.
     #[arg(long, value_enum, default_value_t = LauncherKind::Local)]
     launcher: LauncherKind,
     /// Form of the table.
     #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
-    /// Write the scores of all runs, beside those of rules that learn nothing and published ones, to
-    /// this Markdown file.
+    format: Format,
+    /// Write the scores of all runs to this Markdown file, beside published ones and those of a baseline
+    /// that learns nothing.
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     results: Option<PathBuf>,
     /// No progress on stderr.
@@ -97,7 +97,7 @@ enum SweepAction {
         /// Folders of sweeps [default: all in runs/sweeps].
         #[arg(value_name = "SWEEP_DIR")]
         sweeps: Vec<PathBuf>,
-        /// Folder of the run folders.
+        /// Folder with the run folders.
         #[arg(long, value_name = "DIR", default_value = "runs")]
         runs: PathBuf,
     },
@@ -106,7 +106,7 @@ enum SweepAction {
         /// The manifest, and values for all runs.
         #[command(flatten)]
         selection: SweepSelection,
-        /// Folder of the run folders.
+        /// Folder with the run folders.
         #[arg(long, value_name = "DIR", default_value = "runs")]
         runs: PathBuf,
     },
@@ -125,10 +125,10 @@ enum SweepAction {
 
 /// Where the runs of a sweep are started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LauncherKind {
+enum LauncherKind {
     /// On this machine, in worker processes.
     Local,
-    /// By Slurm, as one job array; `[slurm]` says with what.
+    /// By Slurm, as one job array, with the settings of `[slurm]`.
     Slurm,
 }
 
@@ -171,7 +171,7 @@ impl Execute for SweepArgs {
         if let Some(path) = &self.results {
             let folders = outcome.runs.iter().map(|run| run.planned.folder.clone());
             let finished: Vec<PathBuf> = folders
-                .filter(|folder| matches!(State::of(folder), State::Finished))
+                .filter(|folder| State::of(folder) == State::Finished)
                 .collect();
             let page = finished::results::results::<T>(&finished, sweep.data.as_deref())?;
             write_atomically(path, page.as_bytes())?;

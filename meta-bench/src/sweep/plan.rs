@@ -1,5 +1,5 @@
-//! Plans runs: every run is resolved, checked, named by its content, forecast, and compared with what
-//! is there already. Nothing is started before the whole plan is good.
+//! Plans runs: resolves, checks and names them, forecasts their cost, and finds what exists already.
+//! Nothing starts before the whole plan is good.
 
 use std::{
     collections::HashMap,

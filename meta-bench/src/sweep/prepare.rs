@@ -1,4 +1,4 @@
-//! Prepares a sweep: all of its runs are planned before the first one starts.
+//! Prepares a sweep: plans all of its runs before the first one starts.
 
 use std::{
     collections::HashSet,
@@ -12,7 +12,6 @@ use super::{
     runs::Run,
     search,
     selection::{Set, SweepSelection},
-    spec::{Method, Search},
     worker,
 };
 use crate::failure::Result;
@@ -21,7 +20,7 @@ use crate::failure::Result;
 pub struct Sweep<T> {
     /// Its manifests.
     pub sets: Vec<Set>,
-    /// Who plans more runs.
+    /// Plans more runs.
     pub planner: Planner<T>,
     /// Its runs.
     pub runs: Vec<Run>,
@@ -29,7 +28,7 @@ pub struct Sweep<T> {
     pub same: usize,
     /// The folder of the sweep.
     pub folder: PathBuf,
-    /// Folder that data sets lie in.
+    /// Folder with the data sets.
     pub data: Option<PathBuf>,
 }
 
@@ -47,12 +46,7 @@ impl<T: Toolkit> Sweep<T> {
         let mut same = 0;
         let mut identity = blake3::Hasher::new();
         for set in &sets {
-            let points = match set
-                .spec
-                .search
-                .as_ref()
-                .filter(|search| search.method == Method::Tpe)
-            {
+            let points = match set.spec.tpe() {
                 Some(search) => {
                     search::check(&set.spec, many)?;
                     search
@@ -68,8 +62,7 @@ impl<T: Toolkit> Sweep<T> {
                 let text = format!("{:?} {}\n", search, set.spec.search_seed);
                 identity.update(text.as_bytes());
             }
-            let tpe = |search: &Search| search.method == Method::Tpe;
-            if set.spec.halving.is_some() || set.spec.search.as_ref().is_some_and(tpe) {
+            if set.spec.halving.is_some() || set.spec.tpe().is_some() {
                 search::check_runs(&set.spec, &planned)?;
             }
             for planned in planned {
@@ -103,12 +96,7 @@ impl<T: Toolkit> Sweep<T> {
 
     /// The search that looks at results, if this is one.
     pub fn tpe(&self) -> Option<&Set> {
-        self.sets.iter().find(|set| {
-            set.spec
-                .search
-                .as_ref()
-                .is_some_and(|search| search.method == Method::Tpe)
-        })
+        self.sets.iter().find(|set| set.spec.tpe().is_some())
     }
 
     /// Writes the plan of `runs` into the folder of the sweep.

@@ -1,4 +1,4 @@
-//! Ranges that values are drawn from.
+//! Reads ranges, and draws values from them.
 
 use serde_json::{Value, json};
 

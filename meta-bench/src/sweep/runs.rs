@@ -1,4 +1,4 @@
-//! The runs of a sweep: what is to do, and what became of them.
+//! The runs of a sweep: which are due, and how they ended.
 
 use std::{collections::HashMap, path::Path};
 

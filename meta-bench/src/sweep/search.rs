@@ -1,8 +1,8 @@
-//! What searches and halving share: costs, groups of runs, and the file of trials.
+//! Computes what searches and halving share: costs, groups of runs, and the file of trials.
 //!
-//! Both look at validations alone, never at the test. What they choose depends on the results, the
-//! search seed and nothing else. A search that was stopped therefore resumes where it was: the same
-//! trials come again, and are found finished.
+//! Both look at validations alone, never at the test. What they choose depends on the results, the search
+//! seed and nothing else. A search that was stopped therefore resumes where it was: the same trials come
+//! again, and are found finished.
 
 use std::{collections::HashMap, path::Path};
 
@@ -23,7 +23,7 @@ use crate::{
 /// The trials of a search with their values.
 pub const SEARCH: &str = "search.json";
 
-/// Refuses what TPE cannot go with.
+/// Refuses what cannot be combined with TPE.
 ///
 /// # Errors
 /// Naming the axis.
@@ -35,7 +35,7 @@ pub fn check(spec: &Spec, many: bool) -> Result<()> {
     }
     if let Some(axis) = spec.grid.iter().chain(&spec.zip).next() {
         return Err(CommandError::Usage(format!(
-            "{}: axis `{}` cannot go with [sweep.tpe]; make it a {{ choice = […] }} of the search",
+            "{}: axis `{}` cannot be combined with [sweep.tpe]; make it a {{ choice = […] }} of the search",
             axis.origin, axis.key
         )));
     }
@@ -43,7 +43,7 @@ pub fn check(spec: &Spec, many: bool) -> Result<()> {
         Ok(())
     } else {
         Err(CommandError::Usage(
-            "a CSV file of trials cannot go with [sweep.tpe]".to_owned(),
+            "a CSV file of trials cannot be combined with [sweep.tpe]".to_owned(),
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! Which runs a sweep has: manifests, axes and values on the command line.
+//! Reads which runs a sweep has: manifests, axes and values on the command line.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub struct SweepSelection {
     /// Manifests (`experiments/*.toml`), axes (`seed=0,1,2`) and values for all runs (`train.lr=0.01`).
     #[arg(value_name = "MANIFEST|KEY=VALUE,…", required = true)]
     pub inputs: Vec<String>,
-    /// Folder that data sets lie in.
+    /// Folder with the data sets.
     #[arg(long, env = "META_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// CSV file with trials: a header with keys, a row for each.

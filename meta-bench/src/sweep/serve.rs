@@ -1,9 +1,9 @@
 //! `meta sweep serve`: another program asks for settings and receives the resulting score, as JSON lines.
 //!
-//! First line out: `{"metric", "direction"}`. Then for each line in,
-//! `{"id": 1, "settings": {"learner.inner_lr": 0.1}}`, one line out with the same `id`: `state`,
-//! `value` (the best validation), `run`, and `error` where there is one. With `"until": 100` the run
-//! pauses at that iteration, and the same settings with a later one resume it.
+//! The first line out is `{"metric", "direction"}`. Each line in, such as
+//! `{"id": 1, "settings": {"learner.inner_lr": 0.1}}`, gets one line out with the same `id`. It has
+//! `state`, `value` (the best validation), `run`, and `error` where there is one. With `"until": 100` the
+//! run pauses at that iteration; the same settings with a later one resume it.
 
 use std::{
     io::{BufRead, Write},

@@ -1,8 +1,8 @@
-//! The Slurm launcher: one job array for all runs of a plan.
+//! Starts runs by Slurm: one job array for all runs of a plan.
 //!
-//! A task of the array is this program with one run of the plan. Shortly before its time is up,
-//! Slurm signals the job's script; the run saves itself, and the script puts the task back into the
-//! queue. What is cancelled, or lost with its machine, is started again by the same command.
+//! A task of the array is this program with one run of the plan. Shortly before its time is up, Slurm
+//! signals the job's script. The run saves itself, and the script puts the task back into the queue. The
+//! same command starts again what was cancelled, or lost with its machine.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -272,7 +272,7 @@ pub fn launch<T: Toolkit>(sweep: &Sweep<T>, retry: bool, format: Format) -> Resu
     }
     if indices.is_empty() {
         eprintln!(
-            "all {} runs that are to do are in Slurm's queue",
+            "all {} runs that are due are in Slurm's queue",
             queued.len()
         );
         return Ok(());

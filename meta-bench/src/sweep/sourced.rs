@@ -1,4 +1,4 @@
-//! Keys of `[sweep]` with their places, and the axes that they give.
+//! Reads the keys of `[sweep]` with their places, and the axes that they give.
 
 use meta_core::{Error, settings::unknown_key};
 use serde_json::Value;

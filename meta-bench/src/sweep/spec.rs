@@ -1,7 +1,6 @@
-//! What a sweep is: the `[sweep]` table of a manifest, and axes on the command line.
+//! Reads what a sweep is: the `[sweep]` table of a manifest, and axes on the command line.
 //!
-//! Reading says whether the axes make sense. Whether their values do is said by resolving the runs
-//! ([`super::plan`]).
+//! Reading checks the axes. Their values are checked when the runs are resolved ([`super::plan`]).
 
 use std::path::Path;
 
@@ -57,12 +56,12 @@ pub struct Search {
     pub axes: Vec<Drawn>,
 }
 
-/// Successive halving: all runs start, and at each rung only the best part goes on.
+/// Successive halving: all runs start, and at each rung only the best part continues.
 #[derive(Clone, Copy, Debug)]
 pub struct Halving {
     /// Iterations of the first rung.
     pub first: u64,
-    /// One in so many goes on; the next rung is so many times longer.
+    /// One in so many continues; the next rung is so many times longer.
     pub factor: u64,
 }
 
@@ -480,6 +479,12 @@ impl Spec {
             set.push((path, axis, origin));
         }
         Ok(())
+    }
+
+    /// The search, where it looks at results.
+    pub fn tpe(&self) -> Option<&Search> {
+        let search = self.search.as_ref();
+        search.filter(|search| search.method == Method::Tpe)
     }
 
     /// All axes with a list of values.

@@ -1,4 +1,4 @@
-//! `meta sweep status`: how far sweeps are, from the run folders and Slurm's queue.
+//! `meta sweep status`: shows how far sweeps are, from the run folders and Slurm's queue.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Tree-structured Parzen estimators: each trial is chosen from the costs of those before.
+//! Searches by tree-structured Parzen estimators: each trial is chosen from the costs of earlier ones.
 //!
 //! * Bergstra et al., *Algorithms for hyper-parameter optimization*, NIPS 2011 (by the crate `tpe`; each
 //!   key on its own).

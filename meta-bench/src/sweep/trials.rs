@@ -1,4 +1,4 @@
-//! Trials from a CSV file.
+//! Reads trials from a CSV file.
 
 use std::path::Path;
 

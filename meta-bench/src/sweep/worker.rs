@@ -1,4 +1,4 @@
-//! `meta sweep-worker`: one run of a plan, in a process of its own.
+//! `meta sweep-worker`: works on one run of a plan, in a process of its own.
 
 use std::{
     collections::BTreeMap,
@@ -53,7 +53,7 @@ pub struct Line {
     pub folder: PathBuf,
     /// What tells it from the other runs.
     pub label: Vec<(String, String)>,
-    /// Folder that data sets lie in.
+    /// Folder with the data sets.
     pub data: Option<PathBuf>,
     /// Bytes that it may use.
     pub memory: Option<u64>,
@@ -102,7 +102,7 @@ pub fn read(sweep: &Path) -> Result<Vec<Line>> {
     let path = sweep.join(PLAN);
     let text = std::fs::read_to_string(&path)
         .map_err(|error| Error::io(&path, "read the plan of a sweep", error))?;
-    // Runs lie beside `sweeps`, wherever the plan was written from.
+    // The run folders are beside `sweeps`, wherever the plan was written from.
     let runs = sweep.parent().and_then(Path::parent);
     let line = |text: &str| {
         let mut line: Line = serde_json::from_str(text).map_err(|error| {

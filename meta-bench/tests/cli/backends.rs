@@ -158,7 +158,7 @@ mod wgpu {
                          train.iterations=2 train.validate_every=0 test.episodes=2";
 
     /// A device that does not get its memory ends the run, with a message, before a number of it is believed;
-    /// with fewer tasks at once the run goes on from its checkpoint.
+    /// with fewer tasks at once the run resumes from its checkpoint.
     #[test]
     fn a_device_that_fails_leaves_the_checkpoint() {
         let Some(binary) = wgpu() else { return };

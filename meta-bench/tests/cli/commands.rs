@@ -95,7 +95,7 @@ fn a_run_prints_one_json_object_and_leaves_its_folder() {
     assert_ne!(other["episode_set"], result["episode_set"]);
     let refused = bench.run(&format!("eval {run} train.lr=1")).mistake();
     assert!(
-        refused.contains("cannot change in a run that is trained"),
+        refused.contains("cannot change in a trained run"),
         "{refused}"
     );
 }

@@ -105,7 +105,7 @@ fn attention_is_shown() {
 
     insta::assert_snapshot!(bench.run("explain run --out o --episodes 3,20").mistake(), @"error: `--episodes 20`: there is no episode 20; the test split of this run has 20, from 0 to 19");
     insta::assert_snapshot!(bench.run("explain run --out o --split tset").mistake(), @"error: unknown split `tset` (did you mean `test`?); known: train, validation, test");
-    insta::assert_snapshot!(bench.run("explain run --out o train.lr=1").mistake(), @"error: `train.lr=1` cannot change in a run that is trained; what can: test.*, data.way, data.shot, data.query, data.path, learner.* but its name, backend, device, precision, threads");
+    insta::assert_snapshot!(bench.run("explain run --out o train.lr=1").mistake(), @"error: `train.lr=1` cannot change in a trained run; what can change: test.*, data.way, data.shot, data.query, data.path, learner.* except its name, backend, device, precision, threads");
     insta::assert_snapshot!(bench.run("explain nowhere").mistake(), @"error: nowhere: expected a run folder, found nothing");
     assert!(!bench.path("o").exists());
 }

@@ -245,7 +245,7 @@ fn a_disk_that_is_full() {
         names.iter().all(|name| !name.ends_with(".tmp")),
         "{names:?}"
     );
-    // Once there is space the run goes on, and ends as if nothing had happened.
+    // Once there is space the run resumes, and ends as if nothing had happened.
     bench.run(arguments).ok();
     bench.run(&arguments.replace("here", "whole")).ok();
     for file in ["checkpoint.safetensors", "metrics.jsonl"] {

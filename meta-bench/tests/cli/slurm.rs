@@ -241,7 +241,7 @@ fn slurm_comes_to_the_same_results_over_kills_requeues_and_cancels() {
     slurm.wait(&bench, "cancelled", |status| {
         status.contains("unfinished") && !status.contains("running")
     });
-    // The same command goes on with what was cancelled; with --retry, with what was killed, too.
+    // The same command resumes what was cancelled; with --retry, what was killed, too.
     slurm.meta(&bench, &format!("{command} --retry")).ok();
     slurm.wait(&bench, "all done", finished(2));
     same_results(&local, &bench);

@@ -1,4 +1,4 @@
-//! Paired differences between groups, with corrected p-values.
+//! Tests paired differences between groups, and corrects their p-values.
 
 use clap::ValueEnum;
 use meta_core::stats::{Interval, Paired, holm, paired_t, paired_wilcoxon};
@@ -102,7 +102,7 @@ pub struct Wanted<'a> {
     pub test: TestKind,
     /// Which ones are shown.
     pub pairs: Pairs,
-    /// Only between groups that are told apart by this key alone.
+    /// Only between groups that differ in this key alone.
     pub contrast: Option<&'a str>,
 }
 

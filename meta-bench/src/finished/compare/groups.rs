@@ -1,4 +1,4 @@
-//! Groups of runs, with the intervals of what is compared.
+//! Groups runs, and computes the intervals of what is compared.
 
 use std::{
     collections::{BTreeMap, HashSet},

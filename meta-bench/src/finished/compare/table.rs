@@ -1,4 +1,4 @@
-//! The tables of a comparison, in every form.
+//! Renders a comparison in every format.
 
 use meta_core::stats::Interval;
 use serde_json::{Value, json};
