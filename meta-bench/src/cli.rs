@@ -2,8 +2,10 @@
 //!
 //! A command owns its arguments: its file has them, their help, and what it does ([`Execute`]).
 
+use std::sync::LazyLock;
+
 use clap::{Parser, Subcommand};
-use meta_core::toolkit::Toolkit;
+use meta_core::{backend, toolkit::Toolkit};
 
 use crate::{
     bench::{self, process::BenchOneArgs},
@@ -25,7 +27,7 @@ use crate::{
 
 /// Few-shot meta-learning, from a manifest to a number you can trust.
 #[derive(Debug, Parser)]
-#[command(name = "meta", version, arg_required_else_help = true)]
+#[command(name = "meta", version = version(), arg_required_else_help = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -34,6 +36,21 @@ pub struct Cli {
     /// `meta_core=debug`.
     #[arg(long, global = true, default_value = "warn", value_name = "LEVEL")]
     pub log: String,
+}
+
+/// What `--version` prints after the name: version, commit, and the features of this build.
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> = LazyLock::new(|| {
+        let commit = option_env!("META_COMMIT").map_or("unknown", |commit| &commit[..12]);
+        let backends = backend::backends().into_iter().filter(|info| info.compiled);
+        let features: Vec<_> = backends
+            .map(|info| info.feature)
+            .chain(backend::options())
+            .collect();
+        let version = env!("CARGO_PKG_VERSION");
+        format!("{version} (commit {commit}, features {})", features.join(" "))
+    });
+    &VERSION
 }
 
 /// Declares the commands by their arguments, whose documentation is their help.

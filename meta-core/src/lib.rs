@@ -28,7 +28,6 @@ pub mod gradcheck;
 pub mod learner;
 pub mod nn;
 pub mod optim;
-pub mod parallel;
 pub mod params;
 pub mod primitives;
 pub mod rng;
@@ -39,3 +38,5 @@ pub mod toolkit;
 pub mod train;
 
 pub use error::{Error, Result};
+#[doc(inline)]
+pub use meta_kernels::parallel;

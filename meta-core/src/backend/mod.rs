@@ -175,6 +175,17 @@ backends! {
         "libtorch, PyTorch's C++ library, on CPU", "libtorch 2.9, found by LIBTORCH when built and run";
 }
 
+/// The cargo features of this build that change how backends compute.
+pub fn options() -> impl Iterator<Item = &'static str> {
+    [
+        ("fusion", cfg!(feature = "fusion")),
+        ("autotune", cfg!(feature = "autotune")),
+        ("avx512", cfg!(feature = "avx512")),
+    ]
+    .into_iter()
+    .filter_map(|(name, compiled)| compiled.then_some(name))
+}
+
 /// What a backend's file tells beside its primitives.
 #[allow(dead_code)] // A build without backends has no implementation.
 trait Compute: Primitives {

@@ -5,7 +5,7 @@ use burn::tensor::{
     ops::{FloatTensor, IntTensor},
 };
 
-use super::kernels::Real;
+use meta_kernels::Kernels;
 
 /// A backend whose tensors lie in the host's memory.
 pub trait Host: Backend {
@@ -26,7 +26,7 @@ pub trait Host: Backend {
 }
 
 /// An element type of the kernels on the backend `B`.
-pub trait Element<B: Host>: Real {
+pub trait Element<B: Host>: Kernels {
     /// The elements of a contiguous tensor of this type.
     ///
     /// # Panics

@@ -1,11 +1,10 @@
-//! The primitives on backends whose tensors lie in the host's memory: the kernels of this folder
+//! The primitives on backends whose tensors lie in the host's memory: the kernels of `meta-kernels`
 //! behind any [`Host`].
 //!
 //! Every function picks the kernel for the dtype of its operand; anything but f32 and f64 falls back
 //! on the portable composition.
 
 mod host;
-pub mod kernels;
 
 #[doc(hidden)]
 pub use burn::tensor::{
@@ -14,12 +13,10 @@ pub use burn::tensor::{
 };
 
 pub use self::host::{Element, Host};
-#[doc(hidden)]
-pub use self::kernels::{
-    conv2d, layer, linear, pairs, pool, relu, rows, sgd_step, softmax, standardize,
-    standardize_pool,
-};
 use super::{Activation, LinearMap, Pooling, Primitives, Role, TrilinearForm, Winners, portable};
+#[doc(hidden)]
+pub use meta_kernels::Kernels;
+use meta_kernels::standardize_pool::Found;
 
 /// See [`Primitives::contract`].
 pub fn contract<T: Element<B>, B: Host>(
@@ -32,9 +29,9 @@ pub fn contract<T: Element<B>, B: Host>(
         let (left, right) = (B::contiguous(left), B::contiguous(right));
         let (l, r) = (T::slice(&left), T::slice(&right));
         let values = match wanted {
-            Role::Output => pairs::pairs(pairs, l, r),
-            Role::Input => pairs::pairs_input(pairs, r, l),
-            Role::Weight => pairs::pairs_weight(pairs, r, l),
+            Role::Output => T::pairs(pairs, l, r),
+            Role::Input => T::pairs_input(pairs, r, l),
+            Role::Weight => T::pairs_weight(pairs, r, l),
         };
         return T::tensor(values, form.shape(wanted));
     }
@@ -56,18 +53,18 @@ pub fn contract<T: Element<B>, B: Host>(
     let (left, right) = (B::contiguous(left), B::contiguous(right));
     let (l, r) = (T::slice(&left), T::slice(&right));
     let values = match (form, wanted) {
-        (TrilinearForm::Linear(form), Role::Output) => linear::linear(form, l, r),
-        (TrilinearForm::Linear(form), Role::Input) => linear::linear_input(form, r, l),
-        (TrilinearForm::Linear(form), Role::Weight) => linear::linear_weight(form, l, r),
-        (TrilinearForm::Conv2d(form), Role::Output) => conv2d::conv2d(form, l, r),
-        (TrilinearForm::Conv2d(form), Role::Input) => conv2d::conv2d_input(form, r, l),
-        (TrilinearForm::Conv2d(form), Role::Weight) => conv2d::conv2d_weight(form, l, r),
+        (TrilinearForm::Linear(form), Role::Output) => T::linear(form, l, r),
+        (TrilinearForm::Linear(form), Role::Input) => T::linear_input(form, r, l),
+        (TrilinearForm::Linear(form), Role::Weight) => T::linear_weight(form, l, r),
+        (TrilinearForm::Conv2d(form), Role::Output) => T::conv2d(form, l, r),
+        (TrilinearForm::Conv2d(form), Role::Input) => T::conv2d_input(form, r, l),
+        (TrilinearForm::Conv2d(form), Role::Weight) => T::conv2d_weight(form, l, r),
         (TrilinearForm::Scale(form), wanted) => {
             let shape = [form.tasks, form.rows, form.channels];
             match wanted {
-                Role::Output => rows::scale(shape, l, r),
-                Role::Input => rows::scale(shape, r, l),
-                Role::Weight => rows::scale_weight(shape, form.weight_tasks, l, r),
+                Role::Output => T::scale(shape, l, r),
+                Role::Input => T::scale(shape, r, l),
+                Role::Weight => T::scale_weight(shape, form.weight_tasks, l, r),
             }
         }
         (TrilinearForm::Pairs(_), _) => unreachable!("done above"),
@@ -99,10 +96,10 @@ pub fn affine<T: Element<B>, B: Host + Primitives>(
     let (x, w, b) = (B::contiguous(x), B::contiguous(w), B::contiguous(b));
     let (of_x, of_w, of_b) = (T::slice(&x), T::slice(&w), T::slice(&b));
     let values = match &form {
-        TrilinearForm::Linear(form) => linear::linear_add(form, of_x, of_w, of_b, rectified),
+        TrilinearForm::Linear(form) => T::linear_add(form, of_x, of_w, of_b, rectified),
         TrilinearForm::Scale(form) => {
             let shape = [form.tasks, form.rows, form.channels];
-            rows::scale_add(shape, of_x, of_w, of_b, rectified)
+            T::scale_add(shape, of_x, of_w, of_b, rectified)
         }
         TrilinearForm::Conv2d(_) | TrilinearForm::Pairs(_) => unreachable!("not fused"),
     };
@@ -136,10 +133,10 @@ pub fn map_linear<T: Element<B>, B: Host>(
             ..
         } => {
             let shape = [tasks, rows, channels];
-            T::tensor(rows::broadcast_rows(shape, x), shape.to_vec())
+            T::tensor(T::broadcast_rows(shape, x), shape.to_vec())
         }
         LinearMap::Select { pooling, index } => {
-            let values = B::with_index(index, |index| pool::pool_select(pooling, x, index));
+            let values = B::with_index(index, |index| T::pool_select(pooling, x, index));
             T::tensor(values, pooled_shape(pooling))
         }
     }
@@ -159,11 +156,11 @@ pub fn map_adjoint<T: Element<B>, B: Host>(
             rows,
             channels,
         } => {
-            let sums = rows::sum_rows([tasks, rows, channels], source_tasks, y);
+            let sums = T::sum_rows([tasks, rows, channels], source_tasks, y);
             T::tensor(sums, vec![source_tasks, 1, channels])
         }
         LinearMap::Select { pooling, index } => {
-            let values = B::with_index(index, |index| pool::pool_scatter(pooling, y, index));
+            let values = B::with_index(index, |index| T::pool_scatter(pooling, y, index));
             let Pooling {
                 items,
                 height,
@@ -191,7 +188,7 @@ pub fn max_pool<T: Element<B>, B: Host>(
     x: FloatTensor<B>,
 ) -> (FloatTensor<B>, IntTensor<B>) {
     let x = B::contiguous(x);
-    let (maxima, index) = pool::max_pool2d(pooling, T::slice(&x));
+    let (maxima, index) = T::max_pool2d(pooling, T::slice(&x));
     let shape = pooled_shape(pooling);
     (T::tensor(maxima, shape.clone()), B::index(index, shape))
 }
@@ -206,8 +203,7 @@ pub fn standardize_pool<T: Element<B>, B: Host>(
     let (x, direction) = (B::contiguous(x), B::contiguous(direction));
     let tasks = x.shape()[0];
     let (x, direction) = (T::slice(&x), T::slice(&direction));
-    let (p, index, moments) =
-        standardize_pool::standardize_pool(pooling, tasks, x, direction, epsilon);
+    let (p, index, moments) = T::standardize_pool(pooling, tasks, x, direction, epsilon);
     let winners = Winners {
         pooling: *pooling,
         tasks,
@@ -223,12 +219,12 @@ fn with_found<T: Element<B>, B: Host, const N: usize, R>(
     winners: &Winners<IntTensor<B>>,
     p: FloatTensor<B>,
     others: [FloatTensor<B>; N],
-    kernel: impl FnOnce(&standardize_pool::Found<'_, T>, [&[T]; N]) -> R,
+    kernel: impl FnOnce(&Found<'_, T>, [&[T]; N]) -> R,
 ) -> R {
     let (p, others) = (B::contiguous(p), others.map(B::contiguous));
     let moments = winners.moments.as_ref();
     B::with_index(&winners.index, |index| {
-        let found = standardize_pool::Found {
+        let found = Found {
             pooling: &winners.pooling,
             moments: moments.expect("kept by the forward pass of this backend"),
             pooled: T::slice(&p),
@@ -247,7 +243,7 @@ pub fn standardize_pool_adjoint<T: Element<B>, B: Host>(
 ) -> FloatTensor<B> {
     let tasks = winners.tasks;
     let values = with_found::<T, B, 2, _>(winners, p, [x, h], |found, [x, h]| {
-        standardize_pool::standardize_pool_adjoint(found, tasks, x, h)
+        T::standardize_pool_adjoint(found, tasks, x, h)
     });
     T::tensor(values, winners.full_shape())
 }
@@ -262,7 +258,7 @@ pub fn standardize_pool_curvature<T: Element<B>, B: Host>(
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let tasks = winners.tasks;
     let (along_x, along_h) = with_found::<T, B, 3, _>(winners, p, [x, h, u], |found, [x, h, u]| {
-        standardize_pool::standardize_pool_curvature(found, tasks, x, h, u)
+        T::standardize_pool_curvature(found, tasks, x, h, u)
     });
     (
         T::tensor(along_x, winners.full_shape()),
@@ -278,7 +274,7 @@ pub fn descend<T: Element<B>, B: Host>(
 ) -> FloatTensor<B> {
     let shape = g.shape().to_vec();
     let (theta, g) = (B::contiguous(B::one_of_copies(theta)), B::contiguous(g));
-    let values = sgd_step::sgd_step(T::slice(&theta), T::slice(&g), rate);
+    let values = T::sgd_step(T::slice(&theta), T::slice(&g), rate);
     T::tensor(values, shape)
 }
 
@@ -378,7 +374,7 @@ macro_rules! host_primitives {
                 ) -> FloatTensor<Self> {
                     by_dtype!(
                         x,
-                        |T| on_rows_and_vector::<T, Self>(x, b, rows::add_rows),
+                        |T| on_rows_and_vector::<T, Self>(x, b, T::add_rows),
                         portable::add_rows::<Self>(map, x, b)
                     )
                 }
@@ -398,7 +394,7 @@ macro_rules! host_primitives {
                     by_dtype!(
                         x,
                         |T| on_rows::<T, Self, 1>([x], |shape, [x]| {
-                            standardize::standardize(shape, x, epsilon)
+                            T::standardize(shape, x, epsilon)
                         }),
                         portable::standardize::<Self>(x, epsilon)
                     )
@@ -412,7 +408,7 @@ macro_rules! host_primitives {
                     by_dtype!(
                         x,
                         |T| on_rows::<T, Self, 2>([x, g], |shape, [x, g]| {
-                            standardize::standardize_adjoint(shape, x, g, epsilon)
+                            T::standardize_adjoint(shape, x, g, epsilon)
                         }),
                         portable::standardize_adjoint::<Self>(x, g, epsilon)
                     )
@@ -427,7 +423,7 @@ macro_rules! host_primitives {
                     by_dtype!(
                         x,
                         |T| on_rows::<T, Self, 3>([x, g, u], |shape, [x, g, u]| {
-                            standardize::standardize_curvature(shape, x, g, u, epsilon)
+                            T::standardize_curvature(shape, x, g, u, epsilon)
                         }),
                         portable::standardize_curvature::<Self>(x, g, u, epsilon)
                     )
@@ -480,7 +476,7 @@ macro_rules! host_primitives {
                 ) -> FloatTensor<Self> {
                     by_dtype!(
                         x,
-                        |T| on_rows_and_vector::<T, Self>(x, b, relu::bias_relu),
+                        |T| on_rows_and_vector::<T, Self>(x, b, T::bias_relu),
                         portable::bias_relu::<Self>(map, x, b)
                     )
                 }
@@ -516,7 +512,7 @@ macro_rules! host_primitives {
                     by_dtype!(
                         x,
                         |T| on_rows::<T, Self, 1>([x], |shape, [x]| {
-                            layer::layer_standardize(shape, x, epsilon)
+                            T::layer_standardize(shape, x, epsilon)
                         }),
                         portable::layer_standardize::<Self>(x, epsilon)
                     )
@@ -530,7 +526,7 @@ macro_rules! host_primitives {
                     by_dtype!(
                         x,
                         |T| on_rows::<T, Self, 2>([x, g], |shape, [x, g]| {
-                            layer::layer_standardize_adjoint(shape, x, g, epsilon)
+                            T::layer_standardize_adjoint(shape, x, g, epsilon)
                         }),
                         portable::layer_standardize_adjoint::<Self>(x, g, epsilon)
                     )
@@ -545,7 +541,7 @@ macro_rules! host_primitives {
                     by_dtype!(
                         x,
                         |T| on_rows::<T, Self, 3>([x, g, u], |shape, [x, g, u]| {
-                            layer::layer_standardize_curvature(shape, x, g, u, epsilon)
+                            T::layer_standardize_curvature(shape, x, g, u, epsilon)
                         }),
                         portable::layer_standardize_curvature::<Self>(x, g, u, epsilon)
                     )
@@ -555,7 +551,7 @@ macro_rules! host_primitives {
                     by_dtype!(
                         x,
                         |T| on_last_axis::<T, Self, 1>([x], |width, [x]| {
-                            softmax::softmax(width, x, factor)
+                            T::softmax(width, x, factor)
                         }),
                         portable::scaled_softmax::<Self>(x, factor)
                     )
@@ -569,7 +565,7 @@ macro_rules! host_primitives {
                     by_dtype!(
                         p,
                         |T| on_last_axis::<T, Self, 2>([p, g], |width, [p, g]| {
-                            softmax::softmax_adjoint(width, p, g, factor)
+                            T::softmax_adjoint(width, p, g, factor)
                         }),
                         portable::scaled_softmax_adjoint::<Self>(p, g, factor)
                     )
@@ -584,7 +580,7 @@ macro_rules! host_primitives {
                     by_dtype!(
                         p,
                         |T| on_last_axis::<T, Self, 3>([p, g, u], |width, [p, g, u]| {
-                            softmax::softmax_curvature(width, p, g, u, factor)
+                            T::softmax_curvature(width, p, g, u, factor)
                         }),
                         portable::scaled_softmax_curvature::<Self>(p, g, u, factor)
                     )
@@ -593,7 +589,7 @@ macro_rules! host_primitives {
                 fn gate(y: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {
                     by_dtype!(
                         y,
-                        |T| on_rows::<T, Self, 2>([y, g], |_, [y, g]| relu::gate(y, g)),
+                        |T| on_rows::<T, Self, 2>([y, g], |_, [y, g]| T::gate(y, g)),
                         portable::gate::<Self>(y, g)
                     )
                 }

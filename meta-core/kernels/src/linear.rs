@@ -1,7 +1,7 @@
 //! Batched matrix products: the linear layer with shared or per-task weights, and its two
 //! gradients. The three maps are bilinear and differentiate into each other.
 
-use crate::primitives::LinearForm;
+use crate::forms::LinearForm;
 
 use super::blocks::{RowBlock, add_partials, check_len, row_blocks};
 use super::buffers::{Fresh, build, with_scratch};

@@ -11,7 +11,7 @@
 //! Patches are made in blocks that fit the second-level cache, in one of three layouts that
 //! differ in how much they copy. Where it pays, `winograd` takes their place.
 
-use crate::primitives::Conv2dForm;
+use crate::forms::Conv2dForm;
 
 use super::blocks::{add_partials, check_len, row_blocks};
 use super::buffers::{build, build_zeroed, with_scratch};

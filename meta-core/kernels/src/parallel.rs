@@ -46,7 +46,7 @@ impl TaskChunks {
     }
 
     /// How many of `count` graphs a backend computes side by side that can
-    /// ([`SIDE_BY_SIDE`](crate::primitives::Primitives::SIDE_BY_SIDE)), or one that cannot.
+    /// (`Primitives::SIDE_BY_SIDE` of `meta-core`), or one that cannot.
     pub fn side_by_side(self, count: usize, can: bool) -> usize {
         let most = match self.concurrent {
             0 => usize::MAX,

@@ -1,7 +1,7 @@
 //! Max pooling with the winner's position, and the two maps that its derivatives are made of:
 //! selection by position and its adjoint, scatter by position.
 
-use crate::primitives::Pooling;
+use crate::forms::Pooling;
 
 use super::blocks::{PIECE_ELEMENTS, RowBlock, check_len, row_blocks};
 use super::buffers::{build, build_two, build_zeroed};

@@ -1,7 +1,7 @@
 //! Attention's products: for every sequence and head, `a = x yᵀ` and its two adjoints `x = a y` and
 //! `y = aᵀ x`. Heads are read where they lie in their tokens, never copied apart.
 
-use crate::primitives::PairsForm;
+use crate::forms::PairsForm;
 
 use super::blocks::{PIECE_ELEMENTS, RowBlock, check_len, row_blocks};
 use super::buffers::{build_zeroed, with_scratch};

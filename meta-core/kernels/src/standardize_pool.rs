@@ -8,7 +8,7 @@
 //! - its derivative along u is S J u = ρ(S u − ū − b p) in h, and the curvature of
 //!   [`standardize_curvature`](super::standardize::standardize_curvature) in x.
 
-use crate::primitives::Pooling;
+use crate::forms::Pooling;
 
 use super::blocks::{add_partials, check_len};
 use super::buffers::{Fresh, build, build_two, update};
