@@ -221,6 +221,19 @@ fn braces(text: &str) -> usize {
     text.len()
 }
 
+/// The functions of `code` that have a body, each with its number of lines.
+pub fn functions(code: &str) -> Vec<(&str, usize)> {
+    words(code, "fn")
+        .filter_map(|at| {
+            let name = identifier(code[at + 2..].trim_start());
+            let body = at + code[at..].find(['{', ';'])?;
+            let ends = code[body..].starts_with('{') && !name.is_empty();
+            let lines = |end: usize| code[at..end].lines().count();
+            ends.then(|| (name, lines(body + braces(&code[body..]))))
+        })
+        .collect()
+}
+
 fn identifier(text: &str) -> &str {
     let end = text
         .find(|c: char| !c.is_alphanumeric() && c != '_')

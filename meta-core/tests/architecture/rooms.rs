@@ -1,0 +1,217 @@
+//! The rooms of the crates, lowest first: a line imports only from the lines before it, and the names of one
+//! line do not import each other. `mod` is the file `mod.rs` of a room.
+
+/// The rooms of `meta-core`.
+pub const CORE: &[&str] = &[
+    "error",
+    "device files rng settings stats",
+    "data params",
+    "optim primitives task",
+    "backend nn",
+    "learner",
+    "train",
+    "gradcheck",
+    "toolkit",
+    "conformance",
+];
+
+/// The rooms of a folder of a crate.
+pub struct Rooms {
+    /// The crate's folder.
+    pub package: &'static str,
+    /// The module; empty for the root.
+    pub folder: &'static str,
+    /// The rooms, lowest first.
+    pub lines: &'static [&'static str],
+}
+
+const fn rooms(
+    package: &'static str,
+    folder: &'static str,
+    lines: &'static [&'static str],
+) -> Rooms {
+    Rooms {
+        package,
+        folder,
+        lines,
+    }
+}
+
+/// The rooms of every crate, and those inside them.
+pub const ROOMS: &[Rooms] = &[
+    rooms(
+        "meta-core/kernels",
+        "",
+        &[
+            "forms parallel real matrix",
+            "buffers testing",
+            "blocks",
+            "tile",
+            "gemm",
+            "pairs pool rows sgd_step softmax",
+            "linear relu standardize",
+            "conv2d layer standardize_pool",
+        ],
+    ),
+    rooms("meta-core", "", CORE),
+    rooms(
+        "meta-core",
+        "data",
+        &[
+            "episode",
+            "source",
+            "draw",
+            "image_files image_set prefetch contact_sheet",
+            "image_cache",
+            "glyphs sinusoid gp omniglot folder",
+            "projected",
+            "mod",
+        ],
+    ),
+    rooms(
+        "meta-core",
+        "nn",
+        &[
+            "activation attention_map init loss solve",
+            "pass",
+            "conv distance dropout linear norm",
+            "attention feed_forward modulation recurrent temporal",
+            "encoder",
+        ],
+    ),
+    rooms(
+        "meta-core",
+        "primitives",
+        &["operation", "mod", "ops", "portable", "autodiff cpu"],
+    ),
+    rooms(
+        "meta-core",
+        "learner",
+        &[
+            "embed predictive support_order tokens",
+            "network",
+            "mod",
+            "adapt single_pass",
+            "generated_start inner_loop",
+            "partial",
+        ],
+    ),
+    rooms(
+        "meta-core",
+        "train",
+        &[
+            "checkpoint_file eval task_selection",
+            "settings",
+            "state",
+            "observer",
+            "mod",
+        ],
+    ),
+    rooms(
+        "meta-bench",
+        "",
+        &[
+            "failure machine",
+            "command output",
+            "manifest",
+            "experiment",
+            "run",
+            "finished explain gradcheck bench",
+            "sweep",
+            "docs",
+            "list contact_sheet",
+            "cli",
+        ],
+    ),
+    rooms(
+        "meta-bench",
+        "output",
+        &["palette table units", "chart progress", "mod"],
+    ),
+    rooms(
+        "meta-bench",
+        "manifest",
+        &[
+            "origin settings text",
+            "layer",
+            "entries base",
+            "choices",
+            "mod",
+            "args",
+        ],
+    ),
+    rooms(
+        "meta-bench",
+        "experiment",
+        &["graph_size subprocess", "mod", "memory trial", "check"],
+    ),
+    rooms(
+        "meta-bench",
+        "run",
+        &["folder", "state record", "result metrics", "eval", "mod"],
+    ),
+    rooms(
+        "meta-bench",
+        "finished",
+        &[
+            "baseline store",
+            "results runs diff compare plot_run plot_setting",
+            "plot",
+            "mod",
+        ],
+    ),
+    rooms(
+        "meta-bench",
+        "finished::compare",
+        &["measure", "groups", "differences", "table", "mod"],
+    ),
+    rooms(
+        "meta-bench",
+        "explain",
+        &[
+            "maps stream svg",
+            "episode_view mask pictures",
+            "deletion explained heatmap",
+            "curves map_pictures numbers",
+            "mod",
+        ],
+    ),
+    rooms(
+        "meta-bench",
+        "gradcheck",
+        &["checks", "cases", "learners", "mod equivalence"],
+    ),
+    rooms(
+        "meta-bench",
+        "bench",
+        &[
+            "args",
+            "workloads",
+            "flops",
+            "measure",
+            "process report",
+            "export history batches scaling launches",
+            "peers",
+            "mod",
+        ],
+    ),
+    rooms(
+        "meta-bench",
+        "sweep",
+        &[
+            "sourced",
+            "ranges trials",
+            "spec",
+            "expand",
+            "plan",
+            "selection local",
+            "runs worker",
+            "search",
+            "prepare",
+            "halving tpe slurm serve",
+            "status",
+            "mod",
+        ],
+    ),
+    rooms("meta-bench", "docs", &["learners manifest searches", "mod"]),
+];
