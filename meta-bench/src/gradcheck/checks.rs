@@ -59,6 +59,20 @@ pub struct Outcome {
     pub parts: Vec<(String, Vec<f64>)>,
 }
 
+/// Every `of`-th case from `index` on: what one of several threads takes.
+#[derive(Clone, Copy)]
+pub struct Share {
+    /// The first case.
+    pub index: usize,
+    /// The number of shares.
+    pub of: usize,
+}
+
+impl Share {
+    /// All cases.
+    pub const ALL: Share = Share { index: 0, of: 1 };
+}
+
 /// The checks being made on the backend `B`, and what has been found.
 pub struct Checks<'a, B: Primitives> {
     /// Where to compute.
@@ -69,12 +83,16 @@ pub struct Checks<'a, B: Primitives> {
     pub names: &'a [String],
     /// The names and kinds that exist.
     pub known: Vec<String>,
-    /// The errors that were found.
-    pub rows: Vec<Row>,
+    /// Which of the cases are taken.
+    pub share: Share,
+    /// Cases so far.
+    pub cases: usize,
+    /// The errors that were found, with the numbers of their cases.
+    pub rows: Vec<(usize, Row)>,
     /// The values that were computed.
     pub outcomes: Vec<Outcome>,
     /// Receives each row as it is found.
-    pub report: &'a dyn Fn(&Row),
+    pub report: &'a (dyn Fn(&Row) + Sync),
 }
 
 impl<B: Primitives> Checks<'_, B> {
@@ -90,15 +108,21 @@ impl<B: Primitives> Checks<'_, B> {
                 .any(|asked| asked == name || asked == kind)
     }
 
-    /// Adds a row, and reports it.
+    /// Whether the next case is of this share.
+    pub fn takes_next(&mut self) -> bool {
+        self.cases += 1;
+        (self.cases - 1) % self.share.of == self.share.index
+    }
+
+    /// Adds the row of the current case, and reports it.
     pub fn push(&mut self, row: Row) {
         (self.report)(&row);
-        self.rows.push(row);
+        self.rows.push((self.cases, row));
     }
 
     /// Checks an operation at a point of inputs of these lengths.
     pub fn op(&mut self, name: &str, case: &str, function: &impl Function, lengths: &[usize]) {
-        if self.wants("op", name) {
+        if self.wants("op", name) && self.takes_next() {
             let inputs = lengths.iter().enumerate();
             let point: Vec<_> = inputs.map(|(i, &length)| scatter(length, i)).collect();
             self.both_orders("op", name, case, function, &point);
@@ -115,7 +139,7 @@ impl<B: Primitives> Checks<'_, B> {
         module: &impl ModuleCase,
         lengths: &[usize],
     ) {
-        if self.wants(kind, name) {
+        if self.wants(kind, name) && self.takes_next() {
             let function = OfModule(module);
             let built = function.parameters::<B>(&self.device);
             let noise = scatter(built.len(), 9);

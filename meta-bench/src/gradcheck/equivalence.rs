@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     cases,
-    checks::{Checks, KINDS, Outcome, Purpose},
+    checks::{Checks, KINDS, Outcome, Purpose, Share},
     learners,
 };
 use crate::{
@@ -292,6 +292,8 @@ impl<T: Toolkit> WithBackend for Values<T> {
         let mut checks = Checks::<B> {
             device: device.clone(),
             purpose: Purpose::Values,
+            share: Share::ALL,
+            cases: 0,
             names: &[],
             known: KINDS.map(str::to_owned).to_vec(),
             rows: Vec::new(),

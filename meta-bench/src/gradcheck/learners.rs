@@ -45,6 +45,9 @@ pub fn learners<T: Toolkit, B: Primitives>(checks: &mut Checks<B>) -> Result<()>
                 }
                 let architecture = T::Encoders::new(encoder, &encoder_settings, spec.item)?;
                 for settings in entry.gradient_of.settings() {
+                    if !checks.takes_next() {
+                        continue;
+                    }
                     let norm = encoder_settings["norm"].as_str();
                     let norm = norm.map_or(String::new(), |norm| format!(" ({norm})"));
                     let case = format!("{encoder}{norm}, {kind}, {settings}");

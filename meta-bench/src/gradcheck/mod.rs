@@ -16,6 +16,7 @@ use clap::Args;
 use meta_core::{
     Error,
     backend::{WithBackend, on_cpu},
+    parallel,
     primitives::Primitives,
     toolkit::Toolkit,
 };
@@ -23,9 +24,10 @@ use meta_core::{
 use crate::{
     command::Execute,
     failure::{CommandError, Result},
+    machine,
     output::print,
 };
-use checks::{Checks, KINDS, LIMIT, Purpose, Row};
+use checks::{Checks, KINDS, LIMIT, Purpose, Row, Share};
 
 /// Check gradients against central differences in f64, at first and second order.
 #[derive(Debug, Args)]
@@ -112,21 +114,41 @@ impl<T: Toolkit> WithBackend for All<'_, T> {
                 eprintln!("{errors}  {} {} {}", row.kind, row.name, row.case);
             }
         };
-        let mut checks = Checks::<B> {
-            device,
-            purpose: Purpose::Differences,
-            outcomes: Vec::new(),
-            names: if args.all { &[] } else { &args.names },
-            known: KINDS.map(str::to_owned).to_vec(),
-            rows: Vec::new(),
-            report: &report,
-        };
-        cases::operations(&mut checks);
-        cases::layers(&mut checks);
-        cases::encoders::<T, B>(&mut checks)?;
-        learners::learners::<T, B>(&mut checks)?;
-        Ok((checks.known, checks.rows))
+        let shares = shares();
+        let found = parallel::each(&shares, shares.len(), |&share| {
+            let mut checks = Checks::<B> {
+                device: device.clone(),
+                purpose: Purpose::Differences,
+                outcomes: Vec::new(),
+                names: if args.all { &[] } else { &args.names },
+                known: KINDS.map(str::to_owned).to_vec(),
+                share,
+                cases: 0,
+                rows: Vec::new(),
+                report: &report,
+            };
+            cases::operations(&mut checks);
+            cases::layers(&mut checks);
+            cases::encoders::<T, B>(&mut checks)?;
+            learners::learners::<T, B>(&mut checks)?;
+            Ok((checks.known, checks.rows))
+        });
+        let mut all = Vec::new();
+        let mut names = Vec::new();
+        for found in found {
+            let (known, rows) = found?;
+            all.extend(rows);
+            names = known;
+        }
+        all.sort_by_key(|(case, _)| *case);
+        Ok((names, all.into_iter().map(|(_, row)| row).collect()))
     }
+}
+
+/// A share of the cases for each core.
+fn shares() -> Vec<Share> {
+    let of = machine::cores();
+    (0..of).map(|index| Share { index, of }).collect()
 }
 
 fn number(error: Option<f64>) -> String {

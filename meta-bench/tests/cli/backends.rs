@@ -1,12 +1,11 @@
 //! Where a run computes: devices and precisions that are there and those that are not, and all backends
 //! against one reference.
 //!
-//! The backends of this build are tested always. Another build of the binary, named by `META_WGPU`, is
-//! tested on wgpu where a driver is at hand; without it, those tests say that they were skipped.
+//! Only the backends of this build are tested: the tests of others say that they are skipped.
 
 use serde_json::Value;
 
-use crate::workbench::{GLYPHS, SINUSOID, Workbench};
+use crate::workbench::{GLYPHS, SINUSOID, Workbench, compiled};
 
 #[test]
 fn a_device_or_precision_that_is_not_there() {
@@ -45,11 +44,16 @@ fn a_run_in_f64() {
     assert!(difference > 0.0 && difference < 1e-4, "{single} {double}");
     // What was trained in one format is evaluated in the other.
     bench.run("eval f64 precision=f32").ok();
-    bench.run("eval f32 precision=f64 backend=ndarray").ok();
+    if compiled("ndarray") {
+        bench.run("eval f32 precision=f64 backend=ndarray").ok();
+    }
 }
 
 #[test]
 fn the_cpu_backends_agree_with_the_reference() {
+    if !compiled("ndarray") {
+        return;
+    }
     let bench = Workbench::new("");
     let json = bench
         .run("equivalence --backends flex,ndarray --json")
@@ -69,30 +73,16 @@ fn the_cpu_backends_agree_with_the_reference() {
     assert!(message.contains("did you mean `flex`"), "{message}");
 }
 
-/// The other build of the binary, on wgpu.
+/// wgpu, on whatever device there is.
 mod wgpu {
-    use std::{path::PathBuf, process::Command};
-
     use serde_json::Value;
 
-    use crate::workbench::{Ran, SINUSOID, Workbench};
+    use crate::workbench::{Ran, SINUSOID, Workbench, compiled};
 
-    /// The other build of the binary, if there is one.
-    fn wgpu() -> Option<PathBuf> {
-        let path = std::env::var_os("META_WGPU").map(PathBuf::from);
-        if path.is_none() {
-            eprintln!("skipped: META_WGPU names no binary with wgpu");
-        }
-        path.map(|path| std::path::absolute(path).expect("a path"))
-    }
-
-    /// That binary in the folder of a bench.
-    fn on_wgpu(bench: &Workbench, binary: &PathBuf, arguments: &str, driver: bool) -> Ran {
-        let mut command = Command::new(binary);
-        command
-            .args(arguments.split_whitespace())
-            .current_dir(bench.path(""))
-            .env("XDG_RUNTIME_DIR", bench.path(""));
+    /// The binary in the folder of a bench, with or without the drivers of this machine.
+    fn on_wgpu(bench: &Workbench, arguments: &str, driver: bool) -> Ran {
+        let mut command = bench.command(arguments);
+        command.env("XDG_RUNTIME_DIR", bench.path(""));
         if !driver {
             for name in ["VK_ICD_FILENAMES", "VK_DRIVER_FILES"] {
                 command.env(name, "/nowhere.json");
@@ -103,9 +93,11 @@ mod wgpu {
 
     #[test]
     fn without_a_driver_wgpu_says_what_to_install() {
-        let Some(binary) = wgpu() else { return };
+        if !compiled("wgpu") {
+            return;
+        }
         let bench = Workbench::new(SINUSOID);
-        let message = on_wgpu(&bench, &binary, "run m.toml backend=wgpu", false).mistake();
+        let message = on_wgpu(&bench, "run m.toml backend=wgpu", false).mistake();
         assert!(
             message.contains("backend `wgpu` finds no device"),
             "{message}"
@@ -116,22 +108,26 @@ mod wgpu {
 
     #[test]
     fn a_device_that_wgpu_does_not_have() {
-        let Some(binary) = wgpu() else { return };
+        if !compiled("wgpu") {
+            return;
+        }
         let bench = Workbench::new(SINUSOID);
-        let message = on_wgpu(&bench, &binary, "run m.toml backend=wgpu device=99", true).mistake();
+        let message = on_wgpu(&bench, "run m.toml backend=wgpu device=99", true).mistake();
         assert!(message.contains("has no `device = 99`"), "{message}");
     }
 
     /// A precision is computed in or refused, and never taken for another.
     #[test]
     fn a_precision_of_wgpu() {
-        let Some(binary) = wgpu() else { return };
+        if !compiled("wgpu") {
+            return;
+        }
         let bench = Workbench::new(SINUSOID);
         let mean = |precision: &str| {
             let arguments = format!(
                 "run m.toml backend=wgpu precision={precision} train.iterations=5 --dir {precision} --quiet"
             );
-            let ran = on_wgpu(&bench, &binary, &arguments, true);
+            let ran = on_wgpu(&bench, &arguments, true);
             if ran.code != Some(0) {
                 let message = ran.mistake();
                 let refused = format!("does not compute in `precision = {precision}`");
@@ -150,7 +146,7 @@ mod wgpu {
             assert!(difference > 0.0 && difference < 1e-4, "{single} {double}");
         }
         // What was trained there is evaluated elsewhere.
-        on_wgpu(&bench, &binary, "eval f32 backend=flex", true).ok();
+        on_wgpu(&bench, "eval f32 backend=flex", true).ok();
     }
 
     /// Four copies of a layer of 36 MB: more than a software driver takes at once.
@@ -161,14 +157,11 @@ mod wgpu {
     /// with fewer tasks at once the run resumes from its checkpoint.
     #[test]
     fn a_device_that_fails_leaves_the_checkpoint() {
-        let Some(binary) = wgpu() else { return };
+        if !compiled("wgpu") {
+            return;
+        }
         let bench = Workbench::new(SINUSOID);
-        let ran = on_wgpu(
-            &bench,
-            &binary,
-            &format!("{LARGE} train.task_chunk=4"),
-            true,
-        );
+        let ran = on_wgpu(&bench, &format!("{LARGE} train.task_chunk=4"), true);
         if ran.code == Some(0) {
             eprintln!("skipped: the device has the memory");
             return;
@@ -186,7 +179,6 @@ mod wgpu {
         );
         on_wgpu(
             &bench,
-            &binary,
             &format!("{LARGE} train.task_chunk=1 --resume"),
             true,
         )
@@ -195,9 +187,11 @@ mod wgpu {
 
     #[test]
     fn wgpu_agrees_with_the_reference() {
-        let Some(binary) = wgpu() else { return };
+        if !compiled("wgpu") {
+            return;
+        }
         let bench = Workbench::new("");
-        let ran = on_wgpu(&bench, &binary, "equivalence --backends wgpu --json", true).ok();
+        let ran = on_wgpu(&bench, "equivalence --backends wgpu --json", true).ok();
         let columns: Vec<Value> = serde_json::from_str(&ran.stdout).expect("columns");
         assert_eq!(columns.len(), 1);
         assert_eq!(columns[0]["backend"], "wgpu");
@@ -206,14 +200,16 @@ mod wgpu {
     /// Tasks are an axis of the tensors: more of them are larger kernels, not more.
     #[test]
     fn kernel_launches_do_not_grow_with_the_tasks() {
-        let Some(binary) = wgpu() else { return };
+        if !compiled("wgpu") {
+            return;
+        }
         let bench = Workbench::new("");
         let workloads = "sinusoid-5 attention-maml conv4-maml-1";
         let launches = |tasks: usize| -> Vec<u64> {
             let options = "--launches --backends wgpu --width 8 --query 3";
             let arguments =
                 format!("bench {workloads} {options} --tasks {tasks} --task-chunk {tasks}");
-            let table = on_wgpu(&bench, &binary, &arguments, true).ok().stdout;
+            let table = on_wgpu(&bench, &arguments, true).ok().stdout;
             let rows = table.lines().filter(|line| line.starts_with("| `"));
             rows.map(|row| {
                 let count = row

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::workbench::{GLYPHS, SINUSOID, Workbench, root};
+use crate::workbench::{GLYPHS, SINUSOID, Workbench, compiled, root};
 
 #[test]
 fn a_run_prints_one_json_object_and_leaves_its_folder() {
@@ -259,6 +259,9 @@ fn ctrl_c_saves_and_the_run_can_be_continued() {
 /// The same manifest on two backends: the same numbers, to the rounding of f32.
 #[test]
 fn flex_and_ndarray_compute_the_same() {
+    if !compiled("ndarray") {
+        return;
+    }
     for manifest in [SINUSOID, GLYPHS] {
         let bench = Workbench::new(manifest);
         let losses = |backend: &str| -> Vec<f64> {

@@ -20,7 +20,7 @@ use meta_core::train::checkpoint_file;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::workbench::Workbench;
+use crate::workbench::{Workbench, compiled};
 
 /// What every case has in common; sizes that fit into one block of a matrix product, so that caches of
 /// a machine do not decide the order of a sum.
@@ -218,15 +218,10 @@ fn every_learner_ends_in_the_recorded_bits() {
         ("ndarray", "f32"),
         ("ndarray", "f64"),
     ];
-    let compiled: Vec<String> = meta_core::backend::backends()
-        .into_iter()
-        .filter(|info| info.compiled)
-        .map(|info| info.name.to_owned())
-        .collect();
     let found: BTreeMap<String, String> = std::thread::scope(|scope| {
         let threads: Vec<_> = targets
             .into_iter()
-            .filter(|(backend, _)| compiled.iter().any(|name| name == backend))
+            .filter(|(backend, _)| compiled(backend))
             .map(|(backend, precision)| scope.spawn(move || fingerprints(backend, precision)))
             .collect();
         let all = threads

@@ -57,6 +57,15 @@ checkpoint_every = 5
 episodes = 20
 "#;
 
+/// Whether this build has the backend; says that what needs it is skipped where it has not.
+pub fn compiled(name: &str) -> bool {
+    let found = meta_core::backend::check(name).is_ok();
+    if !found {
+        eprintln!("skipped: this build is without `--features {name}`");
+    }
+    found
+}
+
 /// What a run of the binary came to.
 pub struct Ran {
     /// Exit code; none when killed.

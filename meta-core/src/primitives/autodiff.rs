@@ -100,44 +100,6 @@ impl<B: Primitives> Backward<B, 2> for AddRows {
     }
 }
 
-/// Node of [`Primitives::standardize`].
-#[derive(Debug)]
-struct Standardize;
-
-impl<B: Primitives> Backward<B, 1> for Standardize {
-    type State = (FloatTensor<B>, f64);
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (x, epsilon) = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |g| {
-            B::standardize_adjoint(x, g, epsilon)
-        });
-    }
-}
-
-/// Node of [`Primitives::standardize_adjoint`]: `J` is symmetric, so its adjoint in `g` is itself.
-#[derive(Debug)]
-struct StandardizeAdjoint;
-
-impl<B: Primitives> Backward<B, 2> for StandardizeAdjoint {
-    /// `x`, `g` where `x` is tracked, `ε`.
-    type State = (FloatTensor<B>, Option<FloatTensor<B>>, f64);
-
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (x, g, epsilon) = ops.state;
-        binary::<B, _, _>(
-            ops.parents,
-            ops.node,
-            grads,
-            |u| {
-                let g = g.expect("kept for a tracked x");
-                B::standardize_curvature(x.clone(), g, u, epsilon)
-            },
-            |u| B::standardize_adjoint(x.clone(), u, epsilon),
-        );
-    }
-}
-
 /// Node of [`Primitives::standardize_pool`].
 #[derive(Debug)]
 struct StandardizePool;
@@ -205,7 +167,7 @@ impl<B: Primitives> Backward<B, 2> for BiasRelu {
 struct Affine;
 
 impl<B: Primitives> Backward<B, 3> for Affine {
-    /// TrilinearForm, map, the output where a ReLU gates it, the input where the weight is tracked, the weight
+    /// Form, map, the output where a ReLU gates it, the input where the weight is tracked, the weight
     /// where the input is.
     type State = (
         TrilinearForm,
@@ -237,84 +199,98 @@ impl<B: Primitives> Backward<B, 3> for Affine {
     }
 }
 
-/// Node of [`Primitives::layer_standardize`].
-#[derive(Debug)]
-struct LayerStandardize;
+/// An operation whose Jacobian `J` is symmetric: its adjoint is `J` itself, and so is the adjoint's own in
+/// `g`. `point` is what `J` is written with: the input, or the output of a softmax.
+trait Symmetric: Clone + Send + std::fmt::Debug + 'static {
+    /// `J g`.
+    fn adjoint<B: Primitives>(
+        point: FloatTensor<B>,
+        g: FloatTensor<B>,
+        constant: f64,
+    ) -> FloatTensor<B>;
 
-impl<B: Primitives> Backward<B, 1> for LayerStandardize {
+    /// The derivative of `⟨u, J g⟩` in the point.
+    fn curvature<B: Primitives>(
+        point: FloatTensor<B>,
+        g: FloatTensor<B>,
+        u: FloatTensor<B>,
+        constant: f64,
+    ) -> FloatTensor<B>;
+}
+
+/// Declares operations with a symmetric Jacobian by their primitives.
+macro_rules! symmetric {
+    ($($name:ident: $adjoint:ident, $curvature:ident;)+) => {$(
+        #[derive(Clone, Debug)]
+        struct $name;
+
+        impl Symmetric for $name {
+            fn adjoint<B: Primitives>(
+                point: FloatTensor<B>,
+                g: FloatTensor<B>,
+                constant: f64,
+            ) -> FloatTensor<B> {
+                B::$adjoint(point, g, constant)
+            }
+
+            fn curvature<B: Primitives>(
+                point: FloatTensor<B>,
+                g: FloatTensor<B>,
+                u: FloatTensor<B>,
+                constant: f64,
+            ) -> FloatTensor<B> {
+                B::$curvature(point, g, u, constant)
+            }
+        }
+    )+};
+}
+
+symmetric! {
+    Standardize: standardize_adjoint, standardize_curvature;
+    LayerStandardize: layer_standardize_adjoint, layer_standardize_curvature;
+    Softmax: scaled_softmax_adjoint, scaled_softmax_curvature;
+}
+
+/// Node of a [`Symmetric`] operation.
+#[derive(Debug)]
+struct Value<S>(S);
+
+impl<B: Primitives, S: Symmetric> Backward<B, 1> for Value<S> {
+    /// The point and the constant.
     type State = (FloatTensor<B>, f64);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (x, epsilon) = ops.state;
+        let (point, constant) = ops.state;
         unary::<B, _>(ops.parents, ops.node, grads, |g| {
-            B::layer_standardize_adjoint(x, g, epsilon)
+            S::adjoint::<B>(point, g, constant)
         });
     }
 }
 
-/// Node of [`Primitives::layer_standardize_adjoint`], whose Jacobian is symmetric.
+/// Node of the adjoint of a [`Symmetric`] operation.
 #[derive(Debug)]
-struct LayerStandardizeAdjoint;
+struct Adjoint<S>(S);
 
-impl<B: Primitives> Backward<B, 2> for LayerStandardizeAdjoint {
-    /// `x`, `g` where `x` is tracked, `ε`.
+impl<B: Primitives, S: Symmetric> Backward<B, 2> for Adjoint<S> {
+    /// The point, `g` where the point is tracked, the constant.
     type State = (FloatTensor<B>, Option<FloatTensor<B>>, f64);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (x, g, epsilon) = ops.state;
+        let (point, g, constant) = ops.state;
         binary::<B, _, _>(
             ops.parents,
             ops.node,
             grads,
             |u| {
-                let g = g.expect("kept for a tracked x");
-                B::layer_standardize_curvature(x.clone(), g, u, epsilon)
+                let g = g.expect("kept for a tracked point");
+                S::curvature::<B>(point.clone(), g, u, constant)
             },
-            |u| B::layer_standardize_adjoint(x.clone(), u, epsilon),
+            |u| S::adjoint::<B>(point.clone(), u, constant),
         );
     }
 }
 
-/// Node of [`Primitives::scaled_softmax`].
-#[derive(Debug)]
-struct Softmax;
-
-impl<B: Primitives> Backward<B, 1> for Softmax {
-    /// `p` and the factor.
-    type State = (FloatTensor<B>, f64);
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (p, factor) = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |g| {
-            B::scaled_softmax_adjoint(p, g, factor)
-        });
-    }
-}
-
-/// Node of [`Primitives::scaled_softmax_adjoint`], symmetric in `g`.
-#[derive(Debug)]
-struct SoftmaxAdjoint;
-
-impl<B: Primitives> Backward<B, 2> for SoftmaxAdjoint {
-    /// `p`, `g` where `p` is tracked, the factor.
-    type State = (FloatTensor<B>, Option<FloatTensor<B>>, f64);
-
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (p, g, factor) = ops.state;
-        binary::<B, _, _>(
-            ops.parents,
-            ops.node,
-            grads,
-            |u| {
-                let g = g.expect("kept for a tracked p");
-                B::scaled_softmax_curvature(p.clone(), g, u, factor)
-            },
-            |u| B::scaled_softmax_adjoint(p.clone(), u, factor),
-        );
-    }
-}
-
-/// Node of [`Primitives::descend`].
+/// Node of [`Primitives::sgd_step`].
 #[derive(Debug)]
 struct Descend;
 
@@ -348,20 +324,37 @@ impl<B: Primitives> Backward<B, 1> for Gate {
     }
 }
 
-/// Records `map` or its adjoint with an output already computed.
-fn record_map<B: Primitives, C: CheckpointStrategy>(
-    map: &LinearMap<IntTensor<B>>,
-    adjoint: bool,
-    x: &FloatTensor<Autodiff<B, C>>,
-    output: FloatTensor<B>,
+/// Records a node on the tape of `C` with an output already computed, and with its state where a parent is
+/// tracked. A macro, since Burn keeps the type of the parents to itself.
+macro_rules! record {
+    ($node:expr, [$($parent:expr),+], $output:expr, |$of:pat_param| $state:expr) => {{
+        let output = $output;
+        let prepared = Backward::<B, _>::prepare::<C>($node, [$($parent),+]);
+        match prepared.compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let $of = &output;
+                let state = $state;
+                prepared.finish(state, output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        }
+    }};
+}
+
+/// Records the adjoint of a [`Symmetric`] operation.
+fn record_adjoint<S: Symmetric, B: Primitives, C: CheckpointStrategy>(
+    operation: S,
+    point: FloatTensor<Autodiff<B, C>>,
+    g: FloatTensor<Autodiff<B, C>>,
+    constant: f64,
 ) -> FloatTensor<Autodiff<B, C>> {
-    match Backward::<B, 1>::prepare::<C>(Map, [x.node.clone()])
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(prep) => prep.finish((map.clone(), adjoint), output),
-        OpsKind::UnTracked(prep) => prep.finish(output),
-    }
+    let tracked = point.is_tracked();
+    let nodes = (point.node, g.node);
+    let (point, g) = (point.primitive, g.primitive);
+    let output = S::adjoint::<B>(point.clone(), g.clone(), constant);
+    record!(Adjoint(operation), [nodes.0, nodes.1], output, |_| {
+        (point, tracked.then_some(g), constant)
+    })
 }
 
 impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
@@ -371,38 +364,24 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
         left: FloatTensor<Self>,
         right: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        let output = B::contract(
-            form,
-            wanted,
-            left.primitive.clone(),
-            right.primitive.clone(),
-        );
-        match Backward::<B, 2>::prepare::<C>(Contract, [left.node.clone(), right.node.clone()])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => {
-                let (left_tracked, right_tracked) = (left.is_tracked(), right.is_tracked());
-                let state = (
-                    *form,
-                    wanted,
-                    right_tracked.then_some(left.primitive),
-                    left_tracked.then_some(right.primitive),
-                );
-                prep.finish(state, output)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        let (left_tracked, right_tracked) = (left.is_tracked(), right.is_tracked());
+        let nodes = (left.node, right.node);
+        let (left, right) = (left.primitive, right.primitive);
+        let output = B::contract(form, wanted, left.clone(), right.clone());
+        record!(Contract, [nodes.0, nodes.1], output, |_| {
+            let left = right_tracked.then_some(left);
+            (*form, wanted, left, left_tracked.then_some(right))
+        })
     }
 
     fn map_linear(map: &LinearMap<IntTensor<Self>>, x: FloatTensor<Self>) -> FloatTensor<Self> {
-        let output = B::map_linear(map, x.primitive.clone());
-        record_map::<B, C>(map, false, &x, output)
+        let output = B::map_linear(map, x.primitive);
+        record!(Map, [x.node], output, |_| (map.clone(), false))
     }
 
     fn map_adjoint(map: &LinearMap<IntTensor<Self>>, y: FloatTensor<Self>) -> FloatTensor<Self> {
-        let output = B::map_adjoint(map, y.primitive.clone());
-        record_map::<B, C>(map, true, &y, output)
+        let output = B::map_adjoint(map, y.primitive);
+        record!(Map, [y.node], output, |_| (map.clone(), true))
     }
 
     fn add_rows(
@@ -410,34 +389,24 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
         x: FloatTensor<Self>,
         b: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        let output = B::add_rows(map, x.primitive.clone(), b.primitive.clone());
-        match Backward::<B, 2>::prepare::<C>(AddRows, [x.node.clone(), b.node.clone()])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish(map.clone(), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        let output = B::add_rows(map, x.primitive, b.primitive);
+        record!(AddRows, [x.node, b.node], output, |_| map.clone())
     }
 
     fn max_pool(pooling: &Pooling, x: FloatTensor<Self>) -> (FloatTensor<Self>, IntTensor<Self>) {
-        let (maxima, index) = B::max_pool(pooling, x.primitive.clone());
+        let (maxima, index) = B::max_pool(pooling, x.primitive);
         let select = LinearMap::Select {
             pooling: *pooling,
             index: index.clone(),
         };
-        (record_map::<B, C>(&select, false, &x, maxima), index)
+        (record!(Map, [x.node], maxima, |_| (select, false)), index)
     }
 
     fn standardize(x: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
         let output = B::standardize(x.primitive.clone(), epsilon);
-        match Backward::<B, 1>::prepare::<C>(Standardize, [x.node.clone()])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((x.primitive, epsilon), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        record!(Value(Standardize), [x.node], output, |_| {
+            (x.primitive, epsilon)
+        })
     }
 
     fn standardize_adjoint(
@@ -445,18 +414,7 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
         g: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self> {
-        let output = B::standardize_adjoint(x.primitive.clone(), g.primitive.clone(), epsilon);
-        match Backward::<B, 2>::prepare::<C>(StandardizeAdjoint, [x.node.clone(), g.node.clone()])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => {
-                let x_tracked = x.is_tracked();
-                let state = (x.primitive, x_tracked.then_some(g.primitive), epsilon);
-                prep.finish(state, output)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        record_adjoint::<_, B, C>(Standardize, x, g, epsilon)
     }
 
     fn standardize_pool(
@@ -467,13 +425,9 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
     ) -> (FloatTensor<Self>, Winners<IntTensor<Self>>) {
         let (p, winners) =
             B::standardize_pool(pooling, x.primitive.clone(), direction.primitive, epsilon);
-        let output = match Backward::<B, 1>::prepare::<C>(StandardizePool, [x.node.clone()])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((winners.clone(), x.primitive, p.clone()), p),
-            OpsKind::UnTracked(prep) => prep.finish(p),
-        };
+        let output = record!(StandardizePool, [x.node], p, |p| {
+            (winners.clone(), x.primitive, p.clone())
+        });
         (output, winners)
     }
 
@@ -483,16 +437,12 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
         p: FloatTensor<Self>,
         h: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        let nodes = [x.node.clone(), h.node.clone()];
+        let nodes = (x.node, h.node);
         let (x, p, h) = (x.primitive, p.primitive, h.primitive);
         let output = B::standardize_pool_adjoint(winners, x.clone(), p.clone(), h.clone());
-        match Backward::<B, 2>::prepare::<C>(StandardizePoolAdjoint, nodes)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((winners.clone(), x, p, h), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        record!(StandardizePoolAdjoint, [nodes.0, nodes.1], output, |_| {
+            (winners.clone(), x, p, h)
+        })
     }
 
     fn bias_relu(
@@ -501,35 +451,19 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
         b: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         let output = B::bias_relu(map, x.primitive, b.primitive);
-        match Backward::<B, 2>::prepare::<C>(BiasRelu, [x.node, b.node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((map.clone(), output.clone()), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        record!(BiasRelu, [x.node, b.node], output, |y| {
+            (map.clone(), y.clone())
+        })
     }
 
     fn sgd_step(theta: FloatTensor<Self>, g: FloatTensor<Self>, rate: f64) -> FloatTensor<Self> {
         let output = B::sgd_step(theta.primitive, g.primitive, rate);
-        match Backward::<B, 2>::prepare::<C>(Descend, [theta.node, g.node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish(rate, output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        record!(Descend, [theta.node, g.node], output, |_| rate)
     }
 
     fn gate(y: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {
         let output = B::gate(y.primitive.clone(), g.primitive);
-        match Backward::<B, 1>::prepare::<C>(Gate, [g.node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish(y.primitive, output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        record!(Gate, [g.node], output, |_| y.primitive)
     }
 
     fn affine(
@@ -540,38 +474,22 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
         w: FloatTensor<Self>,
         b: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        let nodes = [x.node.clone(), w.node.clone(), b.node.clone()];
         let (x_tracked, w_tracked) = (x.is_tracked(), w.is_tracked());
+        let nodes = (x.node, w.node, b.node);
         let (x, w) = (x.primitive, w.primitive);
         let output = B::affine(form, map, activation, x.clone(), w.clone(), b.primitive);
-        match Backward::<B, 3>::prepare::<C>(Affine, nodes)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => {
-                let gated = activation == Activation::Relu;
-                let state = (
-                    *form,
-                    map.clone(),
-                    gated.then(|| output.clone()),
-                    w_tracked.then_some(x),
-                    x_tracked.then_some(w),
-                );
-                prep.finish(state, output)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        record!(Affine, [nodes.0, nodes.1, nodes.2], output, |y| {
+            let gate = (activation == Activation::Relu).then(|| y.clone());
+            let (x, w) = (w_tracked.then_some(x), x_tracked.then_some(w));
+            (*form, map.clone(), gate, x, w)
+        })
     }
 
     fn layer_standardize(x: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
         let output = B::layer_standardize(x.primitive.clone(), epsilon);
-        match Backward::<B, 1>::prepare::<C>(LayerStandardize, [x.node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((x.primitive, epsilon), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        record!(Value(LayerStandardize), [x.node], output, |_| {
+            (x.primitive, epsilon)
+        })
     }
 
     fn layer_standardize_adjoint(
@@ -579,28 +497,12 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
         g: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self> {
-        let x_tracked = x.is_tracked();
-        let nodes = [x.node.clone(), g.node.clone()];
-        let (x, g) = (x.primitive, g.primitive);
-        let output = B::layer_standardize_adjoint(x.clone(), g.clone(), epsilon);
-        match Backward::<B, 2>::prepare::<C>(LayerStandardizeAdjoint, nodes)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((x, x_tracked.then_some(g), epsilon), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        record_adjoint::<_, B, C>(LayerStandardize, x, g, epsilon)
     }
 
     fn scaled_softmax(x: FloatTensor<Self>, factor: f64) -> FloatTensor<Self> {
         let p = B::scaled_softmax(x.primitive, factor);
-        match Backward::<B, 1>::prepare::<C>(Softmax, [x.node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((p.clone(), factor), p),
-            OpsKind::UnTracked(prep) => prep.finish(p),
-        }
+        record!(Value(Softmax), [x.node], p, |p| (p.clone(), factor))
     }
 
     fn scaled_softmax_adjoint(
@@ -608,16 +510,6 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
         g: FloatTensor<Self>,
         factor: f64,
     ) -> FloatTensor<Self> {
-        let p_tracked = p.is_tracked();
-        let nodes = [p.node.clone(), g.node.clone()];
-        let (p, g) = (p.primitive, g.primitive);
-        let output = B::scaled_softmax_adjoint(p.clone(), g.clone(), factor);
-        match Backward::<B, 2>::prepare::<C>(SoftmaxAdjoint, nodes)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((p, p_tracked.then_some(g), factor), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        record_adjoint::<_, B, C>(Softmax, p, g, factor)
     }
 }
