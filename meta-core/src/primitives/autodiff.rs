@@ -314,7 +314,7 @@ impl<B: Primitives> Backward<B, 2> for SoftmaxAdjoint {
     }
 }
 
-/// Node of [`Primitives::descend`].
+/// Node of [`Primitives::sgd_step`].
 #[derive(Debug)]
 struct Descend;
 
