@@ -1,4 +1,4 @@
-//! An encoder of one's own under a learner of the toolkit. `docs/extending.md` goes through it.
+//! An encoder of your own under a learner of the toolkit. `docs/extending.md` explains it.
 //!
 //! `cargo run --release -p meta-algos --example own_encoder`
 

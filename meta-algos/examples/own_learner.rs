@@ -1,4 +1,4 @@
-//! A learner of one's own, from its equation to a test accuracy. `docs/extending.md` goes through it.
+//! A learner of your own, from its equation to a test accuracy. `docs/extending.md` explains it.
 //!
 //! `cargo run --release -p meta-algos --example own_learner`
 

@@ -1,4 +1,4 @@
-//! A data source of one's own: episodes of classes that a program makes. `docs/extending.md` goes through it.
+//! A data source of your own: episodes of classes that a program makes. `docs/extending.md` explains it.
 //!
 //! `cargo run --release -p meta-algos --example own_source`
 

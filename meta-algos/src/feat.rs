@@ -1,4 +1,4 @@
-//! FEAT: prototypes that see each other.
+//! FEAT: prototypes adapted to each other by self-attention.
 //!
 //! Ye, Hu, Zhan and Sha, *Few-shot learning via embedding adaptation with set-to-set functions*, CVPR
 //! 2020.

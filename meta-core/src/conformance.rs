@@ -1,5 +1,5 @@
-//! The conformance suite: what every learner promises, whatever its family. Being in a toolkit is being
-//! enrolled.
+//! The conformance suite: tests what every learner promises, of any family. It covers every learner of a
+//! toolkit.
 //!
 //! A crate with learners of its own runs it on its toolkit with one line in a test file:
 //!

@@ -14,9 +14,9 @@ fn failure() -> MutexGuard<'static, Option<String>> {
 
 /// Ends a computation whose accelerator has failed, before what was read from it is believed.
 ///
-/// CubeCL works in a thread of its own, which goes on after a failure (memory that it does not get, say)
-/// without the kernel that failed: the numbers that follow look like any others. Values that are read wait
-/// for that thread, so that a failure is known after reading.
+/// CubeCL works in a thread of its own. After a failure (of an allocation, say) that thread continues
+/// without the failed kernel, and the numbers that follow look like any others. Reading a value waits for
+/// that thread, so a failure is known after reading.
 ///
 /// # Panics
 /// When something failed since the computation began; [`crate::backend::dispatch`] makes it an error.
@@ -63,7 +63,7 @@ fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
 mod tests {
     use super::*;
 
-    /// The threads of a driver go on after a failure; nobody may believe what they compute then.
+    /// The threads of a driver continue after a failure; what they compute then must not be used.
     #[test]
     fn a_failure_in_another_thread_ends_the_computation() {
         let reason = "ParseIntError { kind: InvalidDigit }".to_owned();

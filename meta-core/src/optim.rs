@@ -96,7 +96,7 @@ impl<B: Backend> Optimizer<B> for OptimizerSettings {
     }
 }
 
-/// An update rule of a crate of one's own, which manifests can name once it is in a toolkit
+/// An update rule from another crate. Manifests can name it once it is in a toolkit
 /// ([`toolkit!`](crate::toolkit!)).
 ///
 /// Its own settings are keys of `[train]` beside those that every rule has.

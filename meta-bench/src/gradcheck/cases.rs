@@ -135,7 +135,7 @@ fn rows_and_windows<B: Primitives>(checks: &mut Checks<B>) {
         let (x, gamma) = (at(&v[0], [2, 1, 4, 5, 2]), at(&v[1], [1, 1, 2]));
         standardize_pool2d(x, gamma, 2, 1e-2)
     });
-    op!(checks, "descend", "", [4, 4], |v| {
+    op!(checks, "sgd_step", "", [4, 4], |v| {
         let [theta, g] = [0, 1].map(|i| v[i].clone().into_primitive().tensor());
         Tensor::<L, 1>::from_primitive(TensorPrimitive::Float(L::sgd_step(theta, g, 0.3)))
     });

@@ -76,8 +76,10 @@ impl Execute for GradcheckArgs {
                 "{}\n",
                 serde_json::to_string(&rows).expect("rows serialise")
             )
+        } else if self.all {
+            page(&rows)
         } else {
-            markdown(&rows)
+            table(&rows)
         })?;
         let wrong: Vec<&str> = rows
             .iter()
@@ -155,7 +157,46 @@ fn number(error: Option<f64>) -> String {
     error.map_or("–".to_owned(), |error| format!("{error:.0e}"))
 }
 
-fn markdown(rows: &[Row]) -> String {
+/// The page of all checks: what they are, a summary, and every row.
+fn page(rows: &[Row]) -> String {
+    let mut out = format!(
+        "# Gradient checks\n\n\
+         Every operation, layer, encoder and learner, held against central differences in f64. An error is \
+         relative, the largest of the case; a check passes up to {LIMIT:.0e}. A learner is checked by its \
+         meta-gradient, which is of second order where it adapts by gradient steps.\n\n\
+         Written by `meta gradcheck --all > docs/gradcheck.md`.\n\n\
+         | kind | names | checks | passed | largest first-order error | largest second-order error |\n\
+         |---|--:|--:|--:|--:|--:|\n"
+    );
+    for kind in KINDS {
+        let of_kind = || rows.iter().filter(|row| row.kind == kind);
+        let mut names: Vec<&str> = of_kind().map(|row| row.name.as_str()).collect();
+        names.dedup();
+        let checked = || of_kind().filter(|row| row.exception.is_none());
+        let largest = |error: fn(&Row) -> Option<f64>| {
+            number(checked().filter_map(error).max_by(f64::total_cmp))
+        };
+        out.push_str(&format!(
+            "| {kind} | {} | {} | {} | {} | {} |\n",
+            names.len(),
+            checked().count(),
+            checked().filter(|row| row.passes()).count(),
+            largest(|row| row.first),
+            largest(|row| row.second),
+        ));
+    }
+    let exceptions = rows.iter().filter(|row| row.exception.is_some()).count();
+    if exceptions > 0 {
+        out.push_str(&format!(
+            "\n{exceptions} cases are not compared: what the learner returns is not the gradient of its query \
+             loss. The last column says what it is.\n"
+        ));
+    }
+    out + "\n## Every check\n\n" + &table(rows)
+}
+
+/// The rows as a Markdown table, and how many passed.
+fn table(rows: &[Row]) -> String {
     let mut out = format!(
         "Relative error of derivatives against central differences in f64; {LIMIT:.0e} is the \
          limit.\n\n| kind | name | case | first order | second order | |\n|---|---|---|---|---|---|\n"
@@ -182,4 +223,38 @@ fn markdown(rows: &[Row]) -> String {
         .count();
     out.push_str(&format!("\n{passed} of {checked} checks passed.\n"));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, first: f64, second: Option<f64>, exception: Option<&str>) -> Row {
+        Row {
+            kind: "layer",
+            name: name.to_owned(),
+            case: String::new(),
+            first: Some(first),
+            second,
+            exception: exception.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn the_summary_counts_what_the_table_shows() {
+        let rows = [
+            row("Linear", 2e-9, Some(3e-10), None),
+            row("Linear", 1e-9, Some(5e-3), None),
+            row("Norm", 4e-9, None, None),
+            row("Norm", 7.0, None, Some("not a derivative")),
+        ];
+        let page = page(&rows);
+        assert!(
+            page.contains("| layer | 2 | 3 | 2 | 4e-9 | 5e-3 |"),
+            "{page}"
+        );
+        assert!(page.contains("| op | 0 | 0 | 0 | – | – |"), "{page}");
+        assert!(page.contains("\n1 cases are not compared"), "{page}");
+        assert!(page.ends_with("\n2 of 3 checks passed.\n"), "{page}");
+    }
 }

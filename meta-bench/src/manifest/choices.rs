@@ -191,7 +191,7 @@ fn own_settings(section: &str, name: &str, catalogue: &Catalogue) -> (Value, Vec
     found.unwrap_or_default()
 }
 
-/// The row of [`CHOICES`] that `section.key` makes.
+/// The row of `CHOICES` that `section.key` makes.
 pub fn choice(section: &str, key: &str) -> Option<(&'static str, &'static str)> {
     CHOICES.into_iter().find(|row| *row == (section, key))
 }

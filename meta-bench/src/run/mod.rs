@@ -49,7 +49,7 @@ pub struct RunArgs {
     /// Resume from the last checkpoint; start where there is none.
     #[arg(long)]
     resume: bool,
-    /// The run folder [default: runs/<name>-<hash>].
+    /// The run folder [default: runs/NAME-HASH].
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Print the result as one JSON object on stdout.

@@ -45,7 +45,7 @@ struct Request {
 /// Answers until standard input ends.
 ///
 /// # Errors
-/// When the manifest cannot be used, or nobody reads the answers.
+/// When the manifest cannot be used, or no program reads the answers.
 pub fn serve<T: Toolkit>(selection: &SweepSelection, runs: &Path) -> Result<()> {
     let sets = selection.read()?;
     let [set] = sets.as_slice() else {

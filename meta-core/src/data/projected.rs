@@ -44,7 +44,7 @@ impl ProjectedSettings {
     /// Checks the settings and makes the source.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a setting out of range.
+    /// [`Error::Setting`](crate::Error::Setting) for a setting out of range.
     pub fn build(&self) -> Result<ProjectedSource> {
         self.check_ranges("data")?;
         Ok(ProjectedSource {

@@ -178,8 +178,8 @@ pub(crate) fn check_regression(shape: EpisodeShape) -> Result<()> {
     check_items(shape)
 }
 
-/// Settings of a source: how it is described and built. With a line in the list of sources, or in a
-/// toolkit of one's own, manifests can name it.
+/// Settings of a source: how it is described and built. Manifests can name it once it is in
+/// the list of sources, or in a toolkit of your own.
 pub trait SourceSettings: Settings {
     /// Its name in manifests.
     const NAME: &str;

@@ -1,4 +1,4 @@
-//! The contract that every learner keeps, whatever its family.
+//! The contract that every learner keeps, of any family.
 //!
 //! Gradient, metric, memory and in-context learners answer the same questions: what is the
 //! meta-gradient of these tasks, what does the learner predict for the queries of these tasks given

@@ -1,7 +1,7 @@
-//! OutputDistribution distributions: what a network's output says of a target.
+//! Predictive distributions: reads a network's output as a distribution of the target.
 //!
 //! Regression: every output is normal, with mean `m` and standard deviation
-//! `σ = σ₀ + (1 − σ₀) softplus(s)`, of the two halves `m`, `s` of what the network puts out.
+//! `σ = σ₀ + (1 − σ₀) softplus(s)`, with `m` and `s` the two halves of the network's output.
 //! Classification: the softmax of class scores.
 
 use burn::tensor::{Tensor, backend::Backend};

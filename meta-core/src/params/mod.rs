@@ -3,7 +3,7 @@
 //! A [`Params`] is the ordered, named, rank-erased set of a model's float tensors. It is what
 //! learners, optimisers and checkpoints pass around; a Burn module is only the form in which a
 //! network computes. This module is the only place that touches the calls of Burn with which a
-//! gradient can be lost in silence (non-leaf parameters, `require_grad`, `inner`, `from_inner`); its
+//! gradient can be lost silently (non-leaf parameters, `require_grad`, `inner`, `from_inner`); its
 //! tests hold each of them against closed forms.
 //!
 //! # Levels

@@ -130,7 +130,7 @@ impl Evaluation {
 }
 
 /// Evaluates `learner` on `set`: the scores of its answer, or those after every step of its adaptation
-/// as well. `progress` is told how many episodes are done.
+/// as well. `progress` receives the number of episodes that are done.
 ///
 /// As many tasks are read at a time as `graphs` holds; where it does not say how many graphs, those of one.
 /// The graphs bound memory. They change no episode and, but for rounding, no score; how many are computed

@@ -1,4 +1,4 @@
-//! What is told while a learner trains, and to whom.
+//! Observers of training: what they receive, and when.
 
 use serde::{Deserialize, Serialize};
 

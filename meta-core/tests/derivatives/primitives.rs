@@ -663,7 +663,7 @@ function!(Attention, |v| {
     attention_read(map, v[2].clone().reshape([1, 6, 4]))
 });
 
-function!(Descend, |v| Tensor::<L, 1>::from_primitive(
+function!(SgdStep, |v| Tensor::<L, 1>::from_primitive(
     TensorPrimitive::Float(L::sgd_step(
         v[0].clone().into_primitive().tensor(),
         v[1].clone().into_primitive().tensor(),
@@ -696,7 +696,7 @@ fn primitives_pass_central_differences_at_both_orders() {
         ("max_pool2d", errors(&MaxPool, &[40])),
         ("standardize_pool2d", errors(&StandardizePool, &[80, 2])),
         ("bias_relu", errors(&BiasRelu, &[24, 6])),
-        ("descend", errors(&Descend, &[4, 4])),
+        ("sgd_step", errors(&SgdStep, &[4, 4])),
         ("linear_add", errors(&LinearAdd, &[12, 12, 6])),
         ("scale_add", errors(&ScaleAdd, &[12, 2, 4])),
         ("layer_standardize", errors(&LayerStandardize, &[30])),

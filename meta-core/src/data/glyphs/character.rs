@@ -80,7 +80,7 @@ enum Move {
 const MOVES: [Move; 5] = [Move::Line, Move::Arc, Move::Hook, Move::Wave, Move::Loop];
 
 impl PenStroke {
-    /// A stroke as a pen makes it: `moves` pieces of lines, arcs, hooks, waves and loops, each going on
+    /// A stroke as a pen makes it: `moves` pieces of lines, arcs, hooks, waves and loops, each continuing
     /// where the last one ended, smoothly or around a corner. Centred on its bounding box.
     fn invent(stream: &mut Stream, move_weights: &[f32; 5], straightness: f32) -> Self {
         let moves = 1 + pick(stream, &[0.50, 0.34, 0.16]);

@@ -27,7 +27,7 @@ pub(super) const ROTARY: AttentionInfo = AttentionInfo {
     paper: "Su et al., RoFormer: Enhanced transformer with rotary position embedding, 2021, section 3.2",
 };
 
-/// How a token is told its position.
+/// How a token gets its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Positions {

@@ -266,7 +266,7 @@ pub fn standardize_pool_curvature<T: Element<B>, B: Host>(
     )
 }
 
-/// See [`Primitives::descend`].
+/// See [`Primitives::sgd_step`].
 pub fn descend<T: Element<B>, B: Host>(
     theta: FloatTensor<B>,
     g: FloatTensor<B>,

@@ -36,7 +36,7 @@ fn layer_project<B: Primitives>(
     (projected, coefficient)
 }
 
-/// See [`Primitives::layer_standardize_adjoint`]; the equation is that of [`standardize_adjoint`].
+/// See [`Primitives::layer_standardize_adjoint`]; the equation is that of [`super::standardize_adjoint`].
 pub fn layer_standardize_adjoint<B: Primitives>(
     x: FloatTensor<B>,
     g: FloatTensor<B>,
@@ -48,7 +48,7 @@ pub fn layer_standardize_adjoint<B: Primitives>(
 }
 
 /// See [`Primitives::layer_standardize_curvature`]; the equation is that of
-/// [`standardize_curvature`].
+/// [`super::standardize_curvature`].
 pub fn layer_standardize_curvature<B: Primitives>(
     x: FloatTensor<B>,
     g: FloatTensor<B>,

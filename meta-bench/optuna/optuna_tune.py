@@ -1,7 +1,7 @@
 """Optuna chooses the settings, `meta sweep serve` runs them: MAML's inner loop on sine waves.
 
     pip install optuna
-    python meta-bench/examples/optuna_tune.py --meta target/release/meta --trials 20
+    python meta-bench/optuna/optuna_tune.py --meta target/release/meta --trials 20
 
 Every trial is a run folder like any other: what was run once, by Optuna or by hand, is not run again.
 """
