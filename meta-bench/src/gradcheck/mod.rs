@@ -117,7 +117,7 @@ impl<T: Toolkit> WithBackend for All<'_, T> {
             }
         };
         let shares = shares();
-        let found = parallel::each(&shares, shares.len(), |&share| {
+        let found: Vec<Result<_>> = parallel::each(&shares, shares.len(), |&share| {
             let mut checks = Checks::<B> {
                 device: device.clone(),
                 purpose: Purpose::Differences,
