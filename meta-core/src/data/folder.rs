@@ -135,6 +135,9 @@ impl FolderSettings {
         let cache = ImageCache::new(&self.cache_dir, "folder", format, &groups)?;
         let set = cache.load_or_decode(format, &groups)?;
         let [DecodeGroup { classes, .. }] = groups;
+        if layout.is_some() {
+            tracing::info!(path = %path.display(), "folders of splits are the splits");
+        }
         let (splits, splits_by) = if self.has_split_files() {
             (self.split_by_files(&set, &path, data_dir)?, "files")
         } else if let Some(layout) = layout {
@@ -195,7 +198,7 @@ impl FolderSettings {
                          class; `data.split_folders = \"merge\"` makes one class of both",
                         match count {
                             1 => String::new(),
-                            _ => format!(", and so do {} others", count - 1),
+                            _ => format!(", and so do {} more", count - 1),
                         }
                     )));
                 }

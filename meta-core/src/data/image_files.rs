@@ -206,12 +206,11 @@ impl Skipped {
 
     /// Whether the file of that name is one to read; notes it when it is not.
     fn wants(&mut self, name: &str) -> bool {
-        let extension = std::path::Path::new(name.rsplit('/').next().unwrap_or(name)).extension();
-        let extension = extension.and_then(|extension| extension.to_str());
-        let extension = extension.unwrap_or_default().to_lowercase();
         if name.split('/').any(is_hidden) {
             return false;
         }
+        let extension = Path::new(name).extension().and_then(|end| end.to_str());
+        let extension = extension.unwrap_or_default().to_lowercase();
         let wanted = EXTENSIONS.contains(&extension.as_str());
         if !wanted {
             let kind = if extension.is_empty() {
@@ -309,9 +308,11 @@ impl<'a> Walk<'a> {
             } else {
                 format!("{below}/{file_name}")
             };
-            let found = entry.file_type().map_err(unreadable)?;
             if is_hidden(file_name) {
-            } else if found.is_symlink() {
+                continue;
+            }
+            let found = entry.file_type().map_err(unreadable)?;
+            if found.is_symlink() {
                 self.link(&name, depth)?;
             } else if found.is_dir() {
                 self.folder(&name, depth + 1)?;

@@ -76,7 +76,7 @@ fn a_class_in_two_split_folders_is_refused_or_merged() {
     ];
     let config = write(root.path(), &names);
     let message = error_of(config.build(None));
-    assert!(message.contains("class `a` lies in the folders of two splits, and so do 1 others"));
+    assert!(message.contains("class `a` lies in the folders of two splits, and so do 1 more"));
     assert!(
         message.contains("`data.split_folders = \"merge\"`"),
         "{message}"
