@@ -13,7 +13,7 @@ use meta_core::{
 use crate::{
     command::Execute,
     experiment::{source, split_named, start_threads},
-    failure::Result,
+    failure::{CommandError, Result},
     manifest::Manifest,
 };
 
@@ -52,9 +52,24 @@ impl Execute for ContactSheetArgs {
         start_threads(manifest.run.threads)?;
         let source = source::<T>(&manifest, self.data.as_deref())?;
         let seed = Seed(manifest.run.seed);
-        let sheet = contact_sheet(source.as_ref(), seed, split, self.classes, self.items, true)?;
+        let sheet = contact_sheet(source.as_ref(), seed, split, self.classes, self.items)
+            .map_err(named_as_option)?;
         sheet
             .save(&self.out)
             .map_err(|error| Error::io(&self.out, "write", std::io::Error::other(error)).into())
+    }
+}
+
+/// The same of an option of the command line.
+fn named_as_option(error: Error) -> CommandError {
+    match error {
+        Error::Setting {
+            key,
+            value,
+            expected,
+        } if ["classes", "items"].contains(&key.as_str()) => {
+            CommandError::Usage(format!("`--{key} {value}`: {expected}"))
+        }
+        error => error.into(),
     }
 }

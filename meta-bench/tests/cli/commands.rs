@@ -197,6 +197,16 @@ fn a_contact_sheet_is_a_picture() {
         .run("contact-sheet m.toml sheet.png --split tset")
         .mistake();
     assert!(message.contains("did you mean `test`"), "{message}");
+    bench
+        .run("contact-sheet m.toml one.png --classes 1 --items 1")
+        .ok();
+    let message = bench
+        .run("contact-sheet m.toml sheet.png --items 0")
+        .mistake();
+    assert!(
+        message.contains("`--items 0`: must be in 1..="),
+        "{message}"
+    );
     let message = bench.run("contact-sheet m.toml absent/sheet.png").mistake();
     assert!(
         message.contains("absent/sheet.png: cannot write"),

@@ -4,6 +4,7 @@ mod backends;
 mod bench;
 mod commands;
 mod compare;
+mod data;
 mod explain;
 mod fingerprints;
 mod mistakes;

@@ -1,6 +1,6 @@
 //! A picture of a source: one row per class, one column per item.
 
-use image::{GrayImage, Luma};
+use image::{DynamicImage, GrayImage, Rgb, RgbImage};
 
 use super::episode::{EpisodeShape, Split};
 use super::source::Source;
@@ -9,23 +9,24 @@ use crate::rng::Seed;
 
 /// Grey of the lines between the images.
 const SEPARATOR: u8 = 210;
+/// Pixels of the largest sheet.
+const MAXIMUM_PIXELS: usize = 1 << 26;
 
 /// Draws `classes` random classes of a split with `items` items each, as large as they are, with lines
-/// of one pixel between them. `invert` shows 1 as black: ink on paper.
+/// of one pixel between them: in colour or grey as they are, and ink dark on paper.
 ///
-/// The classes are those of episode 0 of `seed` with that many ways. Colour is shown as grey.
+/// The classes are the first of those of episode 0 of `seed` with that many ways, at least two.
 ///
 /// # Errors
-/// As [`Source::check`] for `items` items in all; [`Error::Setting`] when there are fewer than two of
-/// either or the items are not images of 1 or 3 channels.
+/// [`Error::Setting`] naming `classes` or `items` where there are none or more than the split has, or than
+/// fit on a sheet; naming `data.source` when its items are not images of 1 or 3 channels.
 pub fn contact_sheet(
     source: &dyn Source,
     seed: Seed,
     split: Split,
     classes: usize,
     items: usize,
-    invert: bool,
-) -> Result<GrayImage> {
+) -> Result<DynamicImage> {
     let item = source.item_shape();
     if item.height * item.width <= 1 || ![1, 3].contains(&item.channels) {
         return Err(Error::setting(
@@ -34,14 +35,16 @@ pub fn contact_sheet(
             format!("a contact sheet needs images, not items of {item}"),
         ));
     }
-    // The last column is the query, so that any two items will do.
-    let shape = EpisodeShape::new(classes, items.saturating_sub(1), 1);
-    let episode = source.episode(seed, split, shape, 0)?;
     let (row_height, column_width) = (item.height + 1, item.width + 1);
-    let mut sheet = GrayImage::from_pixel(
+    check_counts(source, split, classes, items, row_height * column_width)?;
+    // A task has at least two classes, an item of support and a query of each; the last column is the
+    // query, so that any two items will do.
+    let shape = EpisodeShape::new(classes.max(2), items.saturating_sub(1).max(1), 1);
+    let episode = source.episode(seed, split, shape, 0)?;
+    let mut sheet = RgbImage::from_pixel(
         (items * column_width + 1) as u32,
         (classes * row_height + 1) as u32,
-        Luma([SEPARATOR]),
+        Rgb([SEPARATOR; 3]),
     );
     for class in 0..classes {
         for column in 0..items {
@@ -52,15 +55,58 @@ pub fn contact_sheet(
             };
             let pixels = set.inputs[number * item.features()..].chunks_exact(item.channels);
             for (pixel, channels) in pixels.take(item.height * item.width).enumerate() {
-                let value = channels.iter().sum::<f32>() / item.channels as f32;
-                let shown = if invert { 1.0 - value } else { value };
+                let shown = |channel: usize| {
+                    let value = channels[channel % item.channels];
+                    let shown = if source.is_ink() { 1.0 - value } else { value };
+                    (shown.clamp(0.0, 1.0) * 255.0).round() as u8
+                };
                 sheet.put_pixel(
                     (column * column_width + 1 + pixel % item.width) as u32,
                     (class * row_height + 1 + pixel / item.width) as u32,
-                    Luma([(shown.clamp(0.0, 1.0) * 255.0).round() as u8]),
+                    Rgb([0, 1, 2].map(shown)),
                 );
             }
         }
     }
-    Ok(sheet)
+    if item.channels == 3 {
+        return Ok(DynamicImage::ImageRgb8(sheet));
+    }
+    let grey = sheet.pixels().map(|pixel| pixel.0[0]).collect();
+    let grey = GrayImage::from_raw(sheet.width(), sheet.height(), grey);
+    Ok(DynamicImage::ImageLuma8(grey.unwrap_or_default()))
+}
+
+/// Checks the counts against what the split has and a sheet can show.
+fn check_counts(
+    source: &dyn Source,
+    split: Split,
+    classes: usize,
+    items: usize,
+    pixels: usize,
+) -> Result<()> {
+    let (name, known) = (source.name(), source.classes(split).unwrap_or(0));
+    // The smallest class of all splits, where one has no limit of its own.
+    let most_items = source.items_per_class().unwrap_or(usize::MAX);
+    for (key, given, most) in [("classes", classes, known), ("items", items, most_items)] {
+        if given == 0 || given > most {
+            let expected = match most {
+                usize::MAX => "must be at least 1".to_owned(),
+                _ => {
+                    format!("must be in 1..={most}, which is what {split} classes of `{name}` have")
+                }
+            };
+            return Err(Error::setting(key, given, expected));
+        }
+        let all = classes
+            .checked_mul(items)
+            .and_then(|all| all.checked_mul(pixels));
+        if all.is_none_or(|all| all > MAXIMUM_PIXELS) {
+            return Err(Error::setting(
+                "items",
+                items,
+                format!("{classes} rows of them have more than {MAXIMUM_PIXELS} pixels"),
+            ));
+        }
+    }
+    Ok(())
 }

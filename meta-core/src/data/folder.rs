@@ -1,23 +1,32 @@
 //! Any folder or zip archive of `class/image.png`.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::class_folders::{ClassFolders, SplitFolders, compose, place_of_name};
 use super::episode::Split;
 use super::image_cache::{DecodeGroup, ImageCache};
-use super::image_files::{ImageFilter, ImageFormat, ImageTree, content_hash, resolve};
-use super::image_set::{ImageSet, ImageSource, Rotations};
+use super::image_decode::{Background, ImageFilter, ImageFormat};
+use super::image_files::{ImageTree, resolve};
+use super::image_set::{ImageSet, ImageSource, Rotations, SharedPicture};
 use super::source::{Source, SourceSettings};
 use crate::error::{Error, Result};
-use crate::settings;
+use crate::{files, settings};
+
+/// The largest list of classes.
+const MAXIMUM_LIST_BYTES: u64 = 1 << 26;
 
 settings! {
     /// Settings of the class-folder source.
     ///
     /// The class of an image is the folder that it lies in; folders around all classes do not count, and
-    /// classes may be nested (`Alphabet/character01`). PNG and JPEG files are read, hidden ones are not.
+    /// classes may be nested (`Alphabet/character01`). Folders `train`, `val` and `test` around them are
+    /// the splits. PNG, JPEG, GIF, WebP and BMP files are read, hidden ones are not; what else lies there
+    /// is counted. A picture is turned as its camera says, and of an animation the first one is read.
     ///
     /// Relative paths start at the data folder when there is one, else at the working directory.
     pub struct FolderSettings {
@@ -30,13 +39,24 @@ settings! {
         validation_classes: String = String::new();
         /// File with the names of the test classes.
         test_classes: String = String::new();
-        /// Without split files: the expected fraction of classes that validate. Whether a class
-        /// does is decided by the BLAKE3 hash of its name alone, so it never changes sides. In
-        /// 0..=1.
+        /// Folders `train`, `val` (`validation`, `valid`, `dev`) and `test` around the classes, where no
+        /// split files are given: `use` them as the splits, `merge` their classes of the same name and
+        /// split as without them, or take them as part of the `name`.
+        #[added("0.2")]
+        split_folders: SplitFolders = SplitFolders::Use;
+        /// Without split files or folders: the expected fraction of classes that validate. Whether a
+        /// class does is decided by the BLAKE3 hash of the name of its own folder alone, so it never
+        /// changes sides. In 0..=1.
         validation_fraction: f64 = 0.16;
-        /// Without split files: the expected fraction of classes that test, decided likewise. In
-        /// 0..=1, and at most 1 together with `validation_fraction`.
+        /// Without split files or folders: the expected fraction of classes that test, decided
+        /// likewise. In 0..=1, and at most 1 together with `validation_fraction`.
         test_fraction: f64 = 0.2;
+        /// Pictures that are in two splits, the same pixel by pixel: `refuse` or `allow`.
+        #[added("0.2")]
+        duplicates: Duplicates = Duplicates::Refuse;
+        /// Whether links out of the folder are followed. Those inside are.
+        #[added("0.2")]
+        follow_links: bool = false;
         /// What is done with the four rotations of a class.
         rotations: Rotations = Rotations::None;
         /// With `rotations = "augment"`: also rotate the classes of validation and test tasks.
@@ -47,6 +67,9 @@ settings! {
         image_size: usize = 32;
         /// How images are resized.
         filter: ImageFilter = ImageFilter::Lanczos3;
+        /// What shows where a picture is transparent: `white` or `black`.
+        #[added("0.2")]
+        background: Background = Background::White;
         /// Whether dark becomes 1 and light 0: for dark ink on light paper.
         invert: bool = false;
         /// Folder for decoded images, so that the next start is fast. Empty:
@@ -55,18 +78,30 @@ settings! {
     }
 }
 
+/// Whether a picture may be in two splits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Duplicates {
+    /// It is an error.
+    Refuse,
+    /// It is counted in the description.
+    Allow,
+}
+
 impl FolderSettings {
     /// Reads and decodes the files, or takes them from the cache.
     ///
     /// # Errors
     /// [`Error::Setting`] for a setting out of range; [`Error::Data`] or [`Error::Io`] for files that
-    /// are missing or damaged and for split files that name a class twice or one that does not exist.
+    /// are missing or damaged, folders that can be read in two ways, pictures in two splits, and for split
+    /// files that name a class twice or one that does not exist.
     pub fn build(&self, data_dir: Option<&Path>) -> Result<ImageSource> {
         let format = ImageFormat {
             size: self.image_size,
             channels: self.channels,
             filter: self.filter,
             invert: self.invert,
+            background: self.background,
         };
         format.check()?;
         self.check()?;
@@ -75,34 +110,109 @@ impl FolderSettings {
             return Err(Error::data(
                 &path,
                 "there is no such folder or zip archive; `data.path` must name one that holds \
-                 `class/image.png` (or .jpg, .jpeg)",
+                 `class/image.png`",
             ));
         }
-        let mut key = blake3::Hasher::new();
-        key.update(format!("folder 1 {}\n", json!(format)).as_bytes());
-        key.update(content_hash(&path)?.as_bytes());
-        let cache = ImageCache::new(&self.cache_dir, "folder", key.finalize());
-        let set = cache.load_or_decode(format, || {
-            let tree = ImageTree::open(&path)?;
-            let classes: Vec<_> = tree.folders().into_iter().collect();
-            if classes.is_empty() {
-                return Err(Error::data(
-                    &path,
-                    "holds no images; looked for `class/image.png` (or .jpg, .jpeg)",
-                ));
-            }
-            Ok(vec![DecodeGroup { tree, classes }])
-        })?;
-        let by_name = self.split_files().iter().all(|(_, file)| file.is_empty());
-        let splits = if by_name {
-            self.split_by_name(&set)
+        let tree = ImageTree::open(&path, self.follow_links)?;
+        let (folders, layout) = self.read_layout(&path, &tree)?;
+        let mut skipped = tree.skipped().clone();
+        let names: Vec<String> = tree.names().map(str::to_owned).collect();
+        skipped.note_loose(folders.loose.iter().map(|&image| names[image].as_str()));
+        if folders.classes.is_empty() {
+            let skipped = skipped
+                .describe()
+                .map_or(String::new(), |_| format!("; found {skipped}"));
+            return Err(Error::data(
+                &path,
+                format!("holds no images; looked for `class/image.png`{skipped}"),
+            ));
+        }
+        if let Some(warning) = skipped.warning() {
+            tracing::warn!(path = %path.display(), "not read: {warning}");
+        }
+        let classes: Vec<_> = folders.classes.into_iter().collect();
+        let groups = [DecodeGroup { tree, classes }];
+        let cache = ImageCache::new(&self.cache_dir, "folder", format, &groups)?;
+        let set = cache.load_or_decode(format, &groups)?;
+        let [DecodeGroup { classes, .. }] = groups;
+        if layout.is_some() {
+            tracing::info!(path = %path.display(), "folders of splits are the splits");
+        }
+        let (splits, splits_by) = if self.has_split_files() {
+            (self.split_by_files(&set, &path, data_dir)?, "files")
+        } else if let Some(layout) = layout {
+            let of = |split| {
+                (0..layout.len())
+                    .filter(|&class| layout[class] == split)
+                    .collect()
+            };
+            (Split::ALL.map(of), "folders")
         } else {
-            self.split_by_files(&set, &path, data_dir)?
+            (self.split_by_name(&set), "hash of the class name")
         };
-        // The fractions do not matter where files decide.
-        let fraction = |fraction: f64| by_name.then_some(fraction);
-        let settings = json!({
-            "split": if by_name { "hash of the class name" } else { "files" },
+        let shared = set.shared_pictures(&splits);
+        if self.duplicates == Duplicates::Refuse && !shared.is_empty() {
+            let name = |class: usize, item: usize| names[classes[class].1[item]].as_str();
+            return Err(Error::data(&path, shared_message(&shared, name)));
+        }
+        let mut notes = vec![("pictures_in_two_splits", json!(shared.len()))];
+        notes.extend(skipped.describe().map(|skipped| ("not_read", skipped)));
+        Ok(ImageSource::new(
+            "folder",
+            set,
+            splits,
+            (self.rotations, self.augment_evaluation),
+            self.invert,
+            self.described(splits_by),
+            notes,
+        ))
+    }
+
+    /// The classes of a tree and, where its folders say so, the split of each.
+    fn read_layout(
+        &self,
+        path: &Path,
+        tree: &ImageTree,
+    ) -> Result<(ClassFolders, Option<Vec<Split>>)> {
+        let refuse = |message: String| Error::data(path, message);
+        let folders = ClassFolders::of(tree.names());
+        folders.check_names().map_err(refuse)?;
+        match self.split_folders {
+            SplitFolders::Name => Ok((folders, None)),
+            SplitFolders::Merge => Ok((folders.merged().map_err(refuse)?, None)),
+            SplitFolders::Use if self.has_split_files() => Ok((folders, None)),
+            SplitFolders::Use => {
+                let layout = folders.splits().map_err(|message| {
+                    refuse(format!(
+                        "{message}; move them, list the classes in `data.train_classes` …, or say with \
+                         `data.split_folders` whether to `merge` such folders or to take them as part of \
+                         the `name`"
+                    ))
+                })?;
+                let both = layout
+                    .as_ref()
+                    .and_then(|splits| folders.on_two_sides(splits));
+                if let Some((class, count)) = both {
+                    return Err(refuse(format!(
+                        "class `{class}` lies in the folders of two splits{}, but tasks are split by \
+                         class; `data.split_folders = \"merge\"` makes one class of both",
+                        match count {
+                            1 => String::new(),
+                            _ => format!(", and so do {} more", count - 1),
+                        }
+                    )));
+                }
+                Ok((folders, layout))
+            }
+        }
+    }
+
+    /// The settings that change episodes beside the pixels.
+    fn described(&self, splits_by: &str) -> serde_json::Value {
+        // The fractions matter only where hashes decide.
+        let fraction = |fraction: f64| splits_by.starts_with("hash").then_some(fraction);
+        json!({
+            "split": splits_by,
             "validation_fraction": fraction(self.validation_fraction),
             "test_fraction": fraction(self.test_fraction),
             "rotations": self.rotations,
@@ -111,15 +221,7 @@ impl FolderSettings {
             "image_size": self.image_size,
             "filter": self.filter,
             "invert": self.invert,
-        });
-        Ok(ImageSource::new(
-            "folder",
-            set,
-            splits,
-            self.rotations,
-            self.augment_evaluation,
-            settings,
-        ))
+        })
     }
 
     fn check(&self) -> Result<()> {
@@ -147,6 +249,10 @@ impl FolderSettings {
             }
         }
         Ok(())
+    }
+
+    fn has_split_files(&self) -> bool {
+        self.split_files().iter().any(|(_, file)| !file.is_empty())
     }
 
     fn split_files(&self) -> [(Split, &str); 3] {
@@ -180,17 +286,19 @@ impl FolderSettings {
         data_dir: Option<&Path>,
     ) -> Result<[Vec<usize>; 3]> {
         let names: Vec<&str> = set.names().collect();
+        let by_name = names.iter().enumerate();
+        let by_name: HashMap<String, usize> = by_name
+            .map(|(position, name)| (compose(name), position))
+            .collect();
         let mut taken: Vec<Option<Split>> = vec![None; names.len()];
         for (split, file) in self.split_files() {
             if file.is_empty() {
                 continue;
             }
             let file = resolve(file, data_dir);
-            let text =
-                std::fs::read_to_string(&file).map_err(|error| Error::io(&file, "read", error))?;
+            let text = files::read_text(&file, MAXIMUM_LIST_BYTES)?;
             for name in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                // Names are sorted, since they come from sorted folders.
-                let Ok(position) = names.binary_search(&name) else {
+                let Some(&position) = by_name.get(&compose(name)) else {
                     let missing = Error::unknown("class", name, names.iter().copied().take(5));
                     return Err(Error::data(
                         &file,
@@ -219,31 +327,35 @@ impl FolderSettings {
 
 impl SourceSettings for FolderSettings {
     const NAME: &str = "folder";
-    const SUMMARY: &str = "any folder or zip archive of class/image.png or .jpg";
+    const SUMMARY: &str = "any folder or zip archive of class/image.png";
 
     fn open(&self, data_folder: Option<&Path>) -> Result<Arc<dyn Source>> {
         Ok(Arc::new(self.build(data_folder)?))
     }
 }
 
-/// A number in \[0, 1) that depends on the name alone.
-fn place_of_name(name: &str) -> f64 {
-    let hash = blake3::hash(name.as_bytes());
-    let bytes = hash.as_bytes().first_chunk::<8>();
-    let bits = bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes)) >> 11;
-    bits as f64 / (1u64 << 53) as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_spread_evenly() {
-        // 10 000 names: 5 standard deviations of a binomial with p = 0.2 are 200.
-        let below = (0..10_000)
-            .filter(|number| place_of_name(&format!("class {number}")) < 0.2)
-            .count();
-        assert!((1800..2200).contains(&below), "{below}");
+/// Says how many pictures two splits share, and names some.
+fn shared_message<'a>(shared: &[SharedPicture], name: impl Fn(usize, usize) -> &'a str) -> String {
+    const NAMED: usize = 3;
+    let mut message = match shared.len() {
+        1 => "1 picture is in two splits:".to_owned(),
+        count => format!("{count} pictures are in two splits:"),
+    };
+    for SharedPicture { earlier, later } in shared.iter().take(NAMED) {
+        message.push_str(&format!(
+            " `{}` ({}) = `{}` ({}),",
+            name(earlier.1, earlier.2),
+            earlier.0,
+            name(later.1, later.2),
+            later.0
+        ));
     }
+    if shared.len() > NAMED {
+        message.push_str(" …,");
+    }
+    message.push_str(
+        " pixel by pixel; what is tested would have been learned. Remove one of each, or go on with \
+         `data.duplicates = \"allow\"`",
+    );
+    message
 }

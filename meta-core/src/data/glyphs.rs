@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use super::draw::{assemble, draw_classes};
 use super::episode::{ClassRef, Episode, EpisodeShape, ItemShape, Split, Task};
 use super::image_set::unit_interval;
-use super::source::{Source, SourceSettings, check_classification, settings_hash};
+use super::source::{Smallest, Source, SourceSettings, check_classification, settings_hash};
 use crate::error::Result;
 use crate::rng::Seed;
 use crate::settings;
@@ -209,7 +209,8 @@ impl Source for GlyphsSource {
 
     fn check(&self, split: Split, shape: EpisodeShape) -> Result<()> {
         let classes = self.counts[split.position()];
-        check_classification(self.name(), split, shape, classes, self.items_per_class())
+        let smallest = self.items_per_class().map(Smallest::unnamed);
+        check_classification(self.name(), split, shape, classes, smallest)
     }
 
     fn episode(

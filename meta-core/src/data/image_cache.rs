@@ -1,20 +1,23 @@
 //! Decoded images on disk, so that a second start need not decode.
 //!
-//! A cache file is `METAIMG1`, the 32-byte key, the 32-byte BLAKE3 hash of the rest, and the rest: an
-//! [`ImageSet`] as bytes. The key names the content of the source files and how they were decoded, so
-//! a file is never stale. It is written under a name of its own and renamed into place: processes that
+//! A cache file is `METAIMG2`, the 32-byte key, the 32-byte checksum of the rest, and the rest: an [`ImageSet`]
+//! as bytes. The key names the content of the source files and how they were decoded, and
+//! by which version of the decoders, so a file is never stale. It is written under a name of its own and renamed into place: processes that
 //! write at the same time replace each other's equal files. A file that is wrong or damaged is made
 //! again, and a folder that cannot be written costs a warning and time, never the run.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde_json::json;
+
 use super::episode::ItemShape;
-use super::image_files::{ImageFormat, ImageTree};
+use super::image_decode::{DECODER, ImageFormat};
+use super::image_files::ImageTree;
 use super::image_set::ImageSet;
 use crate::error::Result;
 
-const MAGIC: &[u8; 8] = b"METAIMG1";
+const MAGIC: &[u8; 8] = b"METAIMG2";
 const HEAD: usize = MAGIC.len() + 32 + 32;
 
 /// A tree of image files and which of its images belong to which class.
@@ -31,48 +34,60 @@ pub(crate) struct ImageCache {
 }
 
 impl ImageCache {
-    /// The cache file of `key` in `folder`, or in the default folder when that is empty.
-    pub fn new(folder: &str, source: &str, key: blake3::Hash) -> Self {
+    /// The cache file in `folder`, or in the default folder when that is empty, of the images of `groups` in
+    /// this format.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) or [`Error::Data`](crate::Error::Data) naming what cannot be read.
+    pub fn new(
+        folder: &str,
+        source: &str,
+        format: ImageFormat,
+        groups: &[DecodeGroup],
+    ) -> Result<Self> {
+        let mut key = blake3::Hasher::new();
+        key.update(format!("{source} 2 {} {DECODER}\n", json!(format)).as_bytes());
+        for group in groups {
+            key.update(group.tree.content_hash()?.as_bytes());
+            for (name, positions) in &group.classes {
+                key.update(format!("\n{name} {positions:?}").as_bytes());
+            }
+        }
+        let key = key.finalize();
         let folder = if folder.is_empty() {
             default_folder()
         } else {
             Some(PathBuf::from(folder))
         };
         let name = format!("{source}-{}.images", &key.to_hex()[..32]);
-        ImageCache {
+        Ok(ImageCache {
             key,
             file: folder.map(|folder| folder.join(name)),
-        }
+        })
     }
 
-    /// Takes the set from the cache, or decodes it and puts it there. Each of `groups` is a tree and its
-    /// classes: a name and the positions of its images.
-    pub fn load_or_decode(
-        &self,
-        format: ImageFormat,
-        groups: impl FnOnce() -> Result<Vec<DecodeGroup>>,
-    ) -> Result<ImageSet> {
+    /// Takes the set of these classes from the cache, or decodes it and puts it there.
+    pub fn load_or_decode(&self, format: ImageFormat, groups: &[DecodeGroup]) -> Result<ImageSet> {
         if let Some(set) = self.load() {
             return Ok(set);
         }
-        let mut pixels = Vec::new();
-        let mut classes = Vec::new();
-        for group in groups()? {
-            let positions: Vec<usize> = group
-                .classes
-                .iter()
-                .flat_map(|(_, positions)| positions.iter().copied())
-                .collect();
-            pixels.append(&mut group.tree.decode(&positions, format)?);
-            let counts = group.classes.into_iter();
-            classes.extend(counts.map(|(name, positions)| (name, positions.len())));
+        let classes = groups.iter().flat_map(|group| &group.classes);
+        let classes = classes.map(|(name, positions)| (name.clone(), positions.len()));
+        let classes: Vec<(String, usize)> = classes.collect();
+        let (mut pixels, mut digests) = (Vec::new(), Vec::new());
+        for group in groups {
+            let positions = group.classes.iter().flat_map(|(_, positions)| positions);
+            let positions: Vec<usize> = positions.copied().collect();
+            let (mut decoded, mut hashes) = group.tree.decode(&positions, format)?;
+            pixels.append(&mut decoded);
+            digests.append(&mut hashes);
         }
         let shape = ItemShape {
             height: format.size,
             width: format.size,
             channels: format.channels,
         };
-        let set = ImageSet::of(shape, classes, pixels);
+        let set = ImageSet::of(shape, classes, pixels, digests);
         self.store(&set);
         Ok(set)
     }
@@ -80,7 +95,7 @@ impl ImageCache {
     /// The cached set, when there is one and it is sound.
     pub fn load(&self) -> Option<ImageSet> {
         let file = self.file.as_ref()?;
-        let bytes = std::fs::read(file).ok()?;
+        let bytes = crate::files::read_regular(file, u64::MAX).ok()?;
         let set = self.unseal(bytes);
         if set.is_none() {
             tracing::warn!(file = %file.display(), "the image cache is damaged; decoding again");
@@ -94,7 +109,7 @@ impl ImageCache {
             .strip_prefix(self.key.as_bytes())?;
         let checksum: [u8; 32] = *rest.first_chunk()?;
         bytes.drain(..HEAD);
-        ImageSet::from_bytes(bytes).filter(|set| set.hash() == checksum)
+        ImageSet::from_bytes(bytes).filter(|set| set.checksum() == checksum)
     }
 
     /// Keeps a set for later; failing to is only worth a warning.
@@ -115,7 +130,7 @@ impl ImageCache {
         let mut bytes = Vec::with_capacity(HEAD + body.len());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(self.key.as_bytes());
-        bytes.extend_from_slice(set.hash().as_bytes());
+        bytes.extend_from_slice(set.checksum().as_bytes());
         bytes.extend_from_slice(&body);
         if let Some(folder) = file.parent() {
             std::fs::create_dir_all(folder)?;

@@ -1,113 +1,27 @@
-//! Reading image files: a folder or a zip archive of `class/image.png`, decoded to one size.
+//! Finding and reading image files: a folder or a zip archive of `class/image.png`.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Cursor, Read};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use image::DynamicImage;
-use image::imageops::FilterType;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-use zip::ZipArchive;
+use serde_json::{Value, json};
 
+use super::image_archive::ImageArchive;
+use super::image_decode::{Digest, EXTENSIONS, ImageFormat};
 use crate::error::{Error, Result};
+use crate::files;
 
-/// Folders nested deeper than this are not searched, which also ends cycles of links.
-const MAXIMUM_DEPTH: usize = 8;
-/// An entry of an archive that unpacks to more than this is not an image of a few-shot data set.
-const MAXIMUM_ENTRY_BYTES: u64 = 1 << 28;
+/// Folders nested deeper than this are no folders of classes.
+const MAXIMUM_DEPTH: usize = 16;
+/// A file of more bytes is not an image of a few-shot data set.
+const MAXIMUM_IMAGE_BYTES: u64 = 1 << 28;
 /// Images decoded by one task of the thread pool.
 const DECODE_CHUNK: usize = 64;
-
-/// How an image is resized, by the `image` crate's names. Each but `nearest` widens its support when
-/// shrinking, so thin strokes survive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ImageFilter {
-    /// The nearest pixel.
-    Nearest,
-    /// Linear; also read as `bilinear`.
-    #[serde(alias = "bilinear")]
-    Triangle,
-    /// Cubic; also read as `bicubic`.
-    #[serde(alias = "bicubic")]
-    CatmullRom,
-    /// Gaussian.
-    Gaussian,
-    /// Windowed sinc of three lobes: the filter of most published Omniglot pipelines.
-    Lanczos3,
-}
-
-impl From<ImageFilter> for FilterType {
-    fn from(filter: ImageFilter) -> Self {
-        match filter {
-            ImageFilter::Nearest => FilterType::Nearest,
-            ImageFilter::Triangle => FilterType::Triangle,
-            ImageFilter::CatmullRom => FilterType::CatmullRom,
-            ImageFilter::Gaussian => FilterType::Gaussian,
-            ImageFilter::Lanczos3 => FilterType::Lanczos3,
-        }
-    }
-}
-
-/// What decoded images look like.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct ImageFormat {
-    /// Height and width in pixels; other aspect ratios are squeezed.
-    pub size: usize,
-    /// 1 (luma) or 3 (RGB).
-    pub channels: usize,
-    pub filter: ImageFilter,
-    /// Whether to store 255 − v.
-    pub invert: bool,
-}
-
-impl ImageFormat {
-    /// Checks the settings that every image source has.
-    pub fn check(&self) -> Result<()> {
-        if !(1..=1024).contains(&self.size) {
-            return Err(Error::setting(
-                "data.image_size",
-                self.size,
-                "must be in 1..=1024 pixels",
-            ));
-        }
-        if ![1, 3].contains(&self.channels) {
-            return Err(Error::setting(
-                "data.channels",
-                self.channels,
-                "must be 1 (grey) or 3 (RGB)",
-            ));
-        }
-        Ok(())
-    }
-
-    fn bytes(&self) -> usize {
-        self.size * self.size * self.channels
-    }
-
-    fn decode(&self, file: &[u8], place: &mut [u8]) -> Result<(), image::ImageError> {
-        let decoded = image::load_from_memory(file)?;
-        let decoded = match self.channels {
-            1 => DynamicImage::ImageLuma8(decoded.into_luma8()),
-            _ => DynamicImage::ImageRgb8(decoded.into_rgb8()),
-        };
-        let size = self.size as u32;
-        let resized = if decoded.width() == size && decoded.height() == size {
-            decoded
-        } else {
-            decoded.resize_exact(size, size, self.filter.into())
-        };
-        let pixels = resized.into_bytes();
-        let flip = if self.invert { 255 } else { 0 };
-        for (place, value) in place.iter_mut().zip(pixels) {
-            *place = value ^ flip;
-        }
-        Ok(())
-    }
-}
+/// Formats of pictures that are not read.
+const UNREAD: [&str; 26] = [
+    "apng", "avif", "cr2", "dds", "dng", "exr", "hdr", "heic", "heif", "ico", "j2k", "jp2", "jxl",
+    "nef", "pbm", "pcx", "pgm", "pnm", "ppm", "psd", "qoi", "raw", "svg", "tga", "tif", "tiff",
+];
 
 /// The image files of a folder or a zip archive.
 pub(crate) struct ImageTree {
@@ -115,14 +29,12 @@ pub(crate) struct ImageTree {
     container: Container,
     /// In the order of their names.
     entries: Vec<Entry>,
+    skipped: Skipped,
 }
-
-/// An archive whose clones share its bytes.
-type Archive = ZipArchive<Cursor<Arc<[u8]>>>;
 
 enum Container {
     Folder,
-    Zip(Archive),
+    Zip(ImageArchive),
 }
 
 struct Entry {
@@ -133,221 +45,322 @@ struct Entry {
 }
 
 impl ImageTree {
-    /// Lists the images of `path`.
+    /// Lists the images of `path`, also those that links lead to as long as they stay inside; with
+    /// `follow_links`, wherever they lead.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read, [`Error::Data`] when it is no readable archive.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// [`Error::Io`] when it cannot be read; [`Error::Data`] when it is no readable archive, and naming a
+    /// link that leads out.
+    pub fn open(path: &Path, follow_links: bool) -> Result<Self> {
+        let mut skipped = Skipped::default();
         let (container, mut entries) = if path.is_dir() {
-            let mut names = Vec::new();
-            list_folder(path, "", 0, &mut names)?;
-            let entries = names.into_iter().map(|name| Entry { name, position: 0 });
+            let mut walk = Walk::new(path, follow_links, &mut skipped)?;
+            walk.folder("", 0)?;
+            let entries = walk.names.into_iter();
+            let entries = entries.map(|name| Entry { name, position: 0 });
             (Container::Folder, entries.collect())
         } else {
-            let (archive, entries) = open_archive(path)?;
+            let archive = ImageArchive::open(path)?;
+            let mut entries = Vec::new();
+            for (name, position) in archive.files()? {
+                if skipped.wants(&name) {
+                    entries.push(Entry { name, position });
+                }
+            }
             (Container::Zip(archive), entries)
         };
         entries.sort_by(|a: &Entry, b| a.name.cmp(&b.name));
+        if let Some(pair) = entries.windows(2).find(|pair| pair[0].name == pair[1].name) {
+            let message = format!("holds `{}` twice", pair[0].name);
+            return Err(Error::data(path, message));
+        }
         Ok(ImageTree {
             path: path.to_owned(),
             container,
             entries,
+            skipped,
         })
     }
 
-    /// Positions of the images of each folder, by the folder's name. Folders that all names begin with
-    /// are left out of the names, so it makes no difference whether an archive has a folder around
-    /// everything.
-    pub fn folders(&self) -> BTreeMap<String, Vec<usize>> {
-        let parents: Vec<Vec<&str>> = self
+    /// Names of the images, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| entry.name.as_str())
+    }
+
+    /// What lies there and is not read.
+    pub fn skipped(&self) -> &Skipped {
+        &self.skipped
+    }
+
+    /// Hash of all bytes of an archive, or of the names and bytes of all images of a folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Data`] naming what cannot be read.
+    pub fn content_hash(&self) -> Result<blake3::Hash> {
+        if let Container::Zip(archive) = &self.container {
+            return Ok(archive.hash());
+        }
+        let hashes: Vec<blake3::Hash> = self
             .entries
-            .iter()
-            .map(|entry| {
-                let mut parts: Vec<&str> = entry.name.split('/').collect();
-                parts.pop();
-                parts
-            })
-            .collect();
-        // An image that lies in the root has no class.
-        let mut inside = parents.iter().filter(|parts| !parts.is_empty());
-        let mut shared = inside
-            .next()
-            .map_or(&[][..], |parts| &parts[..parts.len() - 1]);
-        for parts in inside {
-            let common = shared.iter().zip(&parts[..parts.len() - 1]);
-            shared = &shared[..common.take_while(|(a, b)| a == b).count()];
+            .par_iter()
+            .map(|entry| self.file_hash(entry))
+            .collect::<Result<_>>()?;
+        let mut hasher = blake3::Hasher::new();
+        for (entry, hash) in self.entries.iter().zip(hashes) {
+            hasher.update(&(entry.name.len() as u64).to_le_bytes());
+            hasher.update(entry.name.as_bytes());
+            hasher.update(hash.as_bytes());
         }
-        let mut folders: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for (position, parts) in parents.iter().enumerate() {
-            if !parts.is_empty() {
-                folders
-                    .entry(parts[shared.len()..].join("/"))
-                    .or_default()
-                    .push(position);
-            }
-        }
-        folders
+        Ok(hasher.finalize())
+    }
+
+    fn file_hash(&self, entry: &Entry) -> Result<blake3::Hash> {
+        let path = self.path.join(&entry.name);
+        let file = files::open_regular(&path, MAXIMUM_IMAGE_BYTES)?;
+        let mut hasher = blake3::Hasher::new();
+        let hasher = hasher.update_reader(file);
+        let hasher = hasher.map_err(|error| Error::io(&path, "read", error))?;
+        Ok(hasher.finalize())
     }
 
     /// Decodes the images at `positions`, in that order, one after another.
     ///
     /// # Errors
-    /// [`Error::Data`] or [`Error::Io`] naming the entry that cannot be read or decoded.
-    pub fn decode(&self, positions: &[usize], format: ImageFormat) -> Result<Vec<u8>> {
-        let mut pixels = vec![0u8; positions.len() * format.bytes()];
+    /// [`Error::Data`] or [`Error::Io`] naming the entry that cannot be read or decoded;
+    /// [`Error::Setting`] where there is no memory for them all.
+    pub fn decode(
+        &self,
+        positions: &[usize],
+        format: ImageFormat,
+    ) -> Result<(Vec<u8>, Vec<Digest>)> {
+        let mut pixels = room(positions.len(), format)?;
+        let mut digests = vec![Digest::default(); positions.len()];
         pixels
             .par_chunks_mut(format.bytes() * DECODE_CHUNK)
+            .zip(digests.par_chunks_mut(DECODE_CHUNK))
             .zip(positions.par_chunks(DECODE_CHUNK))
-            .try_for_each(|(places, positions)| {
-                // A clone shares the archive's bytes and directory.
+            .try_for_each(|((places, digests), positions)| {
                 let mut archive = match &self.container {
                     Container::Folder => None,
                     Container::Zip(archive) => Some(archive.clone()),
                 };
-                for (place, &position) in places.chunks_exact_mut(format.bytes()).zip(positions) {
+                let places = places.chunks_exact_mut(format.bytes());
+                for ((place, digest), &position) in places.zip(digests).zip(positions) {
                     let entry = &self.entries[position];
-                    let file = match &mut archive {
-                        Some(archive) => self.unpack(archive, entry)?,
-                        None => read_file(&self.path.join(&entry.name))?,
-                    };
-                    format.decode(&file, place).map_err(|error| {
-                        Error::data(
-                            &self.path,
-                            format!(
-                                "`{}` is not an image that can be decoded: {error}",
-                                entry.name
-                            ),
-                        )
+                    let file = self.read(archive.as_mut(), entry)?;
+                    *digest = format.decode(&file, place).map_err(|error| {
+                        Error::data(&self.path, format!("image `{}` {error}", entry.name))
                     })?;
                 }
                 Ok(())
             })?;
-        Ok(pixels)
+        Ok((pixels, digests))
     }
 
-    fn unpack(&self, archive: &mut Archive, entry: &Entry) -> Result<Vec<u8>> {
-        let damaged = |error: &dyn std::fmt::Display| {
-            Error::data(
-                &self.path,
-                format!("entry `{}` of the archive is damaged: {error}", entry.name),
-            )
-        };
-        let packed = archive
-            .by_index(entry.position)
-            .map_err(|error| damaged(&error))?;
-        let mut file = Vec::new();
-        packed
-            .take(MAXIMUM_ENTRY_BYTES)
-            .read_to_end(&mut file)
-            .map_err(|error| damaged(&error))?;
-        Ok(file)
+    fn read(&self, archive: Option<&mut ImageArchive>, entry: &Entry) -> Result<Vec<u8>> {
+        match archive {
+            Some(archive) => archive.read(entry.position, &entry.name, MAXIMUM_IMAGE_BYTES),
+            None => files::read_regular(&self.path.join(&entry.name), MAXIMUM_IMAGE_BYTES),
+        }
     }
 }
 
-fn is_image(name: &str) -> bool {
-    let hidden = name
-        .split('/')
-        .any(|part| part.starts_with('.') || part == "__MACOSX");
-    let extension = name.rsplit_once('.').map(|(_, extension)| extension);
-    !hidden
-        && extension.is_some_and(|extension| {
-            ["png", "jpg", "jpeg"]
-                .iter()
-                .any(|known| extension.eq_ignore_ascii_case(known))
+/// Zeros for the pixels of `images` images.
+fn room(images: usize, format: ImageFormat) -> Result<Vec<u8>> {
+    let mut pixels = Vec::new();
+    let bytes = images.checked_mul(format.bytes());
+    match bytes.map(|bytes| (bytes, pixels.try_reserve_exact(bytes))) {
+        Some((bytes, Ok(()))) => {
+            pixels.resize(bytes, 0);
+            Ok(pixels)
+        }
+        _ => Err(Error::setting(
+            "data.image_size",
+            format.size,
+            format!("there is no memory for {images} images of this size"),
+        )),
+    }
+}
+
+/// What lies between the images and is not read: a count, and the first by name, of each kind.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Skipped {
+    kinds: BTreeMap<String, (usize, String)>,
+    /// Whether somebody may have meant it to be read.
+    matters: bool,
+}
+
+impl Skipped {
+    fn note(&mut self, kind: String, name: &str, matters: bool) {
+        let (count, _) = self.kinds.entry(kind).or_insert((0, name.to_owned()));
+        *count += 1;
+        self.matters |= matters;
+    }
+
+    /// Images at these names belong to no class.
+    pub fn note_loose<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+        for name in names {
+            self.note("images in no class folder".to_owned(), name, true);
+        }
+    }
+
+    /// Whether the file of that name is one to read; notes it when it is not.
+    fn wants(&mut self, name: &str) -> bool {
+        if name.split('/').any(is_hidden) {
+            return false;
+        }
+        let extension = Path::new(name).extension().and_then(|end| end.to_str());
+        let extension = extension.unwrap_or_default().to_lowercase();
+        let wanted = EXTENSIONS.contains(&extension.as_str());
+        if !wanted {
+            let kind = if extension.is_empty() {
+                "without an extension".to_owned()
+            } else {
+                format!(".{extension}")
+            };
+            self.note(kind, name, UNREAD.contains(&extension.as_str()));
+        }
+        wanted
+    }
+
+    /// Counts by kind, for a description; `None` where everything is read.
+    pub fn describe(&self) -> Option<Value> {
+        let counts = self.kinds.iter().map(|(kind, (count, _))| (kind, count));
+        (!self.kinds.is_empty()).then(|| json!(counts.collect::<BTreeMap<_, _>>()))
+    }
+
+    /// A warning of what somebody may miss: pictures of other formats, links, images without a class.
+    pub fn warning(&self) -> Option<String> {
+        self.matters.then(|| self.to_string())
+    }
+}
+
+impl std::fmt::Display for Skipped {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kinds = self.kinds.iter().map(|(kind, (count, first))| {
+            let more = if *count > 1 { ", …" } else { "" };
+            format!("{count} {kind} (`{first}`{more})")
+        });
+        formatter.write_str(&kinds.collect::<Vec<_>>().join(", "))
+    }
+}
+
+fn is_hidden(part: &str) -> bool {
+    part.starts_with('.') || part == "__MACOSX"
+}
+
+/// A walk through a folder that enters each folder of the disk once.
+struct Walk<'a> {
+    root: &'a Path,
+    /// The root without links: what begins with it is inside.
+    real_root: PathBuf,
+    follow_links: bool,
+    /// Folders entered, without links.
+    entered: HashSet<PathBuf>,
+    names: Vec<String>,
+    skipped: &'a mut Skipped,
+}
+
+impl<'a> Walk<'a> {
+    fn new(root: &'a Path, follow_links: bool, skipped: &'a mut Skipped) -> Result<Self> {
+        Ok(Walk {
+            root,
+            real_root: real(root)?,
+            follow_links,
+            entered: HashSet::new(),
+            names: Vec::new(),
+            skipped,
         })
-}
+    }
 
-fn list_folder(root: &Path, below: &str, depth: usize, names: &mut Vec<String>) -> Result<()> {
-    let folder = root.join(below);
-    let list = std::fs::read_dir(&folder).map_err(|error| Error::io(&folder, "read", error))?;
-    for entry in list {
-        let entry = entry.map_err(|error| Error::io(&folder, "read", error))?;
-        let file_name = entry.file_name();
-        let Some(file_name) = file_name.to_str() else {
+    /// Lists what is below the folder of that name.
+    fn folder(&mut self, below: &str, depth: usize) -> Result<()> {
+        let folder = self.root.join(below);
+        let real_folder = real(&folder)?;
+        // A link out may lead to a folder around this one.
+        if depth > 0 && self.real_root.starts_with(&real_folder)
+            || !self.entered.insert(real_folder)
+        {
+            self.note_link(below);
+            return Ok(());
+        }
+        if depth > MAXIMUM_DEPTH {
             return Err(Error::data(
-                entry.path(),
-                "the name is not valid UTF-8; rename it",
+                &folder,
+                format!("lies more than {MAXIMUM_DEPTH} folders deep"),
             ));
-        };
-        let name = if below.is_empty() {
-            file_name.to_owned()
+        }
+        let unreadable = |error| Error::io(&folder, "read", error);
+        let mut list: Vec<std::fs::DirEntry> = std::fs::read_dir(&folder)
+            .and_then(Iterator::collect)
+            .map_err(unreadable)?;
+        list.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in list {
+            let file_name = entry.file_name();
+            let Some(file_name) = file_name.to_str() else {
+                return Err(Error::data(
+                    entry.path(),
+                    "the name is not valid UTF-8; rename it",
+                ));
+            };
+            let name = if below.is_empty() {
+                file_name.to_owned()
+            } else {
+                format!("{below}/{file_name}")
+            };
+            if is_hidden(file_name) {
+                continue;
+            }
+            let found = entry.file_type().map_err(unreadable)?;
+            if found.is_symlink() {
+                self.link(&name, depth)?;
+            } else if found.is_dir() {
+                self.folder(&name, depth + 1)?;
+            } else if self.skipped.wants(&name) {
+                self.names.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows the link of that name.
+    fn link(&mut self, name: &str, depth: usize) -> Result<()> {
+        let path = self.root.join(name);
+        // A link to nothing is a file that cannot be read, where it is one to read.
+        let is_folder = path.is_dir();
+        if !is_folder && !self.skipped.wants(name) {
+            return Ok(());
+        }
+        let target = real(&path)?;
+        let inside = target.starts_with(&self.real_root);
+        if !inside && !self.follow_links {
+            return Err(Error::data(
+                &path,
+                format!(
+                    "is a link out of the data, to {}; `data.follow_links = true` reads what it leads to",
+                    target.display()
+                ),
+            ));
+        }
+        if is_folder && inside {
+            // Its images have their own names already.
+            self.note_link(name);
+        } else if is_folder {
+            self.folder(name, depth + 1)?;
         } else {
-            format!("{below}/{file_name}")
-        };
-        // Follows links, which `DirEntry::file_type` would not.
-        let is_folder = entry.path().is_dir();
-        if is_folder && depth < MAXIMUM_DEPTH && !file_name.starts_with('.') {
-            list_folder(root, &name, depth + 1, names)?;
-        } else if !is_folder && is_image(&name) {
-            names.push(name);
+            self.names.push(name.to_owned());
         }
+        Ok(())
     }
-    Ok(())
+
+    fn note_link(&mut self, name: &str) {
+        let kind = "links to folders that are read by another name";
+        self.skipped.note(kind.to_owned(), name, true);
+    }
 }
 
-fn open_archive(path: &Path) -> Result<(Archive, Vec<Entry>)> {
-    let bytes = read_file(path)?;
-    let length = bytes.len();
-    let unreadable = |error: &dyn std::fmt::Display| {
-        Error::data(
-            path,
-            format!(
-                "is not a readable zip archive ({error}); it has {length} bytes and may be \
-                 truncated: fetch it again"
-            ),
-        )
-    };
-    let archive =
-        ZipArchive::new(Cursor::new(Arc::from(bytes))).map_err(|error| unreadable(&error))?;
-    let mut entries = Vec::with_capacity(archive.len());
-    for position in 0..archive.len() {
-        let Some(name) = archive.name_for_index(position) else {
-            continue;
-        };
-        let name = name.map_err(|error| unreadable(&error))?;
-        if is_image(&name) {
-            entries.push(Entry {
-                name: name.into_owned(),
-                position,
-            });
-        }
-    }
-    Ok((archive, entries))
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Error::io(path, "read", error))
-}
-
-/// Hash of all bytes of an archive, or of the names and bytes of all images of a folder.
-///
-/// # Errors
-/// [`Error::Io`] naming what cannot be read.
-pub(crate) fn content_hash(path: &Path) -> Result<blake3::Hash> {
-    if !path.is_dir() {
-        return file_hash(path);
-    }
-    let mut names = Vec::new();
-    list_folder(path, "", 0, &mut names)?;
-    names.sort_unstable();
-    let hashes: Vec<blake3::Hash> = names
-        .par_iter()
-        .map(|name| file_hash(&path.join(name)))
-        .collect::<Result<_>>()?;
-    let mut hasher = blake3::Hasher::new();
-    for (name, hash) in names.iter().zip(hashes) {
-        hasher.update(&(name.len() as u64).to_le_bytes());
-        hasher.update(name.as_bytes());
-        hasher.update(hash.as_bytes());
-    }
-    Ok(hasher.finalize())
-}
-
-fn file_hash(path: &Path) -> Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
-    File::open(path)
-        .and_then(|file| hasher.update_reader(file).map(|hasher| hasher.finalize()))
-        .map_err(|error| Error::io(path, "read", error))
+fn real(path: &Path) -> Result<PathBuf> {
+    std::fs::canonicalize(path).map_err(|error| Error::io(path, "read", error))
 }
 
 /// Where a setting's path leads: absolute paths as they are, others below the data folder when there is
@@ -361,12 +374,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_visible_images_count() {
-        for name in ["a/b.png", "a/b.JPG", "c/d/e.jpeg"] {
-            assert!(is_image(name), "{name}");
+    fn only_visible_images_are_read_and_the_rest_is_counted() {
+        let mut skipped = Skipped::default();
+        for name in ["a/b.png", "a/b.JPG", "c/d/e.jpeg", "a.b/c.d.WebP"] {
+            assert!(skipped.wants(name), "{name}");
         }
+        assert_eq!(skipped.describe(), None);
         for name in ["a/.b.png", "__MACOSX/a/b.png", "a/b.txt", "png", ".a/b.png"] {
-            assert!(!is_image(name), "{name}");
+            assert!(!skipped.wants(name), "{name}");
         }
+        assert_eq!(skipped.warning(), None);
+        assert!(!skipped.wants("a/1.TIFF") && !skipped.wants("a/2.tiff"));
+        assert_eq!(
+            skipped.warning().expect("a picture is missed"),
+            "2 .tiff (`a/1.TIFF`, …), 1 .txt (`a/b.txt`), 1 without an extension (`png`)"
+        );
     }
 }

@@ -1,13 +1,14 @@
 //! Images in memory, by class, and the source that draws episodes from them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::draw::{assemble, draw_classes};
 use super::episode::{ClassRef, Episode, EpisodeShape, ItemShape, Split, Task};
-use super::source::{Source, check_classification};
+use super::image_decode::Digest;
+use super::source::{Smallest, Source, check_classification};
 use crate::error::Result;
 use crate::rng::Seed;
 
@@ -17,6 +18,9 @@ pub(crate) struct ImageSet {
     classes: Vec<ImageClass>,
     /// `[images, h, w, c]`, class by class.
     pixels: Vec<u8>,
+    /// What each picture was before it was resized.
+    digests: Vec<Digest>,
+    /// Of the classes and the pixels.
     hash: blake3::Hash,
 }
 
@@ -46,11 +50,16 @@ impl Header {
 
 impl ImageSet {
     /// A set of images of these classes, by name and number, in their order.
-    pub fn of(shape: ItemShape, classes: Vec<(String, usize)>, pixels: Vec<u8>) -> Self {
-        ImageSet::new(Header { shape, classes }, pixels)
+    pub fn of(
+        shape: ItemShape,
+        classes: Vec<(String, usize)>,
+        pixels: Vec<u8>,
+        digests: Vec<Digest>,
+    ) -> Self {
+        ImageSet::new(Header { shape, classes }, pixels, digests)
     }
 
-    fn new(header: Header, pixels: Vec<u8>) -> Self {
+    fn new(header: Header, pixels: Vec<u8>, digests: Vec<Digest>) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&header.to_bytes());
         hasher.update(&pixels);
@@ -68,11 +77,12 @@ impl ImageSet {
             shape: header.shape,
             classes,
             pixels,
+            digests,
             hash: hasher.finalize(),
         }
     }
 
-    /// The header, then the pixels.
+    /// The header, the pixels, the digests.
     pub fn to_bytes(&self) -> Vec<u8> {
         let classes = self.classes.iter();
         let header = Header {
@@ -83,6 +93,7 @@ impl ImageSet {
         };
         let mut bytes = header.to_bytes();
         bytes.extend_from_slice(&self.pixels);
+        bytes.extend_from_slice(self.digests.as_flattened());
         bytes
     }
 
@@ -94,13 +105,22 @@ impl ImageSet {
         bytes.drain(..8 + length);
         let mut counts = header.classes.iter().map(|(_, count)| *count);
         let images = counts.try_fold(0usize, |sum, count| sum.checked_add(count))?;
-        let expected = images.checked_mul(header.shape.features())?;
-        (bytes.len() == expected).then(|| ImageSet::new(header, bytes))
+        let pixels = images.checked_mul(header.shape.features())?;
+        let (digests, rest) = bytes.get(pixels..)?.as_chunks();
+        if digests.len() != images || !rest.is_empty() {
+            return None;
+        }
+        let digests = digests.to_vec();
+        bytes.truncate(pixels);
+        Some(ImageSet::new(header, bytes, digests))
     }
 
-    /// BLAKE3 hash of [`ImageSet::to_bytes`].
-    pub fn hash(&self) -> blake3::Hash {
-        self.hash
+    /// BLAKE3 hash of all of [`ImageSet::to_bytes`], by way of a hash that is known.
+    pub fn checksum(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.hash.as_bytes());
+        hasher.update(self.digests.as_flattened());
+        hasher.finalize()
     }
 
     /// Names of all classes, in order.
@@ -108,11 +128,45 @@ impl ImageSet {
         self.classes.iter().map(|class| class.name.as_str())
     }
 
+    /// Images of the class at that position.
+    pub fn count(&self, class: usize) -> usize {
+        self.classes[class].count
+    }
+
+    /// Pictures that are in two splits, the same pixel by pixel: those of a later split, each with the
+    /// first equal one of an earlier split. Both are class and number.
+    pub fn shared_pictures(&self, splits: &[Vec<usize>; 3]) -> Vec<SharedPicture> {
+        let mut first: HashMap<Digest, (Split, usize, usize)> = HashMap::new();
+        let mut shared = Vec::new();
+        for split in Split::ALL {
+            for &class in &splits[split.position()] {
+                let start = self.classes[class].first;
+                let digests = &self.digests[start..start + self.classes[class].count];
+                for (item, &digest) in digests.iter().enumerate() {
+                    let there = *first.entry(digest).or_insert((split, class, item));
+                    if there.0 != split {
+                        shared.push(SharedPicture {
+                            earlier: there,
+                            later: (split, class, item),
+                        });
+                    }
+                }
+            }
+        }
+        shared
+    }
+
     fn image(&self, class: usize, item: usize) -> &[u8] {
         let features = self.shape.features();
         let start = (self.classes[class].first + item) * features;
         &self.pixels[start..start + features]
     }
+}
+
+/// A picture of two splits: split, class and number of each.
+pub(crate) struct SharedPicture {
+    pub earlier: (Split, usize, usize),
+    pub later: (Split, usize, usize),
 }
 
 /// What is done with the four rotations of a class.
@@ -138,25 +192,28 @@ pub struct ImageSource {
     set: ImageSet,
     /// The classes of each split, as positions in the set.
     splits: [Vec<usize>; 3],
-    /// Images of the smallest class of each split.
-    smallest: [usize; 3],
+    /// The smallest class of each split that has classes.
+    smallest: [Option<usize>; 3],
     rotations: Rotations,
     augment_evaluation: bool,
+    is_ink: bool,
     content_hash: String,
     description: Value,
 }
 
 impl ImageSource {
     /// `settings` is a flat object of those that change episodes (no paths); they go into the hash and
-    /// the description.
+    /// the description. `notes` go into the description alone.
     pub(crate) fn new(
         name: &'static str,
         set: ImageSet,
         splits: [Vec<usize>; 3],
-        rotations: Rotations,
-        augment_evaluation: bool,
+        rotations: (Rotations, bool),
+        is_ink: bool,
         settings: Value,
+        notes: Vec<(&'static str, Value)>,
     ) -> Self {
+        let (rotations, augment_evaluation) = rotations;
         let mut hasher = blake3::Hasher::new();
         // Sorted, whatever map type `serde_json` was built with.
         let sorted: BTreeMap<_, _> = settings.as_object().into_iter().flatten().collect();
@@ -166,8 +223,8 @@ impl ImageSource {
             hasher.update(format!("\n{classes:?}").as_bytes());
         }
         let smallest = splits.each_ref().map(|classes| {
-            let counts = classes.iter().map(|&class| set.classes[class].count);
-            counts.min().unwrap_or(0)
+            let classes = classes.iter().copied();
+            classes.min_by_key(|&class| set.count(class))
         });
         let mut source = ImageSource {
             name,
@@ -176,6 +233,7 @@ impl ImageSource {
             smallest,
             rotations,
             augment_evaluation,
+            is_ink,
             content_hash: hasher.finalize().to_hex().to_string(),
             description: Value::Null,
         };
@@ -183,7 +241,7 @@ impl ImageSource {
             json!({
                 "classes": source.class_count(split),
                 "folders": source.splits[split.position()].len(),
-                "smallest_class": source.smallest[split.position()],
+                "smallest_class": source.smallest_count(split).unwrap_or(0),
             })
         };
         source.description = json!({
@@ -197,6 +255,9 @@ impl ImageSource {
             "settings": settings,
             "content_hash": source.content_hash,
         });
+        for (key, note) in notes {
+            source.description[key] = note;
+        }
         source
     }
 
@@ -204,6 +265,10 @@ impl ImageSource {
     pub fn class_names(&self, split: Split) -> impl Iterator<Item = &str> {
         let classes = self.splits[split.position()].iter();
         classes.map(|&class| self.set.classes[class].name.as_str())
+    }
+
+    fn smallest_count(&self, split: Split) -> Option<usize> {
+        self.smallest[split.position()].map(|class| self.set.count(class))
     }
 
     fn class_count(&self, split: Split) -> usize {
@@ -242,10 +307,14 @@ impl Source for ImageSource {
     }
 
     fn items_per_class(&self) -> Option<usize> {
-        let used = self.smallest.into_iter().zip(&self.splits);
-        used.filter(|(_, classes)| !classes.is_empty())
-            .map(|(smallest, _)| smallest)
+        let smallest = Split::ALL.into_iter();
+        smallest
+            .filter_map(|split| self.smallest_count(split))
             .min()
+    }
+
+    fn is_ink(&self) -> bool {
+        self.is_ink
     }
 
     fn check(&self, split: Split, shape: EpisodeShape) -> Result<()> {
@@ -254,7 +323,10 @@ impl Source for ImageSource {
             split,
             shape,
             self.class_count(split),
-            Some(self.smallest[split.position()]),
+            self.smallest[split.position()].map(|class| Smallest {
+                items: self.set.count(class),
+                name: Some(&self.set.classes[class].name),
+            }),
         )
     }
 
@@ -392,11 +464,22 @@ mod tests {
             },
             classes: vec![("a".to_owned(), 1), ("b".to_owned(), 2)],
         };
-        let set = ImageSet::new(header, vec![1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let digests = vec![[1; 16], [2; 16], [1; 16]];
+        let set = ImageSet::new(header, vec![1, 2, 3, 4, 5, 6, 7, 8, 9], digests);
         let mut bytes = set.to_bytes();
         let back = ImageSet::from_bytes(bytes.clone()).expect("same bytes");
         assert_eq!(back.hash, set.hash);
         assert_eq!(back.image(1, 1), [7, 8, 9]);
+        let shared = back.shared_pictures(&[vec![1], vec![], vec![0]]);
+        let [shared] = &shared[..] else {
+            panic!("one picture, not {}", shared.len());
+        };
+        assert_eq!(shared.earlier, (Split::Train, 1, 1));
+        assert_eq!(shared.later, (Split::Test, 0, 0));
+        assert!(
+            back.shared_pictures(&[vec![0, 1], vec![], vec![]])
+                .is_empty()
+        );
         bytes.pop();
         assert!(ImageSet::from_bytes(bytes).is_none());
         assert!(ImageSet::from_bytes(vec![255; 20]).is_none());

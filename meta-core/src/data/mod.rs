@@ -9,14 +9,19 @@
 //! | `source` | what a source promises |
 //! | `glyphs`, `projected`, `sinusoid`, `gp`, `omniglot`, `folder` | the sources |
 //! | `draw` | drawing classes and items |
-//! | `image_files`, `image_set`, `image_cache` | images on disk, in memory, and decoded on disk |
+//! | `image_decode` | from a file's bytes to pixels |
+//! | `image_archive`, `image_files`, `class_folders` | images on disk, and what the folders around them mean |
+//! | `image_set`, `image_cache` | images in memory, and decoded on disk |
 //! | `prefetch` | making episodes ahead of time |
 //! | `contact_sheet` | looking at a source |
 
+mod class_folders;
 mod contact_sheet;
 mod draw;
 mod episode;
+mod image_archive;
 mod image_cache;
+mod image_decode;
 mod image_files;
 mod image_set;
 mod prefetch;
@@ -24,14 +29,16 @@ mod source;
 
 use crate::error::{Error, Result};
 
+pub use class_folders::SplitFolders;
 pub use contact_sheet::contact_sheet;
 pub use draw::classification_episode;
 pub use episode::{
     ClassRef, Episode, EpisodeShape, ItemShape, Items, Query, Shot, Split, Targets, Task, Way,
 };
+pub use folder::Duplicates;
 pub use glyphs::{GlyphWorld, GlyphsSource};
 pub use gp::{GpSource, Kernel};
-pub use image_files::ImageFilter;
+pub use image_decode::{Background, ImageFilter};
 pub use image_set::{ImageSource, Rotations};
 pub use omniglot::OmniglotSplit;
 pub use prefetch::Prefetch;

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::class_folders::ClassFolders;
 use super::image_cache::{DecodeGroup, ImageCache};
-use super::image_files::{ImageFilter, ImageFormat, ImageTree, content_hash, resolve};
+use super::image_decode::{Background, ImageFilter, ImageFormat};
+use super::image_files::{ImageTree, resolve};
 use super::image_set::{ImageSet, ImageSource, Rotations};
 use super::source::{Source, SourceSettings};
 use crate::error::{Error, Result};
@@ -93,6 +95,7 @@ impl OmniglotSettings {
             channels: 1,
             filter: self.filter,
             invert: true,
+            background: Background::White,
         };
         format.check()?;
         let path = if self.path.is_empty() {
@@ -101,22 +104,12 @@ impl OmniglotSettings {
             &self.path
         };
         let root = resolve(path, data_dir);
-        let mut found = Vec::new();
+        let mut groups = Vec::new();
         for (set, characters) in SETS {
-            found.push((find_set(&root, set)?, characters));
+            groups.push(open_set(&find_set(&root, set)?, characters)?);
         }
-        let mut key = blake3::Hasher::new();
-        key.update(format!("omniglot 1 {}\n", json!(format)).as_bytes());
-        for (path, _) in &found {
-            key.update(content_hash(path)?.as_bytes());
-        }
-        let cache = ImageCache::new(&self.cache_dir, "omniglot", key.finalize());
-        let set = cache.load_or_decode(format, || {
-            found
-                .iter()
-                .map(|(path, characters)| open_set(path, *characters))
-                .collect()
-        })?;
+        let cache = ImageCache::new(&self.cache_dir, "omniglot", format, &groups)?;
+        let set = cache.load_or_decode(format, &groups)?;
         let splits = self.split.parts(&root, &set)?;
         let settings = json!({
             "split": self.split,
@@ -125,13 +118,15 @@ impl OmniglotSettings {
             "image_size": self.image_size,
             "filter": self.filter,
         });
+        let shared = set.shared_pictures(&splits).len();
         Ok(ImageSource::new(
             "omniglot",
             set,
             splits,
-            self.rotations,
-            self.augment_evaluation,
+            (self.rotations, self.augment_evaluation),
+            true,
             settings,
+            vec![("pictures_in_two_splits", json!(shared))],
         ))
     }
 }
@@ -169,8 +164,10 @@ fn find_set(root: &Path, set: &str) -> Result<PathBuf> {
 
 /// Lists one set and checks that it is whole.
 fn open_set(path: &Path, expected: usize) -> Result<DecodeGroup> {
-    let tree = ImageTree::open(path)?;
-    let classes: Vec<(String, Vec<usize>)> = tree.folders().into_iter().collect();
+    // What is found is counted below, wherever it lies.
+    let tree = ImageTree::open(path, true)?;
+    let folders = ClassFolders::of(tree.names());
+    let classes: Vec<(String, Vec<usize>)> = folders.classes.into_iter().collect();
     let odd = classes
         .iter()
         .find(|(_, drawings)| drawings.len() != DRAWINGS);

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use super::draw::{ClassDraw, assemble};
 use super::episode::{ClassRef, Episode, EpisodeShape, ItemShape, Split, Task};
 use super::glyphs::{GlyphWorld, GlyphsSource};
-use super::source::{Source, SourceSettings, check_classification, settings_hash};
+use super::source::{Smallest, Source, SourceSettings, check_classification, settings_hash};
 use crate::error::Result;
 use crate::rng::{Seed, Stream};
 use crate::settings;
@@ -154,7 +154,8 @@ impl Source for ProjectedSource {
 
     fn check(&self, split: Split, shape: EpisodeShape) -> Result<()> {
         let classes = self.classes(split).unwrap_or_default();
-        check_classification(self.name(), split, shape, classes, self.items_per_class())
+        let smallest = self.items_per_class().map(Smallest::unnamed);
+        check_classification(self.name(), split, shape, classes, smallest)
     }
 
     fn episode(

@@ -34,6 +34,11 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// Whether its images of one channel are ink on paper: 1 is to be shown dark.
+    fn is_ink(&self) -> bool {
+        self.item_shape().channels == 1
+    }
+
     /// Checks that episodes of this shape can be drawn from this split.
     ///
     /// # Errors
@@ -44,7 +49,8 @@ pub trait Source: Send + Sync {
             Task::Regression { .. } => check_regression(shape),
             Task::Classification => {
                 let classes = self.classes(split).unwrap_or(0);
-                check_classification(name, split, shape, classes, items)
+                let smallest = items.map(Smallest::unnamed);
+                check_classification(name, split, shape, classes, smallest)
             }
         }
     }
@@ -102,51 +108,67 @@ pub fn episode_set_hash(
     hasher.finalize().to_hex().to_string()
 }
 
+/// The smallest class of a split.
+#[derive(Clone, Copy)]
+pub(crate) struct Smallest<'a> {
+    /// How many items it has.
+    pub items: usize,
+    /// Its name, where classes have names.
+    pub name: Option<&'a str>,
+}
+
+impl Smallest<'_> {
+    /// A class without a name.
+    pub fn unnamed(items: usize) -> Self {
+        Smallest { items, name: None }
+    }
+}
+
 /// [`Source::check`] for classification.
 pub(crate) fn check_classification(
     source: &'static str,
     split: Split,
     shape: EpisodeShape,
     classes: usize,
-    items_per_class: Option<usize>,
+    smallest: Option<Smallest<'_>>,
 ) -> Result<()> {
     let EpisodeShape { way, shot, query } = shape;
+    let refuse =
+        |key: &str, value: usize, expected: String| Err(Error::setting(key, value, expected));
     if way.0 < 2 {
-        return Err(Error::setting(
-            "data.way",
-            way,
-            "classification needs at least 2 classes per task",
-        ));
+        let expected = "classification needs at least 2 classes per task";
+        return refuse("data.way", way.0, expected.to_owned());
     }
     if way.0 > classes {
-        return Err(Error::setting(
-            "data.way",
-            way,
-            format!("must be at most {classes}, the number of {split} classes of `{source}`"),
-        ));
+        let expected = match classes {
+            0 => format!("`{source}` has no {split} classes"),
+            _ => format!("must be at most {classes}, the number of {split} classes of `{source}`"),
+        };
+        return refuse("data.way", way.0, expected);
     }
     check_items(shape)?;
-    match items_per_class {
-        Some(items) if shot.0 >= items => Err(Error::setting(
-            "data.shot",
-            shot,
-            format!(
-                "must be at most {}: the smallest {split} class of `{source}` has {items} items, \
-                 and the query needs at least one",
-                items.saturating_sub(1)
-            ),
-        )),
-        Some(items) if query.0 > items - shot.0 => Err(Error::setting(
-            "data.query",
-            query,
-            format!(
-                "must be at most {} with {shot} shots: the smallest {split} class of `{source}` \
-                 has {items} items",
-                items - shot.0
-            ),
-        )),
-        _ => Ok(()),
+    let Some(Smallest { items, name }) = smallest else {
+        return Ok(());
+    };
+    let name = name.map_or(String::new(), |name| format!(" (`{name}`)"));
+    let plural = if items == 1 { "" } else { "s" };
+    let reason = format!("the smallest {split} class of `{source}`{name} has {items} item{plural}");
+    if items < 2 {
+        let expected = format!("{reason}: too few for one to learn from and one to predict");
+        return refuse("data.shot", shot.0, expected);
     }
+    if shot.0 >= items {
+        let most = items.saturating_sub(1);
+        let expected =
+            format!("must be at most {most}: {reason}, and the query needs at least one");
+        return refuse("data.shot", shot.0, expected);
+    }
+    if query.0 > items - shot.0 {
+        let most = items - shot.0;
+        let expected = format!("must be at most {most} with {shot} shots: {reason}");
+        return refuse("data.query", query.0, expected);
+    }
+    Ok(())
 }
 
 /// Checks that support and query have at least one item per class and an allocatable number in all.

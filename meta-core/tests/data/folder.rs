@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::path::PathBuf;
 
 use image::{GrayImage, ImageFormat, Luma};
-use meta_core::data::{EpisodeShape, FolderSettings, ImageFilter, Source, Split};
+use meta_core::data::{Duplicates, EpisodeShape, FolderSettings, ImageFilter, Source, Split};
 use meta_core::rng::Seed;
 use serde_json::json;
 
@@ -235,6 +235,8 @@ fn real_cifar_fs_has_its_split_and_its_difficulty() {
         validation_classes: "cifar_fs/cifarfs_val.txt".to_owned(),
         test_classes: "cifar_fs/cifarfs_test.txt".to_owned(),
         cache_dir: cache.path().display().to_string(),
+        // Two, as `trees` tests.
+        duplicates: Duplicates::Allow,
         ..FolderSettings::default()
     };
     let source = config.build(Some(&data)).expect("complete");

@@ -75,12 +75,28 @@ fn glyphs_have_ink_and_paper_and_a_world_of_their_own() {
 #[test]
 fn a_contact_sheet_shows_each_class_in_a_row() {
     let glyphs = &all_sources()[0];
-    let sheet = contact_sheet(glyphs.as_ref(), Seed(0), Split::Test, 4, 6, true).expect("fits");
+    let draw = |source: &dyn Source, classes, items| {
+        contact_sheet(source, Seed(0), Split::Test, classes, items)
+    };
+    let sheet = draw(glyphs.as_ref(), 4, 6).expect("fits").into_luma8();
     assert_eq!(sheet.dimensions(), (6 * 13 + 1, 4 * 13 + 1));
     assert!(sheet.pixels().any(|pixel| pixel.0[0] < 120));
-    let sinusoid = &all_sources()[2];
-    assert!(contact_sheet(sinusoid.as_ref(), Seed(0), Split::Test, 4, 6, true).is_err());
-    assert!(contact_sheet(glyphs.as_ref(), Seed(0), Split::Test, 4, 1, true).is_err());
+    assert!(draw(all_sources()[2].as_ref(), 4, 6).is_err());
+    // One of either is enough; none, and more than there are, are named.
+    let one = draw(glyphs.as_ref(), 1, 1).expect("fits");
+    assert_eq!((one.width(), one.height()), (14, 14));
+    for (classes, items, expected) in [
+        (0, 6, "`classes = 0`: must be in 1..=11"),
+        (12, 6, "`classes = 12`: must be in 1..=11"),
+        (4, 0, "`items = 0`: must be in 1..=6"),
+        (4, 7, "`items = 7`: must be in 1..=6"),
+    ] {
+        let message = draw(glyphs.as_ref(), classes, items).expect_err("not so many");
+        assert!(message.to_string().starts_with(expected), "{message}");
+    }
+    // Classes of any number of items.
+    let message = draw(all_sources()[1].as_ref(), 4, usize::MAX).expect_err("too large");
+    assert!(message.to_string().contains("pixels"), "{message}");
 }
 
 /// Descriptions stand below the images of support items, the same for all items of a class; nothing

@@ -7,5 +7,7 @@ mod episodes;
 mod folder;
 mod glyphs;
 mod omniglot;
+mod pictures;
 mod rotations;
 mod samples;
+mod trees;

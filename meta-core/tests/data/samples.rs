@@ -195,10 +195,19 @@ pub fn turned(image: &[f32], size: usize, quarter_turns: u8) -> Vec<f32> {
     })
 }
 
+/// The training images of a source without rotations, whose smallest class has two, by their ids.
+pub fn upright_items(source: &ImageSource) -> BTreeMap<u64, Vec<f32>> {
+    images_by_id(source, Split::Train, 1)
+}
+
 /// Every upright image of a split by its id.
 pub fn upright_images(source: &ImageSource, split: Split) -> BTreeMap<u64, Vec<f32>> {
+    images_by_id(source, split, TREE_ITEMS - 1)
+}
+
+fn images_by_id(source: &ImageSource, split: Split, shot: usize) -> BTreeMap<u64, Vec<f32>> {
     let classes = source.classes(split).expect("images have classes");
-    let shape = EpisodeShape::new(classes, TREE_ITEMS - 1, 1);
+    let shape = EpisodeShape::new(classes, shot, 1);
     let episode = source.episode(Seed(0), split, shape, 0).expect("it fits");
     let features = source.item_shape().features();
     [episode.support, episode.query]

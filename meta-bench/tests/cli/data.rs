@@ -1,0 +1,95 @@
+//! Data on disk that cannot be used: exit code 2, and a message that names what is at fault. Which data
+//! that is, and what the rest means, is tested in `meta-core/tests/data`.
+
+use std::process::Command;
+
+use crate::workbench::Workbench;
+
+const FOLDER: &str = r#"[data]
+source = "folder"
+path = "pictures"
+image_size = 8
+way = 2
+shot = 1
+query = 1
+[encoder]
+name = "mlp"
+"#;
+
+/// A picture of one colour that is its own for every number.
+fn picture(number: u8) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 8, 8);
+    encoder.set_color(png::ColorType::Rgb);
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&[number; 8 * 8 * 3]).unwrap();
+    writer.finish().unwrap();
+    bytes
+}
+
+/// A folder with three classes in each of these folders, two pictures each.
+fn bench(around: &[&str]) -> Workbench {
+    let bench = Workbench::new(FOLDER);
+    for (place, around) in around.iter().enumerate() {
+        for class in 0..3 {
+            for item in 0..2 {
+                let name = format!("pictures/{around}/{around}{class}/{item}.png");
+                bench.write(&name, picture((place * 6 + class * 2 + item) as u8));
+            }
+        }
+    }
+    bench
+}
+
+#[test]
+fn folders_of_splits_are_used_and_mixtures_are_refused() {
+    let layout = bench(&["train", "val", "test"]);
+    layout.run("check m.toml --no-trial").ok();
+    layout
+        .run("contact-sheet m.toml sheet.png --classes 3 --items 2 --split test")
+        .ok();
+    layout.write("pictures/extra/other/0.png", picture(99));
+    let message = layout.run("check m.toml --no-trial").mistake();
+    assert!(message.contains("`extra/other`"), "{message}");
+    assert!(message.contains("`data.split_folders`"), "{message}");
+}
+
+#[test]
+fn a_picture_on_two_sides_is_refused_unless_allowed() {
+    let bench = bench(&["train", "val", "test"]);
+    bench.write("pictures/test/test2/copy.png", picture(0));
+    let message = bench.run("check m.toml --no-trial").mistake();
+    let pair = "`train/train0/0.png` (train) = `test/test2/copy.png` (test)";
+    assert!(message.contains(pair), "{message}");
+    bench
+        .run("check m.toml --no-trial data.duplicates=allow")
+        .ok();
+}
+
+#[test]
+fn a_class_that_is_too_small_is_named() {
+    let bench = bench(&["train", "val", "test"]);
+    std::fs::remove_file(bench.path("pictures/val/val1/1.png")).unwrap();
+    let message = bench.run("check m.toml --no-trial").mistake();
+    assert!(message.contains("(`val/val1`) has 1 item"), "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn special_files_are_refused_at_once() {
+    let bench = bench(&["train", "val", "test"]);
+    let made = Command::new("mkfifo").arg(bench.path("pipe")).status();
+    assert!(made.unwrap().success());
+    for (key, path) in [
+        ("data.path", "pipe"),
+        ("data.path", "/dev/zero"),
+        ("data.train_classes", "pipe"),
+        ("data.test_classes", "/dev/zero"),
+    ] {
+        let message = bench
+            .run(&format!("check m.toml --no-trial {key}={path}"))
+            .mistake();
+        assert!(message.contains(path), "{message}");
+        assert!(message.contains("a regular file is needed"), "{message}");
+    }
+}
