@@ -1,8 +1,8 @@
-//! Files that are whole or absent.
+//! Files that are written whole or not at all, and read only where they are files, up to a stated size.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs::{self, File, FileType},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -56,9 +56,172 @@ fn sync_folder(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens the regular file at `path`, or the one that a link there leads to, for reading no more than
+/// `limit` bytes. A pipe would wait for a writer, and a device may have no end.
+///
+/// ```
+/// use meta_core::files::open_regular;
+/// let message = open_regular("/dev/zero".as_ref(), 1 << 20).unwrap_err().to_string();
+/// # if cfg!(unix) {
+/// assert_eq!(message, "/dev/zero: is a device; a regular file is needed");
+/// # }
+/// ```
+///
+/// # Errors
+/// [`Error::Data`] for what is no regular file or has more bytes; [`Error::Io`] with the system's reason
+/// where it cannot be opened. Both name `path`.
+pub fn open_regular(path: &Path, limit: u64) -> Result<io::Take<File>> {
+    let unreadable = |error| Error::io(path, "read", error);
+    // Before it is opened, since opening a pipe waits; afterwards again, should it have been replaced.
+    check_regular(path, fs::metadata(path).map_err(unreadable)?.file_type())?;
+    let file = File::open(path).map_err(unreadable)?;
+    let found = file.metadata().map_err(unreadable)?;
+    check_regular(path, found.file_type())?;
+    if found.len() > limit {
+        return Err(too_large(path, limit));
+    }
+    Ok(file.take(limit))
+}
+
+/// Reads the whole regular file at `path`, of at most `limit` bytes.
+///
+/// # Errors
+/// As [`open_regular`], also for a file that grows beyond `limit` while it is read.
+pub fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let mut file = open_regular(path, limit)?.into_inner();
+    let mut bytes = Vec::new();
+    (&mut file)
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::io(path, "read", error))?;
+    if bytes.len() as u64 > limit {
+        return Err(too_large(path, limit));
+    }
+    Ok(bytes)
+}
+
+/// [`read_regular`] of text in UTF-8, without the byte order mark that some editors put before it.
+///
+/// # Errors
+/// As [`read_regular`]; [`Error::Data`] for other text.
+pub fn read_text(path: &Path, limit: u64) -> Result<String> {
+    let bytes = read_regular(path, limit)?;
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err(Error::data(path, "is text in UTF-16; save it as UTF-8"));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        Error::data(path, format!("is not text in UTF-8 (byte {place})"))
+    })?;
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    })
+}
+
+fn check_regular(path: &Path, found: FileType) -> Result<()> {
+    if found.is_file() {
+        return Ok(());
+    }
+    let kind = if found.is_dir() {
+        "a folder"
+    } else {
+        special_kind(found)
+    };
+    let message = format!("is {kind}; a regular file is needed");
+    Err(Error::data(path, message))
+}
+
+#[cfg(unix)]
+fn special_kind(found: FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    if found.is_fifo() {
+        "a pipe"
+    } else if found.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+#[cfg(not(unix))]
+fn special_kind(_found: FileType) -> &'static str {
+    "no file"
+}
+
+fn too_large(path: &Path, limit: u64) -> Error {
+    let message = format!("has more than {limit} bytes, the most that is read");
+    Error::data(path, message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Pipes, sockets, devices, links to them and folders, each by its kind, and without waiting.
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let made = std::process::Command::new("mkfifo")
+            .arg(path("pipe"))
+            .status();
+        assert!(made.unwrap().success());
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        for (target, link) in [("pipe", "to-pipe"), ("/dev/zero", "to-device")] {
+            std::os::unix::fs::symlink(target, path(link)).unwrap();
+        }
+        for (name, kind) in [
+            ("pipe", "a pipe"),
+            ("to-pipe", "a pipe"),
+            ("socket", "a socket"),
+            ("to-device", "a device"),
+            ("", "a folder"),
+        ] {
+            let message = read_regular(&path(name), 1 << 20).unwrap_err().to_string();
+            let expected = format!("{name}: is {kind}; a regular file is needed");
+            assert!(
+                message.ends_with(expected.trim_start_matches(':')),
+                "{message}"
+            );
+        }
+        let message = read_regular(&path("absent"), 9).unwrap_err().to_string();
+        assert!(
+            message.contains("absent: cannot read: No such file"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn no_more_than_the_limit_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, b"0123456789").unwrap();
+        assert_eq!(read_regular(&path, 10).unwrap().len(), 10);
+        let message = read_regular(&path, 9).unwrap_err().to_string();
+        assert!(message.ends_with("file: has more than 9 bytes, the most that is read"));
+        // Says that it has no bytes, and has some.
+        #[cfg(target_os = "linux")]
+        assert!(read_regular(Path::new("/proc/self/status"), 9).is_err());
+    }
+
+    #[test]
+    fn text_is_utf_8_without_a_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list.txt");
+        let read = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            read_text(&path, 100).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("\u{feff}a\u{feff}".as_bytes()).unwrap(), "a\u{feff}");
+        assert!(
+            read(b"ab\xff")
+                .unwrap_err()
+                .ends_with("is not text in UTF-8 (byte 2)")
+        );
+        assert!(read(b"\xff\xfea\0").unwrap_err().contains("UTF-16"));
+    }
 
     /// A file that accepts `space` bytes and then reports that the disk is full.
     struct FullDisk {
