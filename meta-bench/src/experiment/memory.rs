@@ -38,6 +38,15 @@ pub struct Forecast {
     pub score_bytes: f64,
 }
 
+/// What a learner is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needed {
+    /// For a whole run.
+    ForRun,
+    /// For a test alone.
+    ForTest,
+}
+
 impl Forecast {
     /// All bytes, with those of a process that does nothing: training and test take theirs one after the
     /// other.
@@ -79,20 +88,24 @@ impl<T: Toolkit> Experiment<T> {
         }
     }
 
-    /// The learner, with parameters drawn from the seed, where the run fits into memory or is `force`d:
-    /// nothing is allocated before that is known.
+    /// The learner, with parameters drawn from the seed, where what it is `needed` for fits into memory or
+    /// is `force`d: nothing is allocated before that is known.
     ///
     /// # Errors
     /// As [`Experiment::check_memory`].
     pub fn fitting_learner<B: Primitives>(
         &self,
+        needed: Needed,
         device: &B::Device,
         force: bool,
     ) -> Result<Box<dyn Learner<B>>> {
         if force {
             return Ok(self.learner(device));
         }
-        let (forecast, learner) = self.forecast_on::<B>(device);
+        let (mut forecast, learner) = self.forecast_on::<B>(device);
+        if needed == Needed::ForTest {
+            (forecast.graph_bytes, forecast.episode_bytes) = (0.0, 0.0);
+        }
         self.check_memory(&forecast, force)?;
         learner.ok_or_else(|| {
             let (available, of) = available_memory().unwrap_or_default();
@@ -199,7 +212,7 @@ impl<T: Toolkit> Experiment<T> {
             key,
             value,
             format!(
-                "the run needs about {} of memory, and {of} has {} left; the largest part, {}, is {what}: \
+                "this needs about {} of memory, and {of} has {} left; the largest part, {}, is {what}: \
                  lower this, or continue all the same with --force",
                 bytes_text(forecast.total_bytes()),
                 bytes_text(available),

@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 
 use crate::{
     command::Execute,
-    experiment::{Experiment, start_threads},
+    experiment::{Experiment, memory::Needed, start_threads},
     failure::{CommandError, Result},
     manifest::args::ManifestArgs,
     output::progress::Progress,
@@ -225,7 +225,8 @@ impl<T: Toolkit> WithBackend for Session<T> {
 
     fn run<B: Primitives>(mut self, device: B::Device) -> Self::Output {
         let memory = MemoryLimit::watch(self.experiment.manifest.train.memory);
-        let mut learner = self.experiment.fitting_learner::<B>(&device, self.force)?;
+        let experiment = &self.experiment;
+        let mut learner = experiment.fitting_learner::<B>(Needed::ForRun, &device, self.force)?;
         let parameters = learner.parameters();
         let folder = match self.locked.take() {
             Some(folder) => folder,

@@ -120,8 +120,7 @@ fn small(choice: &str) -> &'static str {
         "learner.name=anp" | "learner.name=tnp" => "learner.hidden=8 learner.layers=1",
         "learner.name=reptile" => "learner.test_steps=2",
         "learner.name=multimodal_protonet" => "data.side=true learner.side=1",
-        "learner.name=meta_attention" => "encoder.name=mlp",
-        "data.source=sinusoid" | "data.source=gp" => "data.way=1",
+        "data.source=sinusoid" | "data.source=gp" => "data.way=1 learner.name=maml",
         _ => "",
     }
 }
@@ -150,7 +149,17 @@ fn fault(number: &Number, value: &str) -> Option<String> {
     let needs_files = choice.ends_with("omniglot") || choice.ends_with("folder");
     let named = |ran: &Ran| {
         let name = format!("`{}", number.key);
-        ran.stderr.contains(&name) || needs_files && ran.stderr.contains("error: ")
+        let split = number
+            .key
+            .strip_prefix("data.")
+            .and_then(|key| key.strip_suffix("_classes"));
+        let classes = split.map(|split| match split {
+            "train" | "validation" | "test" => format!("the number of {split} classes"),
+            _ => name.clone(),
+        });
+        ran.stderr.contains(&name)
+            || classes.is_some_and(|classes| ran.stderr.contains(&classes))
+            || needs_files && ran.stderr.contains("error: ")
     };
     let shown = |what: &str, ran: &Ran| {
         let end = ran.stderr.trim().lines().last().unwrap_or_default();
@@ -264,6 +273,14 @@ fn what_does_not_fit_into_memory_is_refused_by_its_largest_part() {
         }
         assert_eq!(bench.names("."), ["m.toml"], "nothing is written");
     }
+    // A trained run is tested with other settings.
+    let bench = Workbench::new(TINY);
+    limited(&bench, "run m.toml --quiet --dir run").ok();
+    let message = limited(&bench, "eval run test.episodes=1000000000000").mistake();
+    assert!(
+        message.contains("`test.episodes = 1000000000000`"),
+        "{message}"
+    );
     // Asked to, it goes on; here the run is small and the bound is another one.
     let bench = Workbench::new(TINY);
     let forced = "check m.toml --no-trial --force test.episodes=1000000000000";
