@@ -126,7 +126,7 @@ pub const ROOMS: &[Rooms] = &[
     rooms(
         "meta-bench",
         "output",
-        &["palette table units", "chart progress", "mod"],
+        &["drawing table units", "chart progress", "mod"],
     ),
     rooms(
         "meta-bench",
@@ -175,12 +175,17 @@ pub const ROOMS: &[Rooms] = &[
         "meta-bench",
         "explain",
         &[
-            "maps stream svg",
+            "maps stream",
             "episode_view mask pictures",
             "deletion explained heatmap",
             "curves map_pictures numbers",
             "mod",
         ],
+    ),
+    rooms(
+        "meta-bench",
+        "output::drawing",
+        &["outlines style", "mod", "canvas png", "svg"],
     ),
     rooms(
         "meta-bench",

@@ -694,6 +694,18 @@ mod tests {
         let (groups, _) = runs.groups(&[], SCORE).unwrap();
         let (found, _) = differences(wanted(TestKind::T, Pairs::First), SCORE, &groups);
         let shown = comparison(&groups, &found, "seeds").render(Format::Text);
-        insta::assert_snapshot!(shown, @"");
+        insta::assert_snapshot!(shown, @r"
+        #  learner.name  seeds  accuracy  over seeds  over episodes
+        1  a             2      76.86 %   ± 1.24      ± 6.44
+        2  c             2      74.71 %   ± 1.24      ± 5.26
+        3  b             2      70.51 %   ± 19.85     ± 6.00
+
+        pair   a  b  a − b         95 %    episodes  p       p (Holm)
+        1 − 2  a  c  +2.15 points  ± 1.77  8         0.0241  0.0722
+        1 − 3  a  b  +6.35 points  ± 5.70  8         0.0337  0.0722
+
+        ±: half of a 95 % interval by Student's t. Over seeds: of the seeds' means; over episodes: of each frozen episode's mean over the seeds.
+        a − b: paired on the same episodes; p: Student's paired t-test; Holm: corrected for all pairs of the table above.
+        ");
     }
 }
