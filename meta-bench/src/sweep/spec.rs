@@ -513,7 +513,7 @@ fn replace<T>(items: &mut Vec<T>, item: T, key: impl Fn(&T) -> &String) {
 /// How a size is written.
 pub const MEMORY_FORM: &str = "expected a size such as \"2 GB\" or \"500 MB\"";
 
-/// A size in bytes.
+/// A size in bytes, at least one.
 pub fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|letter: char| !(letter.is_ascii_digit() || letter == '.'));
@@ -524,8 +524,8 @@ pub fn bytes(text: &str) -> Option<u64> {
         "GB" | "G" => 1e9,
         _ => return None,
     };
-    let number: f64 = number.parse().ok()?;
-    (number > 0.0).then_some((number * factor) as u64)
+    let bytes = number.parse::<f64>().ok()? * factor;
+    (bytes >= 1.0 && bytes < u64::MAX as f64).then_some(bytes as u64)
 }
 
 /// Where one of `values` comes again, if one does.
@@ -672,7 +672,7 @@ mod tests {
     fn sizes_have_units() {
         assert_eq!(bytes("2 GB"), Some(2_000_000_000));
         assert_eq!(bytes("1.5M"), Some(1_500_000));
-        for text in ["2", "GB", "-1 GB", "0 MB", "1 TBs"] {
+        for text in ["2", "GB", "-1 GB", "0 MB", "1 TBs", "0.0001 kB", "99999999999 GB"] {
             assert_eq!(bytes(text), None, "{text}");
         }
     }
