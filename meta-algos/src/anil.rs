@@ -41,9 +41,9 @@ settings! {
         /// `α`.
         inner_lr: f64 = 0.4, above(0.0);
         /// Inner steps `K` of the head in training.
-        inner_steps: usize = 1, at_least(1);
+        inner_steps: usize = 1, size(1);
         /// Inner steps of the head at validation and test.
-        test_steps: usize = 3, at_least(1);
+        test_steps: usize = 3, size(1);
         /// Rule of the inner steps: `sgd`, `adam` or `adamw`; differentiated like everything else.
         inner_optimizer: OptimizerKind = OptimizerKind::Sgd;
         /// Momentum of an inner `sgd`.

@@ -56,15 +56,15 @@ settings! {
     /// Settings of attentive neural processes; the defaults are the paper's of section 4.1.
     pub struct AnpSettings {
         /// Width of the hidden layers of `h` and `g` and of the feed-forward parts.
-        hidden: usize = 128, at_least(1);
+        hidden: usize = 128, size(1);
         /// Layers of `h`.
-        encoder_layers: usize = 3, at_least(1);
+        encoder_layers: usize = 3, size(1);
         /// Layers of `g`.
-        decoder_layers: usize = 3, at_least(1);
+        decoder_layers: usize = 3, size(1);
         /// Blocks of self-attention over the support.
-        layers: usize = 2, at_least(1);
+        layers: usize = 2, size(1);
         /// Attention heads; must divide the width of the embedding.
-        heads: usize = 8, at_least(1);
+        heads: usize = 8, size(1);
         /// What the weights of all attention follow from: `softmax` of the scores, or `uniform`
         /// (mean pooling with the same parameters).
         attention: Weighting = Weighting::Softmax;

@@ -53,13 +53,13 @@ settings! {
         /// `α`.
         inner_lr: f64 = 1.0, above(0.0);
         /// Inner steps `K` in training.
-        inner_steps: usize = 2, at_least(1);
+        inner_steps: usize = 2, size(1);
         /// Inner steps at validation and test.
-        test_steps: usize = 2, at_least(1);
+        test_steps: usize = 2, size(1);
         /// Number of context parameters.
-        context: usize = 100, at_least(1);
+        context: usize = 100, size(1);
         /// Width of the modulated layer.
-        hidden: usize = 64, at_least(1);
+        hidden: usize = 64, size(1);
         /// Rule of the inner steps: `sgd`, `adam` or `adamw`; differentiated like everything else.
         inner_optimizer: OptimizerKind = OptimizerKind::Sgd;
         /// Momentum of an inner `sgd`.

@@ -48,11 +48,11 @@ settings! {
     /// Settings of conditional neural processes; the defaults are the paper's of section 4.1.
     pub struct CnpSettings {
         /// Width of `r` and of the layers of `h` and `g`.
-        hidden: usize = 128, at_least(1);
+        hidden: usize = 128, size(1);
         /// Layers of `h`.
-        encoder_layers: usize = 3, at_least(1);
+        encoder_layers: usize = 3, size(1);
         /// Layers of `g`.
-        decoder_layers: usize = 5, at_least(1);
+        decoder_layers: usize = 5, size(1);
         /// `σ₀`, the least standard deviation of a prediction, in (0, 1); regression only.
         least_deviation: f64 = 0.1, inside_unit();
     }

@@ -50,7 +50,7 @@ settings! {
     /// Settings of FEAT; the defaults are those of the authors' code for 5-way 1-shot tasks.
     pub struct FeatSettings {
         /// Attention heads; must divide the width of the embedding.
-        heads: usize = 1, at_least(1);
+        heads: usize = 1, size(1);
         /// `τ`, by which distances are divided.
         temperature: f64 = 64.0, above(0.0);
         /// What a prototype reads the others by: `softmax` (attention) or `uniform` (their mean;

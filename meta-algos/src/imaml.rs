@@ -44,13 +44,13 @@ settings! {
         /// Rate of the inner gradient descent.
         inner_lr: f64 = 0.1, above(0.0);
         /// Inner steps `K` in training; the meta-gradient supposes that they reach `φ*`.
-        inner_steps: usize = 16, at_least(1);
+        inner_steps: usize = 16, size(1);
         /// Inner steps at validation and test.
-        test_steps: usize = 16, at_least(1);
+        test_steps: usize = 16, size(1);
         /// `λ`: how strongly a task is held near the shared parameters.
         lambda: f64 = 2.0, above(0.0);
         /// Steps of conjugate gradient.
-        cg_steps: usize = 5, at_least(1);
+        cg_steps: usize = 5, size(1);
         /// What is added to `λ` in the system that conjugate gradient solves: where the support
         /// loss curves down, more than 0 keeps the system positive definite.
         cg_damping: f64 = 0.0, at_least(0.0);

@@ -62,13 +62,13 @@ settings! {
     /// Settings of in-context learning; the defaults are those of Garg et al.
     pub struct InContextSettings {
         /// Blocks of the transformer.
-        layers: usize = 12, at_least(1);
+        layers: usize = 12, size(1);
         /// Width of a token.
-        width: usize = 256, at_least(1);
+        width: usize = 256, size(1);
         /// Attention heads; must divide `width`.
-        heads: usize = 8, at_least(1);
+        heads: usize = 8, size(1);
         /// Hidden units of the feed-forward part of a block.
-        hidden: usize = 1024, at_least(1);
+        hidden: usize = 1024, size(1);
         /// Weights of a read: `softmax` of the scores, or `uniform` (the mean of the support).
         attention: Weighting = Weighting::Softmax;
     }

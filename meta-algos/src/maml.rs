@@ -40,9 +40,9 @@ settings! {
         /// `α`.
         inner_lr: f64 = 0.4, above(0.0);
         /// Inner steps `K` in training.
-        inner_steps: usize = 1, at_least(1);
+        inner_steps: usize = 1, size(1);
         /// Inner steps at validation and test.
-        test_steps: usize = 3, at_least(1);
+        test_steps: usize = 3, size(1);
         /// Order of the meta-gradient: `second` (exact) or `first` (FOMAML).
         order: Order = Order::Second;
         /// Rule of the inner steps: `sgd`, `adam` or `adamw`; differentiated like everything else.

@@ -81,7 +81,7 @@ settings! {
         /// First value of every rate `α`.
         inner_lr: f64 = 0.1, above(0.0);
         /// Inner steps `K`, in training and at test.
-        inner_steps: usize = 5, at_least(1);
+        inner_steps: usize = 5, size(1);
         /// After which steps the query loss counts: `annealed` (multi-step loss, moving to the last
         /// step), `every` or `last`.
         losses: StepLosses = StepLosses::Annealed;

@@ -79,13 +79,13 @@ settings! {
     /// Settings of MANN; the defaults are the paper's.
     pub struct MannSettings {
         /// Width of the controller.
-        hidden: usize = 200, at_least(1);
+        hidden: usize = 200, size(1);
         /// Slots of the memory, at least `heads`.
-        slots: usize = 128;
+        slots: usize = 128, size(0);
         /// Width of a slot.
-        slot_width: usize = 40, at_least(1);
+        slot_width: usize = 40, size(1);
         /// Heads `r`, which read and write.
-        heads: usize = 4, at_least(1);
+        heads: usize = 4, size(1);
         /// `γ`, what remains of the usage of a slot after a step, in (0, 1).
         decay: f64 = 0.99, inside_unit();
         /// `β`, which multiplies the cosines before the softmax.

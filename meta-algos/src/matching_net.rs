@@ -73,7 +73,7 @@ settings! {
         /// Whether items are embedded with the support in view (full-context embeddings).
         full_context: bool = false;
         /// How often a query reads the support before it is compared, `K`; with `full_context`.
-        reads: usize = 5, at_least(1);
+        reads: usize = 5, size(1);
         /// What the support is read by: `softmax` (attention) or `uniform` (means; for comparison).
         attention: Weighting = Weighting::Softmax;
         /// How the channels of the embeddings are weighted for a task, by its support: `none`,

@@ -64,11 +64,11 @@ settings! {
         /// `α`.
         inner_lr: f64 = 0.1, above(0.0);
         /// Inner steps `K` of the attention in training.
-        inner_steps: usize = 1, at_least(1);
+        inner_steps: usize = 1, size(1);
         /// Inner steps of the attention at validation and test.
-        test_steps: usize = 1, at_least(1);
+        test_steps: usize = 1, size(1);
         /// Attention heads; must divide the width of the embedding.
-        heads: usize = 1;
+        heads: usize = 1, size(0);
         /// `τ`, by which distances are divided.
         temperature: f64 = 4.0, above(0.0);
         /// What an item reads the support by: `softmax` (attention) or `uniform` (the mean; for

@@ -76,9 +76,9 @@ settings! {
         /// First value of the forget gate `f`, in (0, 1): near 1, so that little is forgotten.
         keep: f64 = 0.993, inside_unit();
         /// Steps `K` of the optimiser, in training and at test.
-        inner_steps: usize = 5, at_least(1);
+        inner_steps: usize = 5, size(1);
         /// Width of the optimiser's first layer.
-        hidden: usize = 20, at_least(1);
+        hidden: usize = 20, size(1);
         /// Order of the meta-gradient: `first` (gradients and losses of the learner are constants,
         /// the paper's assumption) or `second` (exact).
         order: Order = Order::First;

@@ -40,9 +40,9 @@ settings! {
         /// First value of every rate `α`.
         inner_lr: f64 = 0.1, above(0.0);
         /// Inner steps `K` in training.
-        inner_steps: usize = 1, at_least(1);
+        inner_steps: usize = 1, size(1);
         /// Inner steps at validation and test.
-        test_steps: usize = 1, at_least(1);
+        test_steps: usize = 1, size(1);
         /// Whether the graph of only one inner step is held at a time: less memory, more time, the
         /// same gradient.
         checkpoint_inner_steps: bool = false;

@@ -59,11 +59,11 @@ settings! {
     pub struct MultimodalProtoNetSettings {
         /// Rows at the end of an image, or features at the end of a vector, that hold the second
         /// modality; at least 1, and fewer than there are.
-        side: usize = 1, at_least(1);
+        side: usize = 1, size(1);
         /// Hidden width of the network of descriptions.
-        hidden: usize = 64, at_least(1);
+        hidden: usize = 64, size(1);
         /// Width `w` of the attention between the modalities.
-        width: usize = 32, at_least(1);
+        width: usize = 32, size(1);
         /// What the modalities are mixed by: `softmax` (attention) or `uniform` (the mean; for
         /// comparison).
         attention: Weighting = Weighting::Softmax;

@@ -46,7 +46,7 @@ settings! {
     /// Settings of relation networks.
     pub struct RelationNetSettings {
         /// Width of both hidden layers of the relation module.
-        hidden: usize = 64, at_least(1);
+        hidden: usize = 64, size(1);
         /// How the channels of the embeddings are weighted for a task, by its support: `none`,
         /// `soft` (gates) or `hard` (a choice).
         feature_attention: FeatureAttention = FeatureAttention::None;

@@ -45,9 +45,9 @@ settings! {
         /// `α`, the learning rate of the inner optimiser.
         inner_lr: f64 = 1e-3, above(0.0);
         /// Inner steps `K` in training; with one, Reptile is joint training.
-        inner_steps: usize = 5, at_least(1);
+        inner_steps: usize = 5, size(1);
         /// Inner steps at validation and test.
-        test_steps: usize = 50, at_least(1);
+        test_steps: usize = 50, size(1);
         /// Inner optimiser: `adam` (with `β₁ = 0`), `adamw` (the same, no decay) or `sgd`.
         inner_optimizer: OptimizerKind = OptimizerKind::Adam;
     }

@@ -58,11 +58,11 @@ settings! {
     /// Settings of SNAIL; the defaults are the paper's.
     pub struct SnailSettings {
         /// Widths of the keys `d_k` of the three attention blocks.
-        keys: [usize; 3] = [64, 256, 512], at_least(1);
+        keys: [usize; 3] = [64, 256, 512], size(1);
         /// Widths of the values of the three attention blocks.
-        values: [usize; 3] = [32, 128, 256], at_least(1);
+        values: [usize; 3] = [32, 128, 256], size(1);
         /// Channels that a dense block adds.
-        filters: usize = 128, at_least(1);
+        filters: usize = 128, size(1);
         /// Weights of a read: `softmax` of the scores, or `uniform` (the mean of the past).
         attention: Weighting = Weighting::Softmax;
     }

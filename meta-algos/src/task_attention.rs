@@ -72,20 +72,20 @@ settings! {
         /// and shifted) or `low_rank` (a matrix of low rank added to each weight).
         modulation: Modulation = Modulation::Film;
         /// Rank of what is added to a weight; with `modulation = "low_rank"`.
-        rank: usize = 4, at_least(1);
+        rank: usize = 4, size(1);
         /// Seeds `m` that read the support.
-        seeds: usize = 4, at_least(1);
+        seeds: usize = 4, size(1);
         /// Width of a seed and of a token.
-        width: usize = 64, at_least(1);
+        width: usize = 64, size(1);
         /// Attention heads; must divide the width.
-        heads: usize = 4;
+        heads: usize = 4, size(0);
         /// Hidden width of the network that generates parameters.
-        hidden: usize = 64, at_least(1);
+        hidden: usize = 64, size(1);
         /// What the seeds read the support by: `softmax` (attention) or `uniform` (the mean; for
         /// comparison).
         attention: Weighting = Weighting::Softmax;
         /// Inner steps `K` in training and at test; 0 for none.
-        inner_steps: usize = 0;
+        inner_steps: usize = 0, size(0);
         /// `α`.
         inner_lr: f64 = 0.01, above(0.0);
         /// Whether the graph of only one inner step is held at a time: less memory, more time, the

@@ -97,20 +97,20 @@ settings! {
         /// its meta-batch). At test it is the memory.
         relatives: Relatives = Relatives::Memory;
         /// Slots `M` of the memory.
-        slots: usize = 16, at_least(1);
+        slots: usize = 16, size(1);
         /// `η`, how fast the memory follows, in (0, 1].
         memory_rate: f64 = 0.1, fraction();
         /// Width `w` of a task's representation.
-        width: usize = 64, at_least(1);
+        width: usize = 64, size(1);
         /// Attention heads; must divide the width.
-        heads: usize = 4;
+        heads: usize = 4, size(0);
         /// Hidden width of the network that generates parameters.
-        hidden: usize = 64, at_least(1);
+        hidden: usize = 64, size(1);
         /// What a task reads its relatives by: `softmax` (attention) or `uniform` (the mean; for
         /// comparison).
         attention: Weighting = Weighting::Softmax;
         /// Inner steps `K` in training and at test; 0 for none.
-        inner_steps: usize = 0;
+        inner_steps: usize = 0, size(0);
         /// `α`.
         inner_lr: f64 = 0.01, above(0.0);
         /// Whether the graph of only one inner step is held at a time: less memory, more time, the

@@ -66,20 +66,20 @@ settings! {
     /// Settings of [`TaskTransformer`].
     pub struct TaskTransformerSettings {
         /// Width of a token.
-        width: usize = 64, at_least(1);
+        width: usize = 64, size(1);
         /// Attention heads; must divide the width.
-        heads: usize = 4;
+        heads: usize = 4, size(0);
         /// Blocks `E` in which the support attends to itself.
-        layers: usize = 2, at_least(1);
+        layers: usize = 2, size(1);
         /// Blocks `D` in which classes or outputs read the support.
-        decoder_layers: usize = 1, at_least(1);
+        decoder_layers: usize = 1, size(1);
         /// Hidden width of a block's feed-forward part.
-        hidden: usize = 128, at_least(1);
+        hidden: usize = 128, size(1);
         /// What a token reads others by: `softmax` (attention) or `uniform` (the mean; for
         /// comparison).
         attention: Weighting = Weighting::Softmax;
         /// Gradient steps `K` of the written weights in training and at test; 0 for none.
-        inner_steps: usize = 0;
+        inner_steps: usize = 0, size(0);
         /// `α` of these steps.
         inner_lr: f64 = 0.01, above(0.0);
     }

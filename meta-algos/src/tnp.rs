@@ -55,15 +55,15 @@ settings! {
     /// regression.
     pub struct TnpSettings {
         /// Width of the hidden layers of `e` and `g` and of the feed-forward parts.
-        hidden: usize = 128, at_least(1);
+        hidden: usize = 128, size(1);
         /// Layers of `e`.
-        encoder_layers: usize = 4, at_least(1);
+        encoder_layers: usize = 4, size(1);
         /// Layers of `g`.
-        decoder_layers: usize = 2, at_least(1);
+        decoder_layers: usize = 2, size(1);
         /// Blocks of the transformer.
-        layers: usize = 6, at_least(1);
+        layers: usize = 6, size(1);
         /// Attention heads; must divide the width of the embedding.
-        heads: usize = 4, at_least(1);
+        heads: usize = 4, size(1);
         /// What the weights of all attention follow from: `softmax` of the scores, or `uniform`
         /// (mean pooling with the same parameters).
         attention: Weighting = Weighting::Softmax;

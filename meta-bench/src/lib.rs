@@ -23,6 +23,14 @@
 //! | `list`, `contact_sheet` | two small commands |
 //! | `cli` | the list of commands, one line each |
 
+/// Writes a line to stderr. As the standard one, but a reader that has gone ends nothing.
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 mod bench;
 mod cli;
 mod command;
@@ -83,6 +91,7 @@ fn start_log(level: &str) -> Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .log_internal_errors(false)
         .init();
     Ok(())
 }

@@ -127,7 +127,8 @@ pub trait Settings: Default + Clone + Send + Sync + 'static {
 /// ```
 ///
 /// A value's type implements `Serialize` and `DeserializeOwned`. Ranges are [`above`], [`at_least`],
-/// [`below_one`], [`inside_unit`], [`fraction`] and [`between`]; of a list, they hold for each item.
+/// [`below_one`], [`inside_unit`], [`fraction`], [`between`] and [`size`]; of a list, they hold for each
+/// item.
 /// `#[added("0.2")]` before
 /// a field is its [`Field::added`]. A last line `..name: Type;` takes in the keys of another group.
 #[macro_export]
@@ -249,6 +250,20 @@ pub enum Range<T> {
     Open(T, T),
     /// From the first, excluded, to the second, included.
     OpenClosed(T, T),
+    /// A size from the first on. The second is so large that no run has a use for more; it is said
+    /// where it is exceeded, and once for all sizes in the reference.
+    Size(T, T),
+}
+
+/// The largest size that a setting may ask for: of a layer, a set, a number of steps.
+///
+/// Products of three such sizes fit into 64 bits. What fits into the memory of a machine is a matter of
+/// estimates; this bound is for what can only be a mistake.
+pub const LARGEST_SIZE: usize = 1 << 20;
+
+/// Sizes from `low` to [`LARGEST_SIZE`].
+pub const fn size(low: usize) -> Range<usize> {
+    Range::Size(low, LARGEST_SIZE)
 }
 
 /// Numbers above `low`.
@@ -282,7 +297,7 @@ pub const fn between<T>(low: T, high: T) -> Range<T> {
 }
 
 impl<T: PartialOrd + Display> Range<T> {
-    /// The range in words: `above 0`, `at least 1`, `in [0, 1)`.
+    /// The range in words: `above 0`, `at least 1`, `in [0, 1)`; nothing for sizes from 0 on.
     pub fn text(&self) -> String {
         match self {
             Range::Above(low) => format!("above {low}"),
@@ -291,6 +306,10 @@ impl<T: PartialOrd + Display> Range<T> {
             Range::Closed(low, high) => format!("in [{low}, {high}]"),
             Range::Open(low, high) => format!("in ({low}, {high})"),
             Range::OpenClosed(low, high) => format!("in ({low}, {high}]"),
+            Range::Size(low, _) => match low.to_string() {
+                none if none == "0" => String::new(),
+                low => format!("at least {low}"),
+            },
         }
     }
 
@@ -299,7 +318,7 @@ impl<T: PartialOrd + Display> Range<T> {
             Range::Above(low) => value > low,
             Range::AtLeast(low) => value >= low,
             Range::HalfOpen(low, high) => value >= low && value < high,
-            Range::Closed(low, high) => value >= low && value <= high,
+            Range::Closed(low, high) | Range::Size(low, high) => value >= low && value <= high,
             Range::Open(low, high) => value > low && value < high,
             Range::OpenClosed(low, high) => value > low && value <= high,
         }
@@ -313,11 +332,11 @@ impl<T: PartialOrd + Display> Range<T> {
         if self.contains(value) {
             return Ok(());
         }
-        Err(Error::setting(
-            key,
-            value,
-            format!("must be {}", self.text()),
-        ))
+        let expected = match self {
+            Range::Size(_, high) if value > high => format!("must be at most {high}"),
+            _ => format!("must be {}", self.text()),
+        };
+        Err(Error::setting(key, value, expected))
     }
 }
 
@@ -411,7 +430,7 @@ pub fn unknown_key<'a>(
 #[doc(hidden)]
 pub fn documented(comment: &str, ranges: &[String]) -> String {
     let text = comment.trim().replace("[`", "`").replace("`]", "`");
-    let Some(range) = ranges.first() else {
+    let Some(range) = ranges.first().filter(|range| !range.is_empty()) else {
         return text;
     };
     let sentence = text.trim_end_matches('.');
@@ -471,7 +490,9 @@ mod tests {
             steps: usize = 1, at_least(1);
             /// Widths.
             #[added("0.2")]
-            hidden: Vec<usize> = vec![4, 4], at_least(1);
+            hidden: Vec<usize> = vec![4, 4], size(1);
+            /// Steps at the end; 0 for none.
+            last: usize = 0, size(0);
             ..step: Step;
         }
     }
@@ -530,6 +551,10 @@ mod tests {
             ),
             (json!({"lr": 0.0}), "`learner.lr = 0`: must be above 0"),
             (
+                json!({"hidden": [4, 1048577]}),
+                "`learner.hidden = 1048577`: must be at most 1048576",
+            ),
+            (
                 json!({"momentum": 1.0}),
                 "`learner.momentum = 1`: must be in [0, 1)",
             ),
@@ -554,6 +579,7 @@ mod tests {
         let expected = [
             ("steps", "Number of steps, at least 1."),
             ("hidden", "Widths, at least 1."),
+            ("last", "Steps at the end; 0 for none."),
             ("lr", "Length `α`, above 0."),
             (
                 "momentum",
@@ -570,7 +596,7 @@ mod tests {
         let text = serde_json::to_string(&Example::default()).unwrap();
         assert_eq!(
             text,
-            r#"{"steps":1,"hidden":[4,4],"lr":0.4,"momentum":0.0}"#
+            r#"{"steps":1,"hidden":[4,4],"last":0,"lr":0.4,"momentum":0.0}"#
         );
     }
 }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use meta_core::backend::{self, backends};
+use meta_core::{
+    backend::{self, backends},
+    settings::LARGEST_SIZE,
+};
 
 use crate::failure::{CommandError, Result};
 
@@ -99,6 +102,9 @@ pub struct BenchArgs {
     pub peer_timeout: f64,
 }
 
+/// The longest time that a measurement may take: a year.
+const MOST_SECONDS: f64 = 31_536_000.0;
+
 impl BenchArgs {
     /// The backends that are measured.
     ///
@@ -121,12 +127,15 @@ impl BenchArgs {
     /// How much is measured.
     ///
     /// # Errors
-    /// For a number that must be above 0 and is not.
+    /// For a number that must be above 0 and is not, or that nobody can measure.
     pub fn checked_effort(&self) -> Result<Effort> {
         let effort = self.effort;
         let positive = |option: &str, value: Option<usize>| match value {
             Some(0) => Err(CommandError::Usage(format!(
                 "`{option} 0`: must be at least 1"
+            ))),
+            Some(size) if size > LARGEST_SIZE => Err(CommandError::Usage(format!(
+                "`{option} {size}`: must be at most {LARGEST_SIZE}"
             ))),
             _ => Ok(()),
         };
@@ -134,6 +143,8 @@ impl BenchArgs {
         positive("--steps", effort.steps)?;
         positive("--query", effort.query)?;
         positive("--width", effort.width)?;
+        positive("--task-chunk", Some(effort.task_chunk.max(1)))?;
+        positive("--threads", Some(effort.threads.max(1)))?;
         positive("--samples", Some(effort.samples))?;
         positive("--rounds", self.rounds)?;
         for (option, value) in [
@@ -143,6 +154,11 @@ impl BenchArgs {
             if !(value > 0.0 && value.is_finite()) {
                 return Err(CommandError::Usage(format!(
                     "`{option} {value}`: must be above 0"
+                )));
+            }
+            if value > MOST_SECONDS {
+                return Err(CommandError::Usage(format!(
+                    "`{option} {value}`: must be at most {MOST_SECONDS}"
                 )));
             }
         }

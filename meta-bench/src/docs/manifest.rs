@@ -24,7 +24,12 @@ pub fn manifest_reference(catalogue: &Catalogue) -> String {
          A manifest is a TOML file. Every key has a default, so an empty file is a manifest. Later \
          layers win: defaults, the manifests that `extends = \"base.toml\"` names (or a list of them), \
          the file, `key.path=value` on the command line. `meta check MANIFEST` shows every value with \
-         its origin. `[sweep]` is in [sweeps](sweeps.md).\n",
+         its origin. `[sweep]` is in [sweeps](sweeps.md).\n\n\
+         Sizes (of layers, sets, episodes, numbers of steps) are at most 1 048 576. A run that needs \
+         more memory than the machine, its control group or `ulimit -v` leaves, by an estimate, is \
+         refused before anything is allocated, with its largest part and the key to lower; `--force` \
+         starts it all the same. Manifests are regular files of at most 16 MiB; at most 1000 files \
+         extend each other, 64 in a row.\n",
     );
     let mut section = |title: &str, note: &str, fields: Vec<Field>, defaults: Value| {
         out.push_str(&format!("\n{title}\n\n"));

@@ -15,6 +15,9 @@ pub struct CheckArgs {
     /// Run no trial, and print no forecast.
     #[arg(long)]
     no_trial: bool,
+    /// Do not refuse a run that needs more memory than there is, by an estimate.
+    #[arg(long)]
+    force: bool,
 }
 
 impl Execute for CheckArgs {
@@ -24,6 +27,7 @@ impl Execute for CheckArgs {
     /// Whatever is wrong with the manifest or its data, or stops the trial.
     fn execute<T: Toolkit>(self) -> Result<()> {
         let experiment = Experiment::<T>::from_args(&self.manifest)?;
+        experiment.check_memory(&experiment.forecast()?, self.force)?;
         let forecast = if self.no_trial {
             String::new()
         } else {

@@ -48,13 +48,31 @@ impl<A: Architecture> Sizes<'_, A> {
     /// the results of a forward pass and its adjoint; a copy of the parameters after each inner step, and
     /// of their gradient for each that is held.
     fn task(&self, shape: &EpisodeShape, steps: usize, held: usize) -> usize {
-        let items = (held * shape.support_items() + shape.query_items()) as f64;
-        let activations = KEPT * items * self.architecture.activations() as f64;
         let copies = match steps {
             0 => 0,
             steps => held + steps + 2,
         };
-        NUMBER * (activations as usize + copies * self.parameters)
+        let numbers = self
+            .passes(shape, held)
+            .saturating_add(copies.saturating_mul(self.parameters));
+        numbers.saturating_mul(NUMBER)
+    }
+
+    /// Numbers that passes over the support, `held` of them, and one over the queries leave.
+    fn passes(&self, shape: &EpisodeShape, held: usize) -> usize {
+        let items = held as f64 * shape.support_items() as f64 + shape.query_items() as f64;
+        (KEPT * items * self.architecture.activations() as f64) as usize
+    }
+
+    /// Bytes that one task of the test takes at once: one step at a time, three copies of what adapts, and
+    /// the predictions after every step.
+    pub fn tested_task(&self) -> f64 {
+        let shape = &self.spec.test;
+        let (steps, queries) = (self.steps.test as f64, shape.query_items() as f64);
+        let copies = if self.steps.test > 0 { 3.0 } else { 0.0 };
+        let predictions = (steps + 1.0) * queries * self.spec.outputs() as f64;
+        let numbers = self.passes(shape, 1) as f64 + copies * self.parameters as f64 + predictions;
+        NUMBER as f64 * numbers
     }
 
     /// The settings of the outer loop, with what they leave to the memory that graphs may take: the tasks
@@ -70,7 +88,7 @@ impl<A: Architecture> Sizes<'_, A> {
             settings.task_chunk = chunk(settings.meta_batch, memory, task, self.side_by_side);
         }
         if settings.graphs_at_once == 0 {
-            settings.graphs_at_once = (memory / (task * settings.task_chunk)).max(1);
+            settings.graphs_at_once = (memory / task.saturating_mul(settings.task_chunk)).max(1);
         }
         settings
     }
@@ -99,7 +117,7 @@ const GRAPHS: usize = 4;
 fn graphs_of_test(tasks: usize, task: usize, side_by_side: bool) -> TaskChunks {
     let (tasks, task) = (tasks.max(1), task.max(1));
     let most = if side_by_side {
-        ((GRAPH + task / 2) / task).max(1)
+        (GRAPH.saturating_add(task / 2) / task).max(1)
     } else {
         tasks
     };
@@ -122,7 +140,8 @@ fn graphs_of_test(tasks: usize, task: usize, side_by_side: bool) -> TaskChunks {
 fn chunk(meta_batch: usize, memory: usize, task: usize, side_by_side: bool) -> usize {
     let task = task.max(1);
     let (most, graphs) = if side_by_side {
-        (memory / 2 / task, (meta_batch * task / GRAPH).min(GRAPHS))
+        let graphs = meta_batch.saturating_mul(task) / GRAPH;
+        (memory / 2 / task, graphs.min(GRAPHS))
     } else {
         (memory / task, 1)
     };
@@ -151,6 +170,17 @@ mod tests {
         assert_eq!(chunk(64, 256_000_000, large, true), 6);
         assert_eq!(chunk(8, 1, large, true), 1);
         assert_eq!(chunk(1, 256_000_000, large, true), 1);
+    }
+
+    /// What nobody can compute is still planned, without an overflow.
+    #[test]
+    fn sizes_without_end_are_planned() {
+        let most = usize::MAX;
+        assert_eq!(chunk(most, most, most, true), most.div_ceil(GRAPHS));
+        assert_eq!(chunk(most, 0, most, true), 1);
+        assert_eq!(chunk(most, most, 1, false), most);
+        assert_eq!(graphs_of_test(most, most, true).tasks, 1);
+        assert_eq!(graphs_of_test(most, 1, true).concurrent, most / 15_996_844);
     }
 
     #[test]

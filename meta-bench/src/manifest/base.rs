@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use meta_core::Error;
+use meta_core::{Error, files::read_text};
 use serde_json::Value;
 
 use super::{layer::Layer, origin::Origin, text::parse};
@@ -13,6 +13,13 @@ use crate::failure::{CommandError, Result};
 
 /// Tables that say how runs are made and started, not what one is.
 const SWEEP_TABLES: [&str; 2] = ["sweep", "slurm"];
+
+/// The largest manifest.
+const MOST_BYTES: u64 = 16 << 20;
+/// Files that one manifest may read, those that it extends several times counted as often.
+const MOST_FILES: usize = 1000;
+/// Files that may extend each other in a row.
+const MOST_LEVELS: usize = 64;
 
 /// A manifest file as it was read.
 #[derive(Clone, Debug)]
@@ -40,11 +47,9 @@ impl Base {
     /// Reads the manifest at `path` and what it extends.
     ///
     /// # Errors
-    /// A file that cannot be read or is not TOML; files that extend each other in a circle.
+    /// A file that cannot be read or is not TOML; files that extend each other in a circle, or too many.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Error::io(path, "read the manifest", error))?;
-        Self::of(path, &text)
+        Self::of(path, &read_text(path, MOST_BYTES)?)
     }
 
     /// The same for a manifest whose text is `text`.
@@ -118,8 +123,18 @@ impl Base {
             origin: origin.to_string(),
             error: Error::setting("extends", format!("{name:?}"), expected),
         };
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| refuse(format!("cannot read {}: {error}", path.display())))?;
+        if open.len() >= MOST_LEVELS {
+            return Err(refuse(format!(
+                "more than {MOST_LEVELS} manifests extend each other in a row"
+            )));
+        }
+        if self.documents.len() + open.len() >= MOST_FILES {
+            return Err(refuse(format!(
+                "more than {MOST_FILES} files are extended; one that is extended on several ways is read \
+                 once for each"
+            )));
+        }
+        let text = read_text(path, MOST_BYTES).map_err(|error| refuse(error.to_string()))?;
         let identity = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if open.contains(&identity) {
             return Err(refuse(

@@ -59,13 +59,14 @@ pub struct Manifest {
 
 /// Keys that change no result: `name` is a label, and the others say where and how fast. The data at
 /// `data.path` enters the identity by its content.
-const NOT_IDENTITY: [&str; 6] = [
+const NOT_IDENTITY: [&str; 7] = [
     "name",
     "device",
     "threads",
     "data.path",
     "data.cache_dir",
     "train.graphs_at_once",
+    "train.memory",
 ];
 /// Keys that bound memory and change nothing but rounding: a run may resume with others.
 const BOUNDS: [&str; 3] = ["train.task_chunk", "train.chunk_memory", "test.chunk"];
@@ -379,7 +380,7 @@ mod tests {
     fn the_hash_is_of_what_results_depend_on() {
         let hash = |overrides: &[&str]| resolve("", overrides).unwrap().hash("data");
         let base = hash(&[]);
-        assert_eq!(base, hash(&["threads=2", "name=other"]));
+        assert_eq!(base, hash(&["threads=2", "name=other", "train.memory=7"]));
         assert_eq!(base, hash(&["train.lr=0.001"]));
         assert_ne!(base, hash(&["seed=1"]));
         assert_ne!(base, hash(&["train.lr=0.002"]));

@@ -24,7 +24,7 @@ settings! {
         precision: Precision = Precision::F32;
         /// Threads of the CPU backends, 0 for one per core. Changes no result, and so is not part
         /// of the run's identity.
-        threads: usize = 0;
+        threads: usize = 0, between(0, 4096);
     }
 }
 
@@ -45,17 +45,17 @@ settings! {
         /// Name of the data source; `meta list data` shows them.
         source: String = "glyphs".to_owned();
         /// Classes of a task; 1 for regression.
-        way: usize = 5;
+        way: usize = 5, size(0);
         /// Support items of a class.
-        shot: usize = 1;
+        shot: usize = 1, size(0);
         /// Query items of a class.
-        query: usize = 15;
+        query: usize = 15, size(0);
         /// Classes of a training task. 0: as `way`.
-        train_way: usize = 0;
+        train_way: usize = 0, size(0);
         /// Support items of a class in training. 0: as `shot`.
-        train_shot: usize = 0;
+        train_shot: usize = 0, size(0);
         /// Query items of a class in training. 0: as `query`.
-        train_query: usize = 0;
+        train_query: usize = 0, size(0);
     }
 }
 

@@ -28,9 +28,10 @@ pub struct LocatedValue {
 /// cannot hold.
 pub fn parse(path: &Path, text: &str) -> Result<Vec<LocatedValue>> {
     let table = DeTable::parse(text).map_err(|error| syntax(path, text, &error))?;
+    let lines = Lines::of(text);
     let mut given = Vec::new();
     let mut push = |section: &str, key: &str, position: usize, value: &DeValue<'_>| {
-        let line = line_of(text, position);
+        let line = lines.at(position);
         let dotted = dotted(section, key);
         let value = json(&dotted, value).map_err(|error| CommandError::At {
             origin: format!("{}:{line}", path.display()),
@@ -62,10 +63,25 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<LocatedValue>> {
     Ok(given)
 }
 
-/// The line, counted from 1, at a byte of `text`.
-pub fn line_of(text: &str, position: usize) -> usize {
-    let before = &text.as_bytes()[..position.min(text.len())];
-    1 + before.iter().filter(|&&byte| byte == b'\n').count()
+/// Where the lines of a text end.
+pub struct Lines(Vec<usize>);
+
+impl Lines {
+    /// The lines of `text`.
+    pub fn of(text: &str) -> Self {
+        let bytes = text.bytes().enumerate();
+        Lines(
+            bytes
+                .filter(|(_, byte)| *byte == b'\n')
+                .map(|(place, _)| place)
+                .collect(),
+        )
+    }
+
+    /// The line, counted from 1, at a byte of the text.
+    pub fn at(&self, position: usize) -> usize {
+        1 + self.0.partition_point(|&end| end < position)
+    }
 }
 
 /// What is wrong with the text of a manifest.
@@ -78,7 +94,7 @@ pub fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> CommandError 
     };
     CommandError::Syntax {
         path: path.to_owned(),
-        line: line_of(text, span.start),
+        line: Lines::of(text).at(span.start),
         message: format!(
             "not valid TOML: {}{}",
             error.message(),

@@ -6,6 +6,8 @@ use meta_core::{stats::Interval, train::eval::Metric};
 pub fn bytes_text(bytes: u64) -> String {
     let bytes = bytes as f64;
     match bytes {
+        _ if bytes >= 1e15 => "more than 1000 TB".to_owned(),
+        _ if bytes >= 1e12 => format!("{:.1} TB", bytes / 1e12),
         _ if bytes >= 1e9 => format!("{:.1} GB", bytes / 1e9),
         _ if bytes >= 1e6 => format!("{:.0} MB", bytes / 1e6),
         _ => format!("{:.0} kB", (bytes / 1e3).ceil()),
@@ -40,6 +42,7 @@ mod tests {
         assert_eq!(bytes_text(900), "1 kB");
         assert_eq!(bytes_text(12_400_000), "12 MB");
         assert_eq!(bytes_text(2_340_000_000), "2.3 GB");
+        assert_eq!(bytes_text(u64::MAX), "more than 1000 TB");
         assert_eq!(duration_text(0.0), "0 s");
         assert_eq!(duration_text(0.2), "< 1 s");
         assert_eq!(duration_text(59.2), "59 s");

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     command::Execute,
-    experiment::{Experiment, start_threads},
+    experiment::{Experiment, memory::Needed, start_threads},
     failure::{CommandError, Result},
     manifest::Manifest,
     output::progress::Progress,
@@ -50,6 +50,9 @@ pub struct EvalArgs {
     /// No progress on stderr.
     #[arg(long)]
     quiet: bool,
+    /// Start even if the test needs more memory than there is, by an estimate.
+    #[arg(long)]
+    force: bool,
 }
 
 impl Execute for EvalArgs {
@@ -66,6 +69,7 @@ impl Execute for EvalArgs {
             path: self.run_dir,
             record,
             quiet: self.quiet,
+            force: self.force,
         };
         show(&dispatch(&target, evaluator)??, self.json, self.quiet)
     }
@@ -219,13 +223,15 @@ struct Evaluator<T: Toolkit> {
     path: PathBuf,
     record: Value,
     quiet: bool,
+    force: bool,
 }
 
 impl<T: Toolkit> WithBackend for Evaluator<T> {
     type Output = Result<TestResult>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
-        let mut learner = self.experiment.learner::<B>(&device);
+        let experiment = &self.experiment;
+        let mut learner = experiment.fitting_learner::<B>(Needed::ForTest, &device, self.force)?;
         let best = best_parameters(&self.path, &learner.parameters(), &device)?;
         let count = best.parameters.num_elements();
         learner.set_parameters(best.parameters);

@@ -18,7 +18,10 @@ use meta_core::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::folder::{self, RunFolder};
+use super::{
+    folder::{self, RunFolder},
+    memory_limit,
+};
 use crate::output::progress::Progress;
 
 type Result<T> = std::result::Result<T, Error>;
@@ -282,7 +285,9 @@ impl<B: Primitives> Observer<B> for RunWriter<'_> {
 
     fn should_stop(&self) -> bool {
         // Asked before the iteration is counted.
-        self.stop.load(Ordering::Relaxed) || self.done + 1 >= self.until
+        self.stop.load(Ordering::Relaxed)
+            || memory_limit::is_exceeded()
+            || self.done + 1 >= self.until
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub mod eval;
 pub mod folder;
+pub mod interrupt;
+mod memory_limit;
 mod metrics;
 pub mod record;
 pub mod result;
@@ -9,7 +11,7 @@ pub mod state;
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::Ordering,
 };
 
 use clap::Args;
@@ -27,18 +29,17 @@ use serde_json::{Value, json};
 
 use crate::{
     command::Execute,
-    experiment::{Experiment, start_threads},
+    experiment::{Experiment, memory::Needed, start_threads},
     failure::{CommandError, Result},
     manifest::args::ManifestArgs,
     output::progress::Progress,
 };
 use folder::{Found, RunFolder, inspect, json_bytes, read_json};
+use interrupt::STOP;
+use memory_limit::MemoryLimit;
 use metrics::{Extra, RunWriter, first_checkpoint};
 use record::record;
 use result::{TestResult, Trained, read_result, show};
-
-/// Set by Ctrl-C: training saves its state and stops.
-pub static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Train as a manifest says, and test the best parameters.
 #[derive(Debug, Args)]
@@ -58,6 +59,9 @@ pub struct RunArgs {
     /// No progress on stderr.
     #[arg(long)]
     quiet: bool,
+    /// Start even if the run needs more memory than there is, by an estimate.
+    #[arg(long)]
+    force: bool,
 }
 
 impl Execute for RunArgs {
@@ -108,7 +112,7 @@ impl RunArgs {
                 Some(folder)
             }
         };
-        listen_for_interrupt()?;
+        interrupt::listen()?;
         session(Session {
             experiment,
             hash,
@@ -116,18 +120,9 @@ impl RunArgs {
             locked,
             quiet: self.quiet,
             until: u64::MAX,
+            force: self.force,
         })
     }
-}
-
-/// Ctrl-C asks to stop; a second one stops at once, which loses nothing that was saved.
-fn listen_for_interrupt() -> Result<()> {
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })
-    .map_err(|error| CommandError::Usage(format!("cannot listen for Ctrl-C: {error}")))
 }
 
 /// Starts or resumes the run of `experiment` in the folder at `path`, at most up to iteration
@@ -157,6 +152,8 @@ pub fn work<T: Toolkit>(
         locked,
         quiet: true,
         until,
+        // The sweep was planned: what it starts fits, or was forced.
+        force: true,
     })
 }
 
@@ -219,13 +216,17 @@ struct Session<T: Toolkit> {
     quiet: bool,
     /// The iteration at which the session pauses.
     until: u64,
+    /// Whether it starts in whatever memory there is.
+    force: bool,
 }
 
 impl<T: Toolkit> WithBackend for Session<T> {
     type Output = Result<TestResult>;
 
     fn run<B: Primitives>(mut self, device: B::Device) -> Self::Output {
-        let mut learner = self.experiment.learner::<B>(&device);
+        let memory = MemoryLimit::watch(self.experiment.manifest.train.memory);
+        let experiment = &self.experiment;
+        let mut learner = experiment.fitting_learner::<B>(Needed::ForRun, &device, self.force)?;
         let parameters = learner.parameters();
         let folder = match self.locked.take() {
             Some(folder) => folder,
@@ -252,6 +253,9 @@ impl<T: Toolkit> WithBackend for Session<T> {
         let (state, ending) = self.train(learner.as_mut(), state, &mut writer, &device)?;
         if ending == Ending::Interrupted || STOP.load(Ordering::Relaxed) {
             writer.progress.finish();
+            if let Some(used) = memory.and_then(MemoryLimit::exceeded_by) {
+                return Err(used.ended(folder.path(), state.iteration));
+            }
             return Err(interrupted(&folder, state.iteration));
         }
         writer.write_best(&state)?;

@@ -238,12 +238,16 @@ mod tests {
 
     use crate::manifest::base::Document;
 
-    fn spec(text: &str) -> Spec {
+    fn read(text: &str) -> Result<Spec> {
         let document = Document {
             path: "m.toml".into(),
             text: text.to_owned(),
         };
-        Spec::read(&[document], &[], None).unwrap()
+        Spec::read(&[document], &[], None)
+    }
+
+    fn spec(text: &str) -> Spec {
+        read(text).unwrap()
     }
 
     fn labels(spec: &Spec) -> Vec<String> {
@@ -319,11 +323,38 @@ mod tests {
 
     #[test]
     fn the_cap_is_kept() {
-        let spec = spec("[sweep]\nmax_runs = 3\nseed = [0, 1]\n[sweep.grid]\ndata.way = [2, 5]\n");
-        let message = spec.check_cap().unwrap_err().to_string();
+        let text = "[sweep]\nmax_runs = 3\nseed = [0, 1]\n[sweep.grid]\ndata.way = [2, 5]\n";
+        let message = read(text).unwrap_err().to_string();
         assert_eq!(
             message,
             "the sweep has 4 runs; m.toml:2: `sweep.max_runs = 3`"
         );
+        let more = read("[sweep]\nmax_runs = 100000000\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            more.contains("m.toml:2") && more.contains("at most 10000000"),
+            "{more}"
+        );
+    }
+
+    /// Values are counted and compared in a time that grows as their number.
+    #[test]
+    fn an_axis_may_be_long() {
+        let seeds: Vec<String> = (0..400_000).map(|seed| seed.to_string()).collect();
+        let seeds = seeds.join(", ");
+        let message = read(&format!("[sweep]\nseed = [{seeds}]\n"))
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("400000 runs"), "{message}");
+        let text = format!("[sweep]\nmax_runs = 400001\nseed = [{seeds}, 399999]\n");
+        let message = read(&text).unwrap_err().to_string();
+        assert!(
+            message.contains("`seed = 399999`: the axis has this value twice"),
+            "{message}"
+        );
+        let both = format!("[sweep.zip]\nseed = [{seeds}]\ntest.seed = [{seeds}]\n");
+        let message = read(&format!("[sweep]\nmax_runs = 400000\n{both}")).map(|spec| spec.count());
+        assert_eq!(message.unwrap(), 400_000);
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     output::units::duration_text,
     run::{
         folder::{FAILURE, RECORD, RunFolder, json_bytes},
+        interrupt::PATIENCE,
         state::State,
     },
 };
@@ -123,12 +124,14 @@ impl Launcher {
         let mut queue: VecDeque<(usize, Instant)> = (0..tasks.len())
             .map(|task| (task, Instant::now()))
             .collect();
-        let mut slots: Vec<Option<Running>> = (0..self.jobs.max(1)).map(|_| None).collect();
+        let slots = self.jobs.clamp(1, tasks.len().max(1));
+        let mut slots: Vec<Option<Running>> = (0..slots).map(|_| None).collect();
         let mut done = 0;
         let mut stopping = false;
+        let mut interrupted: Option<Instant> = None;
         loop {
             let interrupts = INTERRUPTS.load(Ordering::Relaxed);
-            if interrupts >= 2 {
+            if interrupts >= 2 || interrupted.is_some_and(|since| since.elapsed() > PATIENCE) {
                 for running in slots.iter_mut().flatten() {
                     // It may have ended by itself.
                     let _ = running.child.kill();
@@ -175,6 +178,7 @@ impl Launcher {
             if !stopping && (interrupts == 1 || self.fail_fast && failed()) {
                 stopping = true;
                 if interrupts == 1 {
+                    interrupted = Some(Instant::now());
                     self.say("stopping: every run saves itself; Ctrl-C again stops at once");
                 }
                 for running in slots.iter_mut().flatten() {

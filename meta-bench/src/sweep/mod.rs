@@ -158,7 +158,8 @@ impl Execute for SweepArgs {
                 "`--jobs 0`: must be at least 1".to_owned(),
             ));
         }
-        let sweep = Sweep::<T>::new(selection, &self.runs)?;
+        let elsewhere = self.launcher == LauncherKind::Slurm;
+        let sweep = Sweep::<T>::new(selection, &self.runs, elsewhere)?;
         let jobs = self.jobs.unwrap_or_else(|| jobs(&sweep.runs));
         if self.dry_run {
             return dry_run(&sweep, &self, jobs);
@@ -246,7 +247,7 @@ fn jobs(runs: &[Run]) -> usize {
         .unwrap_or(0);
     let fitting = available_bytes().map_or(usize::MAX, |bytes| {
         // A fifth is left to everything else.
-        (bytes as usize / 5 * 4) / largest.max(1)
+        usize::try_from(bytes / 5 * 4 / largest.max(1)).unwrap_or(usize::MAX)
     });
     cores().min(fitting).min(runs.len()).max(1)
 }
@@ -278,7 +279,7 @@ fn dry_run<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs, jobs: usize) -> Resul
             None => Cell::new("–", Value::Null),
         });
         let bytes = planned.forecast.total_bytes();
-        row.push(Cell::new(bytes_text(bytes as u64), bytes));
+        row.push(Cell::new(bytes_text(bytes), bytes));
         table.rows.push(row);
     }
     print(&table.render(args.format))?;

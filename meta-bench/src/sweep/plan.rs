@@ -86,6 +86,8 @@ type Known = (Arc<dyn Source>, String);
 /// Plans runs.
 pub struct Planner<T> {
     data: Option<PathBuf>,
+    /// Whether runs may need more memory than this machine has.
+    force: bool,
     runs: PathBuf,
     catalogue: Catalogue,
     /// Folders in `runs` by the digits of the identity that end their names.
@@ -99,9 +101,11 @@ pub struct Planner<T> {
 }
 
 impl<T: Toolkit> Planner<T> {
-    /// A planner for the run folders in `runs` and data in `data`.
-    pub fn new(runs: &Path, data: Option<&Path>) -> Self {
+    /// A planner for the run folders in `runs` and data in `data`; with `force`, of runs that need more
+    /// memory than this machine has, too.
+    pub fn new(runs: &Path, data: Option<&Path>, force: bool) -> Self {
         Planner {
+            force,
             data: data.map(Path::to_owned),
             runs: runs.to_owned(),
             catalogue: Catalogue::of::<T>(),
@@ -152,6 +156,7 @@ impl<T: Toolkit> Planner<T> {
         let experiment = Experiment::<T>::with_source(manifest, self.data.as_deref(), source)?;
         let shape = shape(&experiment.manifest);
         let forecast = self.forecast(&shape, &experiment)?;
+        experiment.check_memory(&forecast, self.force)?;
         let folder = match self.folders.get(&hash[..12]) {
             Some(folder) => folder.clone(),
             None => self
@@ -164,7 +169,11 @@ impl<T: Toolkit> Planner<T> {
             State::New
         };
         let train = &experiment.manifest.train;
-        let seconds = self.step(&shape, &experiment)?.map(|step| {
+        let step = match experiment.check_memory(&forecast, false) {
+            Ok(()) => self.step(&shape, &experiment)?,
+            Err(_) => None,
+        };
+        let seconds = step.map(|step| {
             let train_tasks = train.iterations as f64 * train.meta_batch as f64;
             let validations = match train.validate_every {
                 0 => 0,

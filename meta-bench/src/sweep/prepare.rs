@@ -33,13 +33,15 @@ pub struct Sweep<T> {
 }
 
 impl<T: Toolkit> Sweep<T> {
-    /// Plans the sweep that is selected, for run folders in `runs_folder`.
+    /// Plans the sweep that is selected, for run folders in `runs_folder`; with `elsewhere`, for other
+    /// machines than this one.
     ///
     /// # Errors
     /// Whatever is wrong with a manifest, an axis or a run.
-    pub fn new(selection: &SweepSelection, runs_folder: &Path) -> Result<Self> {
+    pub fn new(selection: &SweepSelection, runs_folder: &Path, elsewhere: bool) -> Result<Self> {
         let sets = selection.read()?;
-        let planner = Planner::<T>::new(runs_folder, selection.data.as_deref());
+        let force = selection.force || elsewhere;
+        let planner = Planner::<T>::new(runs_folder, selection.data.as_deref(), force);
         let many = sets.len() > 1;
         let mut runs = Vec::new();
         let mut seen = HashSet::new();

@@ -37,12 +37,16 @@ impl Drawn {
     pub fn value(&self, position: f64) -> Value {
         let index = |count: usize| ((position * count as f64) as usize).min(count - 1);
         match &self.range {
-            Range::Uniform(low, high) => json!(rounded(low + position * (high - low))),
+            Range::Uniform(low, high) => json!(rounded(between(position, *low, *high))),
             Range::LogUniform(low, high) => {
-                json!(rounded((low.ln() + position * (high / low).ln()).exp()))
+                json!(rounded(
+                    (low.ln() + position * log_width(*low, *high)).exp()
+                ))
             }
             Range::Integer(low, high) => {
-                json!(low + index((high - low + 1) as usize) as i64)
+                let count = count(*low, *high);
+                let index = ((position * count as f64) as i128).min(count - 1);
+                json!((i128::from(*low) + index) as i64)
             }
             Range::Choice(values) => values[index(values.len())].clone(),
         }
@@ -57,10 +61,14 @@ impl Drawn {
     pub fn position(&self, value: &Value) -> Option<f64> {
         let number = || value.as_f64();
         let position = match &self.range {
-            Range::Uniform(low, high) => (number()? - low) / (high - low),
-            Range::LogUniform(low, high) => (number()? / low).ln() / (high / low).ln(),
+            Range::Uniform(low, high) if (high - low).is_finite() => {
+                (number()? - low) / (high - low)
+            }
+            Range::Uniform(low, high) => (number()? / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0),
+            Range::LogUniform(low, high) => log_width(*low, number()?) / log_width(*low, *high),
             Range::Integer(low, high) => {
-                ((value.as_i64()? - low) as f64 + 0.5) / (high - low + 1) as f64
+                let index = i128::from(value.as_i64()?) - i128::from(*low);
+                (index as f64 + 0.5) / count(*low, *high) as f64
             }
             Range::Choice(values) => {
                 let index = values.iter().position(|other| other == value)?;
@@ -72,9 +80,39 @@ impl Drawn {
     }
 }
 
-/// Five significant digits: values that people can read, type and find again.
+/// The number at `position` between two, whose difference may be beyond all numbers.
+fn between(position: f64, low: f64, high: f64) -> f64 {
+    let width = high - low;
+    if width.is_finite() {
+        low + position * width
+    } else {
+        low * (1.0 - position) + high * position
+    }
+}
+
+/// `ln(high / low)` of positive numbers, whose quotient may be beyond all numbers.
+fn log_width(low: f64, high: f64) -> f64 {
+    let quotient = high / low;
+    if quotient.is_finite() && quotient > 0.0 {
+        quotient.ln()
+    } else {
+        high.ln() - low.ln()
+    }
+}
+
+/// Whole numbers from `low` to `high`.
+fn count(low: i64, high: i64) -> i128 {
+    i128::from(high) - i128::from(low) + 1
+}
+
+/// Five significant digits: values that people can read, type and find again. The value itself where they
+/// are beyond all numbers.
 fn rounded(value: f64) -> f64 {
-    format!("{value:.4e}").parse().unwrap_or(value)
+    let short = format!("{value:.4e}").parse();
+    short
+        .ok()
+        .filter(|short: &f64| short.is_finite())
+        .unwrap_or(value)
 }
 
 /// How a range is written.
@@ -146,4 +184,46 @@ fn range(given: &Sourced<'_>) -> Result<Range> {
             _ => "expected two numbers, low < high",
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A range as wide as its type gives values of its type, and finds them again.
+    #[test]
+    fn ranges_may_be_as_wide_as_their_types() {
+        let drawn = |range| Drawn {
+            key: "train.lr".to_owned(),
+            origin: Origin::CommandLine,
+            range,
+        };
+        let positions = [0.0, 1e-9, 0.25, 0.5, 0.999, 1.0];
+        for range in [
+            Range::Uniform(-1.7e308, 1.7e308),
+            Range::Uniform(0.0, f64::MAX),
+            Range::LogUniform(f64::MIN_POSITIVE, f64::MAX),
+            Range::LogUniform(5e-324, 1.0),
+        ] {
+            let drawn = drawn(range);
+            for position in positions {
+                let value = drawn.value(position);
+                assert!(value.is_f64(), "{drawn:?} at {position}: {value}");
+                let found = drawn.position(&value).unwrap();
+                assert!(
+                    (found - position).abs() < 1e-3,
+                    "{drawn:?} at {position}: {found}"
+                );
+            }
+        }
+        let integers = drawn(Range::Integer(i64::MIN, i64::MAX));
+        assert_eq!(integers.value(0.0), json!(i64::MIN));
+        assert_eq!(integers.value(1.0), json!(i64::MAX));
+        assert_eq!(integers.position(&json!(0)), Some(0.5));
+        let few = drawn(Range::Integer(-1, 1));
+        assert_eq!(
+            positions.map(|position| few.value(position)),
+            [-1, -1, -1, 0, 1, 1].map(|v| json!(v))
+        );
+    }
 }

@@ -34,6 +34,9 @@ pub struct SweepSelection {
     /// failed [default: that of the manifest, or no limit].
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
+    /// Plan runs even if they need more memory than this machine has, by an estimate.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// A manifest with its sweep.
@@ -101,7 +104,6 @@ impl SweepSelection {
                 let mut spec = Spec::read(&base.documents, &settings, self.trials.as_deref())?;
                 spec.search_seed = self.search_seed.unwrap_or(spec.search_seed);
                 spec.memory = memory.or(spec.memory);
-                spec.check_cap()?;
                 Ok(Set { base, spec })
             })
             .collect()

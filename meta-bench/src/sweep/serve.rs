@@ -60,7 +60,7 @@ pub fn serve<T: Toolkit>(selection: &SweepSelection, runs: &Path) -> Result<()> 
                 .to_owned(),
         ));
     }
-    let planner = Planner::<T>::new(runs, selection.data.as_deref());
+    let planner = Planner::<T>::new(runs, selection.data.as_deref(), selection.force);
     let fixed = Point {
         layers: spec.fixed.clone(),
         label: Vec::new(),
@@ -90,13 +90,15 @@ pub fn serve<T: Toolkit>(selection: &SweepSelection, runs: &Path) -> Result<()> 
         },
     };
     say(&json!({ "metric": metric, "direction": direction }))?;
-    for line in std::io::stdin().lock().lines() {
-        let line = line.map_err(|error| Error::io(Path::new("stdin"), "read", error))?;
-        if line.trim().is_empty() {
+    let mut requests = std::io::stdin().lock();
+    while let Some(line) =
+        next_line(&mut requests).map_err(|error| Error::io(Path::new("stdin"), "read", error))?
+    {
+        if line.trim_ascii().is_empty() {
             continue;
         }
-        let answer = match serde_json::from_str::<Request>(&line) {
-            Err(error) => json!({ "id": null, "state": "refused", "error": error.to_string() }),
+        let answer = match read_request(&line) {
+            Err(error) => json!({ "id": null, "state": "refused", "error": error }),
             Ok(request) => match server.answer(&request) {
                 Ok(answer) => answer,
                 Err(failure @ CommandError::Interrupted(_)) => return Err(failure),
@@ -108,6 +110,36 @@ pub fn serve<T: Toolkit>(selection: &SweepSelection, runs: &Path) -> Result<()> 
         say(&answer)?;
     }
     Ok(())
+}
+
+/// The longest line in.
+const MOST_BYTES: usize = 1 << 20;
+
+/// The next line, as far as it is not too long by more than a byte; none at the end.
+fn next_line(input: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    loop {
+        let (taken, ends) = {
+            let buffer = input.fill_buf()?;
+            let end = buffer.iter().position(|&byte| byte == b'\n');
+            let taken = end.map_or(buffer.len(), |end| end + 1);
+            let room = (MOST_BYTES + 1).saturating_sub(line.len());
+            line.extend_from_slice(&buffer[..end.unwrap_or(taken).min(room)]);
+            (taken, end.is_some())
+        };
+        input.consume(taken);
+        if ends || taken == 0 {
+            return Ok((ends || !line.is_empty()).then_some(line));
+        }
+    }
+}
+
+/// What a line asks for, or what is wrong with it.
+fn read_request(line: &[u8]) -> std::result::Result<Request, String> {
+    if line.len() > MOST_BYTES {
+        return Err(format!("the line has more than {MOST_BYTES} bytes"));
+    }
+    serde_json::from_slice(line).map_err(|error| error.to_string())
 }
 
 fn say(line: &Value) -> Result<()> {
@@ -179,5 +211,28 @@ impl<T: Toolkit> Server<'_, T> {
             }
         }
         Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line that is no request is refused; those after it are read.
+    #[test]
+    fn lines_of_any_bytes_are_read() {
+        let long = vec![b'x'; MOST_BYTES + 100];
+        let mut input = b"{\"id\": 1}\n\xff\xfe\n\n".to_vec();
+        input.extend(&long);
+        input.extend(b"\n{\"id\": 2}");
+        let mut input = std::io::BufReader::with_capacity(7, input.as_slice());
+        let mut next = || next_line(&mut input).unwrap();
+        let id = |line: Option<Vec<u8>>| read_request(&line.unwrap()).map(|request| request.id);
+        assert_eq!(id(next()), Ok(json!(1)));
+        assert!(id(next()).is_err());
+        assert_eq!(next(), Some(Vec::new()));
+        assert!(id(next()).unwrap_err().contains("more than"));
+        assert_eq!(id(next()), Ok(json!(2)));
+        assert_eq!(next(), None);
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Reading checks the axes. Their values are checked when the runs are resolved ([`super::plan`]).
 
-use std::path::Path;
+use std::{collections::HashSet, hash::Hash, path::Path};
 
 use meta_core::Error;
+use serde_json::Value;
 use toml::de::DeTable;
 
 use super::{
@@ -18,7 +19,7 @@ use crate::{
         base::Document,
         layer::Layer,
         origin::Origin,
-        text::{line_of, parse_value, syntax, toml},
+        text::{Lines, parse_value, syntax, toml},
     },
 };
 
@@ -126,6 +127,9 @@ pub struct Spec {
 /// Without `max_runs`, more runs than this are taken for a mistake.
 const MAX_RUNS: usize = 100_000;
 
+/// The largest `max_runs`: each run is planned in memory.
+const MOST_RUNS: u64 = 10_000_000;
+
 const KEYS: [&str; 11] = [
     "grid",
     "zip",
@@ -187,9 +191,10 @@ impl Spec {
         else {
             return Ok(());
         };
+        let lines = Lines::of(&document.text);
         let origin = |position: usize| Origin::File {
             path: document.path.display().to_string(),
-            line: line_of(&document.text, position),
+            line: lines.at(position),
         };
         let Some(sweep) = sweep.get_ref().as_table() else {
             let error = Error::setting("sweep", "…", "expected a table, [sweep]");
@@ -253,7 +258,11 @@ impl Spec {
             }
             "search_seed" => self.search_seed = given.whole(0)?,
             "max_runs" => {
-                self.max_runs = usize::try_from(given.whole(1)?).unwrap_or(usize::MAX);
+                let runs = given.whole(1)?;
+                if runs > MOST_RUNS {
+                    return Err(given.refuse(&format!("expected at most {MOST_RUNS} runs")));
+                }
+                self.max_runs = runs as usize;
                 self.max_runs_origin = Some(given.origin.clone());
             }
             "memory" => {
@@ -361,6 +370,7 @@ impl Spec {
 
     /// Checks axes against each other.
     fn check(&self) -> Result<()> {
+        self.check_cap()?;
         self.check_values()?;
         self.check_zip()?;
         self.check_search()?;
@@ -376,12 +386,10 @@ impl Spec {
             }
         }
         for axis in self.grid.iter().chain(&self.seed) {
-            for (index, value) in axis.values.iter().enumerate() {
-                if axis.values[..index].contains(value) {
-                    let shown = toml(value).unwrap_or_default();
-                    let message = "the axis has this value twice";
-                    return Err(at(&axis.origin, Error::setting(&axis.key, shown, message)));
-                }
+            if let Some(index) = again(axis.values.iter().map(identity)) {
+                let shown = toml(&axis.values[index]).unwrap_or_default();
+                let message = "the axis has this value twice";
+                return Err(at(&axis.origin, Error::setting(&axis.key, shown, message)));
             }
         }
         Ok(())
@@ -406,16 +414,17 @@ impl Spec {
             ));
         }
         // In step, a value may come again, but not all of them together.
-        let row = |index: usize| self.zip.iter().map(move |axis| &axis.values[index]);
-        for index in 0..count {
-            if (0..index).any(|earlier| row(earlier).eq(row(index))) {
-                let shown = toml(&first.values[index]).unwrap_or_default();
-                let message = "the axes of [sweep.zip] have this combination twice";
-                return Err(at(
-                    &first.origin,
-                    Error::setting(&first.key, shown, message),
-                ));
-            }
+        let row = |index: usize| {
+            let values = self.zip.iter().map(|axis| identity(&axis.values[index]));
+            values.collect::<Vec<_>>()
+        };
+        if let Some(index) = again((0..count).map(row)) {
+            let shown = toml(&first.values[index]).unwrap_or_default();
+            let message = "the axes of [sweep.zip] have this combination twice";
+            return Err(at(
+                &first.origin,
+                Error::setting(&first.key, shown, message),
+            ));
         }
         Ok(())
     }
@@ -504,7 +513,7 @@ fn replace<T>(items: &mut Vec<T>, item: T, key: impl Fn(&T) -> &String) {
 /// How a size is written.
 pub const MEMORY_FORM: &str = "expected a size such as \"2 GB\" or \"500 MB\"";
 
-/// A size in bytes.
+/// A size in bytes, at least one.
 pub fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|letter: char| !(letter.is_ascii_digit() || letter == '.'));
@@ -515,8 +524,23 @@ pub fn bytes(text: &str) -> Option<u64> {
         "GB" | "G" => 1e9,
         _ => return None,
     };
-    let number: f64 = number.parse().ok()?;
-    (number > 0.0).then_some((number * factor) as u64)
+    let bytes = number.parse::<f64>().ok()? * factor;
+    (bytes >= 1.0 && bytes < u64::MAX as f64).then_some(bytes as u64)
+}
+
+/// Where one of `values` comes again, if one does.
+fn again<V: Eq + Hash>(values: impl Iterator<Item = V>) -> Option<usize> {
+    let mut seen = HashSet::new();
+    let mut values = values.enumerate();
+    values.find_map(|(index, value)| (!seen.insert(value)).then_some(index))
+}
+
+/// A value so that equal ones are equal texts: 0.0 and −0.0 are.
+fn identity(value: &Value) -> String {
+    match value.as_f64() {
+        Some(0.0) if value.is_f64() => "0.0".to_owned(),
+        _ => value.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -648,7 +672,7 @@ mod tests {
     fn sizes_have_units() {
         assert_eq!(bytes("2 GB"), Some(2_000_000_000));
         assert_eq!(bytes("1.5M"), Some(1_500_000));
-        for text in ["2", "GB", "-1 GB", "0 MB", "1 TBs"] {
+        for text in ["2", "GB", "-1 GB", "0 MB", "1 TBs", "0.0001 kB", "99999999999 GB"] {
             assert_eq!(bytes(text), None, "{text}");
         }
     }

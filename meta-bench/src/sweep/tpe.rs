@@ -37,7 +37,10 @@ pub fn search_by_tpe<T: Toolkit>(
     let mut stopped = 0;
     let mut failed = false;
     while history.len() < search.trials && stopped == 0 && !(failed && launcher.fail_fast) {
-        let next = history.len()..search.trials.min(history.len() + search.parallel);
+        let next = history.len()
+            ..search
+                .trials
+                .min(history.len().saturating_add(search.parallel));
         let mut chosen = Vec::new();
         let first = runs.len();
         for trial in next {

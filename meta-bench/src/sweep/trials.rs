@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use meta_core::Error;
+use meta_core::files::read_text;
 
 use super::sourced::split;
 use crate::{
@@ -10,12 +10,15 @@ use crate::{
     manifest::{layer::Layer, origin::Origin, text::parse_value},
 };
 
+/// The largest file with trials.
+const MOST_BYTES: u64 = 64 << 20;
+
 /// The trials of a CSV file: a header with keys, a row for each trial; an empty cell sets nothing.
 ///
 /// # Errors
 /// A file that cannot be read, has no trial, or is no table. Each names file and line.
 pub fn read_csv(path: &Path) -> Result<Vec<Vec<Layer>>> {
-    let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, "read", error))?;
+    let text = read_text(path, MOST_BYTES)?;
     let mut lines = text
         .lines()
         .enumerate()

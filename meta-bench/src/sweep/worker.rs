@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use meta_core::{
     Error,
-    files::write_atomically,
+    files::{read_text, write_atomically},
     toolkit::{Catalogue, Toolkit},
 };
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ use crate::{
     experiment::{Experiment, start_threads},
     failure::{CommandError, Result},
     manifest::Manifest,
-    run::{STOP, work},
+    run::{interrupt::STOP, work},
 };
 
 /// Work on one run of a sweep, for `meta sweep`.
@@ -40,6 +40,9 @@ pub struct SweepWorkerArgs {
     #[arg(long)]
     until: Option<u64>,
 }
+
+/// The largest plan.
+const MOST_BYTES: u64 = 4 << 30;
 
 /// The file with the runs of a sweep, one a line.
 pub const PLAN: &str = "plan.jsonl";
@@ -100,14 +103,17 @@ pub fn write(sweep: &Path, lines: &[Line]) -> Result<()> {
 /// When there is none.
 pub fn read(sweep: &Path) -> Result<Vec<Line>> {
     let path = sweep.join(PLAN);
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| Error::io(&path, "read the plan of a sweep", error))?;
+    let text = read_text(&path, MOST_BYTES)?;
     // The run folders are beside `sweeps`, wherever the plan was written from.
     let runs = sweep.parent().and_then(Path::parent);
-    let line = |text: &str| {
+    let line = |text: &str| -> Result<Line> {
         let mut line: Line = serde_json::from_str(text).map_err(|error| {
             CommandError::from(Error::data(&path, format!("is damaged: {error}")))
         })?;
+        if line.hash.len() != 64 || !line.hash.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            let found = format!("is damaged: `{}` is no identity of a run", line.hash);
+            return Err(Error::data(&path, found).into());
+        }
         if let (Some(runs), Some(name)) = (runs, line.folder.file_name()) {
             line.folder = runs.join(name);
         }

@@ -34,7 +34,7 @@ fn a_wrong_type() {
 fn a_manifest_that_is_not_there_or_not_toml() {
     let bench = Workbench::new("seed = = 1");
     insta::assert_snapshot!(refused(&bench, ""), @"error: m.toml:1: not valid TOML: extra `=`, expected nothing");
-    insta::assert_snapshot!(bench.run("run absent.toml").mistake(), @"error: absent.toml: cannot read the manifest: No such file or directory (os error 2)");
+    insta::assert_snapshot!(bench.run("run absent.toml").mistake(), @"error: absent.toml: cannot read: No such file or directory (os error 2)");
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub struct TaskChunks {
 impl TaskChunks {
     /// Tasks that are held at a time, at most; none: all.
     pub fn tasks_at_a_time(self) -> Option<usize> {
-        (self.tasks > 0).then(|| self.tasks * self.concurrent.max(1))
+        (self.tasks > 0).then(|| self.tasks.saturating_mul(self.concurrent.max(1)))
     }
 
     /// How many of `count` graphs a backend computes side by side that can

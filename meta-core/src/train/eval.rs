@@ -147,9 +147,10 @@ pub fn evaluate<B: Primitives>(
     device: &B::Device,
     mut progress: impl FnMut(usize),
 ) -> Result<Evaluation> {
-    let chunk = graphs.tasks_at_a_time().unwrap_or(set.count).max(1);
+    let chunk = graphs.tasks_at_a_time().unwrap_or(set.count);
+    let chunk = chunk.min(set.count).max(1);
     let mut scores: Vec<Vec<f64>> = Vec::new();
-    let mut losses = Vec::with_capacity(set.count);
+    let mut losses = Vec::new();
     let mut densities = LogLikelihoods::default();
     let mut episodes = Prefetch::new(
         set.source.clone(),

@@ -41,17 +41,21 @@ settings! {
         /// Outer iterations (steps of the outer optimiser).
         iterations: u64 = 2000, at_least(1);
         /// Tasks in a meta-batch.
-        meta_batch: usize = 4, at_least(1);
+        meta_batch: usize = 4, size(1);
         /// Tasks in one computation graph; the gradients of a meta-batch's chunks are averaged with
         /// their sizes as weights. Bounds memory; changes only rounding. 0: as many as `chunk_memory`
         /// allows.
-        task_chunk: usize = 0;
+        task_chunk: usize = 0, size(0);
         /// Memory that the graphs computed at a time may take, in MB, by an estimate from the settings
         /// alone; at least one task is taken. 0: no bound, the whole meta-batch in one graph.
         chunk_memory: usize = 256;
         /// Graphs computed side by side on a CPU, at most, each on a thread of its own; they change no
         /// result. 0: as many as there are threads, within `chunk_memory`.
-        graphs_at_once: usize = 0;
+        graphs_at_once: usize = 0, size(0);
+        /// Memory that the whole run may take, in MB: one that grows beyond it saves itself and ends.
+        /// 0: nine tenths of what is available when it starts. Not part of the run's identity.
+        #[added("0.2")]
+        memory: u64 = 0;
         /// Learning rate of the outer optimiser.
         lr: f64 = 1e-3, above(0.0);
         /// Schedule of the learning rate: `constant`, `cosine` or `step`.

@@ -149,7 +149,13 @@ pub const ROOMS: &[Rooms] = &[
     rooms(
         "meta-bench",
         "run",
-        &["folder", "state record", "result metrics", "eval", "mod"],
+        &[
+            "folder interrupt memory_limit",
+            "state record",
+            "result metrics",
+            "eval",
+            "mod",
+        ],
     ),
     rooms(
         "meta-bench",

@@ -35,7 +35,7 @@ impl BlockSettings {
     /// the map of every head.
     pub fn activations(self, queries: usize, keys: usize) -> usize {
         let of_tokens = (5 * queries + 3 * keys) * self.width + 2 * queries * self.hidden;
-        of_tokens + self.heads * queries * keys
+        of_tokens.saturating_add(self.heads.saturating_mul(queries.saturating_mul(keys)))
     }
 
     /// Useful operations of the forward pass of one item, where `queries` tokens read `keys`: four

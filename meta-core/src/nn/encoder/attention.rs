@@ -26,15 +26,15 @@ settings! {
     pub struct AttentionSettings {
         /// Height and width of the patches an image is cut into, in pixels; must divide both. Items
         /// that are vectors have one token per feature, whatever this says.
-        patch: usize = 7;
+        patch: usize = 7, size(0);
         /// Width of a token and of the embedding.
-        width: usize = 64, at_least(1);
+        width: usize = 64, size(1);
         /// Attention heads; must divide the width.
-        heads: usize = 4;
+        heads: usize = 4, size(0);
         /// Transformer blocks.
-        layers: usize = 2, at_least(1);
+        layers: usize = 2, size(1);
         /// Width of the hidden feed-forward layer.
-        hidden: usize = 128, at_least(1);
+        hidden: usize = 128, size(1);
     }
 }
 
@@ -114,7 +114,10 @@ impl EncoderSettings for AttentionSettings {
 
     fn activations(&self, item: ItemShape) -> usize {
         let tokens = Tokens::of(item, self.patch).count();
-        item.features() + self.layers * self.block().activations(tokens, tokens) + self.width
+        let layers = self
+            .layers
+            .saturating_mul(self.block().activations(tokens, tokens));
+        layers.saturating_add(item.features() + self.width)
     }
 
     fn statistics(&self) -> Statistics {

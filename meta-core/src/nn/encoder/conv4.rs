@@ -26,9 +26,9 @@ settings! {
     /// Settings of [`Conv4`]; the defaults are those of Vinyals et al. (NIPS 2016, section 4.1).
     pub struct Conv4Settings {
         /// Channels of every block.
-        channels: usize = 64, at_least(1);
+        channels: usize = 64, size(1);
         /// Number of blocks; each halves height and width.
-        blocks: usize = 4, at_least(1);
+        blocks: usize = 4, size(1);
         /// What each block is normalised over: `episode`, `support`, `running`, `none`, `layer`.
         norm: Statistics = Statistics::Episode;
     }

@@ -28,18 +28,18 @@ settings! {
     /// Settings of [`Conv4Attention`]; those of Conv-4 are the defaults there.
     pub struct Conv4AttentionSettings {
         /// Channels of every block.
-        channels: usize = Conv4Settings::default().channels, at_least(1);
+        channels: usize = Conv4Settings::default().channels, size(1);
         /// Number of blocks; each halves height and width.
-        blocks: usize = Conv4Settings::default().blocks, at_least(1);
+        blocks: usize = Conv4Settings::default().blocks, size(1);
         /// What each block is normalised over: `episode`, `support`, `running`, `none`, `layer`.
         norm: Statistics = Conv4Settings::default().norm;
         /// After how many blocks the positions of the map attend to each other, in 1..=blocks; at
         /// least two positions must be left there.
-        after: usize = 3;
+        after: usize = 3, size(0);
         /// Attention heads; must divide the channels over `reduction`.
-        heads: usize = 1;
+        heads: usize = 1, size(0);
         /// How much narrower than the map its queries, keys and values are: must divide the channels.
-        reduction: usize = 8, at_least(1);
+        reduction: usize = 8, size(1);
     }
 }
 
@@ -110,8 +110,9 @@ impl EncoderSettings for Conv4AttentionSettings {
     fn activations(&self, item: ItemShape) -> usize {
         let positions = (item.height >> self.after) * (item.width >> self.after);
         let projections = 4 * positions * (self.channels / self.reduction);
-        let maps = self.heads * positions * positions;
-        self.conv4().activations(item) + projections + maps + 2 * positions * self.channels
+        let maps = self.heads.saturating_mul(positions * positions);
+        let others = self.conv4().activations(item) + projections;
+        maps.saturating_add(others + 2 * positions * self.channels)
     }
 
     fn statistics(&self) -> Statistics {

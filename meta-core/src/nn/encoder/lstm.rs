@@ -26,9 +26,9 @@ settings! {
     pub struct LstmSettings {
         /// Width of the state in each direction. The steps of an item are its rows, or, for a
         /// vector, its features.
-        hidden: usize = 64, at_least(1);
+        hidden: usize = 64, size(1);
         /// Layers, one above the other.
-        layers: usize = 1, at_least(1);
+        layers: usize = 1, size(1);
         /// Probability with which an output of a layer is dropped in training before the next one
         /// (Zaremba et al., 2014).
         dropout: f64 = 0.0, below_one();

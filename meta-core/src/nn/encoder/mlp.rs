@@ -25,7 +25,7 @@ settings! {
     pub struct MlpSettings {
         /// Widths of the hidden layers, each at least 1; the last one is the width of the
         /// embedding.
-        hidden: Vec<usize> = vec![40, 40], at_least(1);
+        hidden: Vec<usize> = vec![40, 40], size(1);
         /// What each hidden layer is normalised over: `none`, `layer`, `episode`, `support`,
         /// `running`.
         norm: Statistics = Statistics::None;

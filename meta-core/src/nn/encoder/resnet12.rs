@@ -31,14 +31,14 @@ settings! {
     pub struct Resnet12Settings {
         /// Channels of each stage; each stage halves height and width. `[64, 128, 256, 512]` are
         /// those of TADAM (Oreshkin et al., NeurIPS 2018).
-        widths: Vec<usize> = vec![64, 160, 320, 640], at_least(1);
+        widths: Vec<usize> = vec![64, 160, 320, 640], size(1);
         /// What is normalised over: `running`, `episode`, `support`, `none`, `layer`.
         norm: Statistics = Statistics::Running;
         /// Probability with which a value is dropped in training after each stage: single values
         /// after the first stages, blocks after the last two.
         dropout: f64 = 0.1, below_one();
         /// Side of the blocks that are dropped after the last two stages; cut to the map.
-        dropblock: usize = 5, at_least(1);
+        dropblock: usize = 5, size(1);
         /// Whether the last feature map is averaged over its positions, or flattened as it is.
         average: bool = false;
     }

@@ -25,16 +25,16 @@ settings! {
     /// Settings of [`SetTransformer`].
     pub struct SetTransformerSettings {
         /// Width of an element and of the embedding. The elements of an item are its rows.
-        width: usize = 128, at_least(1);
+        width: usize = 128, size(1);
         /// Attention heads; must divide the width.
-        heads: usize = 4;
+        heads: usize = 4, size(0);
         /// Blocks before the set is pooled.
-        layers: usize = 2, at_least(1);
+        layers: usize = 2, size(1);
         /// Width of the hidden feed-forward layer.
-        hidden: usize = 128, at_least(1);
+        hidden: usize = 128, size(1);
         /// Inducing points, through which the elements of a set attend to each other; 0 for none:
         /// each element then attends to every other.
-        inducing: usize = 16;
+        inducing: usize = 16, size(0);
         /// Whether an element carries its place in the item, from −1 to 1, as one more feature: for
         /// items whose rows have an order, such as images, and for vectors, whose features are then
         /// the elements. Without it, the order of the rows does not matter.
@@ -83,9 +83,13 @@ impl EncoderSettings for SetTransformerSettings {
         let (elements, block) = (Steps::of(item).length, self.block());
         let layer = match self.inducing {
             0 => block.activations(elements, elements),
-            points => block.activations(points, elements) + block.activations(elements, points),
+            points => {
+                let reads = block.activations(points, elements);
+                reads.saturating_add(block.activations(elements, points))
+            }
         };
-        item.features() + self.layers * layer + block.activations(1, elements)
+        let layers = self.layers.saturating_mul(layer);
+        layers.saturating_add(item.features() + block.activations(1, elements))
     }
 
     fn statistics(&self) -> Statistics {

@@ -31,14 +31,14 @@ settings! {
     pub struct TransformerSettings {
         /// Width of a token and of the embedding. The steps of an item are its rows, or, for a
         /// vector, its features.
-        width: usize = 64, at_least(1);
+        width: usize = 64, size(1);
         /// Attention heads; must divide the width. With rotary positions, the width of a head must
         /// be even.
-        heads: usize = 4;
+        heads: usize = 4, size(0);
         /// Transformer blocks.
-        layers: usize = 2, at_least(1);
+        layers: usize = 2, size(1);
         /// Width of the hidden feed-forward layer.
-        hidden: usize = 128, at_least(1);
+        hidden: usize = 128, size(1);
         /// How steps are told their positions: `sinusoidal`, `learned`, `rotary`, `none`.
         positions: Positions = Positions::Sinusoidal;
         /// Whether a step sees those before it alone; the embedding is then the last step, else the
@@ -87,7 +87,8 @@ impl EncoderSettings for TransformerSettings {
             heads: self.heads,
             hidden: self.hidden,
         };
-        item.features() + self.layers * block.activations(steps, steps) + self.width
+        let layers = self.layers.saturating_mul(block.activations(steps, steps));
+        layers.saturating_add(item.features() + self.width)
     }
 
     fn statistics(&self) -> Statistics {
