@@ -40,7 +40,7 @@ mod output;
 pub mod run;
 mod sweep;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
 
@@ -48,6 +48,7 @@ use cli::Cli;
 use failure::{CommandError, Result};
 pub use meta_algos::BuiltIn;
 pub use meta_core::toolkit::{Catalogue, Toolkit};
+use output::text::visible;
 
 /// The binary with the learners of `meta-algos`.
 pub fn main() -> ExitCode {
@@ -63,7 +64,7 @@ pub fn main_with<T: Toolkit>() -> ExitCode {
     match start_log(&cli.log).and_then(|()| cli.command.execute::<T>()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", visible(&error.to_string()));
             ExitCode::from(error.exit_code())
         }
     }
@@ -83,6 +84,7 @@ fn start_log(level: &str) -> Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .init();
     Ok(())
 }

@@ -126,7 +126,7 @@ pub const ROOMS: &[Rooms] = &[
     rooms(
         "meta-bench",
         "output",
-        &["palette table units", "chart progress", "mod"],
+        &["palette text units", "chart progress table", "mod"],
     ),
     rooms(
         "meta-bench",
