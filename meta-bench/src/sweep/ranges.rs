@@ -17,6 +17,8 @@ pub enum Range {
     LogUniform(f64, f64),
     /// Whole numbers, both ends included.
     Integer(i64, i64),
+    /// Positive whole numbers, both ends included, whose logarithms are equally likely.
+    LogInteger(i64, i64),
     /// One of a list.
     Choice(Vec<Value>),
 }
@@ -44,6 +46,11 @@ impl Drawn {
             Range::Integer(low, high) => {
                 json!(low + index((high - low + 1) as usize) as i64)
             }
+            Range::LogInteger(low, high) => {
+                let (from, to) = around(*low, *high);
+                let value = (from.ln() + position * (to / from).ln()).exp();
+                json!((value.round() as i64).clamp(*low, *high))
+            }
             Range::Choice(values) => values[index(values.len())].clone(),
         }
     }
@@ -62,6 +69,10 @@ impl Drawn {
             Range::Integer(low, high) => {
                 ((value.as_i64()? - low) as f64 + 0.5) / (high - low + 1) as f64
             }
+            Range::LogInteger(low, high) => {
+                let (from, to) = around(*low, *high);
+                (value.as_i64()? as f64 / from).ln() / (to / from).ln()
+            }
             Range::Choice(values) => {
                 let index = values.iter().position(|other| other == value)?;
                 (index as f64 + 0.5) / values.len() as f64
@@ -72,6 +83,11 @@ impl Drawn {
     }
 }
 
+/// What is rounded to the whole numbers from `low` to `high`.
+fn around(low: i64, high: i64) -> (f64, f64) {
+    (low as f64 - 0.5, high as f64 + 0.5)
+}
+
 /// Five significant digits: values that people can read, type and find again.
 fn rounded(value: f64) -> f64 {
     format!("{value:.4e}").parse().unwrap_or(value)
@@ -79,9 +95,13 @@ fn rounded(value: f64) -> f64 {
 
 /// How a range is written.
 const FORM: &str = "expected { uniform = [low, high] }, { log_uniform = [low, high] }, \
-                    { integer = [low, high] } or { choice = [value, …] }";
+                    { integer = [low, high] }, { log_integer = [low, high] } or { choice = [value, …] }";
 
-const RANGES: [&str; 4] = ["uniform", "log_uniform", "integer", "choice"];
+const RANGES: [&str; 5] = ["uniform", "log_uniform", "integer", "log_integer", "choice"];
+
+/// A range of whole numbers is at most so wide, and its ends at most so large: beyond it, positions in it are
+/// not exact.
+const WIDEST: i64 = 1 << 53;
 
 /// The drawn keys at `given`: one, or those of a section.
 ///
@@ -123,27 +143,75 @@ fn range(given: &Sourced<'_>) -> Result<Range> {
             return None;
         };
         let (low, high) = (low.as_f64()?, high.as_f64()?);
-        (low < high && low > low_limit).then_some((low, high))
+        let fits = low < high && low > low_limit && (high - low).is_finite();
+        fits.then_some((low, high))
+    };
+    let whole = |least: i64| -> Option<(i64, i64)> {
+        let [low, high] = list.as_slice() else {
+            return None;
+        };
+        let (low, high) = (low.as_i64()?, high.as_i64()?);
+        let fits = low < high && low >= least && high <= WIDEST && low >= -WIDEST;
+        (fits && high - low < WIDEST).then_some((low, high))
     };
     let range = match kind.as_str() {
         "uniform" => ends(f64::NEG_INFINITY).map(|(low, high)| Range::Uniform(low, high)),
         "log_uniform" => ends(0.0).map(|(low, high)| Range::LogUniform(low, high)),
-        "integer" => match list.as_slice() {
-            [low, high] => low
-                .as_i64()
-                .zip(high.as_i64())
-                .filter(|(low, high)| low < high)
-                .map(|(low, high)| Range::Integer(low, high)),
-            _ => None,
-        },
+        "integer" => whole(i64::MIN).map(|(low, high)| Range::Integer(low, high)),
+        "log_integer" => whole(1).map(|(low, high)| Range::LogInteger(low, high)),
         "choice" => Some(Range::Choice(list.clone())),
         _ => return Err(given.refuse(FORM)),
     };
     range.ok_or_else(|| {
         given.refuse(match kind.as_str() {
             "log_uniform" => "expected two numbers, 0 < low < high",
-            "integer" => "expected two whole numbers, low < high",
-            _ => "expected two numbers, low < high",
+            "integer" => "expected two whole numbers, low < high, less than 2^53 apart and from 0",
+            "log_integer" => "expected two whole numbers, 1 <= low < high <= 2^53",
+            _ => "expected two numbers, low < high, whose difference is finite",
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drawn(range: Range) -> Drawn {
+        Drawn {
+            key: "learner.inner_steps".to_owned(),
+            origin: Origin::CommandLine,
+            range,
+        }
+    }
+
+    /// From 1 to 100, half of the draws are below 10; each number's share is that of the logarithms that are
+    /// rounded to it.
+    #[test]
+    fn whole_numbers_have_a_log_scale() {
+        let range = drawn(Range::LogInteger(1, 100));
+        let values = (0..=10_000).map(|step| range.value(f64::from(step) / 10_000.0));
+        let values: Vec<i64> = values.map(|value| value.as_i64().unwrap()).collect();
+        assert!(values.is_sorted());
+        assert_eq!((values[0], values[10_000]), (1, 100));
+        let share = |number: i64| {
+            let count = values.iter().filter(|value| **value == number).count();
+            count as f64 / 10_001.0
+        };
+        for number in [1, 2, 10, 100] {
+            let middle = number as f64;
+            let expected = ((middle + 0.5) / (middle - 0.5)).ln() / (100.5f64 / 0.5).ln();
+            assert!(
+                (share(number) - expected).abs() < 2e-4,
+                "{number}: {}",
+                share(number)
+            );
+        }
+        for number in 1..=100 {
+            let position = range.position(&json!(number)).unwrap();
+            assert_eq!(range.value(position), json!(number));
+        }
+        assert_eq!(range.position(&json!(0)), None);
+        let most = drawn(Range::LogInteger(1, WIDEST)).value(1.0);
+        assert!((0.999_999 * WIDEST as f64..=WIDEST as f64).contains(&most.as_f64().unwrap()));
+    }
 }

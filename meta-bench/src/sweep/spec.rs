@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use meta_core::Error;
+use serde_json::{Map, Value};
 use toml::de::DeTable;
 
 use super::{
@@ -16,7 +17,7 @@ use crate::{
     failure::{CommandError, Result},
     manifest::{
         base::Document,
-        layer::Layer,
+        layer::{Layer, is_path},
         origin::Origin,
         text::{line_of, parse_value, syntax, toml},
     },
@@ -311,7 +312,8 @@ impl Spec {
     fn command_line(&mut self, arguments: &[String]) -> Result<()> {
         let mut seen: Vec<String> = Vec::new();
         for argument in arguments {
-            let Some((key, text)) = argument.split_once('=') else {
+            let given = argument.split_once('=');
+            let Some((key, text)) = given.filter(|(key, _)| is_path(key.trim())) else {
                 return Err(CommandError::Usage(format!(
                     "`{argument}`: expected key.path=value or an axis key.path=value,value, such as \
                      train.lr=0.01,0.001 (manifests end in .toml)"
@@ -351,7 +353,10 @@ impl Spec {
                 values,
             };
             match (axis.values.len(), key.as_str()) {
-                (1, _) => self.fixed.extend(layers(&axis, 0)),
+                (1, _) => {
+                    check_tables(&axis)?;
+                    self.fixed.extend(layers(&axis, 0));
+                }
                 (_, "seed") => self.seed = Some(axis),
                 _ => self.grid.push(axis),
             }
@@ -374,6 +379,7 @@ impl Spec {
                 let message = "the axis is empty; expected at least one value";
                 return Err(at(&axis.origin, Error::setting(&axis.key, "[]", message)));
             }
+            check_tables(axis)?;
         }
         for axis in self.grid.iter().chain(&self.seed) {
             for (index, value) in axis.values.iter().enumerate() {
@@ -493,6 +499,16 @@ impl Spec {
     }
 }
 
+/// Refuses a value that is a table without keys.
+fn check_tables(axis: &Axis) -> Result<()> {
+    let nothing = |value: &Value| value.as_object().is_some_and(Map::is_empty);
+    if axis.values.iter().any(nothing) {
+        let message = "an empty table sets nothing; expected keys and values";
+        return Err(at(&axis.origin, Error::setting(&axis.key, "{}", message)));
+    }
+    Ok(())
+}
+
 /// Puts `item` in the place of the one with the same key, or at the end.
 fn replace<T>(items: &mut Vec<T>, item: T, key: impl Fn(&T) -> &String) {
     match items.iter().position(|other| key(other) == key(&item)) {
@@ -502,7 +518,8 @@ fn replace<T>(items: &mut Vec<T>, item: T, key: impl Fn(&T) -> &String) {
 }
 
 /// How a size is written.
-pub const MEMORY_FORM: &str = "expected a size such as \"2 GB\" or \"500 MB\"";
+pub const MEMORY_FORM: &str =
+    "expected a size such as \"2 GB\" or \"500 MB\", at least a byte and less than 2^63";
 
 /// A size in bytes.
 pub fn bytes(text: &str) -> Option<u64> {
@@ -515,8 +532,10 @@ pub fn bytes(text: &str) -> Option<u64> {
         "GB" | "G" => 1e9,
         _ => return None,
     };
-    let number: f64 = number.parse().ok()?;
-    (number > 0.0).then_some((number * factor) as u64)
+    let bytes = factor * number.parse::<f64>().ok()?;
+    (1.0..9_223_372_036_854_775_808.0)
+        .contains(&bytes)
+        .then_some(bytes as u64)
 }
 
 #[cfg(test)]
@@ -635,6 +654,43 @@ mod tests {
                 &[],
                 &["m.toml:2", "\"2 GB\""],
             ),
+            (
+                "[sweep]\nmemory = '99999999999 GB'",
+                &[],
+                &["m.toml:2", "sweep.memory", "less than 2^63"],
+            ),
+            (
+                "[sweep.random]\ntrials = 3\nlearner.inner_steps = { log_integer = [0, 8] }",
+                &[],
+                &[
+                    "m.toml:3",
+                    "sweep.random.learner.inner_steps",
+                    "1 <= low < high",
+                ],
+            ),
+            (
+                "[sweep.random]\ntrials = 3\ntrain.lr = { uniform = [-1.7e308, 1.7e308] }",
+                &[],
+                &["m.toml:3", "sweep.random.train.lr", "finite"],
+            ),
+            (
+                "[sweep.random]\ntrials = 3\nseed = { integer = [-9223372036854775808, 9223372036854775807] }",
+                &[],
+                &["m.toml:3", "sweep.random.seed", "2^53"],
+            ),
+            ("", &["=1"], &["`=1`", "key.path=value"]),
+            ("", &[".=1,2"], &["`.=1,2`", "key.path=value"]),
+            ("", &["train.=1"], &["`train.=1`", "key.path=value"]),
+            (
+                "",
+                &["train={}"],
+                &["command line", "`train", "sets nothing"],
+            ),
+            (
+                "[sweep.grid]\nlearner = [{}, { name = 'maml' }]",
+                &[],
+                &["m.toml:2", "`learner", "sets nothing"],
+            ),
             ("sweep = 5", &[], &["m.toml:1", "expected a table"]),
         ] {
             let message = read(text, arguments).unwrap_err().to_string();
@@ -648,7 +704,17 @@ mod tests {
     fn sizes_have_units() {
         assert_eq!(bytes("2 GB"), Some(2_000_000_000));
         assert_eq!(bytes("1.5M"), Some(1_500_000));
-        for text in ["2", "GB", "-1 GB", "0 MB", "1 TBs"] {
+        for text in [
+            "2",
+            "GB",
+            "-1 GB",
+            "0 MB",
+            "1 TBs",
+            "0.0000001 MB",
+            "99999999999 GB",
+            "1.2.3 GB",
+            ". GB",
+        ] {
             assert_eq!(bytes(text), None, "{text}");
         }
     }
