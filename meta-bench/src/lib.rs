@@ -21,6 +21,7 @@
 //! | `sweep` | many runs: plans all of them, then starts them |
 //! | `docs` | writes the parts of the documentation that come from the code |
 //! | `list`, `contact_sheet` | two small commands |
+//! | [`untrusted`] | readers of what others wrote, for fuzzing and tests |
 //! | `cli` | the list of commands, one line each |
 
 mod bench;
@@ -39,6 +40,7 @@ pub mod manifest;
 mod output;
 pub mod run;
 mod sweep;
+pub mod untrusted;
 
 use std::{io::IsTerminal, process::ExitCode};
 

@@ -119,7 +119,7 @@ pub const ROOMS: &[Rooms] = &[
             "finished explain gradcheck bench",
             "sweep",
             "docs",
-            "list contact_sheet",
+            "list contact_sheet untrusted",
             "cli",
         ],
     ),
