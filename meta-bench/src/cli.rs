@@ -48,7 +48,10 @@ fn version() -> &'static str {
             .chain(backend::options())
             .collect();
         let version = env!("CARGO_PKG_VERSION");
-        format!("{version} (commit {commit}, features {})", features.join(" "))
+        format!(
+            "{version} (commit {commit}, features {})",
+            features.join(" ")
+        )
     });
     &VERSION
 }

@@ -15,10 +15,12 @@ use super::{
 };
 use crate::{
     failure::Result,
-    output::print,
     output::{
-        chart::{draw_legend, error_bar, legend_line, write_svg},
-        palette::{DrawResult, FONT, LINES},
+        chart::{
+            axes, chart, draw_charts, draw_legend, error_bar, heading_style, legend_line, write_svg,
+        },
+        drawing::{Area, Drawing, Drawn, LINES},
+        print,
     },
 };
 
@@ -66,7 +68,7 @@ pub fn batches(
         });
         write_atomically(path, format!("{all:#}\n").as_bytes())?;
     }
-    write_svg(picture, |svg| draw(workloads, backends, &found, svg))?;
+    write_svg(picture, &draw(workloads, backends, &found)?)?;
     print(&markdown(workloads, backends, &found))
 }
 
@@ -113,84 +115,77 @@ fn of<'a>(
         .map(|(_, measurement)| measurement)
 }
 
-/// One panel for each workload, one line in it for each backend, both axes logarithmic.
+/// One panel for each workload.
 fn draw(
     workloads: &[&'static Workload],
     backends: &[String],
     found: &[(String, Measurement)],
-    svg: &mut String,
-) -> DrawResult {
-    let columns = workloads.len().min(3);
-    let rows = workloads.len().div_ceil(columns.max(1));
-    let size = (380 * columns as u32, 40 + 320 * rows as u32);
-    let root = SVGBackend::with_string(svg, size).into_drawing_area();
-    root.fill(&WHITE)?;
+) -> Result<Drawing> {
+    let columns = workloads.len().clamp(1, 3);
+    let rows = workloads.len().div_ceil(columns);
+    let size = (380.0 * columns as f64, 40.0 + 320.0 * rows as f64);
     let title = "tasks per second over tasks of a meta-batch: medians and quartiles";
-    let root = root.titled(title, (FONT, 18))?;
-    for (panel, workload) in root.split_evenly((rows, columns)).iter().zip(workloads) {
-        let rate = |measurement: &Measurement, ms: f64| 1e3 * measurement.tasks as f64 / ms;
-        let rates = || {
-            backends
-                .iter()
-                .flat_map(|backend| of(found, workload, backend))
-                .map(|measurement| rate(measurement, Spread::of(&measurement.samples_ms).median))
-        };
-        let (low, high) = rates().fold((f64::INFINITY, 0.0f64), |(low, high), rate| {
-            (low.min(rate), high.max(rate))
-        });
-        let last = TASKS[TASKS.len() - 1] as f64;
-        let mut chart = ChartBuilder::on(panel)
-            .margin(10)
-            .margin_right(22)
-            .caption(workload.name, (FONT, 15))
-            .x_label_area_size(40)
-            .y_label_area_size(60)
-            .build_cartesian_2d(
-                (0.9..1.1 * last).log_scale().base(2.0),
-                (0.6 * low..2.5 * high).log_scale(),
-            )?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .x_desc("tasks of a meta-batch")
-            .y_desc("tasks/s")
-            .x_label_formatter(&|x| format!("{x:.0}"))
-            .y_labels(4)
-            .y_label_formatter(&|&y| {
-                if y >= 1000.0 {
-                    format!("{:.0} k", y / 1000.0)
-                } else {
-                    number(y)
-                }
-            })
-            .label_style((FONT, 13))
-            .draw()?;
-        for (backend, colour) in backends.iter().zip(LINES.iter().cycle()) {
-            let points: Vec<(f64, f64, Spread)> = of(found, workload, backend)
-                .map(|measurement| {
-                    let spread = Spread::of(&measurement.samples_ms);
-                    (
-                        measurement.tasks as f64,
-                        rate(measurement, spread.median),
-                        Spread {
-                            lower: rate(measurement, spread.upper),
-                            median: rate(measurement, spread.median),
-                            upper: rate(measurement, spread.lower),
-                        },
-                    )
-                })
-                .collect();
-            let line = points.iter().map(|&(x, y, _)| (x, y));
-            chart
-                .draw_series(LineSeries::new(line, colour.stroke_width(2)))?
-                .label(backend.as_str())
-                .legend(legend_line(colour.stroke_width(2)));
-            chart.draw_series(points.into_iter().map(|(x, _, spread)| {
-                error_bar(x, (spread.lower, spread.median, spread.upper), *colour)
-            }))?;
+    draw_charts(size, title, &[], |area| {
+        for (panel, workload) in area.split_evenly((rows, columns)).iter().zip(workloads) {
+            draw_panel(panel, workload, backends, found)?;
         }
-        draw_legend(&mut chart, SeriesLabelPosition::UpperLeft, 13)?;
+        Ok(())
+    })
+}
+
+/// The rates of a workload, one line for each backend, both axes logarithmic.
+fn draw_panel(
+    panel: &Area,
+    workload: &Workload,
+    backends: &[String],
+    found: &[(String, Measurement)],
+) -> Drawn {
+    let rate = |measurement: &Measurement, ms: f64| 1e3 * measurement.tasks as f64 / ms;
+    let rates = backends
+        .iter()
+        .flat_map(|backend| of(found, workload, backend))
+        .map(|measurement| rate(measurement, Spread::of(&measurement.samples_ms).median));
+    let (low, high) = rates.fold((f64::INFINITY, 0.0f64), |(low, high), rate| {
+        (low.min(rate), high.max(rate))
+    });
+    let last = TASKS[TASKS.len() - 1] as f64;
+    let mut chart = chart(panel)
+        .caption(workload.name, heading_style())
+        .build_cartesian_2d(
+            (0.9..1.1 * last).log_scale().base(2.0),
+            (0.6 * low..2.5 * high).log_scale(),
+        )?;
+    axes(&mut chart, "tasks of a meta-batch", "tasks/s")
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_labels(4)
+        .y_label_formatter(&|&y| {
+            if y >= 1000.0 {
+                format!("{:.0} k", y / 1000.0)
+            } else {
+                number(y)
+            }
+        })
+        .draw()?;
+    for (backend, colour) in backends.iter().zip(LINES.iter().cycle()) {
+        let points: Vec<(f64, Spread)> = of(found, workload, backend)
+            .map(|measurement| {
+                let spread = Spread::of(&measurement.samples_ms);
+                let rates = Spread {
+                    lower: rate(measurement, spread.upper),
+                    median: rate(measurement, spread.median),
+                    upper: rate(measurement, spread.lower),
+                };
+                (measurement.tasks as f64, rates)
+            })
+            .collect();
+        let line = points.iter().map(|(x, spread)| (*x, spread.median));
+        chart
+            .draw_series(LineSeries::new(line, colour.stroke_width(2)))?
+            .label(backend.as_str())
+            .legend(legend_line(colour.stroke_width(2)));
+        chart.draw_series(points.iter().map(|(x, spread)| {
+            error_bar(*x, (spread.lower, spread.median, spread.upper), *colour)
+        }))?;
     }
-    root.present()?;
-    Ok(())
+    draw_legend(&mut chart, SeriesLabelPosition::UpperLeft)
 }

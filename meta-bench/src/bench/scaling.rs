@@ -19,10 +19,10 @@ use super::{
 };
 use crate::{
     failure::Result,
-    output::print,
     output::{
-        chart::{draw_legend, error_bar, legend_line, write_svg},
-        palette::{DrawResult, FONT, LINES},
+        chart::{axes, chart, draw_charts, draw_legend, error_bar, legend_line, write_svg},
+        drawing::{Area, Drawing, Drawn, LINES},
+        print,
     },
 };
 
@@ -154,7 +154,7 @@ pub fn scaling(
         });
         write_atomically(path, format!("{all:#}\n").as_bytes())?;
     }
-    write_svg(picture, |svg| draw(&curves, svg))?;
+    write_svg(picture, &draw(&curves)?)?;
     print(&markdown(&curves))
 }
 
@@ -187,65 +187,60 @@ fn markdown(curves: &[Curve]) -> String {
     out
 }
 
-/// One panel for each axis, one line in it for each workload.
-fn draw(curves: &[Curve], svg: &mut String) -> DrawResult {
-    let axes: Vec<&Axis> = AXES
+/// One panel for each axis.
+fn draw(curves: &[Curve]) -> Result<Drawing> {
+    let panels: Vec<(&Axis, Vec<&Curve>)> = AXES
         .iter()
-        .filter(|axis| curves.iter().any(|curve| curve.axis == axis.name))
+        .map(|axis| {
+            let own = curves.iter().filter(|curve| curve.axis == axis.name);
+            (axis, own.collect::<Vec<_>>())
+        })
+        .filter(|(_, own)| !own.is_empty())
         .collect();
-    let root = SVGBackend::with_string(svg, (380 * axes.len() as u32, 360)).into_drawing_area();
-    root.fill(&WHITE)?;
+    let size = (380.0 * panels.len() as f64, 380.0);
     let title = "milliseconds per meta-iteration: medians, quartiles, least-squares line";
-    let root = root.titled(title, (FONT, 18))?;
-    for (panel, axis) in root.split_evenly((1, axes.len())).iter().zip(axes) {
-        let own: Vec<&Curve> = curves
-            .iter()
-            .filter(|curve| curve.axis == axis.name)
-            .collect();
-        let spreads = own.iter().flat_map(|curve| &curve.places);
-        let top = spreads
-            .map(|place| Spread::of(&place.samples_ms).upper)
-            .fold(0.0, f64::max);
-        let last = *axis.sizes.last().unwrap_or(&1) as f64;
-        let mut chart = ChartBuilder::on(panel)
-            .margin(10)
-            .margin_right(22)
-            .x_label_area_size(40)
-            .y_label_area_size(56)
-            .build_cartesian_2d(0.0..1.05 * last, 0.0..1.3 * top)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .x_desc(axis.name)
-            .y_desc("ms")
-            .x_label_formatter(&|x| format!("{x:.0}"))
-            .y_label_formatter(&|y| format!("{y:.0}"))
-            .label_style((FONT, 14))
-            .draw()?;
-        for (curve, colour) in own.into_iter().zip(LINES.iter().cycle()) {
-            let (intercept, slope) = curve.line;
-            let label = format!("{} (R² {:.3})", curve.workload, curve.r_squared);
-            chart
-                .draw_series(LineSeries::new(
-                    [(0.0, intercept), (last, intercept + slope * last)],
-                    colour.stroke_width(1),
-                ))?
-                .label(label)
-                .legend(legend_line(colour.stroke_width(2)));
-            chart.draw_series(curve.places.iter().map(|place| {
-                let Spread {
-                    lower,
-                    median,
-                    upper,
-                } = Spread::of(&place.samples_ms);
-                let x = place.size as f64;
-                error_bar(x, (lower, median, upper), *colour)
-            }))?;
+    draw_charts(size, title, &[], |area| {
+        let areas = area.split_evenly((1, panels.len()));
+        for (area, (axis, own)) in areas.iter().zip(&panels) {
+            draw_panel(area, axis, own)?;
         }
-        draw_legend(&mut chart, SeriesLabelPosition::UpperLeft, 13)?;
+        Ok(())
+    })
+}
+
+/// The costs along an axis, one line for each workload.
+fn draw_panel(area: &Area, axis: &Axis, curves: &[&Curve]) -> Drawn {
+    let spreads = curves.iter().flat_map(|curve| &curve.places);
+    let top = spreads
+        .map(|place| Spread::of(&place.samples_ms).upper)
+        .fold(0.0, f64::max);
+    let last = *axis.sizes.last().unwrap_or(&1) as f64;
+    let mut chart = chart(area).build_cartesian_2d(0.0..1.05 * last, 0.0..1.3 * top)?;
+    axes(&mut chart, axis.name, "ms")
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_label_formatter(&|y| format!("{y:.0}"))
+        .draw()?;
+    for (curve, colour) in curves.iter().zip(LINES.iter().cycle()) {
+        let (intercept, slope) = curve.line;
+        let label = format!("{} (R² {:.3})", curve.workload, curve.r_squared);
+        chart
+            .draw_series(LineSeries::new(
+                [(0.0, intercept), (last, intercept + slope * last)],
+                colour.stroke_width(1),
+            ))?
+            .label(label)
+            .legend(legend_line(colour.stroke_width(2)));
+        chart.draw_series(curve.places.iter().map(|place| {
+            let Spread {
+                lower,
+                median,
+                upper,
+            } = Spread::of(&place.samples_ms);
+            let x = place.size as f64;
+            error_bar(x, (lower, median, upper), *colour)
+        }))?;
     }
-    root.present()?;
-    Ok(())
+    draw_legend(&mut chart, SeriesLabelPosition::UpperLeft)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Draws curves: adaptation by step, functions, and the deletion check.
 
 use plotters::{
-    coord::Shift,
     prelude::*,
     style::text_anchor::{HPos, Pos, VPos},
 };
@@ -14,60 +13,12 @@ use super::{
     maps::{Map, Matrix, Of},
 };
 use crate::{
-    failure::{CommandError, Result},
+    failure::Result,
     output::{
-        chart::{draw_legend, legend_line, range},
-        palette::{DrawResult, FONT, LINES},
+        chart::{axes, chart, draw_charts, draw_legend, label_style, legend_line, range},
+        drawing::{Area, Colour, Drawing, Drawn, LINES, SMALL, text_width},
     },
 };
-
-/// Font sizes as plotters counts them: a quarter more than in the SVG.
-const TITLE: u32 = 21;
-const TEXT: u32 = 17;
-const LABEL: u32 = 15;
-/// Okabe and Ito's colours but yellow, which is too light for a line.
-const COLOURS: [RGBColor; 7] = [
-    LINES[0],
-    LINES[1],
-    LINES[2],
-    LINES[3],
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-    RGBColor(60, 60, 60),
-];
-
-/// Text, and what is said beside the point.
-const INK: RGBColor = RGBColor(34, 34, 34);
-const GREY: RGBColor = RGBColor(105, 105, 105);
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-
-/// A picture of this size, with lines above it.
-fn picture(
-    size: (u32, u32),
-    title: &str,
-    lines: &[&str],
-    draw: impl FnOnce(&Area) -> DrawResult,
-) -> Result<String> {
-    let mut svg = String::new();
-    let drawn = || -> DrawResult {
-        let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        root.fill(&WHITE)?;
-        let style =
-            |size: u32, colour: &'static RGBColor| TextStyle::from((FONT, size)).color(colour);
-        root.draw(&Text::new(title.to_owned(), (18, 16), style(TITLE, &INK)))?;
-        let mut y = 16 + TITLE as i32 + 4;
-        for line in lines {
-            root.draw(&Text::new((*line).to_owned(), (18, y), style(TEXT, &GREY)))?;
-            y += TEXT as i32 + 3;
-        }
-        draw(&root.margin(y + 10, 0, 0, 0))?;
-        root.present()?;
-        Ok(())
-    };
-    drawn().map_err(|error| CommandError::Usage(format!("a picture cannot be drawn: {error}")))?;
-    Ok(svg)
-}
 
 /// Numbers of an axis: with as many digits as its range needs.
 fn number(range: &std::ops::Range<f64>) -> impl Fn(&f64) -> String + use<> {
@@ -106,29 +57,26 @@ pub struct Trajectory<'a> {
     pub movement: &'a [(String, Vec<f64>)],
 }
 
-/// Lines of layers that are told apart.
-const LAYERS: usize = COLOURS.len();
+/// Width of a chart of steps.
+const CHART: i32 = 290;
 
 /// Draws the adaptation of one episode.
 ///
 /// # Errors
 /// When it cannot be drawn.
-pub fn trajectory(view: &EpisodeView, trajectory: &Trajectory) -> Result<String> {
+pub fn trajectory(view: &EpisodeView, trajectory: &Trajectory) -> Result<Drawing> {
     let what = if trajectory.accuracies.is_empty() {
         "adaptation: squared error of the queries and movement of the parameters, by step"
     } else {
         "adaptation: loss and accuracy of the queries and movement of the parameters, by step"
     };
     let panels = 1 + usize::from(!trajectory.accuracies.is_empty());
-    let moved = !trajectory.movement.is_empty();
-    let size = (30 + 290 * panels as u32 + if moved { 460 } else { 0 }, 400);
-    let size = (size.0.max(620), size.1);
-    picture(size, &view.title, &[&view.setting, what], |area| {
-        let (left, right) = area.split_horizontally(if moved {
-            290 * panels as i32
-        } else {
-            size.0 as i32
-        });
+    let movement = Movement::of(trajectory.movement);
+    let left = CHART * panels as i32;
+    let width = f64::from(left) + 30.0 + movement.as_ref().map_or(0.0, Movement::width);
+    let lines = [view.setting.as_str(), what];
+    draw_charts((width, 400.0), &view.title, &lines, |area| {
+        let (left, right) = area.split_horizontally(left);
         let charts = left.split_evenly((1, panels));
         let name = if trajectory.accuracies.is_empty() {
             "mean squared error"
@@ -144,15 +92,11 @@ pub fn trajectory(view: &EpisodeView, trajectory: &Trajectory) -> Result<String>
                 .collect();
             steps(chart, "accuracy (%)", &percent, LINES[2])?;
         }
-        if moved {
-            movement(&right, trajectory.movement)
-        } else {
-            Ok(())
-        }
+        movement.map_or(Ok(()), |movement| movement.draw(&right))
     })
 }
 
-fn steps(area: &Area, name: &str, values: &[f64], colour: RGBColor) -> DrawResult {
+fn steps(area: &Area, name: &str, values: &[f64], colour: Colour) -> Drawn {
     let text = |value: f64| {
         if value.abs() >= 10.0 {
             format!("{value:.1}")
@@ -165,22 +109,11 @@ fn steps(area: &Area, name: &str, values: &[f64], colour: RGBColor) -> DrawResul
     let format = number(&y);
     let lift = 0.03 * (y.end - y.start);
     let rises = values.get(1).is_some_and(|second| *second > values[0]);
-    let mut chart = ChartBuilder::on(area)
-        .margin(8)
-        .margin_right(18)
-        .x_label_area_size(44)
-        .y_label_area_size(58)
-        .build_cartesian_2d(-0.05 * last..1.05 * last, y)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .x_desc("inner step")
-        .y_desc(name)
+    let mut chart = chart(area).build_cartesian_2d(-0.05 * last..1.05 * last, y)?;
+    axes(&mut chart, "inner step", name)
         .x_labels(values.len().min(8))
         .x_label_formatter(&whole)
         .y_label_formatter(&format)
-        .label_style((FONT, LABEL))
-        .axis_desc_style((FONT, TEXT))
         .draw()?;
     let points = || {
         values
@@ -191,7 +124,7 @@ fn steps(area: &Area, name: &str, values: &[f64], colour: RGBColor) -> DrawResul
     chart.draw_series(LineSeries::new(points(), colour.stroke_width(2)))?;
     chart.draw_series(points().map(|point| Circle::new(point, 3, colour.filled())))?;
     // Beside the first point and above the last one: off the line.
-    let style = |place| TextStyle::from((FONT, LABEL)).pos(place);
+    let style = |place| label_style().pos(place);
     let below = Pos::new(HPos::Left, if rises { VPos::Top } else { VPos::Bottom });
     let first = (0.04 * last, values[0] + if rises { 0.0 } else { lift });
     let end = values[values.len() - 1];
@@ -203,74 +136,81 @@ fn steps(area: &Area, name: &str, values: &[f64], colour: RGBColor) -> DrawResul
     Ok(())
 }
 
-fn movement(area: &Area, layers: &[(String, Vec<f64>)]) -> DrawResult {
-    let mut farthest: Vec<&(String, Vec<f64>)> = layers.iter().collect();
-    let end = |layer: &(String, Vec<f64>)| layer.1.last().copied().unwrap_or(0.0);
-    farthest.sort_by(|a, b| end(b).total_cmp(&end(a)));
-    farthest.truncate(LAYERS);
-    let count = farthest
-        .iter()
-        .map(|(_, by_step)| by_step.len())
-        .max()
-        .unwrap_or(1);
-    let y = range(
-        farthest
-            .iter()
-            .flat_map(|(_, by_step)| by_step.iter().copied())
-            .chain([0.0]),
-        0.08,
-    );
-    let format = number(&y);
-    let (chart_area, legend) = area.split_horizontally(290);
-    let last = count as f64;
-    let mut chart = ChartBuilder::on(&chart_area)
-        .margin(8)
-        .margin_right(10)
-        .x_label_area_size(44)
-        .y_label_area_size(58)
-        .build_cartesian_2d(-0.05 * last..1.05 * last, 0.0..y.end)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .x_desc("inner step")
-        .y_desc("distance from the start (Euclidean)")
+/// How far the layers that move farthest are from their start, by step.
+struct Movement<'a> {
+    farthest: Vec<&'a (String, Vec<f64>)>,
+    /// How many layers there are.
+    count: usize,
+}
+
+impl<'a> Movement<'a> {
+    /// As many layers as lines are told apart; none where nothing moves.
+    fn of(layers: &'a [(String, Vec<f64>)]) -> Option<Self> {
+        let mut farthest: Vec<&(String, Vec<f64>)> = layers.iter().collect();
+        let end = |layer: &(String, Vec<f64>)| layer.1.last().copied().unwrap_or(0.0);
+        farthest.sort_by(|a, b| end(b).total_cmp(&end(a)));
+        farthest.truncate(LINES.len());
+        (!farthest.is_empty()).then_some(Movement {
+            farthest,
+            count: layers.len(),
+        })
+    }
+
+    /// What stands below the names, where some layers are left out.
+    fn note(&self) -> Option<String> {
+        let shown = self.farthest.len();
+        (shown < self.count).then(|| format!("the {shown} of {} that move most", self.count))
+    }
+
+    /// Width of the chart with the names beside it.
+    fn width(&self) -> f64 {
+        let names = self.farthest.iter().map(|(name, _)| name.as_str());
+        let note = self.note();
+        let texts = names
+            .chain(note.as_deref())
+            .map(|text| text_width(text, SMALL));
+        f64::from(CHART) + 30.0 + texts.fold(0.0, f64::max)
+    }
+
+    fn draw(&self, area: &Area) -> Drawn {
+        let steps = self.farthest.iter().map(|(_, by_step)| by_step.len());
+        let count = steps.max().unwrap_or(1);
+        let values = self.farthest.iter().flat_map(|(_, by_step)| by_step);
+        let y = range(values.copied().chain([0.0]), 0.08);
+        let format = number(&y);
+        let (left, legend) = area.split_horizontally(CHART);
+        let last = count as f64;
+        let mut chart = chart(&left).build_cartesian_2d(-0.05 * last..1.05 * last, 0.0..y.end)?;
+        axes(
+            &mut chart,
+            "inner step",
+            "distance from the start (Euclidean)",
+        )
         .x_labels((count + 1).min(8))
         .x_label_formatter(&whole)
         .y_label_formatter(&format)
-        .label_style((FONT, LABEL))
-        .axis_desc_style((FONT, TEXT))
         .draw()?;
-    for ((_, by_step), colour) in farthest.iter().zip(COLOURS) {
-        let points = || {
-            std::iter::once((0.0, 0.0)).chain(
-                by_step
-                    .iter()
-                    .enumerate()
-                    .map(|(step, value)| ((step + 1) as f64, *value)),
-            )
-        };
-        chart.draw_series(LineSeries::new(points(), colour.stroke_width(2)))?;
-        chart.draw_series(points().map(|point| Circle::new(point, 2, colour.filled())))?;
+        let entry = |place: usize| 16 + 20 * place as i32;
+        for (place, ((name, by_step), colour)) in self.farthest.iter().zip(LINES).enumerate() {
+            let steps = (1..).map(f64::from).zip(by_step.iter().copied());
+            let points = || std::iter::once((0.0, 0.0)).chain(steps.clone());
+            chart.draw_series(LineSeries::new(points(), colour.stroke_width(2)))?;
+            chart.draw_series(points().map(|point| Circle::new(point, 2, colour.filled())))?;
+            legend.draw(&legend_line(colour.stroke_width(2))((4, entry(place))))?;
+            let name = Text::new(name.clone(), (28, entry(place)), beside());
+            legend.draw(&name)?;
+        }
+        if let Some(note) = self.note() {
+            let place = (4, entry(self.farthest.len()) + 6);
+            legend.draw(&Text::new(note, place, beside()))?;
+        }
+        Ok(())
     }
-    let style = TextStyle::from((FONT, LABEL)).color(&INK);
-    let entry = |place: usize| 16 + 20 * place as i32;
-    for (place, ((name, _), colour)) in farthest.iter().zip(COLOURS).enumerate() {
-        let y = entry(place);
-        legend.draw(&PathElement::new(
-            [(4, y + 5), (24, y + 5)],
-            colour.stroke_width(2),
-        ))?;
-        legend.draw(&Text::new(name.clone(), (30, y - 2), style.clone()))?;
-    }
-    if layers.len() > farthest.len() {
-        let note = format!("the {} of {} that move most", farthest.len(), layers.len());
-        legend.draw(&Text::new(
-            note,
-            (4, entry(farthest.len()) + 6),
-            style.clone(),
-        ))?;
-    }
-    Ok(())
+}
+
+/// How labels beside a mark are written.
+fn beside<'a>() -> TextStyle<'a> {
+    label_style().pos(Pos::new(HPos::Left, VPos::Center))
 }
 
 /// Draws the function of a regression task with one number in and one out: support points as large as
@@ -278,7 +218,7 @@ fn movement(area: &Area, layers: &[(String, Vec<f64>)]) -> DrawResult {
 ///
 /// # Errors
 /// When it cannot be drawn.
-pub fn function(view: &EpisodeView, maps: &[Map]) -> Option<Result<String>> {
+pub fn function(view: &EpisodeView, maps: &[Map]) -> Option<Result<Drawing>> {
     let function = FunctionChart::of(view, maps)?;
     let what = match &function.map {
         Some(name) => format!(
@@ -288,7 +228,7 @@ pub fn function(view: &EpisodeView, maps: &[Map]) -> Option<Result<String>> {
         None => "the task and the answers".to_owned(),
     };
     let lines = [view.setting.as_str(), &what];
-    let drawn = picture((860, 470), &view.title, &lines, |area| {
+    let drawn = draw_charts((860.0, 470.0), &view.title, &lines, |area| {
         let (chart, legend) = area.split_horizontally(710);
         function.draw(&chart)?;
         function.draw_legend(&legend)
@@ -361,7 +301,7 @@ impl FunctionChart {
         }
     }
 
-    fn draw(&self, area: &Area) -> DrawResult {
+    fn draw(&self, area: &Area) -> Drawn {
         let all = || {
             self.answers
                 .iter()
@@ -371,21 +311,10 @@ impl FunctionChart {
         let xs = range(all().map(|point| point.0), 0.06);
         let ys = range(all().map(|point| point.1), 0.08);
         let (x_format, y_format) = (number(&xs), number(&ys));
-        let mut chart = ChartBuilder::on(area)
-            .margin(8)
-            .margin_right(20)
-            .x_label_area_size(44)
-            .y_label_area_size(58)
-            .build_cartesian_2d(xs, ys)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .x_desc("x")
-            .y_desc("y")
+        let mut chart = chart(area).build_cartesian_2d(xs, ys)?;
+        axes(&mut chart, "x", "y")
             .x_label_formatter(&x_format)
             .y_label_formatter(&y_format)
-            .label_style((FONT, LABEL))
-            .axis_desc_style((FONT, TEXT))
             .draw()?;
         let line = LINES[3].mix(0.5).stroke_width(1);
         chart.draw_series(LineSeries::new(self.answers.iter().copied(), line))?;
@@ -396,22 +325,21 @@ impl FunctionChart {
         Ok(())
     }
 
-    fn draw_legend(&self, area: &Area) -> DrawResult {
-        let style = TextStyle::from((FONT, LABEL)).color(&INK);
-        let text = |text: &str, x: i32, y: i32| Text::new(text.to_owned(), (x, y), style.clone());
+    fn draw_legend(&self, area: &Area) -> Drawn {
+        let text = |text: &str, place: (i32, i32)| Text::new(text.to_owned(), place, beside());
         area.draw(&support_point((10, 20), 7))?;
-        area.draw(&text("support point", 24, 13))?;
+        area.draw(&text("support point", (24, 20)))?;
         area.draw(&truth((10, 42)))?;
-        area.draw(&text("query, truth", 24, 35))?;
+        area.draw(&text("query, truth", (24, 42)))?;
         area.draw(&answer((10, 64)))?;
-        area.draw(&text("query, answer", 24, 57))?;
+        area.draw(&text("query, answer", (24, 64)))?;
         if self.largest() > 0.0 {
-            area.draw(&text("attention weight", 4, 96))?;
+            area.draw(&text("attention weight", (4, 102)))?;
             for (place, share) in [(128, 1.0), (156, 0.5), (178, 0.1)] {
                 let size = (LARGEST * f64::sqrt(share)) as i32;
                 area.draw(&support_point((16, place), size))?;
                 let weight = format!("{:.3}", share * self.largest());
-                area.draw(&text(&weight, 36, place - 7))?;
+                area.draw(&text(&weight, (36, place)))?;
             }
         }
         Ok(())
@@ -434,7 +362,7 @@ fn answer<C>(place: C) -> Cross<C, i32> {
 ///
 /// # Errors
 /// When it cannot be drawn.
-pub fn deletion(title: &str, setting: &str, check: &Deletion) -> Result<String> {
+pub fn deletion(title: &str, setting: &str, check: &Deletion) -> Result<Drawing> {
     let what = format!(
         "masking {} by attention and at random; mean and 95 % interval over {} episodes",
         check.masked.name(),
@@ -457,7 +385,7 @@ pub fn deletion(title: &str, setting: &str, check: &Deletion) -> Result<String> 
         ("most attended first", points(&check.attended), LINES[3]),
         ("at random", points(&check.random), LINES[0]),
     ];
-    picture((760, 440), title, &[setting, &what], |area| {
+    draw_charts((760.0, 440.0), title, &[setting, &what], |area| {
         let values = curves.iter().flat_map(|(_, points, _)| points);
         let y = range(
             values.flat_map(|(_, interval)| [interval.low(), interval.high()]),
@@ -465,26 +393,12 @@ pub fn deletion(title: &str, setting: &str, check: &Deletion) -> Result<String> 
         );
         let format = number(&y);
         let last = check.count as f64;
-        let mut chart = ChartBuilder::on(area)
-            .margin(8)
-            .margin_right(20)
-            .x_label_area_size(44)
-            .y_label_area_size(58)
-            .build_cartesian_2d(-0.02 * last..1.02 * last, y)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .x_desc(format!(
-                "{} masked, of {}",
-                check.masked.name(),
-                check.count
-            ))
-            .y_desc(name)
+        let masked = format!("{} masked, of {}", check.masked.name(), check.count);
+        let mut chart = chart(area).build_cartesian_2d(-0.02 * last..1.02 * last, y)?;
+        axes(&mut chart, &masked, name)
             .x_labels((check.count + 1).min(10))
             .x_label_formatter(&whole)
             .y_label_formatter(&format)
-            .label_style((FONT, LABEL))
-            .axis_desc_style((FONT, TEXT))
             .draw()?;
         for (label, points, colour) in &curves {
             let upper = points.iter().map(|(x, interval)| (*x, interval.high()));
@@ -507,6 +421,6 @@ pub fn deletion(title: &str, setting: &str, check: &Deletion) -> Result<String> 
         } else {
             SeriesLabelPosition::LowerRight
         };
-        draw_legend(&mut chart, corner, LABEL)
+        draw_legend(&mut chart, corner)
     })
 }

@@ -6,7 +6,7 @@ use meta_core::{
     train::eval::highest,
 };
 
-use super::svg::Bitmap;
+use crate::output::drawing::Bitmap;
 
 /// An episode with the answers to it.
 pub struct EpisodeView {

@@ -3,38 +3,18 @@
 use super::{
     episode_view::{EpisodeView, Mark, Shown},
     maps::{Map, Matrix, Of},
-    svg::{Anchor, Bitmap, Colour, GREY, INK, MARK, Svg, readable_on, text_width, viridis},
+};
+use crate::output::drawing::{
+    Anchor, Bitmap, Colour, Drawing, GREY, INK, MARGIN, MARK, Paint, SMALL, TEXT, readable_on,
+    text_width, viridis,
 };
 
-/// Sizes of text.
-const TITLE: f64 = 17.0;
-const TEXT: f64 = 13.0;
-const SMALL: f64 = 11.0;
-/// Space around a picture.
-const MARGIN: f64 = 18.0;
 /// Width that pictures keep to where they can.
 const WIDTH: f64 = 940.0;
 /// Opacity of ink over attention: the colour of a part is seen under it.
 const INK_OPACITY: f64 = 0.7;
 /// Width of the colour bar with its numbers and its unit.
 const BAR: f64 = 92.0;
-
-/// Lines above a picture; returns where it starts.
-fn heading(svg: &mut Svg, title: &str, lines: &[&str]) -> f64 {
-    let mut y = MARGIN + TITLE;
-    svg.text((MARGIN, y), TITLE, Anchor::Start, INK, title);
-    for line in lines {
-        y += TEXT + 6.0;
-        svg.text((MARGIN, y), TEXT, Anchor::Start, GREY, line);
-    }
-    y + 22.0
-}
-
-/// The width that the lines above a picture need.
-fn heading_width(title: &str, lines: &[&str]) -> f64 {
-    let widths = lines.iter().map(|line| text_width(line, TEXT));
-    2.0 * MARGIN + widths.fold(text_width(title, TITLE), f64::max)
-}
 
 /// The end of the colour scale: a round number at or above `largest`.
 fn scale_end(largest: f64) -> f64 {
@@ -50,15 +30,15 @@ fn scale_end(largest: f64) -> f64 {
 }
 
 /// The colour bar from 0 to `end` with its unit.
-fn colour_bar(svg: &mut Svg, x: f64, y: f64, height: f64, end: f64) {
+fn colour_bar(drawing: &mut Drawing, x: f64, y: f64, height: f64, end: f64) {
     let (width, steps) = (16.0, 64);
     let step = height / f64::from(steps);
     for place in 0..steps {
         let share = (f64::from(place) + 0.5) / f64::from(steps);
         let top = y + height - step * f64::from(place + 1);
-        svg.rect(x, top, width, step + 0.3, viridis(share), 1.0);
+        drawing.rect(x, top, width, step + 0.3, viridis(share));
     }
-    svg.frame(x, y, width, height, GREY, 0.8);
+    drawing.frame(x, y, width, height, GREY, 0.8);
     // As many decimals as the quarters of the scale need.
     let exact = |decimals: &i32| {
         let scaled = end / 4.0 * 10f64.powi(*decimals);
@@ -68,9 +48,9 @@ fn colour_bar(svg: &mut Svg, x: f64, y: f64, height: f64, end: f64) {
     for tick in 0..=4 {
         let share = f64::from(tick) / 4.0;
         let at = y + height * (1.0 - share);
-        svg.line((x + width, at), (x + width + 4.0, at), GREY, 0.8);
+        drawing.line(&[(x + width, at), (x + width + 4.0, at)], GREY, 0.8);
         let number = format!("{:.decimals$}", share * end);
-        svg.text(
+        drawing.text(
             (x + width + 7.0, at + 4.0),
             SMALL,
             Anchor::Start,
@@ -79,7 +59,7 @@ fn colour_bar(svg: &mut Svg, x: f64, y: f64, height: f64, end: f64) {
         );
     }
     let unit = (x + width + 62.0, y + height / 2.0);
-    svg.upright(unit, TEXT, Anchor::Middle, INK, "attention weight");
+    drawing.upright(unit, TEXT, Anchor::Middle, INK, "attention weight");
 }
 
 /// Neighbours of one label: where they start, how many, and the label.
@@ -92,6 +72,17 @@ fn groups(marks: &[Mark]) -> Vec<(usize, usize, &str)> {
         }
     }
     groups
+}
+
+/// What was predicted for a query of a known class, and the colour to say it in.
+fn answer(mark: &Mark) -> Option<(String, Colour)> {
+    let (class, predicted) = (mark.class?, mark.predicted?);
+    let (sign, colour) = if class == predicted {
+        ("✓", GREY)
+    } else {
+        ("✗", MARK)
+    };
+    Some((format!("→ class {predicted} {sign}"), colour))
 }
 
 /// A matrix to be drawn.
@@ -120,7 +111,7 @@ impl Panel<'_> {
 
     fn label_width(marks: &[Mark]) -> f64 {
         let widths = marks.iter().map(|mark| text_width(&mark.label, SMALL));
-        widths.fold(0.0, f64::max)
+        widths.fold(0.0, f64::max).ceil()
     }
 
     /// Space to the left of the matrix: title, labels, thumbnails.
@@ -164,7 +155,7 @@ impl Panel<'_> {
     }
 
     /// Draws it with its upper left corner, labels included, at `(x, y)`.
-    fn draw(&self, svg: &mut Svg, x: f64, y: f64) {
+    fn draw(&self, drawing: &mut Drawing, x: f64, y: f64) {
         let (width, height) = self.size();
         let (cell_width, cell_height) = self.cell;
         let origin = x + self.left();
@@ -177,20 +168,20 @@ impl Panel<'_> {
                     y + cell_height * row as f64,
                 );
                 // A little larger than the cell: no paper shines through between neighbours.
-                svg.rect(left, top, cell_width + 0.2, cell_height + 0.2, colour, 1.0);
+                drawing.rect(left, top, cell_width + 0.2, cell_height + 0.2, colour);
                 if self.full && cell_width >= 34.0 && cell_height >= 16.0 {
                     let place = (left + cell_width / 2.0, top + cell_height / 2.0 + 4.0);
                     let number = format!("{weight:.2}");
-                    svg.text(place, SMALL, Anchor::Middle, readable_on(colour), &number);
+                    drawing.text(place, SMALL, Anchor::Middle, readable_on(colour), &number);
                 }
             }
         }
-        self.draw_classes(svg, origin, y);
-        svg.frame(origin, y, width, height, GREY, 0.8);
-        self.draw_rows(svg, x, origin, y);
-        self.draw_columns(svg, origin, y + height);
+        self.draw_classes(drawing, origin, y);
+        drawing.frame(origin, y, width, height, GREY, 0.8);
+        self.draw_rows(drawing, x, origin, y);
+        self.draw_columns(drawing, origin, y + height);
         let middle = y + height / 2.0;
-        svg.upright(
+        drawing.upright(
             (x + TEXT, middle),
             TEXT,
             Anchor::Middle,
@@ -198,23 +189,22 @@ impl Panel<'_> {
             &self.rows.title,
         );
         let bottom = (origin + width / 2.0, y + height + self.below() - 6.0);
-        svg.text(bottom, TEXT, Anchor::Middle, INK, &self.columns.title);
+        drawing.text(bottom, TEXT, Anchor::Middle, INK, &self.columns.title);
     }
 
     /// A frame around what has the class of the row, and the answer beside the row.
-    fn draw_classes(&self, svg: &mut Svg, origin: f64, y: f64) {
+    fn draw_classes(&self, drawing: &mut Drawing, origin: f64, y: f64) {
         let (cell_width, cell_height) = self.cell;
         for (row, mark) in self.rows.marks.iter().enumerate() {
-            let (Some(class), Some(predicted), true) = (mark.class, mark.predicted, self.full)
-            else {
+            let Some((answer, colour)) = answer(mark).filter(|_| self.full) else {
                 continue;
             };
             let top = y + cell_height * row as f64;
-            let own = |column: &usize| self.columns.marks[*column].class == Some(class);
+            let own = |column: &usize| self.columns.marks[*column].class == mark.class;
             let places = 0..self.columns.marks.len();
             if let Some(first) = places.clone().find(own) {
                 let count = places.skip(first).take_while(own).count();
-                svg.frame(
+                drawing.frame(
                     origin + cell_width * first as f64 + 1.5,
                     top + 1.5,
                     cell_width * count as f64 - 3.0,
@@ -223,27 +213,20 @@ impl Panel<'_> {
                     2.0,
                 );
             }
-            if cell_height < SMALL {
-                continue;
+            if cell_height >= SMALL {
+                let place = (origin + self.size().0 + 8.0, top + cell_height / 2.0 + 4.0);
+                drawing.text(place, SMALL, Anchor::Start, colour, &answer);
             }
-            let (sign, colour) = if class == predicted {
-                ("✓", GREY)
-            } else {
-                ("✗", MARK)
-            };
-            let place = (origin + self.size().0 + 8.0, top + cell_height / 2.0 + 4.0);
-            let answer = format!("→ class {predicted} {sign}");
-            svg.text(place, SMALL, Anchor::Start, colour, &answer);
         }
     }
 
-    fn draw_rows(&self, svg: &mut Svg, x: f64, origin: f64, y: f64) {
+    fn draw_rows(&self, drawing: &mut Drawing, x: f64, origin: f64, y: f64) {
         let cell = self.cell.1;
         let side = self.thumbnail(&self.rows.marks);
         for (row, mark) in self.rows.marks.iter().enumerate() {
             if let (Some(picture), true) = (&mark.picture, side > 0.0) {
                 let top = y + cell * row as f64 + (cell - side) / 2.0;
-                thumbnail(svg, origin - side - 4.0, top, side, picture);
+                thumbnail(drawing, origin - side - 4.0, top, side, picture);
             }
         }
         let labels_end = origin - side - 10.0;
@@ -255,23 +238,23 @@ impl Panel<'_> {
             let (top, span) = (y + cell * first as f64, cell * count as f64);
             if count > 1 {
                 let at = labels_end + 4.0;
-                svg.line((at, top + 2.0), (at, top + span - 2.0), GREY, 1.0);
+                drawing.line(&[(at, top + 2.0), (at, top + span - 2.0)], GREY, 1.0);
             }
             if number % skip == 0 {
                 let place = (labels_end, top + span / 2.0 + 4.0);
-                svg.text(place, SMALL, Anchor::End, INK, label);
+                drawing.text(place, SMALL, Anchor::End, INK, label);
             }
         }
         debug_assert!(x < labels_end);
     }
 
-    fn draw_columns(&self, svg: &mut Svg, origin: f64, y: f64) {
+    fn draw_columns(&self, drawing: &mut Drawing, origin: f64, y: f64) {
         let cell = self.cell.0;
         let side = self.thumbnail(&self.columns.marks);
         for (column, mark) in self.columns.marks.iter().enumerate() {
             if let (Some(picture), true) = (&mark.picture, side > 0.0) {
                 let left = origin + cell * column as f64 + (cell - side) / 2.0;
-                thumbnail(svg, left, y + 4.0, side, picture);
+                thumbnail(drawing, left, y + 4.0, side, picture);
             }
         }
         let top = y + 4.0 + side + 4.0;
@@ -287,31 +270,31 @@ impl Panel<'_> {
         for (number, (first, count, label)) in groups.into_iter().enumerate() {
             let (left, span) = (origin + cell * first as f64, cell * count as f64);
             if count > 1 && span >= 20.0 {
-                svg.line((left + 2.0, top), (left + span - 2.0, top), GREY, 1.0);
+                drawing.line(&[(left + 2.0, top), (left + span - 2.0, top)], GREY, 1.0);
             }
             if number % skip > 0 {
                 continue;
             }
             if upright {
                 let place = (left + span / 2.0 + 4.0, top + 4.0);
-                svg.upright(place, SMALL, Anchor::End, INK, label);
+                drawing.upright(place, SMALL, Anchor::End, INK, label);
             } else {
                 let place = (left + span / 2.0, top + SMALL + 4.0);
-                svg.text(place, SMALL, Anchor::Middle, INK, label);
+                drawing.text(place, SMALL, Anchor::Middle, INK, label);
             }
         }
     }
 }
 
-fn thumbnail(svg: &mut Svg, x: f64, y: f64, side: f64, picture: &Bitmap) {
+fn thumbnail(drawing: &mut Drawing, x: f64, y: f64, side: f64, picture: &Bitmap) {
     let largest = picture.width.max(picture.height) as f64;
     let (width, height) = (
         side * picture.width as f64 / largest,
         side * picture.height as f64 / largest,
     );
     let (x, y) = (x + (side - width) / 2.0, y + (side - height) / 2.0);
-    svg.image(x, y, width, height, picture);
-    svg.frame(x, y, width, height, [200; 3], 0.8);
+    drawing.image(x, y, width, height, picture);
+    drawing.frame(x, y, width, height, Colour(200, 200, 200), 0.8);
 }
 
 /// The sides of the cells of a matrix in this space: squares where they are not too small.
@@ -350,25 +333,25 @@ impl Subject<'_> {
     }
 
     /// One matrix, as large as the page allows.
-    pub fn one(&self, matrix: &Matrix) -> String {
+    pub fn one(&self, matrix: &Matrix) -> Drawing {
         let (rows, columns) = (self.rows.marks.len(), self.columns.marks.len());
         let cell = cells(rows, columns, (540.0, 620.0), 54.0);
         let selected = matrix.select(&self.rows.places, &self.columns.places);
         let end = scale_end(selected.largest());
         let panel = self.panel(matrix, cell, end, true);
-        let mut svg = Svg::default();
-        let top = heading(&mut svg, self.title, self.lines);
-        panel.draw(&mut svg, MARGIN, top);
+        let mut drawing = Drawing::default();
+        let top = drawing.heading(self.title, self.lines) + 8.0;
+        panel.draw(&mut drawing, MARGIN, top);
         let (width, height) = panel.size();
         let bar = MARGIN + panel.left() + width + panel.right() + 22.0;
         let tall = height.max(120.0);
-        colour_bar(&mut svg, bar, top, tall, end);
-        let wide = (bar + BAR).max(heading_width(self.title, self.lines));
-        svg.finish(wide, top + tall.max(height + panel.below()) + MARGIN)
+        colour_bar(&mut drawing, bar, top, tall, end);
+        drawing.grow(bar + BAR, top + tall.max(height + panel.below()) + MARGIN);
+        drawing
     }
 
     /// All heads side by side, on one scale.
-    pub fn heads(&self, matrices: &[Matrix]) -> String {
+    pub fn heads(&self, matrices: &[Matrix]) -> Drawing {
         let (rows, columns) = (self.rows.marks.len(), self.columns.marks.len());
         let selected = |matrix: &Matrix| matrix.select(&self.rows.places, &self.columns.places);
         let end = scale_end(
@@ -386,8 +369,8 @@ impl Subject<'_> {
         let probe = self.panel(&matrices[0], (20.0, 20.0), end, false);
         let space = (page - probe.left() - 20.0, 300.0);
         let cell = cells(rows, columns, space, 34.0);
-        let mut svg = Svg::default();
-        let top = heading(&mut svg, self.title, self.lines);
+        let mut drawing = Drawing::default();
+        let top = drawing.heading(self.title, self.lines) + 8.0;
         let (mut right, mut bottom) = (0.0f64, top);
         for (head, matrix) in matrices.iter().enumerate() {
             let panel = self.panel(matrix, cell, end, false);
@@ -397,26 +380,26 @@ impl Subject<'_> {
             let x = MARGIN + wide * (head % across) as f64;
             let y = top + tall * (head / across) as f64;
             let middle = (x + panel.left() + width / 2.0, y + 8.0);
-            svg.text(
+            drawing.text(
                 middle,
                 TEXT,
                 Anchor::Middle,
                 INK,
                 &format!("head {}", head + 1),
             );
-            panel.draw(&mut svg, x, y + 16.0);
+            panel.draw(&mut drawing, x, y + 16.0);
             right = right.max(x + wide);
             bottom = bottom.max(y + tall);
         }
         colour_bar(
-            &mut svg,
+            &mut drawing,
             right + 6.0,
             top + 16.0,
             (bottom - top - 90.0).clamp(120.0, 300.0),
             end,
         );
-        let wide = (right + BAR + 12.0).max(heading_width(self.title, self.lines));
-        svg.finish(wide, bottom.max(top + 150.0) + MARGIN)
+        drawing.grow(right + BAR + 12.0, bottom.max(top + 150.0) + MARGIN);
+        drawing
     }
 }
 
@@ -431,7 +414,7 @@ fn ink_over(
     let mut rgba = Vec::with_capacity(picture.rgba.len());
     for (place, pixel) in picture.rgba.chunks_exact(4).enumerate() {
         let (row, column) = (place / picture.width, place % picture.width);
-        let [red, green, blue] = readable_on(tile(row, column));
+        let Colour(red, green, blue) = readable_on(tile(row, column));
         let opacity = INK_OPACITY * f64::from(255 - pixel[0]);
         rgba.extend([red, green, blue, opacity as u8]);
     }
@@ -446,18 +429,82 @@ pub fn over_parts(
     grid: (usize, usize),
     title: &str,
     lines: &[&str],
-) -> Option<String> {
+) -> Option<Drawing> {
     let items = spatial_items(view, map.of);
     let first = items.first()?;
     view.picture(first.0)?;
+    let rows = received(map, &items);
+    let largest = rows
+        .iter()
+        .flat_map(|(_, items)| items.iter().flatten())
+        .copied();
+    let end = scale_end(largest.fold(0.0, f64::max));
+    let marks: Vec<(String, Mark)> = items
+        .iter()
+        .map(|&(item, _)| {
+            let mark = view.mark(item);
+            let kind = if item < view.support() {
+                "support"
+            } else {
+                "query"
+            };
+            (format!("{kind}, {}", mark.label), mark)
+        })
+        .collect();
+    let names = || std::iter::once("image").chain(rows.iter().map(|(name, _)| name.as_str()));
+    let widest = |width: f64, text: &str| width.max(text_width(text, SMALL));
     let side = 84.0;
-    let step = side + 10.0;
-    let mut rows: Vec<(String, Vec<Vec<f64>>)> = Vec::new();
+    let down = side + 10.0;
+    let labels = marks.iter().map(|(label, _)| label.as_str());
+    let across = labels.fold(side, widest).ceil() + 10.0;
+    let mut drawing = Drawing::default();
+    let top = drawing.heading(title, lines) + 8.0 + 2.0 * (SMALL + 4.0);
+    let left = MARGIN + names().fold(0.0, widest).ceil() + 10.0;
+    for (column, (label, mark)) in marks.iter().enumerate() {
+        let x = left + across * column as f64;
+        let above = |line: f64| (x + side / 2.0, top - 6.0 - line * (SMALL + 4.0));
+        drawing.text(above(1.0), SMALL, Anchor::Middle, INK, label);
+        if let Some((answer, colour)) = answer(mark) {
+            drawing.text(above(0.0), SMALL, Anchor::Middle, colour, &answer);
+        }
+        if let Some(picture) = &mark.picture {
+            thumbnail(&mut drawing, x, top, side, picture);
+        }
+        for (row, (_, of_items)) in rows.iter().enumerate() {
+            let place = (x, top + down * (row + 1) as f64, side);
+            let (item, _) = items[column];
+            tiles(
+                &mut drawing,
+                view,
+                item,
+                &of_items[column],
+                grid,
+                end,
+                place,
+            );
+        }
+    }
+    for (row, name) in names().enumerate() {
+        let middle = top + down * row as f64 + side / 2.0 + 4.0;
+        drawing.text((left - 10.0, middle), SMALL, Anchor::End, INK, name);
+    }
+    let right = left + across * items.len() as f64;
+    let height = down * (rows.len() + 1) as f64 - 10.0;
+    let bar = height.min(300.0);
+    colour_bar(&mut drawing, right + 8.0, top, bar, end);
+    drawing.grow(right + BAR + 12.0, top + height + MARGIN);
+    Some(drawing)
+}
+
+/// The rows of a picture of parts: what each part of each item receives, as a mean over the heads where
+/// there are several, and by head.
+fn received(map: &Map, items: &[(usize, usize)]) -> Vec<(String, Vec<Vec<f64>>)> {
     let received: Vec<Vec<Vec<f64>>> = items
         .iter()
         .map(|&(_, thing)| map.by_head(thing).iter().map(Matrix::received).collect())
         .collect();
     let heads = map.dims[1];
+    let mut rows = Vec::new();
     if heads > 1 {
         let mean = |of_heads: &Vec<Vec<f64>>| -> Vec<f64> {
             (0..of_heads[0].len())
@@ -479,66 +526,7 @@ pub fn over_parts(
             received.iter().map(|heads| heads[head].clone()).collect(),
         ));
     }
-    let largest = rows
-        .iter()
-        .flat_map(|(_, items)| items.iter().flatten())
-        .copied();
-    let end = scale_end(largest.fold(0.0, f64::max));
-    let mut svg = Svg::default();
-    let top = heading(&mut svg, title, lines) + 2.0 * (SMALL + 4.0);
-    let left = MARGIN + text_width("mean of 4 heads", SMALL) + 4.0;
-    for (column, &(item, _)) in items.iter().enumerate() {
-        let x = left + step * column as f64;
-        let mark = view.mark(item);
-        let kind = if item < view.support() {
-            "support"
-        } else {
-            "query"
-        };
-        let above = |line: f64| (x + side / 2.0, top - 6.0 - line * (SMALL + 4.0));
-        svg.text(
-            above(1.0),
-            SMALL,
-            Anchor::Middle,
-            INK,
-            &format!("{kind}, {}", mark.label),
-        );
-        if let (Some(class), Some(predicted)) = (mark.class, mark.predicted) {
-            let (sign, colour) = if class == predicted {
-                ("✓", GREY)
-            } else {
-                ("✗", MARK)
-            };
-            let answer = format!("→ class {predicted} {sign}");
-            svg.text(above(0.0), SMALL, Anchor::Middle, colour, &answer);
-        }
-        if let Some(picture) = mark.picture {
-            thumbnail(&mut svg, x, top, side, &picture);
-        }
-        for (row, (_, of_items)) in rows.iter().enumerate() {
-            let y = top + step * (row + 1) as f64;
-            tiles(
-                &mut svg,
-                view,
-                item,
-                &of_items[column],
-                grid,
-                end,
-                (x, y, side),
-            );
-        }
-    }
-    let names = std::iter::once("image").chain(rows.iter().map(|(name, _)| name.as_str()));
-    for (row, name) in names.enumerate() {
-        let middle = top + step * row as f64 + side / 2.0 + 4.0;
-        svg.text((left - 10.0, middle), SMALL, Anchor::End, INK, name);
-    }
-    let right = left + step * items.len() as f64;
-    let height = step * (rows.len() + 1) as f64 - 10.0;
-    let bar = height.min(300.0);
-    colour_bar(&mut svg, right + 8.0, top, bar, end);
-    let wide = (right + BAR + 12.0).max(heading_width(title, lines));
-    Some(svg.finish(wide, top + height + MARGIN))
+    rows
 }
 
 /// Items of a spatial picture, and the matrix of each: of support and queries one a class, at most
@@ -580,7 +568,7 @@ fn spatial_items(view: &EpisodeView, of: Of) -> Vec<(usize, usize)> {
 
 /// The attention that the parts of an item receive, with the item.
 fn tiles(
-    svg: &mut Svg,
+    drawing: &mut Drawing,
     view: &EpisodeView,
     item: usize,
     received: &[f64],
@@ -592,7 +580,7 @@ fn tiles(
     let colour = |part: usize| viridis(received.get(part).copied().unwrap_or(0.0) / end);
     let ink = view.item.channels == 1;
     if let (false, Some(picture)) = (ink, view.picture(item)) {
-        svg.image(x, y, side, side, &picture);
+        drawing.image(x, y, side, side, &picture);
     }
     let (width, height) = (side / columns as f64, side / rows as f64);
     for part in 0..rows * columns {
@@ -602,22 +590,22 @@ fn tiles(
         );
         let opacity = if ink { 1.0 } else { 0.6 };
         let seam = if ink { 0.2 } else { 0.0 };
-        svg.rect(
+        let Colour(red, green, blue) = colour(part);
+        drawing.rect(
             left,
             top,
             width + seam,
             height + seam,
-            colour(part),
-            opacity,
+            Paint(red, green, blue, opacity),
         );
     }
     let tile = |row: usize, column: usize| {
         colour((row * rows / pixel_rows) * columns + column * columns / pixel_columns)
     };
     if let (true, Some(over)) = (ink, ink_over(view, item, tile)) {
-        svg.pixels(x, y, side, side, &over);
+        drawing.pixels(x, y, side, side, &over);
     }
-    svg.frame(x, y, side, side, GREY, 0.8);
+    drawing.frame(x, y, side, side, GREY, 0.8);
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::{
     heatmap::{Subject, over_parts},
     maps::{Map, Matrix, Of},
 };
+use crate::output::drawing::Drawing;
 
 /// What a picture of a map shows, in words.
 pub fn caption(map: &Map, rows: &Shown, columns: &Shown) -> String {
@@ -29,8 +30,8 @@ pub fn caption(map: &Map, rows: &Shown, columns: &Shown) -> String {
     )
 }
 
-/// The pictures of a map: what is added to their file's name, and the SVG text.
-pub fn draw_map(view: &EpisodeView, map: &Map) -> Vec<(&'static str, String)> {
+/// The pictures of a map: what is added to the name of its file, and the picture.
+pub fn draw_map(view: &EpisodeView, map: &Map) -> Vec<(&'static str, Drawing)> {
     if let Some(grid) = map.over_parts() {
         let line = format!(
             "“{}”: attention that each part of an item receives, mean over what attends ({})",
@@ -38,8 +39,8 @@ pub fn draw_map(view: &EpisodeView, map: &Map) -> Vec<(&'static str, String)> {
             axis_name(&map.rows)
         );
         let lines = [view.setting.as_str(), &line];
-        if let Some(svg) = over_parts(view, map, grid, &view.title, &lines) {
-            return vec![("", svg)];
+        if let Some(drawing) = over_parts(view, map, grid, &view.title, &lines) {
+            return vec![("", drawing)];
         }
     }
     let rows = view.shown(&map.rows, map.dims[2]);
@@ -48,15 +49,15 @@ pub fn draw_map(view: &EpisodeView, map: &Map) -> Vec<(&'static str, String)> {
     draw_matrices(&map.over_things(), &view.title, lines, &rows, &columns)
 }
 
-/// The mean over heads, and all heads where there are several: what is added to their file's name, and
-/// the SVG text.
+/// The mean over heads, and all heads where there are several: what is added to the name of
+/// the file, and the picture.
 pub fn draw_matrices(
     by_head: &[Matrix],
     title: &str,
     [setting, line]: [String; 2],
     rows: &Shown,
     columns: &Shown,
-) -> Vec<(&'static str, String)> {
+) -> Vec<(&'static str, Drawing)> {
     let drawn = |line: &str| {
         Subject {
             title,

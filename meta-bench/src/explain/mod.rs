@@ -12,7 +12,6 @@ mod mask;
 mod numbers;
 mod pictures;
 mod stream;
-mod svg;
 
 use std::path::PathBuf;
 
@@ -340,20 +339,20 @@ impl<T: Toolkit> Explainer<'_, T> {
         for map in &explained.maps {
             let base = format!("episode-{index}-{}", slug(&map.name));
             let mut own = Vec::new();
-            for (suffix, svg) in draw_map(view, map) {
-                own.push(pictures.add(&format!("{base}{suffix}"), svg)?);
+            for (suffix, drawing) in draw_map(view, map) {
+                own.push(pictures.add(&format!("{base}{suffix}"), &drawing)?);
             }
             maps.push(map_numbers(map, &own));
         }
-        if let Some(svg) = curves::function(view, &explained.maps) {
-            names.push(pictures.add(&format!("episode-{index}-function"), svg?)?);
+        if let Some(drawing) = curves::function(view, &explained.maps) {
+            names.push(pictures.add(&format!("episode-{index}-function"), &drawing?)?);
         }
         if explained.steps.len() > 1 {
             let of = |part: fn(&(f64, f64)) -> f64| {
                 explained.steps.iter().map(part).collect::<Vec<f64>>()
             };
             let classes = matches!(view.episode.query.targets, Targets::Classes(_));
-            let svg = curves::trajectory(
+            let drawing = curves::trajectory(
                 view,
                 &Trajectory {
                     losses: &of(|step| step.1),
@@ -365,7 +364,7 @@ impl<T: Toolkit> Explainer<'_, T> {
                     movement: &explained.movement,
                 },
             )?;
-            names.push(pictures.add(&format!("episode-{index}-adaptation"), svg)?);
+            names.push(pictures.add(&format!("episode-{index}-adaptation"), &drawing)?);
         }
         Ok(episode_numbers(explained, maps, &names))
     }
@@ -383,17 +382,17 @@ impl<T: Toolkit> Explainer<'_, T> {
         let lines = [view.setting.clone(), caption(map, &rows, &columns)];
         let base = format!("batch-{}", slug(&map.name));
         let mut own = Vec::new();
-        for (suffix, svg) in draw_matrices(&map.over_things(), &title, lines, &rows, &columns) {
-            own.push(pictures.add(&format!("{base}{suffix}"), svg)?);
+        for (suffix, drawing) in draw_matrices(&map.over_things(), &title, lines, &rows, &columns) {
+            own.push(pictures.add(&format!("{base}{suffix}"), &drawing)?);
         }
         Ok(map_numbers(map, &own))
     }
 
     fn draw_check(&self, check: &Deletion, pictures: &mut Pictures) -> Result<Value> {
         let title = format!("{}: deletion check", self.name());
-        let svg = curves::deletion(&title, &self.setting(), check)?;
+        let drawing = curves::deletion(&title, &self.setting(), check)?;
         let name = format!("deletion-{}", slug(check.masked.name()));
-        let name = pictures.add(&name, svg)?;
+        let name = pictures.add(&name, &drawing)?;
         pictures.sentences.push(check.sentence());
         let mut numbers = check.numbers();
         numbers["pictures"] = json!([name]);

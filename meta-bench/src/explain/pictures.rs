@@ -7,10 +7,9 @@ use std::{
 
 use meta_core::{Error, files::write_atomically};
 
-use super::svg;
 use crate::{
     failure::{CommandError, Result},
-    output::print,
+    output::{drawing::Drawing, print},
 };
 
 /// The file with the numbers.
@@ -66,8 +65,8 @@ impl Pictures {
     /// Adds a picture in both forms under a name that is not taken; returns the name.
     ///
     /// # Errors
-    /// When it cannot be drawn.
-    pub fn add(&mut self, name: &str, svg: String) -> Result<String> {
+    /// When it is too large for a PNG file.
+    pub fn add(&mut self, name: &str, drawing: &Drawing) -> Result<String> {
         let taken = |name: &str| {
             self.files
                 .iter()
@@ -80,8 +79,12 @@ impl Pictures {
             })
             .find(|name| !taken(name))
             .expect("numbers do not end");
-        self.files.push((format!("{name}.png"), svg::png(&svg)?));
-        self.files.push((format!("{name}.svg"), svg.into_bytes()));
+        let png = drawing.to_png().ok_or_else(|| {
+            CommandError::Usage(format!("{name}: the picture is too large for a PNG file"))
+        })?;
+        self.files.push((format!("{name}.png"), png));
+        let svg = drawing.to_svg().into_bytes();
+        self.files.push((format!("{name}.svg"), svg));
         Ok(name)
     }
 

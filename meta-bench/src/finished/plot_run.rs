@@ -4,7 +4,6 @@ use std::path::Path;
 
 use meta_core::{Error, train::eval::Metric};
 use plotters::{
-    coord::Shift,
     element::ErrorBarOrientV,
     prelude::*,
     style::text_anchor::{HPos, Pos, VPos},
@@ -14,15 +13,18 @@ use serde_json::Value;
 use crate::{
     failure::{CommandError, Result},
     output::{
-        chart::{draw_legend, error_bar, legend_line, range, score_axis, write_svg},
-        palette::{DrawResult, FONT, LINES},
+        chart::{
+            axes, chart, draw_charts, draw_legend, error_bar, far_corner, label_style, legend_line,
+            range, score_axis, write_svg,
+        },
+        drawing::{Area, Colour, Drawing, Drawn, LINES},
     },
     run::{folder::METRICS, result::TestResult},
 };
 
-const BLUE_LINE: RGBColor = LINES[0];
-const ORANGE_LINE: RGBColor = LINES[1];
-const GREEN_LINE: RGBColor = LINES[2];
+const BLUE_LINE: Colour = LINES[0];
+const ORANGE_LINE: Colour = LINES[1];
+const GREEN_LINE: Colour = LINES[2];
 
 /// A score at a place on the horizontal axis, with half of its interval's width.
 #[derive(Clone, Copy)]
@@ -33,7 +35,7 @@ struct Point {
 }
 
 impl Point {
-    fn bar(&self, colour: RGBColor) -> ErrorBar<f64, f64, ErrorBarOrientV<f64, f64>> {
+    fn bar(&self, colour: Colour) -> ErrorBar<f64, f64, ErrorBarOrientV<f64, f64>> {
         let (low, high) = (self.mean - self.half_width, self.mean + self.half_width);
         error_bar(self.x, (low, self.mean, high), colour)
     }
@@ -92,7 +94,7 @@ pub fn plot_run(folder: &Path, result: &TestResult, out: &Path) -> Result<()> {
         steps,
         test: (factor * result.mean, factor * result.ci95),
     };
-    write_svg(out, |svg| picture.draw(svg))
+    write_svg(out, &picture.draw()?)
 }
 
 /// Means of about a hundred stretches of the curve: single meta-batches are noise.
@@ -133,23 +135,19 @@ impl Picture {
         self.metric == Metric::MeanSquaredError
     }
 
-    fn draw(&self, svg: &mut String) -> DrawResult {
-        let width = if self.steps.is_empty() { 640 } else { 1080 };
-        let root = SVGBackend::with_string(svg, (width, 400)).into_drawing_area();
-        root.fill(&WHITE)?;
-        let root = root.titled(&self.title, (FONT, 19))?;
-        if self.steps.is_empty() {
-            self.draw_training(&root)?;
-        } else {
-            let (left, right) = root.split_horizontally(600);
+    fn draw(&self) -> Result<Drawing> {
+        let width = if self.steps.is_empty() { 640.0 } else { 1080.0 };
+        draw_charts((width, 400.0), &self.title, &[], |area| {
+            if self.steps.is_empty() {
+                return self.draw_training(area);
+            }
+            let (left, right) = area.split_horizontally(600);
             self.draw_training(&left)?;
-            self.draw_steps(&right)?;
-        }
-        root.present()?;
-        Ok(())
+            self.draw_steps(&right)
+        })
     }
 
-    fn draw_training(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> DrawResult {
+    fn draw_training(&self, area: &Area) -> Drawn {
         let all = || self.train.iter().chain(&self.validation);
         let last = all().map(|point| point.x).fold(1.0, f64::max);
         let test = Point {
@@ -157,19 +155,10 @@ impl Picture {
             mean: self.test.0,
             half_width: self.test.1,
         };
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .margin_right(28)
-            .x_label_area_size(42)
-            .y_label_area_size(58)
-            .build_cartesian_2d(0.0..last, range_of(all().chain([&test])))?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .x_desc("iteration")
-            .y_desc(self.name)
+        let mut chart =
+            chart(area).build_cartesian_2d(0.0..last, range_of(all().chain([&test])))?;
+        axes(&mut chart, "iteration", self.name)
             .x_label_formatter(&|x| format!("{x:.0}"))
-            .label_style((FONT, 14))
             .draw()?;
         chart
             .draw_series(LineSeries::new(
@@ -200,46 +189,38 @@ impl Picture {
                 decimals = self.decimals()
             ))
             .legend(legend_line(GREEN_LINE.stroke_width(2)));
-        let corner = if self.falls() {
-            SeriesLabelPosition::UpperRight
-        } else {
-            SeriesLabelPosition::LowerRight
-        };
-        draw_legend(&mut chart, corner, 14)
+        draw_legend(&mut chart, far_corner(self.metric))
     }
 
-    fn draw_steps(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> DrawResult {
+    fn draw_steps(&self, area: &Area) -> Drawn {
         let last = self.steps.iter().map(|point| point.x).fold(1.0, f64::max);
         let range = range_of(self.steps.iter());
         let lift = (range.end - range.start) * 0.02;
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .margin_right(28)
-            .x_label_area_size(42)
-            .y_label_area_size(58)
-            .build_cartesian_2d(-0.4..last + 0.6, range)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .x_desc("adaptation steps at test (95 % interval)")
-            .y_desc(self.name)
-            .x_labels(self.steps.len().min(12) + 1)
-            .x_label_formatter(&|x| {
-                if x.fract().abs() < 1e-9 {
-                    format!("{x:.0}")
-                } else {
-                    String::new()
-                }
-            })
-            .label_style((FONT, 14))
-            .draw()?;
+        let mut chart = chart(area).build_cartesian_2d(-0.4..last + 0.6, range)?;
+        axes(
+            &mut chart,
+            "adaptation steps at test (95 % interval)",
+            self.name,
+        )
+        .x_labels(self.steps.len().min(12) + 1)
+        .x_label_formatter(&|x| {
+            if x.fract().abs() < 1e-9 {
+                format!("{x:.0}")
+            } else {
+                String::new()
+            }
+        })
+        .draw()?;
         chart.draw_series(LineSeries::new(
             self.steps.iter().map(|point| (point.x, point.mean)),
             GREEN_LINE.stroke_width(2),
         ))?;
         chart.draw_series(self.steps.iter().map(|point| point.bar(GREEN_LINE)))?;
-        let style =
-            TextStyle::from((FONT, 13).into_font()).pos(Pos::new(HPos::Center, VPos::Bottom));
+        // Beside a line that comes down from the left.
+        let side = |point: &Point| match self.falls() && point.x < last {
+            true => HPos::Left,
+            false => HPos::Center,
+        };
         let labelled = self
             .steps
             .iter()
@@ -247,7 +228,11 @@ impl Picture {
         chart.draw_series(labelled.map(|point| {
             let place = (point.x + 0.08, point.mean + point.half_width + lift);
             let text = format!("{:.decimals$}", point.mean, decimals = self.decimals());
-            Text::new(text, place, style.clone())
+            Text::new(
+                text,
+                place,
+                label_style().pos(Pos::new(side(point), VPos::Bottom)),
+            )
         }))?;
         Ok(())
     }

@@ -14,8 +14,11 @@ use super::store::{self, Stored};
 use crate::{
     failure::{CommandError, Result},
     output::{
-        chart::{draw_legend, error_bar, legend_line, score_axis, write_svg},
-        palette::{DrawResult, FONT, LINES},
+        chart::{
+            axes, chart, draw_charts, draw_legend, error_bar, far_corner, legend_line, score_axis,
+            write_svg,
+        },
+        drawing::{Area, Drawn, LINES},
     },
     run::folder::METRICS,
 };
@@ -94,7 +97,8 @@ pub fn plot_setting(
         metric,
         all,
     };
-    write_svg(out, |svg| curve.draw(svg))
+    let drawing = draw_charts((720.0, 440.0), &curve.title, &[], |area| curve.draw(area))?;
+    write_svg(out, &drawing)
 }
 
 /// Name, learner, encoder and source, each where all runs share it.
@@ -158,10 +162,7 @@ impl Curve {
         means
     }
 
-    fn draw(&self, svg: &mut String) -> DrawResult {
-        let root = SVGBackend::with_string(svg, (720, 440)).into_drawing_area();
-        root.fill(&WHITE)?;
-        let root = root.titled(&self.title, (FONT, 19))?;
+    fn draw(&self, area: &Area) -> Drawn {
         let (test, train) = (
             self.means(|scores| Some(scores.test.0)),
             self.means(|scores| scores.train),
@@ -186,12 +187,7 @@ impl Curve {
             Metric::Accuracy => (0.0, 100.0),
             Metric::MeanSquaredError => (0.0f64.min(low), high + 0.05 * (high - low).max(1e-3)),
         };
-        let mut chart = ChartBuilder::on(&root)
-            .margin(12)
-            .margin_right(28)
-            .x_label_area_size(42)
-            .y_label_area_size(58)
-            .build_cartesian_2d(left - air..right + air, low..high)?;
+        let mut chart = chart(area).build_cartesian_2d(left - air..right + air, low..high)?;
         let label = |x: &f64| match (self.logarithmic, x.fract().abs() < 1e-9) {
             (true, true) if (0.0..40.0).contains(x) => thousands(1u64 << (*x as u64)),
             (true, true) => format!("2^{x:.0}"),
@@ -203,18 +199,14 @@ impl Curve {
         } else {
             10
         };
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .x_desc(if self.logarithmic {
-                format!("{} (logarithmic)", self.key)
-            } else {
-                self.key.clone()
-            })
-            .y_desc(score_axis(self.metric).1)
+        let key = if self.logarithmic {
+            format!("{} (logarithmic)", self.key)
+        } else {
+            self.key.clone()
+        };
+        axes(&mut chart, &key, score_axis(self.metric).1)
             .x_labels(labels)
             .x_label_formatter(&label)
-            .label_style((FONT, 13))
             .draw()?;
         let (unseen, known) = (LINES[0], LINES[3]);
         if !train.is_empty() {
@@ -242,9 +234,7 @@ impl Curve {
             let (low, high) = (mean - half_width, mean + half_width);
             error_bar(scores.x, (low, mean, high), unseen)
         }))?;
-        draw_legend(&mut chart, SeriesLabelPosition::LowerRight, 14)?;
-        root.present()?;
-        Ok(())
+        draw_legend(&mut chart, far_corner(self.metric))
     }
 }
 
@@ -278,9 +268,9 @@ mod tests {
         let means = curve.means(|scores| Some(scores.test.0));
         assert_eq!(means, [(-1.0, 20.0), (2.0, 60.0)]);
         assert!(curve.means(|scores| scores.train).is_empty());
-        let mut svg = String::new();
-        curve.draw(&mut svg).expect("drawn");
-        assert!(svg.contains("train.lr"));
+        let drawing = draw_charts((720.0, 440.0), "runs", &[], |area| curve.draw(area));
+        let svg = drawing.expect("drawn").to_svg();
+        assert!(svg.contains(r#"aria-label="train.lr""#));
         assert_eq!(thousands(16384), "16 384");
     }
 }

@@ -1,21 +1,89 @@
-//! Draws what charts share: ranges, intervals, legends, files.
+//! Draws what charts share: titles, axes, ranges, intervals, legends, files.
 
 use std::{ops::Range, path::Path};
 
 use meta_core::{Error, train::eval::Metric};
-use plotters::{coord::CoordTranslate, element::ErrorBarOrientV, prelude::*};
+use plotters::{
+    chart::MeshStyle,
+    coord::{
+        CoordTranslate,
+        ranged1d::{Ranged, ValueFormatter},
+    },
+    element::ErrorBarOrientV,
+    prelude::*,
+};
 
-use super::palette::{DrawResult, FONT};
+use super::drawing::{Area, COUNTED, Canvas, Colour, Drawing, Drawn, INK, SMALL, TEXT};
 use crate::failure::{CommandError, Result};
 
-/// Writes what `draw` draws into the SVG file at `path`.
+/// A picture of at least this width and height: charts below a title and what is said of them.
 ///
 /// # Errors
-/// When it cannot be drawn or written.
-pub fn write_svg(path: &Path, draw: impl FnOnce(&mut String) -> DrawResult) -> Result<()> {
-    let mut svg = String::new();
-    draw(&mut svg).map_err(|error| CommandError::Usage(format!("{}: {error}", path.display())))?;
-    std::fs::write(path, svg).map_err(|error| Error::io(path, "write", error).into())
+/// When there is no room for a chart.
+pub fn draw_charts(
+    (width, height): (f64, f64),
+    title: &str,
+    lines: &[&str],
+    draw: impl FnOnce(&Area) -> Drawn,
+) -> Result<Drawing> {
+    let mut drawing = Drawing::new(width, height);
+    let top = drawing.heading(title, lines);
+    draw(&drawing.area().margin(top as i32, 0, 0, 0))
+        .map_err(|error| CommandError::Usage(format!("a picture cannot be drawn: {error}")))?;
+    Ok(drawing)
+}
+
+/// Writes a picture into the SVG file at `path`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_svg(path: &Path, drawing: &Drawing) -> Result<()> {
+    std::fs::write(path, drawing.to_svg()).map_err(|error| Error::io(path, "write", error).into())
+}
+
+/// The font of charts, as `plotters` asks for one; letters have their own outlines.
+fn font<'a>(size: f64) -> TextStyle<'a> {
+    TextStyle::from(("sans-serif", COUNTED * size)).color(&INK)
+}
+
+/// How labels are written.
+pub fn label_style<'a>() -> TextStyle<'a> {
+    font(SMALL)
+}
+
+/// How what stands above one of several charts is written.
+pub fn heading_style<'a>() -> TextStyle<'a> {
+    font(TEXT)
+}
+
+/// A chart in `area`, with room for its axes.
+pub fn chart<'a, 'b>(area: &'a Area<'b>) -> ChartBuilder<'a, 'a, Canvas<'b>> {
+    let mut chart = ChartBuilder::on(area);
+    chart
+        .margin(8)
+        .margin_right(20)
+        .x_label_area_size(40)
+        .y_label_area_size(60);
+    chart
+}
+
+/// The axes of a chart, with their names.
+pub fn axes<'a, 'b, 'c, X, Y>(
+    chart: &'b mut ChartContext<'a, Canvas<'c>, Cartesian2d<X, Y>>,
+    x: &str,
+    y: &str,
+) -> MeshStyle<'a, 'b, X, Y, Canvas<'c>>
+where
+    X: Ranged<ValueType = f64> + ValueFormatter<f64>,
+    Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    let mut axes = chart.configure_mesh();
+    axes.light_line_style(TRANSPARENT)
+        .x_desc(x)
+        .y_desc(y)
+        .label_style(font(SMALL))
+        .axis_desc_style(font(TEXT));
+    axes
 }
 
 /// The factor and the title of an axis of scores: accuracies are drawn in per cent.
@@ -48,7 +116,7 @@ pub fn range(values: impl Iterator<Item = f64>, above: f64) -> Range<f64> {
 pub fn error_bar(
     x: f64,
     (low, mean, high): (f64, f64, f64),
-    colour: RGBColor,
+    colour: Colour,
 ) -> ErrorBar<f64, f64, ErrorBarOrientV<f64, f64>> {
     ErrorBar::new_vertical(x, low, mean, high, colour.filled(), 6)
 }
@@ -59,21 +127,28 @@ pub fn legend_line(style: impl Into<ShapeStyle>) -> impl Fn((i32, i32)) -> PathE
     move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style)
 }
 
-/// Draws the legend in a corner, in letters of this size.
+/// The corner on the right that scores get away from while they get better.
+pub fn far_corner(metric: Metric) -> SeriesLabelPosition {
+    match metric {
+        Metric::Accuracy => SeriesLabelPosition::LowerRight,
+        Metric::MeanSquaredError => SeriesLabelPosition::UpperRight,
+    }
+}
+
+/// Draws the legend in a corner.
 ///
 /// # Errors
-/// As the backend of the drawing.
+/// None that a picture has.
 pub fn draw_legend<'a, 'b: 'a, C: CoordTranslate>(
-    chart: &mut ChartContext<'a, SVGBackend<'b>, C>,
+    chart: &mut ChartContext<'a, Canvas<'b>, C>,
     position: SeriesLabelPosition,
-    size: u32,
-) -> DrawResult {
+) -> Drawn {
     chart
         .configure_series_labels()
         .position(position)
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.3))
-        .label_font((FONT, size))
+        .label_font(label_style())
         .draw()?;
     Ok(())
 }

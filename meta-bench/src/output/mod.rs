@@ -1,7 +1,7 @@
-//! Writes what people and programs see: standard output, tables, progress, units, charts.
+//! Writes what people and programs see: standard output, tables, progress, units, pictures.
 
 pub mod chart;
-pub mod palette;
+pub mod drawing;
 pub mod progress;
 pub mod table;
 pub mod text;

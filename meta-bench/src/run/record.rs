@@ -59,9 +59,8 @@ mod tests {
     #[test]
     fn the_recorded_version_of_burn_is_the_pinned_one() {
         let workspace = include_str!("../../../Cargo.toml");
-        let mut lines = workspace.lines();
-        let burn = lines.find(|line| line.starts_with("burn = "));
+        let line = workspace.lines().find(|line| line.starts_with("burn = "));
         let pinned = format!("version = \"={BURN_VERSION}\"");
-        assert!(burn.is_some_and(|line| line.contains(&pinned)), "{burn:?}");
+        assert!(line.is_some_and(|line| line.contains(&pinned)), "{line:?}");
     }
 }

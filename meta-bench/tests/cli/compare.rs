@@ -188,12 +188,15 @@ fn diff_shows_what_differs_and_nothing_else() {
     let bench = Workbench::new(SINUSOID);
     bench.run("run m.toml --dir a --quiet").ok();
     bench
-        .run("run m.toml --dir b --quiet train.lr=0.5 learner.name=anil")
+        .run("run m.toml --dir b --quiet train.lr=0.5 learner.name=meta_sgd")
         .ok();
     insta::assert_snapshot!(bench.run("diff a b").ok().stdout, @r#"
-    setting       a       b
-    learner.name  "maml"  "anil"
-    train.lr      0.001   0.5
+    setting                  a         b
+    learner.inner_momentum   0.0       –
+    learner.inner_optimizer  "sgd"     –
+    learner.name             "maml"    "meta_sgd"
+    learner.order            "second"  –
+    train.lr                 0.001     0.5
     "#);
     assert_eq!(
         bench.run("diff a m.toml").ok().stdout,

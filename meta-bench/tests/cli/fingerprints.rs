@@ -7,7 +7,7 @@
 //! which says what these functions return, and elsewhere nothing is compared, which the test says.
 //!
 //! To renew the file of this machine on purpose, with the reason in the changelog:
-//! `META_FINGERPRINTS=write cargo test --workspace --test cli fingerprints`.
+//! `META_FINGERPRINTS=write cargo test --release --features ndarray --test cli fingerprints`.
 //! `META_FINGERPRINTS=required` fails where there is nothing to compare with.
 
 use std::{

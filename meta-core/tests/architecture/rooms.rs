@@ -126,7 +126,7 @@ pub const ROOMS: &[Rooms] = &[
     rooms(
         "meta-bench",
         "output",
-        &["palette text units", "chart progress table", "mod"],
+        &["drawing text units", "chart progress table", "mod"],
     ),
     rooms(
         "meta-bench",
@@ -169,12 +169,17 @@ pub const ROOMS: &[Rooms] = &[
         "meta-bench",
         "explain",
         &[
-            "maps stream svg",
+            "maps stream",
             "episode_view mask pictures",
             "deletion explained heatmap",
             "curves map_pictures numbers",
             "mod",
         ],
+    ),
+    rooms(
+        "meta-bench",
+        "output::drawing",
+        &["outlines style", "mod", "canvas png", "svg"],
     ),
     rooms(
         "meta-bench",

@@ -763,7 +763,7 @@ mod tests {
         let (groups, _) = runs.groups(&[], SCORE).unwrap();
         let (found, _) = differences(wanted(TestKind::T, Pairs::First), SCORE, &groups);
         let shown = comparison(&groups, &found, "seeds").render(Format::Text);
-        insta::assert_snapshot!(shown, @"
+        insta::assert_snapshot!(shown, @r"
         #  learner.name  seeds  accuracy  over seeds  over episodes
         1  a             2      76.86 %   ± 1.24      ± 6.44
         2  c             2      74.71 %   ± 1.24      ± 5.26
