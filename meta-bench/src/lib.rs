@@ -21,6 +21,7 @@
 //! | `sweep` | many runs: plans all of them, then starts them |
 //! | `docs` | writes the parts of the documentation that come from the code |
 //! | `list`, `contact_sheet` | two small commands |
+//! | [`untrusted`] | readers of what others wrote, for fuzzing and tests |
 //! | `cli` | the list of commands, one line each |
 
 /// Writes a line to stderr. As the standard one, but a reader that has gone ends nothing.
@@ -47,8 +48,9 @@ pub mod manifest;
 mod output;
 pub mod run;
 mod sweep;
+pub mod untrusted;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
 
@@ -56,6 +58,7 @@ use cli::Cli;
 use failure::{CommandError, Result};
 pub use meta_algos::BuiltIn;
 pub use meta_core::toolkit::{Catalogue, Toolkit};
+use output::text::visible;
 
 /// The binary with the learners of `meta-algos`.
 pub fn main() -> ExitCode {
@@ -71,7 +74,7 @@ pub fn main_with<T: Toolkit>() -> ExitCode {
     match start_log(&cli.log).and_then(|()| cli.command.execute::<T>()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", visible(&error.to_string()));
             ExitCode::from(error.exit_code())
         }
     }
@@ -92,6 +95,7 @@ fn start_log(level: &str) -> Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .log_internal_errors(false)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .init();
     Ok(())
 }

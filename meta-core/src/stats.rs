@@ -142,8 +142,8 @@ pub struct Paired {
 
 /// Compares two learners on the same episodes: Student's paired t-test on `a[i] − b[i]`.
 ///
-/// The p-value is 1 for fewer than two pairs or when all differences are zero, and 0 when all
-/// differences are the same non-zero number.
+/// A difference that rounding explains is zero ([`exceeds`]). The p-value is 1 for fewer than two pairs
+/// or when all differences are zero, and 0 when all differences are the same non-zero number.
 ///
 /// # Panics
 /// If the slices differ in length: values that belong to different episodes cannot be paired.
@@ -155,7 +155,7 @@ pub fn paired_t(a: &[f64], b: &[f64]) -> Paired {
         a.len(),
         b.len()
     );
-    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+    let differences: Vec<f64> = differences(a, b).map(|(value, _)| value).collect();
     let difference = Interval::t95(&differences);
     let n = differences.len();
     let standard_error = standard_deviation(&differences) / (n as f64).sqrt();
@@ -172,50 +172,105 @@ pub fn paired_t(a: &[f64], b: &[f64]) -> Paired {
     }
 }
 
-/// Compares two learners on the same episodes by Wilcoxon's signed-rank test on `a[i] − b[i]`, which
-/// asks for no normal distribution. The interval is that of [`paired_t`], of the mean difference.
+/// Part of a number by which rounding may have moved it: the mean of a hundred rounded fractions is within
+/// a tenth of it.
+const ROUNDING: f64 = 1e-13;
+
+/// How far rounding may have moved the difference of `a` and `b`; nothing where one of them is infinite.
+fn rounding(a: f64, b: f64) -> f64 {
+    let larger = a.abs().max(b.abs());
+    if larger.is_finite() {
+        ROUNDING * larger
+    } else {
+        0.0
+    }
+}
+
+/// Whether `a` is larger than `b` by more than rounding explains, which is 10⁻¹³ of the larger one. What is
+/// not a number is never larger.
 ///
-/// Zero differences are left out and equal ones share their mean rank. The two-sided p-value is exact
-/// for up to 25 differences without ties, and normal beyond, with the variance corrected for ties and
-/// a continuity correction of ½; 1 when all differences are zero (Wilcoxon 1945; Hollander and Wolfe,
-/// *Nonparametric statistical methods*, section 3.1).
+/// ```
+/// use meta_core::stats::exceeds;
+/// assert!(exceeds(0.3, 0.29));
+/// assert!(0.1 + 0.2 > 0.3 && !exceeds(0.1 + 0.2, 0.3));
+/// ```
+pub fn exceeds(a: f64, b: f64) -> bool {
+    a - b > rounding(a, b)
+}
+
+/// `a[i] − b[i]`, 0 where rounding explains it, and how far rounding may have moved it.
+fn differences(a: &[f64], b: &[f64]) -> impl Iterator<Item = (f64, f64)> {
+    a.iter().zip(b).map(|(&a, &b)| {
+        let tolerance = rounding(a, b);
+        let difference = a - b;
+        let zero = difference.abs() <= tolerance;
+        (if zero { 0.0 } else { difference }, tolerance)
+    })
+}
+
+/// Compares two learners on the same episodes by Wilcoxon's signed-rank test on `a[i] − b[i]`, which
+/// asks for no normal distribution. The interval is that of [`paired_t`], of the mean difference; the
+/// p-value is that of [`signed_rank_p`].
+///
+/// Differences that rounding explains are zero ([`exceeds`]), and two differences are equal when rounding
+/// explains what they differ by. Scores that are counts have a test without that tolerance:
+/// [`signed_rank_p`] of their differences.
 ///
 /// # Panics
 /// If the slices differ in length: values that belong to different episodes cannot be paired.
 pub fn paired_wilcoxon(a: &[f64], b: &[f64]) -> Paired {
     let difference = paired_t(a, b).difference;
-    let differences: Vec<f64> = a
-        .iter()
-        .zip(b)
-        .map(|(a, b)| a - b)
-        .filter(|difference| *difference != 0.0)
-        .collect();
+    let mut sorted: Vec<(f64, f64)> = differences(a, b).collect();
+    sorted.sort_by(|(a, _), (b, _)| a.abs().total_cmp(&b.abs()));
+    // The test asks for the order of the sizes alone: a number for each of them that differs.
+    let (mut level, mut before) = (0, (0.0, 0.0));
+    let levels = sorted.into_iter().map(|(value, tolerance)| {
+        let size = value.abs();
+        if size - before.0 > tolerance.max(before.1) {
+            level += 1;
+        }
+        before = (size, tolerance);
+        if value < 0.0 { -level } else { level }
+    });
+    let levels: Vec<i64> = levels.collect();
     Paired {
         difference,
-        p_value: signed_rank_p(differences),
+        p_value: signed_rank_p(&levels),
     }
 }
 
-/// Two-sided p-value of the signed-rank test of differences that are not zero.
-fn signed_rank_p(mut differences: Vec<f64>) -> f64 {
+/// Two-sided p-value of Wilcoxon's signed-rank test of `differences` that are exact: of counts, say.
+///
+/// Zeros are left out, and equal sizes share their mean rank. The p-value is exact for up to 25
+/// differences without ties, and normal beyond, with the variance corrected for ties and a continuity
+/// correction of ½: SciPy's `wilcoxon(…, correction=True, method="asymptotic")`. It is 1 when all
+/// differences are zero (Wilcoxon 1945; Hollander and Wolfe, *Nonparametric statistical methods*, section
+/// 3.1).
+///
+/// ```
+/// use meta_core::stats::signed_rank_p;
+/// assert_eq!(signed_rank_p(&[3, 1, 2, 0, 5, 4]), 2.0 / 32.0);
+/// ```
+pub fn signed_rank_p(differences: &[i64]) -> f64 {
+    let mut differences: Vec<i64> = differences
+        .iter()
+        .copied()
+        .filter(|difference| *difference != 0)
+        .collect();
     let n = differences.len();
     if n == 0 {
         return 1.0;
     }
-    differences.sort_by(|a, b| a.abs().total_cmp(&b.abs()));
+    differences.sort_by_key(|difference| difference.unsigned_abs());
     // Sum of the ranks of positive differences, and of t³ − t over groups of t equal ones.
     let (mut positive, mut ties) = (0.0, 0.0);
     let mut start = 0;
-    while start < n {
-        let equal = differences[start..]
-            .iter()
-            .take_while(|value| value.abs() == differences[start].abs())
-            .count();
-        let rank = start as f64 + 0.5 * (equal as f64 + 1.0);
-        let group = &differences[start..start + equal];
-        positive += rank * group.iter().filter(|value| **value > 0.0).count() as f64;
-        ties += (equal as f64).powi(3) - equal as f64;
-        start += equal;
+    for group in differences.chunk_by(|a, b| a.unsigned_abs() == b.unsigned_abs()) {
+        let equal = group.len() as f64;
+        let rank = start as f64 + 0.5 * (equal + 1.0);
+        positive += rank * group.iter().filter(|value| **value > 0).count() as f64;
+        ties += equal.powi(3) - equal;
+        start += group.len();
     }
     let count = n as f64;
     let largest = 0.5 * count * (count + 1.0);
@@ -377,6 +432,86 @@ mod tests {
             paired.p_value,
             0.0,
         );
+    }
+
+    /// What `tests/oracles/wilcoxon.py` wrote by SciPy: differences of counts, full of ties and zeros.
+    #[derive(Deserialize)]
+    struct Oracle {
+        /// The counts are out of so many.
+        out_of: i64,
+        a: Vec<i64>,
+        b: Vec<i64>,
+        p: f64,
+    }
+
+    fn oracles() -> Vec<Oracle> {
+        serde_json::from_str(include_str!("../tests/oracles/wilcoxon.json")).expect("the oracles")
+    }
+
+    fn fractions(counts: &[i64], out_of: i64) -> Vec<f64> {
+        let fraction = |count: &i64| *count as f64 / out_of as f64;
+        counts.iter().map(fraction).collect()
+    }
+
+    #[test]
+    fn ties_and_zeros_are_those_of_the_counts() {
+        let all = oracles();
+        assert!(all.len() > 100);
+        for Oracle { out_of, a, b, p } in all {
+            let gaps: Vec<i64> = a.iter().zip(&b).map(|(a, b)| a - b).collect();
+            // What the normal tail of `statrs` is off by; other ties move the p-value by 1e-4 and more.
+            let tolerance = 1e-9;
+            close(signed_rank_p(&gaps), p, tolerance);
+            // The same from fractions, which are rounded.
+            let (x, y) = (fractions(&a, out_of), fractions(&b, out_of));
+            close(paired_wilcoxon(&x, &y).p_value, p, tolerance);
+        }
+        // In fifteenths, as four equal differences are three different ones in binary.
+        let a = [14, 11, 11, 7, 14, 13, 8, 6, 13, 8, 6, 11];
+        let b = [13, 10, 12, 5, 12, 12, 7, 5, 12, 7, 5, 12];
+        let paired = paired_wilcoxon(&fractions(&a, 15), &fractions(&b, 15));
+        close(paired.p_value, 0.0209, 5e-5);
+    }
+
+    #[test]
+    fn what_rounding_made_decides_nothing() {
+        let tenths: Vec<f64> = (0..20).map(|tenth| f64::from(tenth) * 0.1).collect();
+        let sums: Vec<f64> = (0..20)
+            .map(|tenths| (0..tenths).map(|_| 0.1).sum())
+            .collect();
+        assert_ne!(tenths, sums);
+        assert_eq!(paired_t(&tenths, &sums).p_value, 1.0);
+        assert_eq!(paired_wilcoxon(&tenths, &sums).p_value, 1.0);
+        assert!(!exceeds(0.1 + 0.2, 0.3) && exceeds(0.3 + 1e-9, 0.3));
+        assert!(exceeds(f64::INFINITY, 1.0) && exceeds(1.0, f64::NEG_INFINITY));
+        assert!(!exceeds(f64::INFINITY, f64::INFINITY) && !exceeds(f64::NAN, 0.0));
+    }
+
+    proptest::proptest! {
+        /// Whatever counts are divided by, by how many seeds they are averaged, and in which order they
+        /// come: the p-value is that of the counts, and the same for both directions.
+        #[test]
+        fn the_p_value_of_rounded_fractions_is_that_of_counts(
+            pairs in proptest::collection::vec((12i64..50, 12i64..50), 1..60),
+            out_of in 61i64..1000,
+            seeds in 1i64..12,
+        ) {
+            let gaps: Vec<i64> = pairs.iter().map(|(a, b)| a - b).collect();
+            let expected = signed_rank_p(&gaps);
+            // Seeds that scored as many more as others scored less.
+            let over_seeds = |count: i64| {
+                let scores = (0..seeds).map(|seed| count + 2 * seed - (seeds - 1));
+                mean(&fractions(&scores.collect::<Vec<i64>>(), out_of))
+            };
+            let a: Vec<f64> = pairs.iter().map(|(a, _)| over_seeds(*a)).collect();
+            let b: Vec<f64> = pairs.iter().map(|(_, b)| over_seeds(*b)).collect();
+            proptest::prop_assert_eq!(paired_wilcoxon(&a, &b).p_value, expected);
+            proptest::prop_assert_eq!(paired_wilcoxon(&b, &a).p_value, expected);
+            let (mut x, mut y) = (a, b);
+            x.reverse();
+            y.reverse();
+            proptest::prop_assert_eq!(paired_wilcoxon(&x, &y).p_value, expected);
+        }
     }
 
     /// A tie between two positive differences moves no rank sum, and only makes the method normal:

@@ -16,7 +16,10 @@ use crate::{
     failure::{CommandError, Result},
     machine::processor,
     manifest::Manifest,
-    output::units::duration_text,
+    output::{
+        table::{Format, escaped},
+        units::duration_text,
+    },
     run::{
         folder::{MANIFEST, RECORD, SCORES, read_json},
         result::{Nats, TestResult, read_result},
@@ -193,13 +196,18 @@ struct FinishedRun<T: Toolkit> {
     baseline: Vec<f64>,
 }
 
-/// A value for people.
+/// A value for people, in Markdown.
 fn text(value: &Value) -> String {
     match value {
         Value::Null => "–".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::String(text) => markdown(text),
+        other => markdown(&other.to_string()),
     }
+}
+
+/// A name as it shows in Markdown.
+fn markdown(name: &str) -> String {
+    escaped(name, Format::Markdown)
 }
 
 impl<T: Toolkit> FinishedRun<T> {
@@ -241,8 +249,9 @@ impl<T: Toolkit> FinishedRun<T> {
         }
     }
 
-    /// By how many standard errors of the paired difference the learner is better than the baseline.
-    fn standard_errors_above(&self) -> f64 {
+    /// By how many standard errors of the paired difference the learner is better than the baseline; none
+    /// where all differences are the same.
+    fn standard_errors_above(&self) -> Option<f64> {
         let (scores, baseline) = (&self.scores, &self.baseline);
         let better = match self.result.metric {
             Metric::Accuracy => paired_t(scores, baseline),
@@ -250,7 +259,8 @@ impl<T: Toolkit> FinishedRun<T> {
         };
         let gaps: Vec<f64> = scores.iter().zip(baseline).map(|(s, b)| s - b).collect();
         let standard_error = standard_deviation(&gaps) / (gaps.len() as f64).sqrt();
-        better.difference.mean / standard_error
+        let errors = better.difference.mean / standard_error;
+        errors.is_finite().then_some(errors)
     }
 
     /// Its row of the table.
@@ -258,14 +268,15 @@ impl<T: Toolkit> FinishedRun<T> {
         let (factor, unit, decimals) = self.unit();
         let (result, train) = (&self.result, &self.experiment.manifest.train);
         format!(
-            "| `{}` | {} | {:.decimals$} ± {:.decimals$} {unit} | {:.decimals$} | {:.0} | {} | {} | {} × \
+            "| `{}` | {} | {:.decimals$} ± {:.decimals$} {unit} | {:.decimals$} | {} | {} | {} | {} × \
              {} | {} | {} |\n",
-            result.name,
-            result.learner,
+            markdown(&result.name),
+            markdown(&result.learner),
             factor * result.mean,
             factor * result.ci95,
             factor * mean(&self.baseline),
-            self.standard_errors_above(),
+            self.standard_errors_above()
+                .map_or("–".to_owned(), |errors| format!("{errors:.0}")),
             published(result, train),
             result.episodes,
             result.iterations,
@@ -292,10 +303,10 @@ impl<T: Toolkit> FinishedRun<T> {
             "- `{}`: {} with {} on {}, {} threads of {} ({}), {}; trained on {}; tested on {}; \
              normalisation `{}`{transductive}; rotations `{}`; split `{}`; steps at test {}; parameters by \
              validation {}; seed {}; test episodes `{}`; baseline: {}.\n",
-            result.name,
-            result.learner,
-            result.encoder,
-            result.source,
+            markdown(&result.name),
+            markdown(&result.learner),
+            markdown(&result.encoder),
+            markdown(&result.source),
             recorded("threads"),
             processor().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             recorded("backend"),
@@ -308,7 +319,7 @@ impl<T: Toolkit> FinishedRun<T> {
             protocol("test_steps"),
             protocol("checkpoint_choice"),
             result.seed,
-            result.episode_set.chars().take(12).collect::<String>(),
+            markdown(&result.episode_set.chars().take(12).collect::<String>()),
             baseline::name(result.metric == Metric::MeanSquaredError),
         );
         for step in &result.by_step {
@@ -349,7 +360,7 @@ impl Densities {
                 let Interval {
                     mean, half_width, ..
                 } = paired_t(own, others).difference;
-                format!("{mean:+.4} ± {half_width:.4} ({name})")
+                format!("{mean:+.4} ± {half_width:.4} ({})", markdown(name))
             }
             _ => "–".to_owned(),
         };
@@ -361,14 +372,14 @@ impl Densities {
             ));
         }
         let data = match run.experiment.source.describe()["settings"]["kernel"].as_str() {
-            Some(kernel) => format!("{}, {kernel}", result.source),
-            None => result.source.clone(),
+            Some(kernel) => markdown(&format!("{}, {kernel}", result.source)),
+            None => markdown(&result.source),
         };
         let shown = |nats: Option<Nats>| nats.map_or("–".to_owned(), |nats| nats.to_string());
         self.rows.push_str(&format!(
             "| `{}` | {} | {data}, {}-shot | {} | {} | {} | {better} |\n",
-            result.name,
-            result.learner,
+            markdown(&result.name),
+            markdown(&result.learner),
             result.shot,
             density.learner,
             shown(density.exact),

@@ -1,9 +1,13 @@
 //! Keeps the keys of a manifest with their values and origins.
 
 use meta_core::{Error, settings::unknown_key};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{layer::Layer, origin::Origin, text::dotted};
+use super::{
+    layer::Layer,
+    origin::Origin,
+    text::{dotted, in_quotes},
+};
 use crate::failure::{CommandError, Result};
 
 /// A key with its value and origin.
@@ -46,9 +50,27 @@ pub fn locate(entries: &[Entry], error: Error) -> CommandError {
     match entries.iter().find(|entry| entry.dotted() == key) {
         Some(entry) if entry.origin != Origin::Default => CommandError::At {
             origin: entry.origin.to_string(),
-            error,
+            error: quotes_help(entry, error),
         },
         _ => CommandError::Core(error),
+    }
+}
+
+/// Says of a text that was typed without quotes, and read as something else, how it is written.
+fn quotes_help(entry: &Entry, error: Error) -> Error {
+    match error {
+        Error::Setting {
+            key,
+            value,
+            expected,
+        } if entry.origin == Origin::CommandLine
+            && !entry.value.is_string()
+            && expected.contains("expected a string") =>
+        {
+            let expected = format!("{expected}; as a text: {}", in_quotes(&key, &value));
+            Error::setting(key, value, expected)
+        }
+        other => other,
     }
 }
 
@@ -83,7 +105,8 @@ pub fn apply(entries: &mut [Entry], layer: Layer) -> Result<()> {
         origin,
         ..
     } = layer;
-    if key.is_empty() && SECTIONS.contains(&section.as_str()) {
+    let no_keys = key.is_empty() && value.as_object().is_some_and(Map::is_empty);
+    if no_keys && !section.is_empty() && SECTIONS.contains(&section.as_str()) {
         return Ok(()); // An empty section.
     }
     let found = entries
@@ -115,8 +138,10 @@ fn unknown(entries: &[Entry], section: &str, key: &str, value: &Value) -> Error 
             .map(|entry| entry.key.as_str())
     };
     match SECTIONS.into_iter().find(|known| *known == section) {
-        Some("") if SECTIONS.contains(&key) => {
-            Error::setting(key, value, format!("expected a table, [{key}]"))
+        Some("") if !key.is_empty() && SECTIONS.contains(&key) => {
+            let expected =
+                format!("expected a table, [{key}], or a key of it, as in {key}.key=value");
+            Error::setting(key, value, expected)
         }
         Some("") => unknown_key("", key, keys("").chain(SECTIONS.into_iter().skip(1))),
         Some(section) => unknown_key(section, key, keys(section)),

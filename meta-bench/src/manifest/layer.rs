@@ -56,7 +56,8 @@ impl Layer {
     /// # Errors
     /// When it is not of that form.
     pub fn parse(text: &str) -> Result<Self> {
-        let Some((path, value)) = text.split_once('=') else {
+        let given = text.split_once('=');
+        let Some((path, value)) = given.filter(|(path, _)| is_path(path.trim())) else {
             return Err(CommandError::Usage(format!(
                 "`{text}`: expected an override of the form key.path=value, such as train.lr=0.01"
             )));
@@ -65,4 +66,9 @@ impl Layer {
         let value = parse_value(path, value.trim())?;
         Ok(Layer::new(path, value, Origin::CommandLine))
     }
+}
+
+/// Whether `text` is a key or keys with points between.
+pub fn is_path(text: &str) -> bool {
+    text.split('.').all(|key| !key.trim().is_empty())
 }

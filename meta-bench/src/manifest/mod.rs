@@ -24,7 +24,10 @@ use meta_core::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::failure::{CommandError, Result};
+use crate::{
+    failure::{CommandError, Result},
+    output::text::visible,
+};
 use base::Base;
 use choices::{Chosen, choice, default_entries, falls_away};
 use entries::{Entry, SECTIONS, apply, flat, locate};
@@ -321,6 +324,7 @@ impl Manifest {
                 .unwrap_or(0);
             for (line, origin) in lines {
                 let space = " ".repeat(width.saturating_sub(line.chars().count()));
+                let origin = visible(&origin.to_string());
                 out.push_str(&format!("{line}{space}  # {origin}\n"));
             }
         }
@@ -397,6 +401,12 @@ mod tests {
     fn mistakes_name_file_line_key_and_what_was_expected() {
         for (text, parts) in [
             ("sed = 1", ["m.toml:1", "`sed`", "did you mean `seed`"]),
+            ("\"\" = 1", ["m.toml:1", "unknown key ``", "seed"]),
+            (
+                "[train]\n\"\" = 1",
+                ["m.toml:2", "unknown key `train.`", "iterations"],
+            ),
+            ("[\"\"]", ["m.toml:1", "unknown key ``", "seed"]),
             (
                 "\n[data]\nwey = 5",
                 ["m.toml:3", "`data.wey`", "did you mean `way`"],
@@ -502,6 +512,14 @@ mod tests {
     fn mistakes_on_the_command_line_say_so() {
         for (given, part) in [
             ("train.lr", "key.path=value"),
+            ("=1", "key.path=value"),
+            (".=1", "key.path=value"),
+            ("train.=1", "key.path=value"),
+            (".lr=1", "key.path=value"),
+            ("train..lr=1", "key.path=value"),
+            ("train={}", "a key of it"),
+            ("data.path=img/a=b", r#"'data.path="img/a=b"'"#),
+            ("backend=2024", r#"'backend="2024"'"#),
             ("train.lrr=1", "did you mean `lr`"),
             ("train.lr=fast", "f64"),
         ] {

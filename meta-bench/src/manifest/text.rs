@@ -6,7 +6,10 @@ use meta_core::Error;
 use serde_json::{Map, Number, Value};
 use toml::de::{DeTable, DeValue};
 
-use crate::failure::{CommandError, Result};
+use crate::{
+    failure::{CommandError, Result},
+    output::text::{has_hidden, visible},
+};
 
 /// A value of a manifest, at `section.key` or `key`.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,12 +125,18 @@ pub fn parse_value(key: &str, text: &str) -> Result<Value> {
     if bare {
         Ok(Value::String(text.to_owned()))
     } else {
-        Err(refuse(Error::setting(
-            key,
-            text,
-            "expected a TOML value or a bare word (write `key=value`)",
-        )))
+        let help = format!(
+            "expected a TOML value or a bare word; as a text: {}",
+            in_quotes(key, text)
+        );
+        Err(refuse(Error::setting(key, text, help)))
     }
+}
+
+/// `key=value` with a value that is a text, as a shell takes it.
+pub fn in_quotes(key: &str, text: &str) -> String {
+    let value = toml::Value::String(text.to_owned()).to_string();
+    format!("'{key}={}'", value.replace('\'', "'\\''"))
 }
 
 /// `section.key`, or `key` at the top.
@@ -194,6 +203,11 @@ pub fn toml(value: &Value) -> Option<String> {
     Some(match value {
         Value::Null => return None,
         Value::Bool(value) => value.to_string(),
+        // TOML keeps letters that would reorder or break the line.
+        Value::String(text) if has_hidden(text) => {
+            let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+            format!("\"{}\"", visible(&text))
+        }
         Value::String(text) => toml::Value::String(text.clone()).to_string(),
         Value::Number(number) => match number.as_f64() {
             // Debug keeps the point or exponent that makes a TOML float.
@@ -261,6 +275,9 @@ mod tests {
         for text in ["[1, 2", "", "a=b", "\"open", "nan", "1\nx = 2"] {
             assert!(parse_value("key", text).is_err(), "{text}");
         }
+        let message = parse_value("data.path", "img/a=b").unwrap_err().to_string();
+        assert!(message.contains(r#"'data.path="img/a=b"'"#), "{message}");
+        assert_eq!(in_quotes("k", "it's"), r#"'k="it'\''s"'"#);
     }
 
     #[test]
@@ -272,6 +289,7 @@ mod tests {
             json!(1e300),
             json!(-3),
             json!("a \"quoted\" \\ text\nand more"),
+            json!("a\u{202e}b \"c\" \\ \u{1b}[31m\u{feff}\t\r"),
             json!([1, [2.5], "x"]),
             json!({ "a": 1, "b": [true] }),
         ] {

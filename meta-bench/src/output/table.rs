@@ -3,6 +3,8 @@
 use clap::ValueEnum;
 use serde_json::{Map, Value};
 
+use super::text::visible;
+
 /// The form of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -69,7 +71,7 @@ impl Table {
     pub fn render(&self, format: Format) -> String {
         match format {
             Format::Text => self.text(),
-            Format::Markdown => self.lines("| ", " | ", " |", &markdown, Some("---")),
+            Format::Markdown => self.lines("| ", " | ", " |", Format::Markdown, Some("---")),
             Format::Csv => self.csv(),
             Format::Json => format!("{:#}\n", self.json()),
             Format::Latex => self.latex(),
@@ -89,27 +91,27 @@ impl Table {
     }
 
     fn text(&self) -> String {
+        let lines: Vec<Vec<String>> =
+            std::iter::once(self.columns.iter().map(|name| visible(name)).collect())
+                .chain(
+                    self.rows
+                        .iter()
+                        .map(|row| row.iter().map(|cell| visible(&cell.text)).collect()),
+                )
+                .collect();
         let width = |column: usize| {
-            let cells = self.rows.iter().map(|row| row[column].text.chars().count());
-            cells
-                .chain([self.columns[column].chars().count()])
-                .max()
-                .unwrap_or(0)
+            let widths = lines.iter().map(|cells| cells[column].chars().count());
+            widths.max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
         let mut out = String::new();
-        let mut line = |cells: &mut dyn Iterator<Item = &str>| {
-            let mut text = String::new();
-            for (cell, width) in cells.zip(&widths) {
-                text.push_str(cell);
-                text.push_str(&" ".repeat(width - cell.chars().count() + 2));
-            }
-            out.push_str(text.trim_end());
+        for cells in &lines {
+            let padded = cells.iter().zip(&widths).map(|(cell, width)| {
+                let space = " ".repeat(width - cell.chars().count() + 2);
+                format!("{cell}{space}")
+            });
+            out.push_str(padded.collect::<String>().trim_end());
             out.push('\n');
-        };
-        line(&mut self.columns.iter().map(String::as_str));
-        for row in &self.rows {
-            line(&mut row.iter().map(|cell| cell.text.as_str()));
         }
         out
     }
@@ -119,10 +121,11 @@ impl Table {
         open: &str,
         between: &str,
         close: &str,
-        escape: &dyn Fn(&str) -> String,
+        format: Format,
         rule: Option<&str>,
     ) -> String {
         let line = |cells: Vec<String>| format!("{open}{}{close}\n", cells.join(between));
+        let escape = |text: &str| escaped(text, format);
         let mut out = line(self.columns.iter().map(|name| escape(name)).collect());
         if let Some(rule) = rule {
             out.push_str(&line(vec![rule.to_owned(); self.columns.len()]));
@@ -134,20 +137,15 @@ impl Table {
     }
 
     fn csv(&self) -> String {
-        let quoted = |text: &str| {
-            if text.contains([',', '"', '\n']) {
-                format!("\"{}\"", text.replace('"', "\"\""))
-            } else {
-                text.to_owned()
-            }
-        };
         let line = |cells: Vec<String>| format!("{}\n", cells.join(","));
+        let quoted = |text: &str| escaped(text, Format::Csv);
         let mut out = line(self.columns.iter().map(|name| quoted(name)).collect());
         for row in &self.rows {
             let value = |cell: &Cell| match &cell.value {
                 Value::Null => String::new(),
                 Value::String(text) => quoted(text),
-                other => quoted(&other.to_string()),
+                Value::Array(_) | Value::Object(_) => quoted(&cell.value.to_string()),
+                number => number.to_string(),
             };
             out.push_str(&line(row.iter().map(value).collect()));
         }
@@ -155,7 +153,7 @@ impl Table {
     }
 
     fn latex(&self) -> String {
-        let body = self.lines("", " & ", " \\\\", &latex, None);
+        let body = self.lines("", " & ", " \\\\", Format::Latex, None);
         let (head, rows) = body.split_once('\n').unwrap_or((&body, ""));
         format!(
             "\\begin{{tabular}}{{{}}}\n\\toprule\n{head}\n\\midrule\n{rows}\\bottomrule\n\
@@ -165,8 +163,46 @@ impl Table {
     }
 }
 
+/// `text` as a piece of a document in `format`: it shows as it is, in one line, and does nothing.
+pub fn escaped(text: &str, format: Format) -> String {
+    let text = visible(text);
+    match format {
+        Format::Text => text,
+        Format::Markdown => markdown(&text),
+        Format::Csv => csv(&text),
+        Format::Json => Value::String(text).to_string(),
+        Format::Latex => latex(&text),
+    }
+}
+
 fn markdown(text: &str) -> String {
-    text.replace('|', "\\|")
+    let mut out = String::new();
+    for letter in text.chars() {
+        match letter {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '|' | '\\' | '`' | '*' | '[' | ']' => out.extend(['\\', letter]),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// A cell of a CSV file. Spreadsheets compute what starts with one of `= + - @`: an apostrophe in front makes
+/// it text, unless it is a number.
+fn csv(text: &str) -> String {
+    let formula = text.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
+    let text = if formula && text.parse::<f64>().is_err() {
+        format!("'{text}")
+    } else {
+        text.to_owned()
+    };
+    if text.contains([',', '"']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text
+    }
 }
 
 fn latex(text: &str) -> String {
@@ -221,5 +257,40 @@ mod tests {
             "\\begin{tabular}{ll}\n\\toprule\nname & score \\\\\n\\midrule\na|b, c & 97.0 $\\pm$ 1.0 \
              \\% \\\\\nlong\\_name & -- \\\\\n\\bottomrule\n\\end{tabular}\n"
         );
+    }
+
+    /// A name can be anything: a formula, a script, a line break, an override of the direction of text.
+    #[test]
+    fn names_do_nothing_in_any_form() {
+        let name = "=HYPERLINK(\"x\")\r\n<script>alert(1)</script>[a](b)`|\u{202e}\u{1b}[31m";
+        let mut table = Table::new(["@name", "n"]);
+        table.rows.push(vec![name.into(), Cell::new("1", 1)]);
+        for format in [Format::Text, Format::Markdown, Format::Csv, Format::Latex] {
+            let shown = table.render(format);
+            let plain = |letter: char| letter == '\n' || !letter.is_control();
+            assert!(
+                shown.chars().all(plain) && !shown.contains('\u{202e}'),
+                "{shown:?}"
+            );
+            let rules = match format {
+                Format::Markdown => 1,
+                Format::Latex => 5,
+                _ => 0,
+            };
+            assert_eq!(shown.lines().count(), 2 + rules, "{shown}");
+        }
+        let markdown = table.render(Format::Markdown);
+        assert!(
+            !markdown.contains("<script>") && !markdown.contains("[a]("),
+            "{markdown}"
+        );
+        let csv = table.render(Format::Csv);
+        assert!(csv.starts_with("'@name,n\n\"'=HYPERLINK"), "{csv}");
+        for start in ["=1+1", "+cmd", "-cmd|x", "@sum", "－1a", "\t=1"] {
+            assert!(!escaped(start, Format::Csv).starts_with(['=', '+', '-', '@', '－', '\t']));
+        }
+        for number in ["-0.5", "+1e-3", "1"] {
+            assert_eq!(escaped(number, Format::Csv), number);
+        }
     }
 }

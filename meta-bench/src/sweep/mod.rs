@@ -20,7 +20,7 @@ mod sourced;
 pub mod spec;
 mod status;
 mod tpe;
-mod trials;
+pub mod trials;
 pub mod worker;
 
 use std::{collections::HashMap, path::PathBuf};

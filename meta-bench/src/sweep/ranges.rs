@@ -17,6 +17,8 @@ pub enum Range {
     LogUniform(f64, f64),
     /// Whole numbers, both ends included.
     Integer(i64, i64),
+    /// Positive whole numbers, both ends included, whose logarithms are equally likely.
+    LogInteger(i64, i64),
     /// One of a list.
     Choice(Vec<Value>),
 }
@@ -48,6 +50,11 @@ impl Drawn {
                 let index = ((position * count as f64) as i128).min(count - 1);
                 json!((i128::from(*low) + index) as i64)
             }
+            Range::LogInteger(low, high) => {
+                let (from, to) = around(*low, *high);
+                let value = (from.ln() + position * (to / from).ln()).exp();
+                json!((value.round() as i64).clamp(*low, *high))
+            }
             Range::Choice(values) => values[index(values.len())].clone(),
         }
     }
@@ -69,6 +76,10 @@ impl Drawn {
             Range::Integer(low, high) => {
                 let index = i128::from(value.as_i64()?) - i128::from(*low);
                 (index as f64 + 0.5) / count(*low, *high) as f64
+            }
+            Range::LogInteger(low, high) => {
+                let (from, to) = around(*low, *high);
+                (value.as_i64()? as f64 / from).ln() / (to / from).ln()
             }
             Range::Choice(values) => {
                 let index = values.iter().position(|other| other == value)?;
@@ -105,6 +116,11 @@ fn count(low: i64, high: i64) -> i128 {
     i128::from(high) - i128::from(low) + 1
 }
 
+/// What is rounded to the whole numbers from `low` to `high`.
+fn around(low: i64, high: i64) -> (f64, f64) {
+    (low as f64 - 0.5, high as f64 + 0.5)
+}
+
 /// Five significant digits: values that people can read, type and find again. The value itself where they
 /// are beyond all numbers.
 fn rounded(value: f64) -> f64 {
@@ -117,9 +133,9 @@ fn rounded(value: f64) -> f64 {
 
 /// How a range is written.
 const FORM: &str = "expected { uniform = [low, high] }, { log_uniform = [low, high] }, \
-                    { integer = [low, high] } or { choice = [value, …] }";
+                    { integer = [low, high] }, { log_integer = [low, high] } or { choice = [value, …] }";
 
-const RANGES: [&str; 4] = ["uniform", "log_uniform", "integer", "choice"];
+const RANGES: [&str; 5] = ["uniform", "log_uniform", "integer", "log_integer", "choice"];
 
 /// The drawn keys at `given`: one, or those of a section.
 ///
@@ -163,17 +179,18 @@ fn range(given: &Sourced<'_>) -> Result<Range> {
         let (low, high) = (low.as_f64()?, high.as_f64()?);
         (low < high && low > low_limit).then_some((low, high))
     };
+    let whole = |least: i64| -> Option<(i64, i64)> {
+        let [low, high] = list.as_slice() else {
+            return None;
+        };
+        let (low, high) = (low.as_i64()?, high.as_i64()?);
+        (low < high && low >= least).then_some((low, high))
+    };
     let range = match kind.as_str() {
         "uniform" => ends(f64::NEG_INFINITY).map(|(low, high)| Range::Uniform(low, high)),
         "log_uniform" => ends(0.0).map(|(low, high)| Range::LogUniform(low, high)),
-        "integer" => match list.as_slice() {
-            [low, high] => low
-                .as_i64()
-                .zip(high.as_i64())
-                .filter(|(low, high)| low < high)
-                .map(|(low, high)| Range::Integer(low, high)),
-            _ => None,
-        },
+        "integer" => whole(i64::MIN).map(|(low, high)| Range::Integer(low, high)),
+        "log_integer" => whole(1).map(|(low, high)| Range::LogInteger(low, high)),
         "choice" => Some(Range::Choice(list.clone())),
         _ => return Err(given.refuse(FORM)),
     };
@@ -181,6 +198,7 @@ fn range(given: &Sourced<'_>) -> Result<Range> {
         given.refuse(match kind.as_str() {
             "log_uniform" => "expected two numbers, 0 < low < high",
             "integer" => "expected two whole numbers, low < high",
+            "log_integer" => "expected two whole numbers, 1 <= low < high",
             _ => "expected two numbers, low < high",
         })
     })
@@ -190,14 +208,17 @@ fn range(given: &Sourced<'_>) -> Result<Range> {
 mod tests {
     use super::*;
 
+    fn drawn(range: Range) -> Drawn {
+        Drawn {
+            key: "learner.inner_steps".to_owned(),
+            origin: Origin::CommandLine,
+            range,
+        }
+    }
+
     /// A range as wide as its type gives values of its type, and finds them again.
     #[test]
     fn ranges_may_be_as_wide_as_their_types() {
-        let drawn = |range| Drawn {
-            key: "train.lr".to_owned(),
-            origin: Origin::CommandLine,
-            range,
-        };
         let positions = [0.0, 1e-9, 0.25, 0.5, 0.999, 1.0];
         for range in [
             Range::Uniform(-1.7e308, 1.7e308),
@@ -205,14 +226,14 @@ mod tests {
             Range::LogUniform(f64::MIN_POSITIVE, f64::MAX),
             Range::LogUniform(5e-324, 1.0),
         ] {
-            let drawn = drawn(range);
+            let range = drawn(range);
             for position in positions {
-                let value = drawn.value(position);
-                assert!(value.is_f64(), "{drawn:?} at {position}: {value}");
-                let found = drawn.position(&value).unwrap();
+                let value = range.value(position);
+                assert!(value.is_f64(), "{range:?} at {position}: {value}");
+                let found = range.position(&value).unwrap();
                 assert!(
                     (found - position).abs() < 1e-3,
-                    "{drawn:?} at {position}: {found}"
+                    "{range:?} at {position}: {found}"
                 );
             }
         }
@@ -225,5 +246,37 @@ mod tests {
             positions.map(|position| few.value(position)),
             [-1, -1, -1, 0, 1, 1].map(|v| json!(v))
         );
+    }
+
+    /// From 1 to 100, half of the draws are below 10; each number's share is that of the logarithms that are
+    /// rounded to it.
+    #[test]
+    fn whole_numbers_have_a_log_scale() {
+        let range = drawn(Range::LogInteger(1, 100));
+        let values = (0..=10_000).map(|step| range.value(f64::from(step) / 10_000.0));
+        let values: Vec<i64> = values.map(|value| value.as_i64().unwrap()).collect();
+        assert!(values.is_sorted());
+        assert_eq!((values[0], values[10_000]), (1, 100));
+        let share = |number: i64| {
+            let count = values.iter().filter(|value| **value == number).count();
+            count as f64 / 10_001.0
+        };
+        for number in [1, 2, 10, 100] {
+            let middle = number as f64;
+            let expected = ((middle + 0.5) / (middle - 0.5)).ln() / (100.5f64 / 0.5).ln();
+            assert!(
+                (share(number) - expected).abs() < 2e-4,
+                "{number}: {}",
+                share(number)
+            );
+        }
+        for number in 1..=100 {
+            let position = range.position(&json!(number)).unwrap();
+            assert_eq!(range.value(position), json!(number));
+        }
+        assert_eq!(range.position(&json!(0)), None);
+        let widest = drawn(Range::LogInteger(1, i64::MAX));
+        assert_eq!(widest.value(0.0), json!(1));
+        assert!(widest.value(1.0).as_i64().unwrap() > i64::MAX / 1000 * 999);
     }
 }

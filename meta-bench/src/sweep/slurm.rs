@@ -24,7 +24,7 @@ use super::{
 use crate::{
     failure::{CommandError, Result},
     manifest::{base::Document, text::parse},
-    output::{print, table::Format},
+    output::{print, table::Format, text::visible},
     run::{
         folder::{FAILURE, RECORD},
         state::State,
@@ -49,14 +49,17 @@ settings! {
         memory: String = String::new();
         /// Runs at the same time, 0 for no limit.
         parallel: u64 = 0;
-        /// More options of `sbatch`, such as `["--account=name"]`.
+        /// More options of `sbatch`, each with its value in one (`["--account=name"]`).
         options: Vec<String> = Vec::new();
     }
 }
 
 impl SlurmSettings {
     /// The `[slurm]` of the files of a manifest, the extended ones first.
-    fn read(documents: &[Document]) -> Result<Self> {
+    ///
+    /// # Errors
+    /// For a value that is not one argument of `sbatch`, and as other settings.
+    pub fn read(documents: &[Document]) -> Result<Self> {
         let mut values = Map::new();
         let mut origins: BTreeMap<String, String> = BTreeMap::new();
         for document in documents {
@@ -72,25 +75,7 @@ impl SlurmSettings {
                 }
             }
         }
-        let settings = Self::from_value("slurm", &Value::Object(values)).and_then(|settings| {
-            let words = [
-                ("partition", &settings.partition),
-                ("time", &settings.time),
-                ("memory", &settings.memory),
-            ];
-            for (key, word) in words {
-                if word
-                    .contains(|letter: char| letter.is_whitespace() || "'\"\\$`;".contains(letter))
-                {
-                    return Err(Error::setting(
-                        format!("slurm.{key}"),
-                        word,
-                        "expected one word",
-                    ));
-                }
-            }
-            Ok(settings)
-        });
+        let settings = Self::from_value("slurm", &Value::Object(values)).and_then(Self::checked);
         settings.map_err(|error| {
             let key = match &error {
                 Error::Setting { key, .. } | Error::Unknown { name: key, .. } => key.clone(),
@@ -106,9 +91,43 @@ impl SlurmSettings {
         })
     }
 
-    /// The script of the array for the runs `indices` of the plan in `sweep`.
-    fn script(&self, sweep: &Path, program: &Path, name: &str, indices: &[usize]) -> String {
-        let mut options = vec![
+    /// The same, if every value is one argument of `sbatch`.
+    fn checked(self) -> Result<Self, Error> {
+        let words = [
+            ("partition", &self.partition),
+            ("time", &self.time),
+            ("memory", &self.memory),
+        ];
+        for (key, word) in words {
+            let fits = |letter: char| letter.is_alphanumeric() || "_-.,:+@/".contains(letter);
+            if !word.chars().all(fits) {
+                let expected = "expected one word of letters, digits and `_ - . , : + @ /`";
+                return Err(Error::setting(
+                    format!("slurm.{key}"),
+                    visible(word),
+                    expected,
+                ));
+            }
+        }
+        for option in &self.options {
+            let name = option.split('=').next().unwrap_or_default();
+            let named = name
+                .trim_start_matches('-')
+                .starts_with(char::is_alphanumeric);
+            let alone = !name.contains(char::is_whitespace) && !option.contains(char::is_control);
+            if !(name.starts_with('-') && named && alone) {
+                let expected = "expected options of sbatch, each one argument without control \
+                                characters, such as \"--account=name\"";
+                return Err(Error::setting("slurm.options", visible(option), expected));
+            }
+        }
+        Ok(self)
+    }
+
+    /// The arguments of `sbatch` for the runs `indices` of the plan in `sweep`: no shell reads them.
+    fn arguments(&self, sweep: &str, name: &str, indices: &[usize]) -> Vec<String> {
+        let mut arguments = vec![
+            "--parsable".to_owned(),
             format!("--job-name={name}"),
             format!("--array={}", ranges(indices, self.parallel)),
             format!("--cpus-per-task={}", self.cpus),
@@ -116,7 +135,8 @@ impl SlurmSettings {
             format!("--signal=B:USR1@{}", self.grace),
             "--requeue".to_owned(),
             "--open-mode=append".to_owned(),
-            format!("--output={}/logs/slurm-%A_%a.log", sweep.display()),
+            // In a file's name, Slurm replaces what follows `%`.
+            format!("--output={}/logs/slurm-%A_%a.log", sweep.replace('%', "%%")),
         ];
         for (option, value) in [
             ("partition", &self.partition),
@@ -124,40 +144,54 @@ impl SlurmSettings {
             ("mem", &self.memory),
         ] {
             if !value.is_empty() {
-                options.push(format!("--{option}={value}"));
+                arguments.push(format!("--{option}={value}"));
             }
         }
         if self.gpus > 0 {
-            options.push(format!("--gpus-per-task={}", self.gpus));
+            arguments.push(format!("--gpus-per-task={}", self.gpus));
         }
-        options.extend(self.options.iter().cloned());
-        let options: Vec<String> = options
-            .into_iter()
-            .map(|option| format!("#SBATCH {option}\n"))
-            .collect();
-        format!(
-            "#!/bin/bash\n{options}\n\
-             # The time is nearly up: the run saves itself, and the task goes back into the queue.\n\
-             requeue=\n\
-             trap 'requeue=yes; kill -TERM \"$worker\"' USR1\n\
-             {program} sweep task {sweep} \"$SLURM_ARRAY_TASK_ID\" --threads {cpus} &\n\
-             worker=$!\n\
-             # A signal ends the wait, not the worker.\n\
-             while :; do\n\
-             \x20   wait \"$worker\"\n\
-             \x20   code=$?\n\
-             \x20   kill -0 \"$worker\" 2>/dev/null || break\n\
-             done\n\
-             if [ -n \"$requeue\" ] && [ \"$code\" = 130 ]; then\n\
-             \x20   scontrol requeue \"$SLURM_JOB_ID\" && exit 0\n\
-             fi\n\
-             exit \"$code\"\n",
-            options = options.concat(),
-            program = quoted(&program.display().to_string()),
-            sweep = quoted(&sweep.display().to_string()),
-            cpus = self.cpus,
-        )
+        arguments.extend(self.options.iter().cloned());
+        arguments
     }
+}
+
+/// The script of the array for the runs of the plan in `sweep`.
+fn script(sweep: &str, program: &str, cpus: u64) -> String {
+    format!(
+        "#!/bin/bash\n\
+         # The time is nearly up: the run saves itself, and the task goes back into the queue.\n\
+         requeue=\n\
+         trap 'requeue=yes; kill -TERM \"$worker\"' USR1\n\
+         {program} sweep task {sweep} \"$SLURM_ARRAY_TASK_ID\" --threads {cpus} &\n\
+         worker=$!\n\
+         # A signal ends the wait, not the worker.\n\
+         while :; do\n\
+         \x20   wait \"$worker\"\n\
+         \x20   code=$?\n\
+         \x20   kill -0 \"$worker\" 2>/dev/null || break\n\
+         done\n\
+         if [ -n \"$requeue\" ] && [ \"$code\" = 130 ]; then\n\
+         \x20   scontrol requeue \"$SLURM_JOB_ID\" && exit 0\n\
+         fi\n\
+         exit \"$code\"\n",
+        program = quoted(program),
+        sweep = quoted(sweep),
+    )
+}
+
+/// A path for the script and for `--output`.
+///
+/// # Errors
+/// When it has what one of them cannot hold.
+fn plain(path: &Path) -> Result<&str> {
+    let text = path.to_str();
+    let fits = |text: &&str| !text.contains(|letter: char| letter.is_control() || letter == '\\');
+    text.filter(fits).ok_or_else(|| {
+        CommandError::Usage(format!(
+            "{}: --launcher slurm needs a path in UTF-8, without control characters and `\\`",
+            path.display()
+        ))
+    })
 }
 
 /// A word for a shell.
@@ -230,9 +264,11 @@ fn call(command: &mut Command) -> Result<String> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said: Vec<&str> = said.lines().map(str::trim).collect();
         Err(CommandError::Usage(format!(
             "`{name}` refused: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
+            said.join("; ")
         )))
     }
 }
@@ -253,6 +289,12 @@ pub fn launch<T: Toolkit>(sweep: &Sweep<T>, retry: bool, format: Format) -> Resu
         Some(set) => SlurmSettings::read(&set.base.documents)?,
         None => SlurmSettings::default(),
     };
+    let program = std::env::current_exe()
+        .map_err(|error| CommandError::Usage(format!("cannot find this program: {error}")))?;
+    // Whole: a relative path may look like an option.
+    let folder = std::path::absolute(&sweep.folder)
+        .map_err(|error| Error::io(&sweep.folder, "find", error))?;
+    let (folder, program) = (plain(&folder)?, plain(&program)?);
     let queued = queue(&sweep.folder)?;
     sweep.write_plan(&sweep.runs)?;
     let mut indices: Vec<usize> = tasks(&sweep.runs, retry)
@@ -289,17 +331,12 @@ pub fn launch<T: Toolkit>(sweep: &Sweep<T>, retry: bool, format: Format) -> Resu
             }
         }
     }
-    let program = std::env::current_exe()
-        .map_err(|error| CommandError::Usage(format!("cannot find this program: {error}")))?;
-    let name = sweep
-        .folder
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy();
-    let script = settings.script(&sweep.folder, &program, &name, &indices);
-    let path = sweep.folder.join("array.sh");
+    let name = sweep.folder.file_name().unwrap_or_default();
+    let script = script(folder, program, settings.cpus);
+    let path = Path::new(folder).join("array.sh");
     write_atomically(&path, script.as_bytes())?;
-    let answer = call(Command::new("sbatch").arg("--parsable").arg(&path))?;
+    let arguments = settings.arguments(folder, &name.to_string_lossy(), &indices);
+    let answer = call(Command::new("sbatch").args(arguments).arg(&path))?;
     // `number;cluster` where there are several clusters.
     let job = answer
         .trim()
@@ -340,7 +377,7 @@ pub fn task(sweep: &Path, index: usize, threads: usize) -> Result<()> {
     };
     let task = Task {
         index,
-        short: line.hash[..12].to_owned(),
+        short: line.hash.chars().take(12).collect(),
         folder: line.folder.clone(),
         title: title(&line.label),
         threads,
@@ -369,30 +406,155 @@ mod tests {
     }
 
     #[test]
-    fn a_script_asks_for_what_the_table_says() {
+    fn sbatch_is_asked_for_what_the_table_says() {
         let settings = read(
             "[slurm]\npartition = 'gpu'\ntime = '02:00:00'\ncpus = 4\ngpus = 1\nmemory = '8G'\n\
-             parallel = 5\noptions = ['--account=me']\n",
+             parallel = 5\noptions = ['--account=me', '--comment=two words']\n",
         );
-        let script = settings.unwrap().script(
-            Path::new("runs/sweeps/a"),
-            Path::new("/opt/it's/meta"),
-            "a",
-            &[0, 1, 2, 7],
-        );
-        for line in [
-            "#SBATCH --array=0-2,7%5\n",
-            "#SBATCH --partition=gpu\n",
-            "#SBATCH --time=02:00:00\n",
-            "#SBATCH --cpus-per-task=4\n",
-            "#SBATCH --gpus-per-task=1\n",
-            "#SBATCH --mem=8G\n",
-            "#SBATCH --signal=B:USR1@60\n",
-            "#SBATCH --account=me\n",
-            "\n'/opt/it'\\''s/meta' sweep task 'runs/sweeps/a' \"$SLURM_ARRAY_TASK_ID\" --threads 4 &\n",
+        let arguments = settings
+            .unwrap()
+            .arguments("runs/100 %j/a", "a", &[0, 1, 2, 7]);
+        for argument in [
+            "--parsable",
+            "--array=0-2,7%5",
+            "--output=runs/100 %%j/a/logs/slurm-%A_%a.log",
+            "--partition=gpu",
+            "--time=02:00:00",
+            "--cpus-per-task=4",
+            "--gpus-per-task=1",
+            "--mem=8G",
+            "--signal=B:USR1@60",
+            "--account=me",
+            "--comment=two words",
         ] {
-            assert!(script.contains(line), "{line}{script}");
+            assert!(
+                arguments.iter().any(|other| other == argument),
+                "{argument} {arguments:?}"
+            );
         }
+        let script = script("runs/sweeps/a", "/opt/it's/meta", 4);
+        let line = "\n'/opt/it'\\''s/meta' sweep task 'runs/sweeps/a' \"$SLURM_ARRAY_TASK_ID\" --threads 4 &\n";
+        assert!(script.contains(line), "{script}");
+    }
+
+    /// What a hostile manifest or folder name would have to contain.
+    const HOSTILE: [char; 16] = [
+        '\n', '\r', '\0', '\'', '"', '`', '$', ';', '|', '&', '\\', ' ', '%', '-', 'a', '\u{202e}',
+    ];
+
+    /// Every text of up to three of these, and what they are in front of a command.
+    fn hostile() -> Vec<String> {
+        let one: Vec<String> = HOSTILE.iter().map(char::to_string).collect();
+        let longer = |texts: &[String]| -> Vec<String> {
+            let more = |text: &String| HOSTILE.map(|letter| format!("{text}{letter}"));
+            texts.iter().flat_map(more).collect()
+        };
+        let two = longer(&one);
+        let three = longer(&two);
+        let all = [one, two, three].concat();
+        all.into_iter()
+            .map(|text| format!("{text}touch x"))
+            .collect()
+    }
+
+    #[test]
+    fn whatever_the_values_the_script_has_the_same_lines() {
+        let expected = script("a", "b", 1).lines().count();
+        let mut accepted = 0;
+        for text in hostile() {
+            for path in [format!("runs/{text}"), format!("{text}/sweeps")] {
+                let Ok(path) = plain(Path::new(&path)) else {
+                    continue;
+                };
+                accepted += 1;
+                let script = script(path, path, 1);
+                assert_eq!(script.lines().count(), expected, "{text:?}");
+                assert!(!script.contains(['\r', '\0']), "{text:?}");
+            }
+        }
+        assert!(accepted > 1000);
+    }
+
+    /// One argument for each value, whatever it is, or it is refused by name.
+    #[test]
+    fn whatever_the_values_each_is_one_argument() {
+        let plainly = SlurmSettings::default().arguments("a", "a", &[0]).len();
+        for text in hostile() {
+            let option = format!("--comment={text}");
+            let settings = SlurmSettings {
+                options: vec![option.clone()],
+                ..Default::default()
+            };
+            match settings.checked() {
+                Ok(settings) => {
+                    let arguments = settings.arguments("a", "a", &[0]);
+                    assert_eq!(arguments.len(), plainly + 1);
+                    assert_eq!(arguments.last(), Some(&option));
+                }
+                Err(error) => {
+                    assert!(text.contains(char::is_control), "{text:?}: {error}");
+                    assert!(error.to_string().contains("slurm.options"), "{error}");
+                }
+            }
+            for settings in [
+                SlurmSettings {
+                    partition: text.clone(),
+                    ..Default::default()
+                },
+                SlurmSettings {
+                    time: text.clone(),
+                    ..Default::default()
+                },
+                SlurmSettings {
+                    memory: text.clone(),
+                    ..Default::default()
+                },
+            ] {
+                settings.checked().unwrap_err();
+            }
+        }
+        for option in [
+            "",
+            "-",
+            "--",
+            "x.sh",
+            "--account me",
+            "-A me",
+            "-- wrap=x",
+            "--=x",
+        ] {
+            let settings = SlurmSettings {
+                options: vec![option.to_owned()],
+                ..Default::default()
+            };
+            settings.checked().unwrap_err();
+        }
+    }
+
+    /// A real shell reads of the script what is meant.
+    #[test]
+    fn a_shell_reads_a_path_as_one_word() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [
+            "a b",
+            "it's",
+            "$(touch x)",
+            "`touch x`",
+            "a;touch x",
+            "\"|&*?~#",
+            "%j",
+        ] {
+            let output = Command::new("bash")
+                .current_dir(folder.path())
+                .args(["-c", &format!("printf '%s\\n' {}", quoted(name))])
+                .output()
+                .unwrap();
+            assert_eq!(
+                String::from_utf8(output.stdout).unwrap(),
+                format!("{name}\n")
+            );
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

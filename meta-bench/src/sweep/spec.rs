@@ -5,7 +5,7 @@
 use std::{collections::HashSet, hash::Hash, path::Path};
 
 use meta_core::Error;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use toml::de::DeTable;
 
 use super::{
@@ -17,7 +17,7 @@ use crate::{
     failure::{CommandError, Result},
     manifest::{
         base::Document,
-        layer::Layer,
+        layer::{Layer, is_path},
         origin::Origin,
         text::{Lines, parse_value, syntax, toml},
     },
@@ -320,7 +320,8 @@ impl Spec {
     fn command_line(&mut self, arguments: &[String]) -> Result<()> {
         let mut seen: Vec<String> = Vec::new();
         for argument in arguments {
-            let Some((key, text)) = argument.split_once('=') else {
+            let given = argument.split_once('=');
+            let Some((key, text)) = given.filter(|(key, _)| is_path(key.trim())) else {
                 return Err(CommandError::Usage(format!(
                     "`{argument}`: expected key.path=value or an axis key.path=value,value, such as \
                      train.lr=0.01,0.001 (manifests end in .toml)"
@@ -360,7 +361,10 @@ impl Spec {
                 values,
             };
             match (axis.values.len(), key.as_str()) {
-                (1, _) => self.fixed.extend(layers(&axis, 0)),
+                (1, _) => {
+                    check_tables(&axis)?;
+                    self.fixed.extend(layers(&axis, 0));
+                }
                 (_, "seed") => self.seed = Some(axis),
                 _ => self.grid.push(axis),
             }
@@ -384,6 +388,7 @@ impl Spec {
                 let message = "the axis is empty; expected at least one value";
                 return Err(at(&axis.origin, Error::setting(&axis.key, "[]", message)));
             }
+            check_tables(axis)?;
         }
         for axis in self.grid.iter().chain(&self.seed) {
             if let Some(index) = again(axis.values.iter().map(identity)) {
@@ -500,6 +505,16 @@ impl Spec {
     pub fn axes(&self) -> impl Iterator<Item = &Axis> {
         self.grid.iter().chain(&self.zip).chain(&self.seed)
     }
+}
+
+/// Refuses a value that is a table without keys.
+fn check_tables(axis: &Axis) -> Result<()> {
+    let nothing = |value: &Value| value.as_object().is_some_and(Map::is_empty);
+    if axis.values.iter().any(nothing) {
+        let message = "an empty table sets nothing; expected keys and values";
+        return Err(at(&axis.origin, Error::setting(&axis.key, "{}", message)));
+    }
+    Ok(())
 }
 
 /// Puts `item` in the place of the one with the same key, or at the end.
@@ -659,6 +674,33 @@ mod tests {
                 &[],
                 &["m.toml:2", "\"2 GB\""],
             ),
+            (
+                "[sweep]\nmemory = '99999999999 GB'",
+                &[],
+                &["m.toml:2", "sweep.memory", "a size such as"],
+            ),
+            (
+                "[sweep.random]\ntrials = 3\nlearner.inner_steps = { log_integer = [0, 8] }",
+                &[],
+                &[
+                    "m.toml:3",
+                    "sweep.random.learner.inner_steps",
+                    "1 <= low < high",
+                ],
+            ),
+            ("", &["=1"], &["`=1`", "key.path=value"]),
+            ("", &[".=1,2"], &["`.=1,2`", "key.path=value"]),
+            ("", &["train.=1"], &["`train.=1`", "key.path=value"]),
+            (
+                "",
+                &["train={}"],
+                &["command line", "`train", "sets nothing"],
+            ),
+            (
+                "[sweep.grid]\nlearner = [{}, { name = 'maml' }]",
+                &[],
+                &["m.toml:2", "`learner", "sets nothing"],
+            ),
             ("sweep = 5", &[], &["m.toml:1", "expected a table"]),
         ] {
             let message = read(text, arguments).unwrap_err().to_string();
@@ -672,7 +714,15 @@ mod tests {
     fn sizes_have_units() {
         assert_eq!(bytes("2 GB"), Some(2_000_000_000));
         assert_eq!(bytes("1.5M"), Some(1_500_000));
-        for text in ["2", "GB", "-1 GB", "0 MB", "1 TBs", "0.0001 kB", "99999999999 GB"] {
+        for text in [
+            "2",
+            "GB",
+            "-1 GB",
+            "0 MB",
+            "1 TBs",
+            "0.0001 kB",
+            "99999999999 GB",
+        ] {
             assert_eq!(bytes(text), None, "{text}");
         }
     }

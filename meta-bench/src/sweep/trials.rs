@@ -7,7 +7,11 @@ use meta_core::files::read_text;
 use super::sourced::split;
 use crate::{
     failure::{CommandError, Result},
-    manifest::{layer::Layer, origin::Origin, text::parse_value},
+    manifest::{
+        layer::{Layer, is_path},
+        origin::Origin,
+        text::parse_value,
+    },
 };
 
 /// The largest file with trials.
@@ -45,6 +49,10 @@ pub fn read_csv(path: &Path) -> Result<Vec<Vec<Layer>>> {
             0,
             format!("column `{}` is there twice", header[index]),
         ));
+    }
+    if let Some(key) = header.iter().find(|key| !is_path(key)) {
+        let message = format!("column `{key}`: expected a key such as train.lr");
+        return Err(refuse(0, message));
     }
     let mut rows = Vec::new();
     for (number, line) in lines {
@@ -99,6 +107,8 @@ mod tests {
             ("a,b\n1\n", "t.csv:2: has 1 cells, the header has 2"),
             ("a,a\n1,2\n", "column `a`"),
             ("a\n", "no trial"),
+            ("a,\n1,2\n", "t.csv:1: column ``"),
+            ("train.,b\n1,2\n", "t.csv:1: column `train.`"),
         ] {
             let message = read(text).unwrap_err().to_string();
             assert!(message.contains(part), "{text:?}: {message}");

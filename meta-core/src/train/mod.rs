@@ -31,7 +31,7 @@ use crate::{
     parallel::TaskChunks,
     primitives::Primitives,
     rng::Seed,
-    stats::Interval,
+    stats::{Interval, exceeds},
     task::{TaskBatch, TaskSpec, TrainingContext},
 };
 use eval::{FrozenEpisodes, Metric, evaluate};
@@ -361,12 +361,13 @@ fn per_chunk<B: Primitives>(
     })
 }
 
-/// Whether `value` is better than the best one before it; what is not a number never is.
+/// Whether `value` is better than the best one before it, by more than rounding ([`exceeds`]); what is not a
+/// number never is.
 fn improves(value: f64, before: Option<f64>, higher_is_better: bool) -> bool {
     match before {
         None => !value.is_nan(),
-        Some(before) if higher_is_better => value > before,
-        Some(before) => value < before,
+        Some(before) if higher_is_better => exceeds(value, before),
+        Some(before) => exceeds(before, value),
     }
 }
 
@@ -722,5 +723,10 @@ mod tests {
         assert!(!improves(0.5, Some(0.5), true));
         assert!(improves(0.4, Some(0.5), false));
         assert!(!improves(f64::NAN, Some(0.5), false));
+        assert!(improves(0.5, Some(f64::INFINITY), false));
+        // The same count of right answers, added in another order.
+        let (one, other) = (0.1 + 0.2 + 0.3, 0.3 + 0.2 + 0.1);
+        assert!(one != other && !improves(one, Some(other), true));
+        assert!(!improves(other, Some(one), false));
     }
 }

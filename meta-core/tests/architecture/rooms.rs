@@ -120,14 +120,14 @@ pub const ROOMS: &[Rooms] = &[
             "finished explain gradcheck bench",
             "sweep",
             "docs",
-            "list contact_sheet",
+            "list contact_sheet untrusted",
             "cli",
         ],
     ),
     rooms(
         "meta-bench",
         "output",
-        &["drawing table units", "chart progress", "mod"],
+        &["drawing text units", "chart progress table", "mod"],
     ),
     rooms(
         "meta-bench",

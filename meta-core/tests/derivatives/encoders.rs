@@ -271,7 +271,7 @@ fn impossible_settings_are_refused() {
             "resnet12",
             json!({}),
             [8, 8, 3],
-            "`encoder.widths = 4`: each block halves the image, and 8×8 is too small",
+            "`encoder.widths = [64,160,320,640]`: the image is halved 4 times, and 8×8 is too small",
         ),
         (
             "conv4_attention",
@@ -313,7 +313,7 @@ fn impossible_settings_are_refused() {
             "conv4_attention",
             json!({}),
             [1, 1, 9],
-            "`encoder.blocks = 4`: each block halves the image, and 1×1 is too small",
+            "`encoder.blocks = 4`: the image is halved 4 times, and 1×1 is too small",
         ),
         (
             "transformer",

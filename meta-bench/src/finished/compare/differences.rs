@@ -1,11 +1,11 @@
 //! Tests paired differences between groups, and corrects their p-values.
 
 use clap::ValueEnum;
-use meta_core::stats::{Interval, Paired, holm, paired_t, paired_wilcoxon};
+use meta_core::stats::{Interval, Paired, holm, paired_t, paired_wilcoxon, signed_rank_p};
 use rayon::prelude::*;
 
 use super::{
-    groups::{Group, mean_episodes, over_seeds},
+    groups::{Group, OverRuns, over_runs, over_seeds, short},
     measure::Measure,
 };
 use crate::finished::store::Stored;
@@ -52,8 +52,8 @@ fn difference(test: TestKind, measure: Measure, a: &Group, b: &Group) -> Result<
     if set_a != set_b {
         return Err(format!(
             "they were tested on other episodes ({} and {})",
-            &set_a[..12.min(set_a.len())],
-            &set_b[..12.min(set_b.len())]
+            short(set_a),
+            short(set_b)
         ));
     }
     let (seeds_a, seeds_b) = (a.seeds(), b.seeds());
@@ -72,7 +72,7 @@ fn difference(test: TestKind, measure: Measure, a: &Group, b: &Group) -> Result<
         Measure::Score(_) | Measure::LogLikelihood => {
             let scores = |group: &Group, rows: &[usize]| {
                 let runs: Vec<&Stored> = rows.iter().map(|&row| &group.runs[row]).collect();
-                mean_episodes(&runs, measure).map_err(|error| error.to_string())
+                over_runs(&runs, measure).map_err(|error| error.to_string())
             };
             (scores(a, &rows_a)?, scores(b, &rows_b)?)
         }
@@ -80,19 +80,34 @@ fn difference(test: TestKind, measure: Measure, a: &Group, b: &Group) -> Result<
             if common.len() < 2 || rows_a.len() != rows_b.len() {
                 return Err("they share fewer than two seeds".to_owned());
             }
-            let values = |group: &Group, rows: &[usize]| -> Vec<f64> {
-                rows.iter().map(|&row| group.values[row]).collect()
+            let values = |group: &Group, rows: &[usize]| OverRuns {
+                means: rows.iter().map(|&row| group.values[row]).collect(),
+                counts: None,
             };
             (values(a, &rows_a), values(b, &rows_b))
         }
     };
-    if x.len() != y.len() {
-        return Err(format!("they have {} and {} values", x.len(), y.len()));
+    let (count, other) = (x.means.len(), y.means.len());
+    if count != other {
+        return Err(format!("they have {count} and {other} values"));
     }
     Ok(match test {
-        TestKind::T => paired_t(&x, &y),
-        TestKind::Wilcoxon => paired_wilcoxon(&x, &y),
+        TestKind::T => paired_t(&x.means, &y.means),
+        TestKind::Wilcoxon => wilcoxon(&x, &y),
     })
+}
+
+/// Wilcoxon's test: of the counts where both are counts, which knows what is equal.
+fn wilcoxon(x: &OverRuns, y: &OverRuns) -> Paired {
+    let (Some((sums_x, parts_x)), Some((sums_y, parts_y))) = (&x.counts, &y.counts) else {
+        return paired_wilcoxon(&x.means, &y.means);
+    };
+    let gaps = sums_x.iter().zip(sums_y);
+    let gaps: Vec<i64> = gaps.map(|(x, y)| x * parts_y - y * parts_x).collect();
+    Paired {
+        p_value: signed_rank_p(&gaps),
+        ..paired_t(&x.means, &y.means)
+    }
 }
 
 /// Which differences are computed and shown.

@@ -114,11 +114,21 @@ fn episodes(folder: &Path, measure: Measure) -> Result<Vec<f64>> {
     }
 }
 
-/// Mean over runs of what was measured of every episode.
+/// What was measured of every episode, over several runs.
+#[derive(Debug)]
+pub struct OverRuns {
+    /// Means.
+    pub means: Vec<f64>,
+    /// Where every score is a fraction of the same number of queries: sums of right answers, and what they
+    /// are divided by.
+    pub counts: Option<(Vec<i64>, i64)>,
+}
+
+/// What was measured of every episode, over `runs`.
 ///
 /// # Errors
 /// When the scores of a run cannot be read, or two runs have different numbers of episodes.
-pub fn mean_episodes(runs: &[&Stored], measure: Measure) -> Result<Vec<f64>> {
+pub fn over_runs(runs: &[&Stored], measure: Measure) -> Result<OverRuns> {
     let all: Vec<Vec<f64>> = runs
         .par_iter()
         .map(|run| episodes(&run.folder, measure))
@@ -136,7 +146,38 @@ pub fn mean_episodes(runs: &[&Stored], measure: Measure) -> Result<Vec<f64>> {
         let scores: Vec<f64> = all.iter().map(|scores| scores[episode]).collect();
         mean(&scores)
     };
-    Ok((0..count).map(of).collect())
+    Ok(OverRuns {
+        means: (0..count).map(of).collect(),
+        counts: counts(runs, measure, &all),
+    })
+}
+
+/// The scores `all` of `runs` as sums over runs of right answers, where they are such.
+fn counts(runs: &[&Stored], measure: Measure, all: &[Vec<f64>]) -> Option<(Vec<i64>, i64)> {
+    let queries = |run: &&Stored| -> Option<i64> {
+        let result = run.result.as_ref()?;
+        let counted = matches!(measure, Measure::Score(_)) && result.metric == Metric::Accuracy;
+        let queries = result.way.checked_mul(result.query).filter(|_| counted)?;
+        // Products of two sums are whole numbers of 64 bits.
+        i64::try_from(queries)
+            .ok()
+            .filter(|queries| *queries < 1 << 16)
+    };
+    let first = queries(runs.first()?)?;
+    if runs.len() >= 1 << 14 || runs.iter().any(|run| queries(run) != Some(first)) {
+        return None;
+    }
+    let mut sums = vec![0; all.first()?.len()];
+    for scores in all {
+        for (sum, score) in sums.iter_mut().zip(scores) {
+            let right = score * first as f64;
+            if !(0.0..=1.0).contains(score) || (right - right.round()).abs() > 1e-6 {
+                return None;
+            }
+            *sum += right.round() as i64;
+        }
+    }
+    Some((sums, first * runs.len() as i64))
 }
 
 /// Keys whose values tell groups apart: those with several values among groups that chose the same
@@ -281,8 +322,8 @@ fn one_group(
             title(&label),
             runs[0].name(),
             runs[index].name(),
-            &first[..12.min(first.len())],
-            results[index].episode_set.get(..12).unwrap_or_default()
+            short(first),
+            short(&results[index].episode_set)
         )
     });
     let episode_set = other.is_none().then(|| first.clone());
@@ -296,7 +337,7 @@ fn one_group(
         }),
         (measure, Some(_), _) if measure.by_episode() => {
             let all: Vec<&Stored> = runs.iter().collect();
-            Some(Interval::t95(&mean_episodes(&all, measure)?))
+            Some(Interval::t95(&over_runs(&all, measure)?.means))
         }
         _ => None,
     };
@@ -310,6 +351,11 @@ fn one_group(
         runs,
     };
     Ok((group, note))
+}
+
+/// The first letters of a hash.
+pub fn short(hash: &str) -> String {
+    hash.chars().take(12).collect()
 }
 
 /// The difference of the runs' means, seed by seed, where the groups share at least two seeds.

@@ -61,7 +61,8 @@ pub struct CompareArgs {
     /// How differences are tested.
     #[arg(long, value_enum, default_value_t = TestKind::T)]
     test: TestKind,
-    /// Form of the tables.
+    /// Form of the tables. CSV is one table: the differences where --pairs or --contrast asks for them,
+    /// else the rows.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
@@ -73,8 +74,33 @@ impl Execute for CompareArgs {
     /// Compares the runs and prints the tables.
     ///
     /// # Errors
-    /// When there is no finished run, or a run, a metric or a key is not what it should be.
+    /// As [`CompareArgs::tables`].
     fn execute<T: Toolkit>(self) -> Result<()> {
+        print(&self.tables()?)
+    }
+}
+
+impl CompareArgs {
+    /// The runs compared, in text, as by `meta compare PATH…`.
+    pub fn of(runs: Vec<PathBuf>) -> Self {
+        CompareArgs {
+            runs,
+            metric: "score".to_owned(),
+            group_by: Vec::new(),
+            sort: None,
+            conditions: Vec::new(),
+            pairs: None,
+            contrast: None,
+            test: TestKind::T,
+            format: Format::Text,
+        }
+    }
+
+    /// The tables.
+    ///
+    /// # Errors
+    /// When there is no finished run, or a run, a metric or a key is not what it should be.
+    pub fn tables(&self) -> Result<String> {
         let measure = Measure::parse(&self.metric)?;
         let mut notes = Vec::new();
         let runs = self.finished(&mut notes)?;
@@ -108,15 +134,15 @@ impl Execute for CompareArgs {
             },
             test: self.test,
             contrast: self.contrast.is_some(),
+            of_pairs: self.contrast.is_some()
+                || self.pairs.is_some_and(|pairs| pairs != Pairs::None),
             groups: &groups,
             differences: &differences,
             notes: &notes,
         };
-        print(&comparison.render(self.format))
+        Ok(comparison.render(self.format))
     }
-}
 
-impl CompareArgs {
     /// The finished runs that are asked for; adds to `notes` which ones are left out.
     fn finished(&self, notes: &mut Vec<String>) -> Result<Vec<Stored>> {
         let paths = if self.runs.is_empty() {
@@ -208,7 +234,7 @@ mod tests {
 
     use super::{
         differences::Difference,
-        groups::{mean_episodes, over_seeds},
+        groups::{over_runs, over_seeds},
         *,
     };
     use crate::{manifest::entries::flat, run::state::State};
@@ -267,7 +293,7 @@ mod tests {
             };
             let result = json!({
                 "name": "run", "hash": name, "run_dir": "", "learner": learner, "encoder": "mlp",
-                "source": "glyphs", "split": "test", "way": 5, "shot": 1, "query": 1,
+                "source": "glyphs", "split": "test", "way": 5, "shot": 1, "query": 3,
                 "metric": "accuracy", "mean": score.mean, "ci95": score.half_width, "method": "t",
                 "episodes": score.n, "episode_set": set, "loss": 1.0 - score.mean,
                 "by_step": [step(0, &first), step(1, last)], "seed": seed, "test_seed": 0,
@@ -538,6 +564,48 @@ mod tests {
         assert!(corrected(Pairs::None).is_empty());
     }
 
+    /// Right answers of 15 queries; another group has three seeds, whose sums tie as the counts do. SciPy's
+    /// p-value of the counts, with the corrections for ties and continuity.
+    #[test]
+    fn scores_that_are_counts_tie_as_counts() {
+        let right = [
+            [14, 11, 11, 7, 14, 13, 8, 6, 13, 8, 6, 11],
+            [13, 10, 12, 5, 12, 12, 7, 5, 12, 7, 5, 12],
+        ];
+        let scores = |counts: &[i32], more: i32| -> Vec<f64> {
+            let score = |count: &i32| f64::from(count + more) / 15.0;
+            counts.iter().map(score).collect()
+        };
+        let mut runs = Runs::new();
+        runs.add_run("a", "same episodes", 7, &scores(&right[0], 0));
+        for (seed, more) in [(0, 1), (1, 0), (2, -1)] {
+            runs.add_run("b", "same episodes", seed, &scores(&right[1], more));
+        }
+        let (groups, _) = runs.groups(&[], SCORE).unwrap();
+        let (found, _) = differences(wanted(TestKind::Wilcoxon, Pairs::All), SCORE, &groups);
+        close(found[0].paired.p_value, 0.020_900_176_994_634_95);
+        assert_eq!(found[0].paired.difference.n, 12);
+    }
+
+    /// CSV is one table, whatever else there is to say.
+    #[test]
+    fn csv_is_one_table() {
+        let runs = three();
+        let (groups, _) = runs.groups(&[], SCORE).unwrap();
+        let (found, _) = differences(wanted(TestKind::T, Pairs::All), SCORE, &groups);
+        for of_pairs in [false, true] {
+            let asked = Comparison {
+                of_pairs,
+                ..comparison(&groups, &found, "seeds")
+            };
+            let csv = asked.render(Format::Csv);
+            let columns: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
+            assert_eq!(columns.len(), 4, "{csv}");
+            assert!(columns.iter().all(|count| *count == columns[0]), "{csv}");
+            assert_eq!(csv.starts_with("pair,a,b"), of_pairs, "{csv}");
+        }
+    }
+
     /// Of a number of the result, the difference is paired by seed. SciPy's interval over two seeds.
     #[test]
     fn numbers_of_results_are_paired_by_seed() {
@@ -609,25 +677,25 @@ mod tests {
         runs.add("a", "same episodes", &A);
         runs.add_run("short", "same episodes", 0, &[0.5; 4]);
         let all: Vec<&Stored> = runs.all.iter().collect();
-        let message = mean_episodes(&all, SCORE).unwrap_err().to_string();
+        let message = over_runs(&all, SCORE).unwrap_err().to_string();
         assert!(
             message.contains("has 4 episodes, another run has 8"),
             "{message}"
         );
         assert!(message.contains("short-same episodes-0"), "{message}");
-        let message = mean_episodes(&all[..1], Measure::Score(Some(7)))
+        let message = over_runs(&all[..1], Measure::Score(Some(7)))
             .unwrap_err()
             .to_string();
         assert!(message.contains("has no scores after 7 steps"), "{message}");
-        let message = mean_episodes(&all[..1], Measure::LogLikelihood)
+        let message = over_runs(&all[..1], Measure::LogLikelihood)
             .unwrap_err()
             .to_string();
         assert!(message.contains("has no log-likelihoods"), "{message}");
         fs::write(all[0].folder.join("scores.json"), "{").unwrap();
-        let message = mean_episodes(&all[..1], SCORE).unwrap_err().to_string();
+        let message = over_runs(&all[..1], SCORE).unwrap_err().to_string();
         assert!(message.contains("is damaged"), "{message}");
         fs::remove_file(all[0].folder.join("scores.json")).unwrap();
-        assert!(mean_episodes(&all[..1], SCORE).is_err());
+        assert!(over_runs(&all[..1], SCORE).is_err());
         assert!(!Path::new("scores.json").exists());
     }
 
@@ -682,6 +750,7 @@ mod tests {
             many,
             test: TestKind::T,
             contrast: false,
+            of_pairs: false,
             groups,
             differences,
             notes: &[],

@@ -8,7 +8,10 @@ use super::{
     groups::Group,
     measure::Measure,
 };
-use crate::output::table::{Cell, Format, Table};
+use crate::output::{
+    table::{Cell, Format, Table, escaped},
+    text::visible,
+};
 
 /// A comparison that is computed.
 pub struct Comparison<'a> {
@@ -22,6 +25,8 @@ pub struct Comparison<'a> {
     pub test: TestKind,
     /// Whether the differences are those of one key.
     pub contrast: bool,
+    /// Whether differences were asked for: CSV, which is one table, is of them.
+    pub of_pairs: bool,
     /// The groups, as they are shown.
     pub groups: &'a [Group],
     /// The differences that are shown.
@@ -147,7 +152,10 @@ impl Comparison<'_> {
                 self.paired_by(),
                 match self.test {
                     TestKind::T => "Student's paired t-test",
-                    TestKind::Wilcoxon => "Wilcoxon's signed-rank test",
+                    TestKind::Wilcoxon =>
+                        "Wilcoxon's signed-rank test, without zeros, ties with their mean rank; exact \
+                         for up to 25 differences without ties, else normal, corrected for ties and \
+                         continuity",
                 }
             ));
         }
@@ -166,31 +174,40 @@ impl Comparison<'_> {
         })
     }
 
-    /// The tables in `format`. CSV has no place for notes: they go to stderr.
+    /// The tables in `format`. CSV is one of them, and has no place for notes: they go to stderr.
     pub fn render(&self, format: Format) -> String {
-        if format == Format::Json {
-            return format!("{:#}\n", self.json());
+        match format {
+            Format::Json => return format!("{:#}\n", self.json()),
+            Format::Csv => return self.csv(),
+            _ => {}
         }
         let mut out = self.rows().render(format);
         if !self.differences.is_empty() {
             out.push('\n');
             out.push_str(&self.pairs().render(format));
         }
-        if format == Format::Csv {
-            for note in self.notes {
-                eprintln!("{note}");
-            }
-            return out;
-        }
         out.push('\n');
         for line in self.lines() {
             out.push_str(&match format {
-                Format::Latex => format!("% {line}\n"),
-                Format::Markdown => format!("{line}\n\n"),
-                _ => format!("{line}\n"),
+                Format::Latex => format!("% {}\n", visible(&line)),
+                Format::Markdown => format!("{}\n\n", escaped(&line, format)),
+                _ => format!("{}\n", visible(&line)),
             });
         }
         out
+    }
+
+    fn csv(&self) -> String {
+        for note in self.notes {
+            eprintln!("{}", visible(note));
+        }
+        if self.of_pairs {
+            return self.pairs().render(Format::Csv);
+        }
+        if !self.differences.is_empty() {
+            eprintln!("the differences are a table of their own: add --pairs all");
+        }
+        self.rows().render(Format::Csv)
     }
 }
 

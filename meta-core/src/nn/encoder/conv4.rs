@@ -45,7 +45,7 @@ impl EncoderSettings for Conv4Settings {
     type Encoder<B: Primitives> = Conv4<B>;
 
     fn check(&self, item: ItemShape) -> Result<()> {
-        check_halvings("blocks", self.blocks, item)
+        check_halvings("blocks", &json!(self.blocks), self.blocks, item)
     }
 
     fn width(&self, item: ItemShape) -> usize {

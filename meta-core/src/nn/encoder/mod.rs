@@ -448,8 +448,9 @@ fn record_blocks<B: Backend>(maps: &[Tensor<B, 4>], parts: &MapAxis, pass: &Pass
     }
 }
 
-/// Checks that an image has at least one position left when it is halved `times` times.
-fn check_halvings(key: &str, times: usize, item: ItemShape) -> Result<()> {
+/// Checks that an image has at least one position left when it is halved `times` times, which the setting
+/// `key` says by its `value`.
+fn check_halvings(key: &str, value: &Value, times: usize, item: ItemShape) -> Result<()> {
     let times_bits = u32::try_from(times).unwrap_or(u32::MAX);
     let shrink = 1usize.checked_shl(times_bits).unwrap_or(usize::MAX);
     if item.height / shrink >= 1 && item.width / shrink >= 1 {
@@ -457,9 +458,9 @@ fn check_halvings(key: &str, times: usize, item: ItemShape) -> Result<()> {
     } else {
         Err(Error::setting(
             format!("encoder.{key}"),
-            times,
+            value,
             format!(
-                "each block halves the image, and {}×{} is too small",
+                "the image is halved {times} times, and {}×{} is too small",
                 item.height, item.width
             ),
         ))

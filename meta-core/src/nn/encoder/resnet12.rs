@@ -62,7 +62,7 @@ impl EncoderSettings for Resnet12Settings {
                 "needs at least one stage",
             ));
         }
-        check_halvings("widths", self.widths.len(), item)
+        check_halvings("widths", &json!(self.widths), self.widths.len(), item)
     }
 
     fn width(&self, item: ItemShape) -> usize {
