@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use meta_core::files::write_atomically;
 use plotters::prelude::*;
 use serde_json::json;
 
@@ -19,6 +18,7 @@ use crate::{
     output::{
         chart::{draw_legend, error_bar, legend_line, write_svg},
         palette::{DrawResult, FONT, LINES},
+        target::{MEASUREMENT, write_over},
     },
 };
 
@@ -64,7 +64,7 @@ pub fn batches(
             "environment": environment(effort),
             "measurements": found.iter().map(|(_, measurement)| measurement).collect::<Vec<_>>(),
         });
-        write_atomically(path, format!("{all:#}\n").as_bytes())?;
+        write_over(path, format!("{all:#}\n").as_bytes(), MEASUREMENT)?;
     }
     write_svg(picture, |svg| draw(workloads, backends, &found, svg))?;
     print(&markdown(workloads, backends, &found))

@@ -2,20 +2,25 @@
 
 use std::{ops::Range, path::Path};
 
-use meta_core::{Error, train::eval::Metric};
+use meta_core::train::eval::Metric;
 use plotters::{coord::CoordTranslate, element::ErrorBarOrientV, prelude::*};
 
-use super::palette::{DrawResult, FONT};
+use super::{
+    palette::{DrawResult, FONT},
+    target::{PICTURE, write_over},
+};
 use crate::failure::{CommandError, Result};
 
 /// Writes what `draw` draws into the SVG file at `path`.
 ///
 /// # Errors
-/// When it cannot be drawn or written.
+/// When it cannot be drawn or written, or something else is there.
 pub fn write_svg(path: &Path, draw: impl FnOnce(&mut String) -> DrawResult) -> Result<()> {
     let mut svg = String::new();
     draw(&mut svg).map_err(|error| CommandError::Usage(format!("{}: {error}", path.display())))?;
-    std::fs::write(path, svg).map_err(|error| Error::io(path, "write", error).into())
+    // The mark is the first thing in the picture.
+    let svg = svg.replacen(">\n", &format!(">\n{PICTURE}\n"), 1);
+    write_over(path, svg.as_bytes(), PICTURE)
 }
 
 /// The factor and the title of an axis of scores: accuracies are drawn in per cent.

@@ -1,9 +1,11 @@
-//! Writes what people and programs see: standard output, tables, progress, units, charts.
+//! Writes what people and programs see: standard output, tables, progress, units, charts, named files.
 
 pub mod chart;
 pub mod palette;
 pub mod progress;
+mod status_line;
 pub mod table;
+pub mod target;
 pub mod units;
 
 use std::{io::Write, path::Path};

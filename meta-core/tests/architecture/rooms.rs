@@ -126,7 +126,11 @@ pub const ROOMS: &[Rooms] = &[
     rooms(
         "meta-bench",
         "output",
-        &["palette table units", "chart progress", "mod"],
+        &[
+            "palette status_line table target units",
+            "chart progress",
+            "mod",
+        ],
     ),
     rooms(
         "meta-bench",
@@ -148,7 +152,13 @@ pub const ROOMS: &[Rooms] = &[
     rooms(
         "meta-bench",
         "run",
-        &["folder", "state record", "result metrics", "eval", "mod"],
+        &[
+            "folder",
+            "checksums state record",
+            "result metrics",
+            "eval",
+            "mod",
+        ],
     ),
     rooms(
         "meta-bench",
