@@ -15,6 +15,7 @@ use crate::{
     experiment::{source, split_named, start_threads},
     failure::{CommandError, Result},
     manifest::Manifest,
+    output::target::check_target,
 };
 
 /// Draw items of a manifest's data source into a PNG file.
@@ -22,7 +23,7 @@ use crate::{
 pub struct ContactSheetArgs {
     /// The manifest, a TOML file.
     manifest: PathBuf,
-    /// The picture to write.
+    /// The picture to write; nothing may be there.
     out: PathBuf,
     /// Changes: `key.path=value`.
     #[arg(value_name = "KEY=VALUE")]
@@ -41,6 +42,9 @@ pub struct ContactSheetArgs {
     split: String,
 }
 
+/// A PNG file says nothing of who wrote it.
+const NO_MARK: &str = "\0written by nobody\0";
+
 impl Execute for ContactSheetArgs {
     /// Writes the picture.
     ///
@@ -48,6 +52,7 @@ impl Execute for ContactSheetArgs {
     /// Whatever is wrong with the manifest or its data, and when the picture cannot be written.
     fn execute<T: Toolkit>(self) -> Result<()> {
         let split = split_named(&self.split)?;
+        check_target(&self.out, NO_MARK)?;
         let manifest = Manifest::resolve(&self.manifest, &self.overrides, &Catalogue::of::<T>())?;
         start_threads(manifest.run.threads)?;
         let source = source::<T>(&manifest, self.data.as_deref())?;

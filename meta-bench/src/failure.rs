@@ -51,6 +51,18 @@ pub enum CommandError {
         /// The checkpoint.
         checkpoint: PathBuf,
     },
+    /// A test came to something that is no result.
+    #[error(
+        "{error}; lower learner.inner_lr or learner.test_steps: `meta eval {} KEY=VALUE` tests the trained \
+         parameters with other settings",
+        .run_dir.display()
+    )]
+    TestDiverged {
+        /// Which episode, and what was not finite.
+        error: Error,
+        /// The run folder.
+        run_dir: PathBuf,
+    },
     /// The device failed in the middle of a run.
     #[error(
         "{error}; the run is saved up to iteration {saved}, in {}: resume it with --resume; where the \

@@ -87,6 +87,20 @@ pub enum Error {
         /// Its value.
         value: f64,
     },
+    /// An evaluation came to something that is no result.
+    #[error("{split} episode {episode}: {what} is {value}, expected {expected}")]
+    DivergedEpisode {
+        /// Part of the source.
+        split: String,
+        /// Number of the episode, from 0.
+        episode: u64,
+        /// Which quantity (`loss`, `mean squared error after 3 steps`).
+        what: String,
+        /// Its value.
+        value: f64,
+        /// What it should be.
+        expected: &'static str,
+    },
 }
 
 fn nearest_hint(nearest: &Option<String>) -> String {

@@ -508,6 +508,7 @@ mod tests {
         let expected = Example {
             steps: 5,
             hidden: vec![4, 4],
+            last: 0,
             step: Step {
                 lr: 1.0,
                 momentum: 0.0,

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use meta_core::files::write_atomically;
 use plotters::prelude::*;
 use serde_json::json;
 
@@ -21,6 +20,7 @@ use crate::{
         },
         drawing::{Area, Drawing, Drawn, LINES},
         print,
+        target::{MEASUREMENT, write_over},
     },
 };
 
@@ -66,7 +66,7 @@ pub fn batches(
             "environment": environment(effort),
             "measurements": found.iter().map(|(_, measurement)| measurement).collect::<Vec<_>>(),
         });
-        write_atomically(path, format!("{all:#}\n").as_bytes())?;
+        write_over(path, format!("{all:#}\n").as_bytes(), MEASUREMENT)?;
     }
     write_svg(picture, &draw(workloads, backends, &found)?)?;
     print(&markdown(workloads, backends, &found))

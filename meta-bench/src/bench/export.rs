@@ -17,7 +17,7 @@ use meta_core::{
     Error,
     backend::{ComputeTarget, Precision, WithBackend, dispatch},
     data::Task,
-    files::write_atomically,
+    files::{remove_abandoned, write_atomically},
     learner::PredictAt,
     nn::norm::EPSILON,
     optim::{OptimizerSettings, UpdateSettings},
@@ -36,7 +36,10 @@ use super::{
     measure::learner,
     workloads::{Kind, OUTER_LR, Prepared, Workload},
 };
-use crate::failure::{CommandError, Result};
+use crate::{
+    failure::{CommandError, Result},
+    output::target::{TENSORS, WORKLOAD, check_target},
+};
 
 /// The description of a workload.
 const DESCRIPTION: &str = "workload.json";
@@ -58,7 +61,7 @@ const AGREEMENT_FLOOR: f64 = 1e-3;
 /// Writes what peers read, and nothing else.
 ///
 /// # Errors
-/// When a workload cannot be computed, or a file cannot be written.
+/// When a workload cannot be computed, or a file cannot be written or is something else.
 pub fn export<T: Toolkit>(
     folder: &Path,
     workloads: &[&'static Workload],
@@ -101,6 +104,10 @@ impl<T: Toolkit> WithBackend for Export<T> {
     type Output = Result<()>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
+        for name in [PARAMETERS, EPISODES, FIRST_STEP] {
+            check_target(&self.folder.join(name), TENSORS)?;
+        }
+        check_target(&self.folder.join(DESCRIPTION), WORKLOAD)?;
         let prepared = self.workload.prepare::<T>(self.effort)?;
         let mut learner = learner::<T, B>(&prepared, &device);
         let parameters = converted(learner.parameters().to_data(), DType::F32);
@@ -144,6 +151,8 @@ impl<T: Toolkit> WithBackend for Export<T> {
         ];
         fs::create_dir_all(&self.folder)
             .map_err(|error| Error::io(&self.folder, "create folder", error))?;
+        let ours = [PARAMETERS, EPISODES, FIRST_STEP, DESCRIPTION];
+        remove_abandoned(&self.folder, |name| ours.contains(&name))?;
         let mut listed = json!({});
         for (name, tensors) in files {
             listed[name] = tensors

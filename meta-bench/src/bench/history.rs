@@ -12,14 +12,18 @@ use super::{
 };
 use crate::{
     failure::{CommandError, Result},
-    output::print,
+    output::{
+        print,
+        target::{MEASUREMENT, check_target},
+    },
 };
 
 /// Adds the report to the file, as one line.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// When the file cannot be written, or is something else.
 pub fn append(path: &Path, report: &Report) -> Result<()> {
+    check_target(path, MEASUREMENT)?;
     let line = format!("{}\n", report.json());
     OpenOptions::new()
         .create(true)

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use meta_core::{Error, backend::backends};
+use meta_core::{Error, backend::backends, files::create_folder_beside};
 
 use super::{
     args::Effort,
@@ -66,7 +66,7 @@ pub fn launches(workloads: &[&'static Workload], names: &[String], effort: Effor
 fn count(workload: &Workload, backend: &str, effort: Effort) -> Result<u64> {
     let mut counts = [0; 2];
     for (iterations, count) in ITERATIONS.into_iter().zip(&mut counts) {
-        let folder = std::env::temp_dir().join(format!("meta-launches-{}", std::process::id()));
+        let folder = create_folder_beside(&std::env::temp_dir().join("meta-launches"))?;
         let made = in_folder(&folder, workload, backend, effort, iterations);
         let _ = std::fs::remove_dir_all(&folder);
         *count = made?;
@@ -85,7 +85,6 @@ fn in_folder(
     effort: Effort,
     iterations: u64,
 ) -> Result<u64> {
-    std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, "create folder", error))?;
     let (file, log) = (folder.join(CONFIGURATION), folder.join(LOG));
     let settings = format!("[profiling]\nlogger = {{ level = \"minimal\", file = {log:?} }}\n");
     std::fs::write(&file, settings).map_err(|error| Error::io(&file, "write", error))?;

@@ -16,9 +16,17 @@ mod report;
 mod scaling;
 mod workloads;
 
-use meta_core::{files::write_atomically, toolkit::Toolkit};
+use meta_core::toolkit::Toolkit;
 
-use crate::{command::Execute, experiment::start_threads, failure::Result, output::print};
+use crate::{
+    command::Execute,
+    experiment::start_threads,
+    failure::Result,
+    output::{
+        print,
+        target::{MEASUREMENT, PICTURE, check_target, write_over},
+    },
+};
 pub use args::BenchArgs;
 use process::{gemm_peak, measured};
 use report::Report;
@@ -34,6 +42,17 @@ impl Execute for BenchArgs {
         let workloads = workloads::chosen(&self.workloads)?;
         let backends = self.chosen_backends()?;
         let effort = self.checked_effort()?;
+        // Before hours of measuring.
+        for (target, mark) in [
+            (&self.json, MEASUREMENT),
+            (&self.history, MEASUREMENT),
+            (&self.plot, PICTURE),
+            (&self.scaling, PICTURE),
+        ] {
+            target
+                .as_ref()
+                .map_or(Ok(()), |path| check_target(path, mark))?;
+        }
         start_threads(effort.threads)?;
         if self.peers {
             return peers::compare::<T>(&self, &workloads, &backends[0]);
@@ -67,7 +86,8 @@ impl Execute for BenchArgs {
 /// Prints the tables and writes the JSON.
 fn finish(args: &BenchArgs, report: &Report) -> Result<()> {
     if let Some(path) = &args.json {
-        write_atomically(path, format!("{:#}\n", report.json()).as_bytes())?;
+        let json = format!("{:#}\n", report.json());
+        write_over(path, json.as_bytes(), MEASUREMENT)?;
     }
     print(&report.markdown())?;
     // Before this report is a part of the history.

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meta_core::{Error, files::write_atomically, stats::median, toolkit::Toolkit};
+use meta_core::{Error, files::create_folder_beside, stats::median, toolkit::Toolkit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -25,7 +25,10 @@ use super::{
 };
 use crate::{
     failure::{CommandError, Result},
-    output::print,
+    output::{
+        print,
+        target::{MEASUREMENT, write_over},
+    },
 };
 
 /// How a user gets the peers.
@@ -122,7 +125,7 @@ pub fn compare<T: Toolkit>(
     let peers = installed(args)?;
     let folder = match &args.export {
         Some(folder) => folder.clone(),
-        None => std::env::temp_dir().join(format!("meta-bench-{}", std::process::id())),
+        None => create_folder_beside(&std::env::temp_dir().join("meta-bench"))?,
     };
     export::<T>(&folder, workloads, effort)?;
     let programs = write_programs(&folder)?;
@@ -164,7 +167,7 @@ pub fn compare<T: Toolkit>(
     if let Some(path) = &args.json {
         let mut json = report.json();
         json["peers"] = comparison.json();
-        write_atomically(path, format!("{json:#}\n").as_bytes())?;
+        write_over(path, format!("{json:#}\n").as_bytes(), MEASUREMENT)?;
     }
     print(&format!("{}\n{}", report.markdown(), comparison.markdown()))
 }
@@ -221,7 +224,16 @@ fn write_programs(folder: &Path) -> Result<PathBuf> {
     let programs = folder.join("peers");
     fs::create_dir_all(&programs).map_err(|error| Error::io(&programs, "create folder", error))?;
     for (name, text) in PROGRAMS {
-        write_atomically(&programs.join(name), text.as_bytes())?;
+        let path = programs.join(name);
+        if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+            continue;
+        }
+        // Its first line stays when the program changes.
+        write_over(
+            &path,
+            text.as_bytes(),
+            text.lines().next().unwrap_or_default(),
+        )?;
     }
     Ok(programs)
 }

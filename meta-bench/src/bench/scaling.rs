@@ -6,7 +6,6 @@
 
 use std::path::Path;
 
-use meta_core::files::write_atomically;
 use plotters::prelude::*;
 use serde::Serialize;
 use serde_json::json;
@@ -23,6 +22,7 @@ use crate::{
         chart::{axes, chart, draw_charts, draw_legend, error_bar, legend_line, write_svg},
         drawing::{Area, Drawing, Drawn, LINES},
         print,
+        target::{MEASUREMENT, write_over},
     },
 };
 
@@ -152,7 +152,7 @@ pub fn scaling(
             "backend": backend,
             "curves": curves,
         });
-        write_atomically(path, format!("{all:#}\n").as_bytes())?;
+        write_over(path, format!("{all:#}\n").as_bytes(), MEASUREMENT)?;
     }
     write_svg(picture, &draw(&curves)?)?;
     print(&markdown(&curves))

@@ -67,7 +67,18 @@ impl<T: Toolkit> Experiment<T> {
     pub fn prepare(manifest: Manifest, data_folder: Option<&Path>) -> Result<Self> {
         let learner = learner::<T>(&manifest)?;
         let source = source::<T>(&manifest, data_folder)?;
-        Self::assemble(manifest, data_folder, source, learner)
+        Self::assemble(manifest, data_folder, source, learner, &Split::ALL)
+    }
+
+    /// The same for parameters that are trained: only the tested split must have its episodes.
+    ///
+    /// # Errors
+    /// As [`Experiment::prepare`].
+    pub fn trained(manifest: Manifest, data_folder: Option<&Path>) -> Result<Self> {
+        let learner = learner::<T>(&manifest)?;
+        let source = source::<T>(&manifest, data_folder)?;
+        let tested = [manifest.test.split];
+        Self::assemble(manifest, data_folder, source, learner, &tested)
     }
 
     /// The same with the source of the manifest, which is built already.
@@ -80,7 +91,7 @@ impl<T: Toolkit> Experiment<T> {
         source: Arc<dyn Source>,
     ) -> Result<Self> {
         let learner = learner::<T>(&manifest)?;
-        Self::assemble(manifest, data_folder, source, learner)
+        Self::assemble(manifest, data_folder, source, learner, &Split::ALL)
     }
 
     fn assemble(
@@ -88,6 +99,7 @@ impl<T: Toolkit> Experiment<T> {
         data_folder: Option<&Path>,
         source: Arc<dyn Source>,
         learner: T::Learners,
+        splits: &[Split],
     ) -> Result<Self> {
         let at = |error| manifest.locate(error);
         let spec = TaskSpec {
@@ -96,10 +108,12 @@ impl<T: Toolkit> Experiment<T> {
             train: manifest.data.train_shape(),
             test: manifest.data.test_shape(),
         };
-        source
-            .check(Split::Train, spec.train)
-            .map_err(|error| at(training_key(&manifest, error)))?;
-        if manifest.train.validate_every > 0 {
+        if splits.contains(&Split::Train) {
+            source
+                .check(Split::Train, spec.train)
+                .map_err(|error| at(training_key(&manifest, error)))?;
+        }
+        if splits.contains(&Split::Validation) && manifest.train.validate_every > 0 {
             source.check(Split::Validation, spec.test).map_err(at)?;
         }
         source.check(manifest.test.split, spec.test).map_err(at)?;

@@ -18,13 +18,14 @@
 //! rows that are not the query's own.
 
 use meta_core::{
-    data::{Episode, Targets},
+    Result,
+    data::{Episode, Split, Targets},
     learner::{Learner, PredictAt},
     primitives::Primitives,
     rng::Seed,
     stats::Interval,
     task::{TaskBatch, TaskSpec},
-    train::eval::score_items,
+    train::eval::{Checked, Metric, score_items},
 };
 use serde_json::{Value, json};
 
@@ -89,6 +90,27 @@ impl Deletion {
             inner.iter().map(|level| level[episode]).sum::<f64>() / inner.len() as f64
         };
         Interval::t95(&(0..episodes).map(mean).collect::<Vec<f64>>())
+    }
+
+    /// Checks that what the learner says of masked episodes are results; they are counted from 0.
+    ///
+    /// # Errors
+    /// As [`Checked::check`].
+    pub fn check(&self, metric: Metric, split: Split) -> Result<()> {
+        for curve in [&self.attended, &self.random] {
+            for (scores, losses) in curve.scores.iter().zip(&curve.losses) {
+                for (episode, (&score, &loss)) in (0..).zip(scores.iter().zip(losses)) {
+                    let checked = Checked {
+                        metric,
+                        split,
+                        episode,
+                        step: None,
+                    };
+                    checked.check(score, Some(loss))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The levels that [`Deletion::effect`] is the mean over.

@@ -2,7 +2,11 @@
 
 use burn::tensor::Tensor;
 use meta_core::{
-    data::Episode, learner::Explanation, primitives::Primitives, train::eval::score_items,
+    Result,
+    data::{Episode, Split},
+    learner::Explanation,
+    primitives::Primitives,
+    train::eval::{Checked, Metric, score_items},
 };
 
 use super::{
@@ -90,6 +94,25 @@ pub struct ExplainedEpisode {
     pub maps: Vec<Map>,
     /// How far each layer has moved, by step.
     pub movement: Vec<(String, Vec<f64>)>,
+}
+
+impl ExplainedEpisode {
+    /// Checks that what the learner says of it is a result.
+    ///
+    /// # Errors
+    /// As [`Checked::check`].
+    pub fn check(&self, metric: Metric, split: Split) -> Result<()> {
+        for (step, &(score, loss)) in self.steps.iter().enumerate() {
+            let checked = Checked {
+                metric,
+                split,
+                episode: self.view.episode.index,
+                step: (self.steps.len() > 1).then_some(step),
+            };
+            checked.check(score, Some(loss))?;
+        }
+        Ok(())
+    }
 }
 
 /// The answers by episode, from the predictions by step.

@@ -33,7 +33,10 @@ use crate::{
     experiment::{Experiment, split_named},
     failure::{CommandError, Result},
     output::progress::Progress,
-    run::eval::{best_parameters, trained},
+    run::{
+        eval::{best_parameters, trained},
+        folder::EXPLAIN,
+    },
 };
 use curves::Trajectory;
 use deletion::{Deletion, deletion};
@@ -43,7 +46,7 @@ use map_pictures::{caption, draw_map, draw_matrices};
 use maps::Map;
 use mask::shortened;
 use numbers::{episode_numbers, map_numbers};
-use pictures::{NUMBERS, Pictures, check_target, slug};
+use pictures::{KIND, NUMBERS, Pictures, check_target, slug};
 use stream::Stream;
 
 /// Episodes that are explained unless told otherwise.
@@ -104,7 +107,7 @@ impl Execute for ExplainArgs {
         let out = self
             .out
             .clone()
-            .unwrap_or_else(|| self.run_dir.join("explain"));
+            .unwrap_or_else(|| self.run_dir.join(EXPLAIN));
         let (experiment, record) =
             trained::<T>(&self.run_dir, &self.overrides, self.data.as_deref())?;
         check_target(&out, self.force)?;
@@ -205,7 +208,7 @@ impl<T: Toolkit> WithBackend for Explainer<'_, T> {
         }
         let manifest = &experiment.manifest;
         let numbers = json!({
-            "kind": "meta explain",
+            "kind": KIND,
             "version": VERSION,
             "run": {
                 "name": manifest.run.name,
@@ -279,7 +282,13 @@ impl<T: Toolkit> Explainer<'_, T> {
                 manifest.encoder.name,
             )));
         }
-        Ok(explained.by_episode(episodes, |episode, answers| self.view(episode, answers)))
+        let (explained, of_batch) =
+            explained.by_episode(episodes, |episode, answers| self.view(episode, answers));
+        let metric = Metric::of(experiment.spec.task);
+        for explained in &explained {
+            explained.check(metric, self.stream.split)?;
+        }
+        Ok((explained, of_batch))
     }
 
     /// The deletion checks, where they are asked for.
@@ -304,6 +313,9 @@ impl<T: Toolkit> Explainer<'_, T> {
             progress.test(done)
         });
         progress.finish();
+        for check in &checks {
+            check.check(metric, self.stream.split)?;
+        }
         Ok(checks)
     }
 

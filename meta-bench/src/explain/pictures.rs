@@ -1,11 +1,16 @@
 //! Writes the folder of pictures.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
 };
 
-use meta_core::{Error, files::write_atomically};
+use meta_core::{
+    Error,
+    files::{create_folder_beside, temporary_of, write_atomically},
+};
+use serde_json::Value;
 
 use crate::{
     failure::{CommandError, Result},
@@ -14,13 +19,15 @@ use crate::{
 
 /// The file with the numbers.
 pub const NUMBERS: &str = "explain.json";
+/// What the numbers say they are.
+pub const KIND: &str = "meta explain";
 
 /// Refuses to write over what is there, unless it is what this command wrote and `force` is given.
 ///
 /// # Errors
 /// With what can be done.
 pub fn check_target(out: &Path, force: bool) -> Result<()> {
-    if !out.exists() {
+    if fs::symlink_metadata(out).is_err() {
         return Ok(());
     }
     let refused = |expected: &str| {
@@ -29,13 +36,70 @@ pub fn check_target(out: &Path, force: bool) -> Result<()> {
             out.display()
         )))
     };
-    match (out.join(NUMBERS).exists(), force) {
-        (true, true) => Ok(()),
-        (true, false) => refused("--force replaces it, --out names another folder"),
-        (false, _) => {
+    match (written(out), force) {
+        (None, _) => {
             refused("it was not made by `meta explain`, so --out must name another folder")
         }
+        (Some(_), false) => refused("--force replaces it, --out names another folder"),
+        (Some(written), true) => match other_than(out, &written)? {
+            None => Ok(()),
+            Some(name) => refused(&format!(
+                "`meta explain` did not write its `{name}`: move that elsewhere, or name another folder \
+                 with --out"
+            )),
+        },
     }
+}
+
+/// The files that `meta explain` wrote into `folder`, by its numbers; none where it wrote nothing.
+fn written(folder: &Path) -> Option<HashSet<String>> {
+    let numbers = fs::read(folder.join(NUMBERS)).ok()?;
+    let numbers: Value = serde_json::from_slice(&numbers).ok()?;
+    if numbers["kind"] != KIND {
+        return None;
+    }
+    let mut files = HashSet::from([NUMBERS.to_owned()]);
+    pictures(&numbers, &mut files);
+    Some(files)
+}
+
+/// Adds the files of all pictures that `numbers` name.
+fn pictures(numbers: &Value, files: &mut HashSet<String>) {
+    match numbers {
+        Value::Array(items) => items.iter().for_each(|item| pictures(item, files)),
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                if key == "pictures" {
+                    for name in value
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .filter_map(Value::as_str)
+                    {
+                        files.extend(["png", "svg"].map(|form| format!("{name}.{form}")));
+                    }
+                } else {
+                    pictures(value, files);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The first thing in `folder` that is not one of the files that were `written`.
+fn other_than(folder: &Path, written: &HashSet<String>) -> Result<Option<String>> {
+    let entries = fs::read_dir(folder).map_err(|error| Error::io(folder, "read", error))?;
+    let mut others: Vec<String> = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| {
+            let file = temporary_of(name).unwrap_or(name);
+            folder.join(name).is_dir() || !written.contains(file)
+        })
+        .collect();
+    others.sort();
+    Ok(others.into_iter().next())
 }
 
 /// A name as part of a file's name.
@@ -88,7 +152,8 @@ impl Pictures {
         Ok(name)
     }
 
-    /// Writes the folder, all or nothing, and prints what is in it.
+    /// Writes the folder, all or nothing, over nothing but what [`check_target`] lets pass; prints what is in
+    /// it.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -98,12 +163,13 @@ impl Pictures {
             _ => PathBuf::from("."),
         };
         fs::create_dir_all(&parent).map_err(|error| Error::io(&parent, "create folder", error))?;
-        let name = out.file_name().unwrap_or_default().to_string_lossy();
-        let beside = |what: &str| parent.join(format!(".{name}.{}.{what}", std::process::id()));
-        let (temporary, old) = (beside("tmp"), beside("old"));
+        let temporary = create_folder_beside(out)?;
+        let mut old = None;
         let made = self.fill(&temporary).and_then(|()| {
             if out.exists() {
-                fs::rename(out, &old).map_err(|error| Error::io(out, "replace", error))?;
+                let aside = create_folder_beside(out)?;
+                fs::rename(out, &aside).map_err(|error| Error::io(out, "replace", error))?;
+                old = Some(aside);
             }
             fs::rename(&temporary, out).map_err(|error| Error::io(out, "create folder", error))?;
             Ok(())
@@ -111,13 +177,13 @@ impl Pictures {
         if made.is_err() {
             // Best effort: the reason to report is the first one.
             let _ = fs::remove_dir_all(&temporary);
-            if !out.exists() {
-                let _ = fs::rename(&old, out);
+            if let Some(old) = &old {
+                let _ = fs::rename(old, out);
             }
         }
         made?;
-        if old.exists() {
-            fs::remove_dir_all(&old).map_err(|error| Error::io(&old, "remove", error))?;
+        if let Some(old) = old {
+            remove_written(&old)?;
         }
         let pictures = self
             .files
@@ -132,12 +198,23 @@ impl Pictures {
     }
 
     fn fill(&self, folder: &Path) -> Result<()> {
-        fs::create_dir(folder).map_err(|error| Error::io(folder, "create folder", error))?;
         for (name, bytes) in &self.files {
             write_atomically(&folder.join(name), bytes)?;
         }
         Ok(())
     }
+}
+
+/// Removes what `meta explain` wrote into `folder`, file by file, and the folder.
+fn remove_written(folder: &Path) -> Result<()> {
+    let removed = written(folder)
+        .unwrap_or_default()
+        .iter()
+        .map(|name| folder.join(name))
+        .filter(|path| path.exists())
+        .try_for_each(fs::remove_file)
+        .and_then(|()| fs::remove_dir(folder));
+    removed.map_err(|error| Error::io(folder, "remove", error).into())
 }
 
 #[cfg(test)]
@@ -159,21 +236,36 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let out = root.path().join("out");
         check_target(&out, false).unwrap();
-        let pictures = |text: &str| Pictures {
-            files: vec![(NUMBERS.to_owned(), text.as_bytes().to_vec())],
+        let text = |number: u8| {
+            let maps = serde_json::json!([{ "pictures": [format!("map-{number}")] }]);
+            serde_json::json!({ "kind": KIND, "episodes": [{ "maps": maps }] }).to_string()
+        };
+        let pictures = |number: u8| Pictures {
+            files: vec![
+                (NUMBERS.to_owned(), text(number).into_bytes()),
+                (format!("map-{number}.svg"), Vec::new()),
+            ],
             sentences: Vec::new(),
         };
-        pictures("one").write(&out).unwrap();
+        pictures(1).write(&out).unwrap();
         let message = check_target(&out, false).unwrap_err().to_string();
         assert!(message.contains("--force replaces it"), "{message}");
         check_target(&out, true).unwrap();
-        pictures("two").write(&out).unwrap();
-        assert_eq!(fs::read_to_string(out.join(NUMBERS)).unwrap(), "two");
+        pictures(2).write(&out).unwrap();
+        assert_eq!(fs::read_to_string(out.join(NUMBERS)).unwrap(), text(2));
+        assert!(!out.join("map-1.svg").exists());
         assert_eq!(
             fs::read_dir(root.path()).unwrap().count(),
             1,
             "nothing else is left"
         );
+        fs::write(out.join("thesis.txt"), "x").unwrap();
+        let message = check_target(&out, true).unwrap_err().to_string();
+        assert!(
+            message.contains("did not write its `thesis.txt`"),
+            "{message}"
+        );
+        fs::write(root.path().join(NUMBERS), "{}").unwrap();
         let message = check_target(root.path(), true).unwrap_err().to_string();
         assert!(message.contains("not made by `meta explain`"), "{message}");
     }

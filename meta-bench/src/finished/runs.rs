@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -18,8 +19,9 @@ use crate::{
         table::{Format, Table},
     },
     run::{
-        folder::{CHECKSUMS, TAGS, is_busy},
-        result::score_cell,
+        checksums,
+        folder::{RECORD, RunFolder, TAGS, abandoned, foreign, hold_tags},
+        result::{read_result, score_cell},
         state::{State, folders},
     },
 };
@@ -68,13 +70,14 @@ enum RunsAction {
         #[arg(required = true, value_name = "RUN")]
         names: Vec<String>,
     },
-    /// Move all runs without a result to the trash folder, except those in progress.
+    /// Move all runs without a result to the trash folder, except those in progress, and what kills have
+    /// left behind.
     Clean {
         /// Only show them.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Compare the files of finished runs with their checksums.
+    /// Compare the files of runs with their checksums.
     Verify {
         /// The runs [default: all].
         #[arg(value_name = "RUN")]
@@ -103,8 +106,16 @@ impl Execute for RunsArgs {
 /// Moves all of the runs to the trash, or none.
 fn remove(root: &Path, names: &[String]) -> Result<()> {
     let folders = named(root, names)?;
+    let mut held = Vec::new();
     for folder in &folders {
-        refuse_busy(folder)?;
+        if let Some(name) = foreign(folder)? {
+            return Err(CommandError::Usage(format!(
+                "{}: expected a file of a run, found something that this program did not write; move it \
+                 elsewhere first",
+                folder.join(name).display()
+            )));
+        }
+        held.push(RunFolder::open(folder)?);
     }
     for folder in &folders {
         to_trash(root, folder)?;
@@ -149,12 +160,20 @@ fn named(root: &Path, names: &[String]) -> Result<Vec<PathBuf>> {
         .collect();
     let mut found: Vec<PathBuf> = Vec::new();
     for name in names {
-        let direct = [PathBuf::from(name), root.join(name)]
-            .into_iter()
-            .find(|path| State::of(path) != State::New);
-        let folder = match direct {
+        let direct = [PathBuf::from(name), root.join(name)];
+        let mut foreign = None;
+        let run = direct.into_iter().find(|path| match State::of(path) {
+            State::New => false,
+            State::Foreign(why) => {
+                foreign.get_or_insert(why);
+                false
+            }
+            _ => true,
+        });
+        let folder = match run {
             Some(path) => path,
-            None => by_digits(root, name, &all, &digits)?,
+            None => by_digits(root, name, &all, &digits)
+                .map_err(|error| foreign.map_or(error, CommandError::Usage))?,
         };
         if !found.contains(&folder) {
             found.push(folder);
@@ -202,17 +221,6 @@ fn by_digits(
     }
 }
 
-fn refuse_busy(folder: &Path) -> Result<()> {
-    if is_busy(folder) {
-        Err(CommandError::Busy(format!(
-            "{}: a process is working on this run; wait for it, or stop it",
-            folder.display()
-        )))
-    } else {
-        Ok(())
-    }
-}
-
 fn tag(root: &Path, tag: &str, names: &[String], remove: bool) -> Result<()> {
     let valid = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
     if tag.is_empty() || !tag.chars().all(valid) {
@@ -221,6 +229,7 @@ fn tag(root: &Path, tag: &str, names: &[String], remove: bool) -> Result<()> {
         )));
     }
     for folder in named(root, names)? {
+        let _held = hold_tags(&folder)?;
         let mut tags = Stored::read(&folder)?.tags;
         tags.retain(|other| other != tag);
         if !remove {
@@ -243,20 +252,42 @@ fn to_trash(root: &Path, folder: &Path) -> Result<()> {
         .to_string_lossy()
         .into_owned();
     let numbered = (1..).map(|number| trash.join(format!("{name}.{number}")));
-    let target = std::iter::once(trash.join(&name))
+    // An empty folder of its own, which the run then takes.
+    let made = std::iter::once(trash.join(&name))
         .chain(numbered)
-        .find(|target| !target.exists())
-        .expect("there is always another number");
-    fs::rename(folder, &target).map_err(|error| Error::io(folder, "move to the trash", error))?;
+        .map(|target| (fs::create_dir(&target), target))
+        .find(|(made, _)| {
+            !made
+                .as_ref()
+                .is_err_and(|error| error.kind() == ErrorKind::AlreadyExists)
+        });
+    let (made, target) = made.expect("there is always another number");
+    made.and_then(|()| fs::rename(folder, &target))
+        .map_err(|error| Error::io(folder, "move to the trash", error))?;
     print(&format!("{} → {}\n", folder.display(), target.display()))
 }
 
 fn clean(root: &Path, dry_run: bool) -> Result<()> {
     for folder in store::find(&[root.to_owned()])? {
-        match State::of(&folder) {
-            State::Finished | State::Running | State::New => {}
-            state if dry_run => print(&format!("{} ({})\n", folder.display(), state.name()))?,
-            _ => to_trash(root, &folder)?,
+        let state = State::of(&folder);
+        if !matches!(state, State::Unfinished | State::Failed(_)) {
+            continue;
+        }
+        if let Some(name) = foreign(&folder)? {
+            print(&format!(
+                "{} stays: this program did not write its `{name}`\n",
+                folder.display()
+            ))?;
+        } else if dry_run {
+            print(&format!("{} ({})\n", folder.display(), state.name()))?;
+        } else if let Ok(_held) = RunFolder::open(&folder) {
+            to_trash(root, &folder)?;
+        }
+    }
+    for folder in abandoned(root)? {
+        match dry_run {
+            true => print(&format!("{} (left behind by a kill)\n", folder.display()))?,
+            false => to_trash(root, &folder)?,
         }
     }
     Ok(())
@@ -270,15 +301,23 @@ fn verify(root: &Path, names: &[String]) -> Result<()> {
     };
     let (mut good, mut unfinished, mut bad) = (0, 0, 0);
     for folder in folders {
-        if State::of(&folder) != State::Finished {
-            unfinished += 1;
-            continue;
-        }
-        match damage(&folder)? {
-            None => good += 1,
-            Some(damage) => {
+        let verified = match State::of(&folder) {
+            State::Finished => checksums::verify(&folder, true)
+                .map_err(CommandError::from)
+                .and_then(|()| read_result(&folder))
+                .map(|_| &mut good),
+            State::Foreign(why) => Err(CommandError::Usage(why)),
+            State::Running => Ok(&mut unfinished),
+            _ if folder.join(RECORD).exists() => checksums::verify(&folder, false)
+                .map_err(CommandError::from)
+                .map(|()| &mut unfinished),
+            _ => Ok(&mut unfinished),
+        };
+        match verified {
+            Ok(count) => *count += 1,
+            Err(damage) => {
                 bad += 1;
-                print(&format!("{}: {damage}\n", folder.display()))?;
+                print(&format!("{damage}\n"))?;
             }
         }
     }
@@ -291,22 +330,4 @@ fn verify(root: &Path, names: &[String]) -> Result<()> {
             "{bad} runs are not as they were written"
         ))),
     }
-}
-
-/// What is wrong with the files of a finished run.
-fn damage(folder: &Path) -> Result<Option<String>> {
-    let Ok(text) = fs::read_to_string(folder.join(CHECKSUMS)) else {
-        return Ok(Some(format!("has no {CHECKSUMS}")));
-    };
-    for line in text.lines() {
-        let Some((hash, name)) = line.split_once("  ") else {
-            return Ok(Some(format!("{CHECKSUMS} is damaged")));
-        };
-        match fs::read(folder.join(name)) {
-            Ok(bytes) if blake3::hash(&bytes).to_hex().as_str() == hash => {}
-            Ok(_) => return Ok(Some(format!("{name} has changed"))),
-            Err(error) => return Ok(Some(format!("{name} cannot be read: {error}"))),
-        }
-    }
-    Ok(None)
 }

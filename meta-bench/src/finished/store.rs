@@ -19,7 +19,7 @@ use crate::{
         text::{parse_value, toml},
     },
     run::{
-        folder::{RECORD, TAGS},
+        folder::{CHECKSUMS, RECORD, TAGS},
         result::{TestResult, read_result},
         state::State,
     },
@@ -56,6 +56,9 @@ impl Stored {
     /// When its record or result is damaged.
     pub fn read(folder: &Path) -> Result<Self> {
         let state = State::of(folder);
+        if let State::Foreign(why) = state {
+            return Err(CommandError::Usage(why));
+        }
         let record = folder.join(RECORD);
         let (hash, settings) = match fs::read(&record) {
             Ok(bytes) => {
@@ -109,8 +112,12 @@ impl Stored {
 /// # Errors
 /// When a path is neither.
 pub fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let is_run =
-        |path: &Path| path.join(RECORD).exists() || matches!(State::of(path), State::Failed(_));
+    // One that lost its record is damaged, and is named where runs are read.
+    let is_run = |path: &Path| {
+        path.join(RECORD).exists()
+            || path.join(CHECKSUMS).exists()
+            || matches!(State::of(path), State::Failed(_))
+    };
     let mut found = Vec::new();
     for path in paths {
         if path.join(RECORD).exists() {

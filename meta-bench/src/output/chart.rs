@@ -2,7 +2,7 @@
 
 use std::{ops::Range, path::Path};
 
-use meta_core::{Error, train::eval::Metric};
+use meta_core::train::eval::Metric;
 use plotters::{
     chart::MeshStyle,
     coord::{
@@ -13,7 +13,10 @@ use plotters::{
     prelude::*,
 };
 
-use super::drawing::{Area, COUNTED, Canvas, Colour, Drawing, Drawn, INK, SMALL, TEXT};
+use super::{
+    drawing::{Area, COUNTED, Canvas, Colour, Drawing, Drawn, INK, SMALL, TEXT},
+    target::{PICTURE, write_over},
+};
 use crate::failure::{CommandError, Result};
 
 /// A picture of at least this width and height: charts below a title and what is said of them.
@@ -36,9 +39,13 @@ pub fn draw_charts(
 /// Writes a picture into the SVG file at `path`.
 ///
 /// # Errors
-/// When it cannot be written.
+/// When it cannot be written, or something else is there.
 pub fn write_svg(path: &Path, drawing: &Drawing) -> Result<()> {
-    std::fs::write(path, drawing.to_svg()).map_err(|error| Error::io(path, "write", error).into())
+    // The mark is the first thing in the picture.
+    let svg = drawing
+        .to_svg()
+        .replacen(">\n", &format!(">\n{PICTURE}\n"), 1);
+    write_over(path, svg.as_bytes(), PICTURE)
 }
 
 /// The font of charts, as `plotters` asks for one; letters have their own outlines.

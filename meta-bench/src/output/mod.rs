@@ -1,9 +1,11 @@
-//! Writes what people and programs see: standard output, tables, progress, units, pictures.
+//! Writes what people and programs see: standard output, tables, progress, units, pictures, named files.
 
 pub mod chart;
 pub mod drawing;
 pub mod progress;
+mod status_line;
 pub mod table;
+pub mod target;
 pub mod text;
 pub mod units;
 

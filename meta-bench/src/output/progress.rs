@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use meta_core::{
     stats::Interval,
@@ -12,7 +13,10 @@ use meta_core::{
     train::{IterationRecord, ValidationRecord},
 };
 
-use super::units::{duration_text, score_text};
+use super::{
+    status_line::StatusLine,
+    units::{duration_text, score_text},
+};
 
 /// Time between two plain lines about iterations.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -32,7 +36,7 @@ pub struct Progress {
     /// Where this session started, and when.
     started: (u64, Instant),
     iteration: u64,
-    loss: f64,
+    loss: Option<f64>,
     validation: Option<Interval>,
 }
 
@@ -48,9 +52,10 @@ impl Progress {
         let output = if quiet {
             Output::Quiet
         } else if std::io::stderr().is_terminal() {
+            let line = StatusLine::new(Term::buffered_stderr());
             let bar = ProgressBar::with_draw_target(
                 Some(iterations),
-                ProgressDrawTarget::stderr_with_hz(5),
+                ProgressDrawTarget::term_like_with_hz(Box::new(line), 5),
             );
             bar.set_style(style("{bar:24} {pos}/{len}  {msg}  {elapsed}, {eta} left"));
             bar.set_position(iteration);
@@ -66,7 +71,7 @@ impl Progress {
             meta_batch,
             started: (iteration, Instant::now()),
             iteration,
-            loss: f64::NAN,
+            loss: None,
             validation: None,
         }
     }
@@ -81,7 +86,7 @@ impl Progress {
 
     /// An iteration is logged.
     pub fn iteration(&mut self, record: &IterationRecord) {
-        self.loss = record.loss;
+        self.loss = Some(record.loss);
         let due = match &self.output {
             Output::Lines { last } => last.is_none_or(|last| last.elapsed() >= LINE_EVERY),
             _ => true,
@@ -100,7 +105,7 @@ impl Progress {
     /// A sentence of its own.
     pub fn say(&self, text: &str) {
         match &self.output {
-            Output::Bar(bar) => bar.println(text),
+            Output::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
             Output::Lines { .. } => eprintln!("{text}"),
             Output::Quiet => {}
         }
@@ -136,12 +141,15 @@ impl Progress {
     fn show(&mut self) {
         let done = self.iteration - self.started.0;
         let seconds = self.started.1.elapsed().as_secs_f64();
-        let mut text = format!("loss {:.4}", self.loss);
-        if let Some(score) = self.validation {
-            text.push_str(&format!(" · validation {}", score_text(self.metric, score)));
-        }
         let tasks = done as f64 * self.meta_batch as f64;
-        text.push_str(&format!(" · {:.0} tasks/s", tasks / seconds.max(1e-9)));
+        let score = |score| format!("validation {}", score_text(self.metric, score));
+        let parts = [
+            self.loss.map(|loss| format!("loss {loss:.4}")),
+            self.validation.map(score),
+            Some(format!("{:.0} tasks/s", tasks / seconds.max(1e-9))),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        let text = parts.join(" · ");
         match &mut self.output {
             Output::Bar(bar) => bar.set_message(text),
             Output::Lines { last } => {

@@ -7,6 +7,7 @@ use std::{
 
 use clap::Args;
 use meta_core::{
+    Error,
     backend::{WithBackend, dispatch},
     learner::{Learner, PredictAt},
     params::Params,
@@ -21,6 +22,7 @@ use meta_core::{
 use serde_json::{Value, json};
 
 use super::{
+    checksums::check_fixed,
     folder::{self, Found, inspect, read_json},
     result::{TestResult, Trained, read_result, show},
 };
@@ -96,8 +98,15 @@ pub fn test<T: Toolkit, B: Primitives>(
         experiment.test_graphs::<B>(learner.parameters().num_elements()),
         device,
         |done| progress.test(done),
-    )?;
+    );
     progress.finish();
+    let evaluation = evaluation.map_err(|error| match error {
+        Error::DivergedEpisode { .. } => CommandError::TestDiverged {
+            error,
+            run_dir: run_dir.to_owned(),
+        },
+        other => other.into(),
+    })?;
     let seconds = started.elapsed().as_secs_f64();
     let result = TestResult::new(experiment, hash, run_dir, trained, &evaluation, seconds);
     let mut scores = json!({
@@ -141,6 +150,7 @@ pub fn trained<T: Toolkit>(
             path.display()
         )));
     }
+    check_fixed(path)?;
     for change in changes {
         let squeezed = change.replace(' ', "");
         let allowed = EVALUATION_KEYS.iter().any(|key| squeezed.starts_with(key));
@@ -165,7 +175,7 @@ pub fn trained<T: Toolkit>(
     let record = read_json(&path.join(folder::RECORD))?;
     let recorded = record["data"]["folder"].as_str().map(PathBuf::from);
     let data_folder = data.map(Path::to_owned).or(recorded);
-    let experiment = Experiment::<T>::prepare(manifest, data_folder.as_deref())?;
+    let experiment = Experiment::<T>::trained(manifest, data_folder.as_deref())?;
     if record["data"]["content"] != json!(experiment.source.content_hash()) {
         return Err(CommandError::Usage(format!(
             "{}: the data differs from the data of the run",

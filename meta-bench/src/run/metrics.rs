@@ -10,15 +10,17 @@ use std::{
 
 use meta_core::{
     Error,
+    files::write_atomically,
     params::Params,
     primitives::Primitives,
     train::checkpoint_file::{self, Checkpoint, prefixed},
     train::{Best, IterationRecord, Observer, TrainSettings, TrainState, ValidationRecord},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
+    checksums::{Checksums, Extra, metrics},
     folder::{self, RunFolder},
     memory_limit,
 };
@@ -26,32 +28,14 @@ use crate::output::progress::Progress;
 
 type Result<T> = std::result::Result<T, Error>;
 
-/// What a run's checkpoint holds besides the state of training.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Extra {
-    /// Identity of the run.
-    pub hash: String,
-    /// Length of `metrics.jsonl` at this moment: a resumed run cuts the file here.
-    pub metrics_bytes: u64,
-}
-
-impl Extra {
-    fn to_value(&self) -> Value {
-        json!({ "hash": self.hash, "metrics_bytes": self.metrics_bytes })
-    }
-}
-
 /// The checkpoint before the first iteration.
 pub fn first_checkpoint<B: Primitives>(
     hash: &str,
     parameters: &Params<B>,
     settings: &TrainSettings,
 ) -> Checkpoint {
-    let extra = Extra {
-        hash: hash.to_owned(),
-        metrics_bytes: 0,
-    };
-    TrainState::<B>::new().to_checkpoint(parameters, settings, extra.to_value())
+    let extra = Extra::first(hash).to_value();
+    TrainState::<B>::new().to_checkpoint(parameters, settings, extra)
 }
 
 /// The best parameters as a file of their own.
@@ -84,34 +68,28 @@ struct Lines {
     path: std::path::PathBuf,
     file: File,
     bytes: u64,
+    hasher: blake3::Hasher,
 }
 
 impl Lines {
-    /// Opens `path` and cuts it to `bytes`.
-    fn open(path: &Path, bytes: u64) -> Result<Self> {
+    /// Opens `path` and cuts it to `kept`, with which it begins.
+    fn open(path: &Path, kept: &[u8]) -> Result<Self> {
         let mut file = File::options()
             .write(true)
             .create(true)
             .truncate(false)
             .open(path)
             .map_err(|error| Error::io(path, "open", error))?;
-        let length = file
-            .metadata()
-            .map_err(|error| Error::io(path, "read", error))?
-            .len();
-        if length < bytes {
-            return Err(Error::data(
-                path,
-                format!("has {length} bytes, but the checkpoint was written after {bytes}"),
-            ));
-        }
-        file.set_len(bytes)
+        file.set_len(kept.len() as u64)
             .and_then(|()| file.seek(SeekFrom::End(0)))
             .map_err(|error| Error::io(path, "write", error))?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(kept);
         Ok(Lines {
             path: path.to_owned(),
             file,
-            bytes,
+            bytes: kept.len() as u64,
+            hasher,
         })
     }
 
@@ -122,7 +100,13 @@ impl Lines {
             .write_all(text.as_bytes())
             .map_err(|error| Error::io(&self.path, "write", error))?;
         self.bytes += text.len() as u64;
+        self.hasher.update(text.as_bytes());
         Ok(())
+    }
+
+    /// Hash of the content.
+    fn hash(&self) -> String {
+        self.hasher.finalize().to_hex().to_string()
     }
 
     fn sync(&self) -> Result<()> {
@@ -132,10 +116,21 @@ impl Lines {
     }
 }
 
+/// Where a run goes on.
+pub struct Restored {
+    /// What its checkpoint says of its files.
+    pub extra: Extra,
+    /// Checksums of its files.
+    pub checksums: Checksums,
+    /// Iterations done.
+    pub iteration: u64,
+}
+
 /// Writes the files of a training run and shows its progress.
 pub struct RunWriter<'a> {
     folder: &'a RunFolder,
     hash: String,
+    checksums: Checksums,
     settings: TrainSettings,
     metrics: Lines,
     timing: Lines,
@@ -154,27 +149,33 @@ pub struct RunWriter<'a> {
 }
 
 impl<'a> RunWriter<'a> {
-    /// Continues the files of `folder` from `iteration` on, where `extra` was saved.
+    /// Continues the files of `folder` from where they were `restored`.
     ///
     /// # Errors
-    /// When they cannot be opened, or are shorter than they were then.
+    /// When they cannot be opened, or are not as they were then.
     pub fn open(
         folder: &'a RunFolder,
-        extra: &Extra,
-        iteration: u64,
+        restored: Restored,
         settings: &TrainSettings,
         progress: Progress,
         stop: &'static AtomicBool,
         until: u64,
     ) -> Result<Self> {
+        let Restored {
+            extra,
+            checksums,
+            iteration,
+        } = restored;
+        let kept = metrics(folder.path(), &extra)?;
         let timing_path = folder.file(folder::TIMING);
-        let (timing_bytes, seconds_before) = timing_until(&timing_path, iteration)?;
+        let (timing, seconds_before) = timing_until(&timing_path, iteration)?;
         Ok(RunWriter {
             folder,
-            hash: extra.hash.clone(),
+            hash: extra.hash,
+            checksums,
             settings: settings.clone(),
-            metrics: Lines::open(&folder.file(folder::METRICS), extra.metrics_bytes)?,
-            timing: Lines::open(&timing_path, timing_bytes)?,
+            metrics: Lines::open(&folder.file(folder::METRICS), &kept)?,
+            timing: Lines::open(&timing_path, &timing)?,
             progress,
             stop,
             until,
@@ -184,6 +185,22 @@ impl<'a> RunWriter<'a> {
             best_written: None,
             saved: iteration,
         })
+    }
+
+    /// Checksums of the files as they were written.
+    pub fn checksums(&self) -> Checksums {
+        let mut checksums = self.checksums.clone();
+        checksums.add_hash(folder::METRICS, self.metrics.hash());
+        checksums
+    }
+
+    /// Writes a checkpoint into the file called `name`.
+    fn write(&mut self, name: &str, checkpoint: &Checkpoint) -> Result<()> {
+        let path = self.folder.file(name);
+        let bytes = checkpoint_file::encode(&path, checkpoint)?;
+        write_atomically(&path, &bytes)?;
+        self.checksums.add(name, &bytes);
+        Ok(())
     }
 
     /// Seconds of training so far, without what was lost to kills.
@@ -199,8 +216,7 @@ impl<'a> RunWriter<'a> {
         if let Some(best) = &state.best
             && self.best_written != Some(best.iteration)
         {
-            let checkpoint = best_checkpoint(&self.hash, best);
-            checkpoint_file::write(&self.folder.file(folder::BEST), &checkpoint)?;
+            self.write(folder::BEST, &best_checkpoint(&self.hash, best))?;
             self.best_written = Some(best.iteration);
         }
         Ok(())
@@ -215,26 +231,27 @@ impl<'a> RunWriter<'a> {
     }
 }
 
-/// Bytes of the timing lines up to `iteration`, and the seconds they report. A torn last line, which
-/// a kill leaves, ends the file.
-fn timing_until(path: &Path, iteration: u64) -> Result<(u64, f64)> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((0, 0.0)),
+/// The timing lines up to `iteration`, and the seconds they report. A line that cannot be read, such as the
+/// torn one that a kill leaves, ends the file.
+fn timing_until(path: &Path, iteration: u64) -> Result<(Vec<u8>, f64)> {
+    let mut content = match fs::read(path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0.0)),
         Err(error) => return Err(Error::io(path, "read", error)),
     };
     let mut bytes = 0;
     let mut seconds = 0.0;
-    for line in text.split_inclusive('\n') {
-        match serde_json::from_str::<TimingLine>(line) {
-            Ok(timing) if line.ends_with('\n') && timing.iteration <= iteration => {
+    for line in content.split_inclusive(|byte| *byte == b'\n') {
+        match serde_json::from_slice::<TimingLine>(line) {
+            Ok(timing) if line.ends_with(b"\n") && timing.iteration <= iteration => {
                 seconds = timing.train_seconds;
-                bytes += line.len() as u64;
+                bytes += line.len();
             }
             _ => break,
         }
     }
-    Ok((bytes, seconds))
+    content.truncate(bytes);
+    Ok((content, seconds))
 }
 
 impl<B: Primitives> Observer<B> for RunWriter<'_> {
@@ -272,14 +289,14 @@ impl<B: Primitives> Observer<B> for RunWriter<'_> {
         let extra = Extra {
             hash: self.hash.clone(),
             metrics_bytes: self.metrics.bytes,
+            metrics_hash: Some(self.metrics.hash()),
         };
-        let path = self.folder.file(folder::CHECKPOINT);
         let checkpoint = state.to_checkpoint(parameters, &self.settings, extra.to_value());
-        checkpoint_file::write(&path, &checkpoint)?;
+        self.write(folder::CHECKPOINT, &checkpoint)?;
         self.saved = state.iteration;
         self.time(state.iteration)?;
         self.write_best(state)?;
-        tracing::info!(iteration = state.iteration, path = %path.display(), "checkpoint");
+        tracing::info!(iteration = state.iteration, path = %self.folder.path().display(), "checkpoint");
         Ok(())
     }
 
@@ -299,23 +316,27 @@ mod tests {
     fn timing_is_cut_where_the_checkpoint_was() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("timing.jsonl");
-        assert_eq!(timing_until(&path, 10).unwrap(), (0, 0.0));
+        assert_eq!(timing_until(&path, 10).unwrap(), (Vec::new(), 0.0));
         let first = "{\"iteration\":10,\"train_seconds\":1.5}\n";
         let second = "{\"iteration\":20,\"train_seconds\":3.0}\n";
-        fs::write(&path, format!("{first}{second}{{\"iter")).unwrap();
-        assert_eq!(timing_until(&path, 10).unwrap(), (first.len() as u64, 1.5));
-        let both = (first.len() + second.len()) as u64;
-        assert_eq!(timing_until(&path, 20).unwrap(), (both, 3.0));
+        for torn in [&b"{\"iter"[..], b"\xff{\"iteration\":20}\n"] {
+            let mut content = format!("{first}{second}").into_bytes();
+            content.extend_from_slice(torn);
+            fs::write(&path, content).unwrap();
+            assert_eq!(timing_until(&path, 10).unwrap(), (first.into(), 1.5));
+            let both = format!("{first}{second}").into_bytes();
+            assert_eq!(timing_until(&path, 20).unwrap(), (both, 3.0));
+        }
     }
 
     #[test]
-    fn metrics_are_cut_and_never_padded() {
+    fn metrics_are_cut_and_hashed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         fs::write(&path, "one\ntwo\nthr").unwrap();
-        let mut lines = Lines::open(&path, 4).unwrap();
+        let mut lines = Lines::open(&path, b"one\n").unwrap();
         lines.push(&2).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "one\n2\n");
-        assert!(Lines::open(&path, 99).is_err());
+        assert_eq!(lines.hash(), blake3::hash(b"one\n2\n").to_hex().as_str());
     }
 }

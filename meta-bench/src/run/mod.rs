@@ -1,5 +1,6 @@
 //! `meta run`: turns a checked experiment into a run folder with a result.
 
+pub mod checksums;
 pub mod eval;
 pub mod folder;
 pub mod interrupt;
@@ -22,8 +23,8 @@ use meta_core::{
     learner::Learner,
     params::Params,
     primitives::Primitives,
-    toolkit::Toolkit,
-    train::{Ending, TrainSettings, TrainState, checkpoint_file, eval::Metric},
+    toolkit::{Catalogue, Toolkit},
+    train::{Ending, TrainState, checkpoint_file, eval::Metric},
 };
 use serde_json::{Value, json};
 
@@ -31,13 +32,14 @@ use crate::{
     command::Execute,
     experiment::{Experiment, memory::Needed, start_threads},
     failure::{CommandError, Result},
-    manifest::args::ManifestArgs,
+    manifest::{Manifest, args::ManifestArgs},
     output::progress::Progress,
 };
+use checksums::{Checksums, Extra, check_fixed, check_unfinished};
 use folder::{Found, RunFolder, inspect, json_bytes, read_json};
 use interrupt::STOP;
 use memory_limit::MemoryLimit;
-use metrics::{Extra, RunWriter, first_checkpoint};
+use metrics::{Restored, RunWriter, first_checkpoint};
 use record::record;
 use result::{TestResult, Trained, read_result, show};
 
@@ -100,8 +102,8 @@ impl RunArgs {
                 return read_result(&path);
             }
             Found::Unfinished => {
-                let folder = RunFolder::open(&path)?;
-                hash = same_run(&path, &experiment)?;
+                let folder;
+                (folder, hash) = locked(&path, &experiment)?;
                 if !self.resume {
                     return Err(CommandError::Usage(format!(
                         "{}: this run was started and is not finished; continue it with --resume, or \
@@ -136,14 +138,13 @@ pub fn work<T: Toolkit>(
     path: PathBuf,
     until: u64,
 ) -> Result<TestResult> {
-    let locked = match inspect(&path)? {
-        Found::Nothing => None,
+    let (locked, hash) = match inspect(&path)? {
+        Found::Nothing => (None, experiment.hash()),
         Found::Finished => return read_result(&path),
-        Found::Unfinished => Some(RunFolder::open(&path)?),
-    };
-    let hash = match locked {
-        Some(_) => same_run(&path, &experiment)?,
-        None => experiment.hash(),
+        Found::Unfinished => {
+            let (folder, hash) = locked(&path, &experiment)?;
+            (Some(folder), hash)
+        }
     };
     session(Session {
         experiment,
@@ -181,6 +182,14 @@ fn lost_device(error: Error, folder: &Path) -> CommandError {
         },
         None => error.into(),
     }
+}
+
+/// Locks the unfinished run at `path`, which must be the one of `experiment`, and returns its hash.
+fn locked<T: Toolkit>(path: &Path, experiment: &Experiment<T>) -> Result<(RunFolder, String)> {
+    let folder = RunFolder::open(path)?;
+    check_fixed(path)?;
+    let hash = same_run(path, experiment)?;
+    Ok((folder, hash))
 }
 
 /// Checks that the run at `path` is the one of `experiment`, and returns its hash.
@@ -235,21 +244,18 @@ impl<T: Toolkit> WithBackend for Session<T> {
         forget_failure(&folder)?;
         // A fresh run also starts from the file that it has just written: there is one path for both.
         let settings = &self.experiment.manifest.train;
-        let (restored, state, extra) =
-            restore(&folder, &self.hash, &parameters, settings, &device)?;
+        let (parameters, state, extra, checksums) = self.restore(&folder, &parameters, &device)?;
         if state.iteration >= self.until && state.iteration < settings.iterations {
             return Err(interrupted(&folder, state.iteration));
         }
-        learner.set_parameters(restored);
-        let mut writer = RunWriter::open(
-            &folder,
-            &extra,
-            state.iteration,
-            settings,
-            self.progress(&folder, state.iteration),
-            &STOP,
-            self.until,
-        )?;
+        learner.set_parameters(parameters);
+        let restored = Restored {
+            extra,
+            checksums,
+            iteration: state.iteration,
+        };
+        let progress = self.progress(&folder, state.iteration);
+        let mut writer = RunWriter::open(&folder, restored, settings, progress, &STOP, self.until)?;
         let (state, ending) = self.train(learner.as_mut(), state, &mut writer, &device)?;
         if ending == Ending::Interrupted || STOP.load(Ordering::Relaxed) {
             writer.progress.finish();
@@ -284,7 +290,7 @@ impl<T: Toolkit> WithBackend for Session<T> {
             folder.path(),
             trained,
         )?;
-        finish(&folder, &result, &scores)?;
+        finish(&folder, &result, &scores, writer.checksums())?;
         Ok(result)
     }
 }
@@ -300,16 +306,72 @@ impl<T: Toolkit> Session<T> {
         let first = first_checkpoint(&self.hash, parameters, &manifest.train);
         let checkpoint = checkpoint_file::encode(&self.path.join(folder::CHECKPOINT), &first)?;
         let record = record(&self.experiment, &self.hash, parameters, device);
-        RunFolder::create(
-            &self.path,
-            &[
-                (folder::MANIFEST, manifest.to_toml().into_bytes()),
-                (folder::RECORD, json_bytes(&record)),
-                (folder::CHECKPOINT, checkpoint),
-                (folder::METRICS, Vec::new()),
-                (folder::TIMING, Vec::new()),
-            ],
-        )
+        let mut files = vec![
+            (folder::MANIFEST, manifest.to_toml().into_bytes()),
+            (folder::RECORD, json_bytes(&record)),
+            (folder::CHECKPOINT, checkpoint),
+            (folder::METRICS, Vec::new()),
+            (folder::TIMING, Vec::new()),
+        ];
+        let checksums = Checksums::of(&self.path, &files).bytes();
+        files.push((folder::CHECKSUMS, checksums));
+        RunFolder::create(&self.path, &files)
+    }
+
+    /// Reads the last checkpoint, once the files of the run are found to be as they were written:
+    /// parameters `like` those of the learner, the state of training, and what the run keeps beside it.
+    fn restore<B: Primitives>(
+        &self,
+        folder: &RunFolder,
+        like: &Params<B>,
+        device: &B::Device,
+    ) -> Result<(Params<B>, TrainState<B>, Extra, Checksums)> {
+        let path = folder.file(folder::CHECKPOINT);
+        let bytes = std::fs::read(&path).map_err(|error| Error::io(&path, "read", error))?;
+        let hash = blake3::hash(&bytes).to_hex().to_string();
+        let checkpoint = checkpoint_file::verified(&path, bytes)?;
+        let checksums = check_unfinished(folder.path(), &checkpoint)?;
+        let settings = &self.experiment.manifest.train;
+        let (restored, state, extra) =
+            TrainState::from_checkpoint(&path, checkpoint, like, settings, device)?;
+        let extra = Extra::read(&path, &extra)?;
+        if extra.hash != self.hash {
+            let belongs = format!(
+                "belongs to run {}, expected run {}",
+                extra.hash.get(..12).unwrap_or_default(),
+                &self.hash[..12]
+            );
+            return Err(Error::checkpoint(&path, belongs).into());
+        }
+        let mut checksums = match checksums {
+            Some(checksums) => checksums,
+            None => self.first_checksums(folder)?,
+        };
+        checksums.add_hash(folder::CHECKPOINT, hash);
+        Ok((restored, state, extra, checksums))
+    }
+
+    /// Writes the checksums of a run that an older version has begun, if its manifest is still that of its
+    /// record.
+    fn first_checksums(&self, folder: &RunFolder) -> Result<Checksums> {
+        let path = folder.file(folder::MANIFEST);
+        let stored = Manifest::resolve(&path, &[], &Catalogue::of::<T>())?;
+        if stored.hash(&self.experiment.source.content_hash()) != self.hash {
+            let other = format!(
+                "has changed since it was written: it is not that of {}",
+                folder::RECORD
+            );
+            return Err(Error::data(&path, other).into());
+        }
+        let read = |name| {
+            let path = folder.file(name);
+            let bytes = std::fs::read(&path).map_err(|error| Error::io(&path, "read", error))?;
+            Ok::<_, Error>((name, bytes))
+        };
+        let files = [read(folder::MANIFEST)?, read(folder::RECORD)?];
+        let checksums = Checksums::of(folder.path(), &files);
+        checksums.write()?;
+        Ok(checksums)
     }
 
     /// Progress from `iteration` on.
@@ -344,7 +406,7 @@ impl<T: Toolkit> Session<T> {
         trainer
             .run(learner, state, writer)
             .map_err(|error| match error {
-                Error::Diverged { .. } => {
+                Error::Diverged { .. } | Error::DivergedEpisode { .. } => {
                     writer.progress.finish();
                     CommandError::Diverged {
                         error,
@@ -366,32 +428,6 @@ fn forget_failure(folder: &RunFolder) -> Result<()> {
     Ok(())
 }
 
-/// Reads the last checkpoint: parameters `like` those of the learner, the state of training, and what
-/// the run keeps beside it.
-fn restore<B: Primitives>(
-    folder: &RunFolder,
-    hash: &str,
-    like: &Params<B>,
-    settings: &TrainSettings,
-    device: &B::Device,
-) -> Result<(Params<B>, TrainState<B>, Extra)> {
-    let path = folder.file(folder::CHECKPOINT);
-    let checkpoint = checkpoint_file::read(&path)?;
-    let (restored, state, extra) =
-        TrainState::from_checkpoint(&path, checkpoint, like, settings, device)?;
-    let extra: Extra = serde_json::from_value(extra)
-        .map_err(|error| Error::checkpoint(&path, format!("has no record of a run: {error}")))?;
-    if extra.hash != hash {
-        let belongs = format!(
-            "belongs to run {}, expected run {}",
-            extra.hash.get(..12).unwrap_or_default(),
-            &hash[..12]
-        );
-        return Err(Error::checkpoint(&path, belongs).into());
-    }
-    Ok((restored, state, extra))
-}
-
 fn interrupted(folder: &RunFolder, iteration: u64) -> CommandError {
     CommandError::Interrupted(format!(
         "interrupted after iteration {iteration}; {} is saved, continue it with --resume",
@@ -399,11 +435,19 @@ fn interrupted(folder: &RunFolder, iteration: u64) -> CommandError {
     ))
 }
 
-/// Writes the result of a run, last of all: with it, the run is finished.
-fn finish(folder: &RunFolder, result: &TestResult, scores: &Value) -> Result<()> {
-    write_atomically(&folder.file(folder::SCORES), &json_bytes(scores))?;
+/// Writes the result of a run, last of all: with it, the run is finished. `checksums` are those of its other
+/// files.
+fn finish(
+    folder: &RunFolder,
+    result: &TestResult,
+    scores: &Value,
+    mut checksums: Checksums,
+) -> Result<()> {
+    let scores = json_bytes(scores);
+    write_atomically(&folder.file(folder::SCORES), &scores)?;
     let value = json_bytes(&serde_json::to_value(result).expect("a result serialises"));
-    let checksums = folder::checksums(folder.path(), &value)?;
-    write_atomically(&folder.file(folder::CHECKSUMS), &checksums)?;
+    checksums.add(folder::SCORES, &scores);
+    checksums.add(folder::RESULT, &value);
+    checksums.write()?;
     Ok(write_atomically(&folder.file(folder::RESULT), &value)?)
 }

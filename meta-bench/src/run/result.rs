@@ -26,9 +26,14 @@ use crate::{
     },
 };
 
-/// JSON writes what is not a number as `null`.
+/// JSON has `null` where a number is none; [`TestResult::check`] names it.
 fn null_is_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// JSON has `null` for the infinite interval of a single episode.
+fn null_is_infinite<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::INFINITY))
 }
 
 /// The score after an adaptation step.
@@ -40,7 +45,7 @@ pub struct StepScore {
     #[serde(deserialize_with = "null_is_nan")]
     pub mean: f64,
     /// Half of the 95 % interval's width.
-    #[serde(deserialize_with = "null_is_nan")]
+    #[serde(deserialize_with = "null_is_infinite")]
     pub ci95: f64,
 }
 
@@ -51,7 +56,7 @@ pub struct Nats {
     #[serde(deserialize_with = "null_is_nan")]
     pub mean: f64,
     /// Half of the 95 % interval's width.
-    #[serde(deserialize_with = "null_is_nan")]
+    #[serde(deserialize_with = "null_is_infinite")]
     pub ci95: f64,
 }
 
@@ -127,7 +132,7 @@ pub struct TestResult {
     #[serde(deserialize_with = "null_is_nan")]
     pub mean: f64,
     /// Half of the 95 % interval's width: the result is `mean ± ci95`.
-    #[serde(deserialize_with = "null_is_nan")]
+    #[serde(deserialize_with = "null_is_infinite")]
     pub ci95: f64,
     /// How the interval was computed, over episodes: `t` is Student's.
     pub method: IntervalMethod,
@@ -244,6 +249,26 @@ impl TestResult {
         }
     }
 
+    /// Checks that all means are numbers: older versions wrote results of tests that diverged.
+    fn check(&self) -> Result<(), String> {
+        let own = [("mean", self.mean), ("loss", self.loss)];
+        let steps = self.by_step.iter().map(|step| ("by_step", step.mean));
+        let densities = self.log_likelihood.iter();
+        let densities = densities.map(|density| ("log_likelihood", density.learner.mean));
+        match own
+            .into_iter()
+            .chain(steps)
+            .chain(densities)
+            .find(|(_, mean)| !mean.is_finite())
+        {
+            None => Ok(()),
+            Some((name, _)) => Err(format!(
+                "`{name}` is not a finite number: the test diverged; `meta eval` tests the run with other \
+                 settings"
+            )),
+        }
+    }
+
     fn interval(&self, mean: f64, half_width: f64) -> Interval {
         Interval {
             mean,
@@ -329,11 +354,14 @@ impl TestResult {
 /// The result of the finished run at `path`.
 ///
 /// # Errors
-/// When there is none.
+/// When there is none, or a test that diverged.
 pub fn read_result(path: &Path) -> Result<TestResult> {
     let path = path.join(RESULT);
-    serde_json::from_value(read_json(&path)?)
-        .map_err(|error| CommandError::Usage(format!("{}: not a result: {error}", path.display())))
+    let refuse = |what| CommandError::Usage(format!("{}: {what}", path.display()));
+    let result: TestResult = serde_json::from_value(read_json(&path)?)
+        .map_err(|error| refuse(format!("not a result: {error}")))?;
+    result.check().map_err(refuse)?;
+    Ok(result)
 }
 
 /// The cell of a run's score in a table: the score, why the run failed, or a dash.
@@ -344,7 +372,7 @@ pub fn score_cell(folder: &Path, state: &State) -> Cell {
             Err(error) => Cell::new(error.to_string(), Value::Null),
         },
         // Without the advice that a table has no room for.
-        State::Failed(error) => {
+        State::Failed(error) | State::Foreign(error) => {
             Cell::new(error.split("; ").next().unwrap_or_default(), Value::Null)
         }
         _ => Cell::new("–", Value::Null),
@@ -364,4 +392,26 @@ pub fn show(result: &TestResult, json: bool, quiet: bool) -> Result<()> {
     }
     let json = serde_json::to_string(result).expect("a result serialises");
     print(&format!("{json}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is written as `null` is read as what it was.
+    #[test]
+    fn numbers_that_json_lacks_are_read_back() {
+        let step = StepScore {
+            step: 0,
+            mean: 0.5,
+            ci95: f64::INFINITY,
+        };
+        let written = serde_json::to_value(&step).unwrap();
+        assert_eq!(written["ci95"], Value::Null);
+        assert_eq!(StepScore::deserialize(written).unwrap(), step);
+        let none = StepScore::deserialize(json!({ "step": 0, "mean": null, "ci95": null }));
+        assert!(none.unwrap().mean.is_nan(), "and then refused");
+    }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::folder::{FAILURE, RECORD, RESULT, TIMING, is_busy, read_json};
+use super::folder::{FAILURE, Found, TIMING, inspect, is_busy, read_json};
 
 /// How far a run is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum State {
     Finished,
     /// It failed, with this error.
     Failed(String),
+    /// Something that is not a run is in its place; what it is.
+    Foreign(String),
 }
 
 impl State {
@@ -34,21 +36,33 @@ impl State {
             State::Running => "running",
             State::Finished => "finished",
             State::Failed(_) => "failed",
+            State::Foreign(_) => "not a run",
+        }
+    }
+
+    /// Why there is no result and will be none, unless somebody does something.
+    pub fn failure(&self) -> Option<&str> {
+        match self {
+            State::Failed(why) | State::Foreign(why) => Some(why),
+            _ => None,
         }
     }
 
     /// The state of the run folder at `path`.
     pub fn of(path: &Path) -> State {
-        if path.join(RESULT).exists() {
-            State::Finished
-        } else if is_busy(path) {
+        let found = match inspect(path) {
+            Ok(Found::Finished) => return State::Finished,
+            Ok(found) => found,
+            Err(error) => return State::Foreign(error.to_string()),
+        };
+        if is_busy(path) {
             State::Running
         } else if path.join(FAILURE).exists() {
             let error = read_json(&path.join(FAILURE))
                 .ok()
                 .and_then(|failure| failure["error"].as_str().map(str::to_owned));
             State::Failed(error.unwrap_or_else(|| "its failure.json cannot be read".to_owned()))
-        } else if path.join(RECORD).exists() {
+        } else if found == Found::Unfinished {
             State::Unfinished
         } else {
             State::New
@@ -71,7 +85,8 @@ pub fn folders(runs: &Path) -> HashMap<String, PathBuf> {
 
 /// Reads how far a run is: the iteration of its last checkpoint, from the timing.
 pub fn iteration(folder: &Path) -> Option<u64> {
-    let text = fs::read_to_string(folder.join(TIMING)).ok()?;
+    let bytes = fs::read(folder.join(TIMING)).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
     let line = text.lines().rev().find(|line| line.ends_with('}'))?;
     serde_json::from_str::<Value>(line).ok()?["iteration"].as_u64()
 }

@@ -56,7 +56,7 @@ pub fn halve(
             match group_cost(runs, &group, objective, until) {
                 Some(cost) => ranked.push((cost, group)),
                 None => launcher.say(&format!(
-                    "{}: has no validation, and is out",
+                    "{}: failed or has no validation, and is out",
                     runs[group[0]].planned.title()
                 )),
             }

@@ -17,14 +17,13 @@ use std::{
 };
 
 use meta_core::{Error, files::write_atomically};
-use serde_json::json;
 
 use crate::{
     failure::{CommandError, Result},
     machine::{cores, peak_bytes_of},
     output::units::duration_text,
     run::{
-        folder::{FAILURE, RECORD, RunFolder, json_bytes},
+        folder::{FAILURE, RunFolder, failure_bytes, is_busy},
         interrupt::PATIENCE,
         state::State,
     },
@@ -111,13 +110,16 @@ struct Running {
     child: Child,
     started: Instant,
     over_limit: bool,
+    /// Where its part of the log begins.
+    log_start: u64,
 }
 
 impl Launcher {
-    /// Works on all `tasks` and says what became of each.
+    /// Works on all `tasks` and says what became of each. What happens to one of them, its folder or its
+    /// worker ends no other.
     ///
     /// # Errors
-    /// [`CommandError::Interrupted`] at a second Ctrl-C; what keeps workers from being started.
+    /// [`CommandError::Interrupted`] at a second Ctrl-C; in the end, a failure that cannot be recorded.
     pub fn run(&self, tasks: &[Task]) -> Result<Vec<Outcome>> {
         listen()?;
         let mut outcomes = vec![Outcome::Stopped; tasks.len()];
@@ -129,6 +131,7 @@ impl Launcher {
         let mut done = 0;
         let mut stopping = false;
         let mut interrupted: Option<Instant> = None;
+        let mut unrecorded = None;
         loop {
             let interrupts = INTERRUPTS.load(Ordering::Relaxed);
             if interrupts >= 2 || interrupted.is_some_and(|since| since.elapsed() > PATIENCE) {
@@ -159,12 +162,12 @@ impl Launcher {
                 if status.code() == Some(i32::from(BUSY)) {
                     queue.push_back((running.task, Instant::now() + LATER));
                 } else {
-                    let outcome = self.outcome(task, status, running.over_limit, stopping);
+                    let outcome = self.outcome(task, running, status, stopping);
                     done += usize::from(outcome != Outcome::Stopped);
                     let seconds = running.started.elapsed().as_secs_f64();
                     self.report(task, &outcome, done, tasks.len(), seconds);
                     if let Outcome::Failed(error) = &outcome {
-                        record_failure(&task.folder, error)?;
+                        unrecorded = unrecorded.or(record_failure(&task.folder, error).err());
                     }
                     outcomes[running.task] = outcome;
                 }
@@ -190,27 +193,42 @@ impl Launcher {
                 if running.is_some() || stopping || !queue.front().is_some_and(due) {
                     continue;
                 }
-                let (task, _) = queue.pop_front().expect("there is one in front");
-                *running = Some(self.start(task, &tasks[task], slot)?);
+                let (index, _) = queue.pop_front().expect("there is one in front");
+                let task = &tasks[index];
+                if is_busy(&task.folder) {
+                    queue.push_back((index, Instant::now() + LATER));
+                    continue;
+                }
+                match self.start(index, task, slot) {
+                    Ok(started) => *running = Some(started),
+                    Err(error) => {
+                        let error = error.to_string();
+                        unrecorded = unrecorded.or(record_failure(&task.folder, &error).err());
+                        outcomes[index] = Outcome::Failed(error);
+                        done += 1;
+                        self.report(task, &outcomes[index], done, tasks.len(), 0.0);
+                    }
+                }
             }
             let idle = slots.iter().all(Option::is_none);
             if idle && (queue.is_empty() || stopping) {
-                return Ok(outcomes);
+                return match unrecorded {
+                    None => Ok(outcomes),
+                    Some(error) => Err(error),
+                };
             }
             std::thread::sleep(TICK);
         }
     }
 
     fn start(&self, index: usize, task: &Task, slot: usize) -> Result<Running> {
-        if task.folder.join(FAILURE).exists() && !task.folder.join(RECORD).exists() {
-            // It failed before it had a folder; there is nothing to continue.
-            fs::remove_dir_all(&task.folder)
-                .map_err(|error| Error::io(&task.folder, "remove", error))?;
-        }
         let program = std::env::current_exe()
             .map_err(|error| CommandError::Usage(format!("cannot find this program: {error}")))?;
         let log = self.log(task);
-        let file = fs::File::create(&log).map_err(|error| Error::io(&log, "write", error))?;
+        // Another launcher may have a worker of the same run, which writes here, too.
+        let file = fs::File::options().append(true).create(true).open(&log);
+        let file = file.map_err(|error| Error::io(&log, "write", error))?;
+        let log_start = file.metadata().map_or(0, |metadata| metadata.len());
         let mut command = Command::new(&program);
         command
             .arg("sweep-worker")
@@ -233,6 +251,7 @@ impl Launcher {
             child,
             started: Instant::now(),
             over_limit: false,
+            log_start,
         })
     }
 
@@ -254,11 +273,11 @@ impl Launcher {
     fn outcome(
         &self,
         task: &Task,
+        running: &Running,
         status: ExitStatus,
-        over_limit: bool,
         stopping: bool,
     ) -> Outcome {
-        if over_limit {
+        if running.over_limit {
             let limit = task.memory.unwrap_or(0) as f64 / 1e6;
             let message = format!("killed: it used more memory than its limit of {limit} MB");
             return Outcome::Failed(message);
@@ -270,7 +289,9 @@ impl Launcher {
             // Asked to stop before it listened: nothing of its run is lost.
             None if matches!(signal(status), Some(SIGINT | SIGTERM)) => Outcome::Stopped,
             code => {
-                let log = fs::read_to_string(self.log(task)).unwrap_or_default();
+                let log = fs::read(self.log(task)).unwrap_or_default();
+                let own = log.get(running.log_start as usize..).unwrap_or_default();
+                let log = String::from_utf8_lossy(own);
                 let error = log
                     .lines()
                     .rev()
@@ -329,15 +350,20 @@ fn killed(status: ExitStatus) -> String {
     }
 }
 
-/// Writes why the run in `folder` failed, making the folder where the run came to none.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn record_failure(folder: &Path, error: &str) -> Result<()> {
-    let bytes = json_bytes(&json!({ "error": error }));
-    match State::of(folder) {
+/// Writes why the run in `folder` failed, making the folder where the run came to none. Where somebody else
+/// finished the run or works on it, or something else is in its place, nothing is written.
+fn record_failure(folder: &Path, error: &str) -> Result<()> {
+    let bytes = failure_bytes(error);
+    let recorded = match State::of(folder) {
+        State::Finished | State::Running | State::Foreign(_) => Ok(()),
         State::New => RunFolder::create(folder, &[(FAILURE, bytes)]).map(drop),
-        _ => Ok(write_atomically(&folder.join(FAILURE), &bytes)?),
+        State::Unfinished | State::Failed(_) => {
+            write_atomically(&folder.join(FAILURE), &bytes).map_err(CommandError::from)
+        }
+    };
+    match recorded {
+        Err(CommandError::Busy(_)) => Ok(()),
+        other => other,
     }
 }
 
@@ -364,7 +390,15 @@ mod tests {
             memory: None,
             until: None,
         };
-        let outcome = |signal| launcher.outcome(&task, ExitStatus::from_raw(signal), false, false);
+        let running = Running {
+            task: 0,
+            child: Command::new("true").spawn().unwrap(),
+            started: Instant::now(),
+            over_limit: false,
+            log_start: 0,
+        };
+        let outcome =
+            |signal| launcher.outcome(&task, &running, ExitStatus::from_raw(signal), false);
         for signal in [SIGINT, SIGTERM] {
             assert_eq!(outcome(signal), Outcome::Stopped);
         }

@@ -26,7 +26,7 @@ pub mod worker;
 use std::{collections::HashMap, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
-use meta_core::{backend::backends, files::write_atomically, toolkit::Toolkit};
+use meta_core::{backend::backends, toolkit::Toolkit};
 use serde_json::Value;
 
 use crate::{
@@ -37,6 +37,7 @@ use crate::{
     output::{
         print,
         table::{Cell, Format, Table},
+        target::{RESULTS, check_target, write_over},
         units::{bytes_text, duration_text},
     },
     run::state::State,
@@ -158,6 +159,9 @@ impl Execute for SweepArgs {
                 "`--jobs 0`: must be at least 1".to_owned(),
             ));
         }
+        if let Some(path) = &self.results {
+            check_target(path, RESULTS)?;
+        }
         let elsewhere = self.launcher == LauncherKind::Slurm;
         let sweep = Sweep::<T>::new(selection, &self.runs, elsewhere)?;
         let jobs = self.jobs.unwrap_or_else(|| jobs(&sweep.runs));
@@ -175,7 +179,7 @@ impl Execute for SweepArgs {
                 .filter(|folder| State::of(folder) == State::Finished)
                 .collect();
             let page = finished::results::results::<T>(&finished, sweep.data.as_deref())?;
-            write_atomically(path, page.as_bytes())?;
+            write_over(path, page.as_bytes(), RESULTS)?;
         }
         outcome.verdict(&sweep.folder)
     }
@@ -265,7 +269,11 @@ fn dry_run<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs, jobs: usize) -> Resul
     for run in runs {
         let planned = &run.planned;
         let due = planned.state != State::Finished
-            && (args.retry || !matches!(planned.state, State::Failed(_)));
+            && match planned.state {
+                State::Failed(_) => args.retry,
+                State::Foreign(_) => false,
+                _ => true,
+            };
         if due {
             left += 1;
             seconds += planned.seconds.unwrap_or(0.0);

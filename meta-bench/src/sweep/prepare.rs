@@ -1,20 +1,43 @@
 //! Prepares a sweep: plans all of its runs before the first one starts.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     path::{Path, PathBuf},
 };
 
 use meta_core::toolkit::Toolkit;
 
 use super::{
-    plan::Planner,
+    plan::{Planned, Planner},
     runs::Run,
     search,
     selection::{Set, SweepSelection},
     worker,
 };
-use crate::failure::Result;
+use crate::{
+    failure::{CommandError, Result},
+    manifest::Manifest,
+};
+
+/// Refuses two points that are one run though their values differ: none of the values would be dropped
+/// without a word.
+fn check_same(first: &Planned, second: &Planned) -> Result<()> {
+    let value = |planned: &Planned, name: &str| {
+        let mut label = planned.label.iter();
+        label.find_map(|(key, value)| (key == name).then(|| value.clone()))
+    };
+    let telling = second.label.iter().find_map(|(key, here)| {
+        let there = value(first, key)?;
+        (there != *here && !Manifest::is_identity(key)).then(|| (key.clone(), there, here.clone()))
+    });
+    match telling {
+        None => Ok(()),
+        Some((key, there, here)) => Err(CommandError::Usage(format!(
+            "axis `{key}`: `{there}` and `{here}` are the same run, because results do not depend on \
+             `{key}`; expected values that make different runs"
+        ))),
+    }
+}
 
 /// A sweep that is planned: every run is good.
 pub struct Sweep<T> {
@@ -44,10 +67,11 @@ impl<T: Toolkit> Sweep<T> {
         let planner = Planner::<T>::new(runs_folder, selection.data.as_deref(), force);
         let many = sets.len() > 1;
         let mut runs = Vec::new();
-        let mut seen = HashSet::new();
+        // By identity: the manifest and the run.
+        let mut seen: HashMap<String, (usize, usize)> = HashMap::new();
         let mut same = 0;
         let mut identity = blake3::Hasher::new();
-        for set in &sets {
+        for (place, set) in sets.iter().enumerate() {
             let points = match set.spec.tpe() {
                 Some(search) => {
                     search::check(&set.spec, many)?;
@@ -69,13 +93,20 @@ impl<T: Toolkit> Sweep<T> {
             }
             for planned in planned {
                 identity.update(planned.hash.as_bytes());
-                if seen.insert(planned.hash.clone()) {
-                    runs.push(Run {
-                        planned,
-                        memory: set.spec.memory,
-                    })
-                } else {
-                    same += 1
+                match seen.get(&planned.hash) {
+                    None => {
+                        seen.insert(planned.hash.clone(), (place, runs.len()));
+                        runs.push(Run {
+                            planned,
+                            memory: set.spec.memory,
+                        });
+                    }
+                    Some(&(there, first)) => {
+                        if there == place {
+                            check_same(&runs[first].planned, &planned)?;
+                        }
+                        same += 1;
+                    }
                 }
             }
         }

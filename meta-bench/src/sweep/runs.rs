@@ -34,7 +34,7 @@ pub fn count_stopped(outcomes: &[Outcome]) -> usize {
 /// Runs that are to be worked on: neither finished, nor failed unless they are tried again.
 pub fn tasks(runs: &[Run], retry: bool) -> Vec<Task> {
     let due = |(_, run): &(usize, &Run)| match State::of(&run.planned.folder) {
-        State::Finished => false,
+        State::Finished | State::Foreign(_) => false,
         State::Failed(_) => retry,
         _ => true,
     };
@@ -69,9 +69,12 @@ impl Swept {
     /// [`CommandError::Interrupted`] or [`CommandError::Runs`].
     pub fn verdict(&self, folder: &Path) -> Result<()> {
         let states = self.runs.iter().map(|run| State::of(&run.planned.folder));
-        let failed = states
-            .filter(|state| matches!(state, State::Failed(_)))
-            .count();
+        let states: Vec<State> = states.filter(|state| state.failure().is_some()).collect();
+        let failed = states.len();
+        let foreign = states.iter().find_map(|state| match state {
+            State::Foreign(why) => Some(format!("; {why}")),
+            _ => None,
+        });
         if self.stopped > 0 && (failed == 0 || !self.fail_fast) {
             return Err(CommandError::Interrupted(format!(
                 "interrupted; {} of {} runs are not finished; the same command resumes them",
@@ -87,9 +90,10 @@ impl Swept {
             stopped => format!(", {stopped} were not finished because of --fail-fast"),
         };
         Err(CommandError::Runs(format!(
-            "{failed} of {} runs failed{not_run}; --retry tries them again; their logs are in {}",
+            "{failed} of {} runs failed{not_run}; --retry tries them again; their logs are in {}{}",
             self.runs.len(),
-            folder.join("logs").display()
+            folder.join("logs").display(),
+            foreign.unwrap_or_default()
         )))
     }
 }

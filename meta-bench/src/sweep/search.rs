@@ -17,7 +17,10 @@ use super::{
 use crate::{
     failure::{CommandError, Result},
     output::table::{Cell, Format, Table},
-    run::folder::{METRICS, json_bytes},
+    run::{
+        folder::{METRICS, json_bytes},
+        state::State,
+    },
 };
 
 /// The trials of a search with their values.
@@ -123,7 +126,7 @@ pub fn groups(runs: &[Run]) -> Vec<Vec<usize>> {
     order
 }
 
-/// Mean cost of a group; none when one of its runs has none.
+/// Mean cost of a group; none when one of its runs has none, or failed.
 pub fn group_cost(
     runs: &[Run],
     group: &[usize],
@@ -132,7 +135,13 @@ pub fn group_cost(
 ) -> Option<f64> {
     let costs: Option<Vec<f64>> = group
         .iter()
-        .map(|&index| cost(&runs[index].planned.folder, objective, until))
+        .map(|&index| {
+            let folder = &runs[index].planned.folder;
+            match State::of(folder).failure() {
+                None => cost(folder, objective, until),
+                Some(_) => None,
+            }
+        })
         .collect();
     costs.map(|costs| mean(&costs))
 }

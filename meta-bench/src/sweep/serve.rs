@@ -184,9 +184,9 @@ impl<T: Toolkit> Server<'_, T> {
         }
         let outcome = match self.launcher.run(&due)?.pop() {
             Some(outcome) => outcome,
-            None => match State::of(&run.folder) {
-                State::Failed(error) => Outcome::Failed(error),
-                _ => Outcome::Finished,
+            None => match State::of(&run.folder).failure() {
+                Some(error) => Outcome::Failed(error.to_owned()),
+                None => Outcome::Finished,
             },
         };
         let until = request.until.unwrap_or(u64::MAX);

@@ -57,9 +57,8 @@ pub fn status(sweeps: &[PathBuf], runs: &Path) -> Result<()> {
 fn state(folder: &Path, queued: Option<&String>) -> (State, String) {
     let state = State::of(folder);
     let name = match (&state, queued) {
-        (State::Finished | State::Failed(_) | State::Running, _) | (_, None) => {
-            state.name().to_owned()
-        }
+        (State::Finished | State::Failed(_) | State::Foreign(_) | State::Running, _)
+        | (_, None) => state.name().to_owned(),
         (_, Some(queued)) => queued.to_lowercase(),
     };
     (state, name)

@@ -62,9 +62,7 @@ pub fn search_by_tpe<T: Toolkit>(
         due.retain(|task| task.index >= first && seen.insert(task.short.clone()));
         stopped = count_stopped(&launcher.run(&due)?);
         let state = |run: &Run| State::of(&run.planned.folder);
-        failed = runs
-            .iter()
-            .any(|run| matches!(state(run), State::Failed(_)));
+        failed = runs.iter().any(|run| state(run).failure().is_some());
         for (trial, layers) in chosen {
             let group: Vec<usize> = (first..runs.len())
                 .filter(|&index| runs[index].planned.trial == trial)

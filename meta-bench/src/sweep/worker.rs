@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use meta_core::{
     Error,
-    files::{read_text, write_atomically},
+    files::{read_text, remove_abandoned, temporary_of, write_atomically},
     toolkit::{Catalogue, Toolkit},
 };
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ const MOST_BYTES: u64 = 4 << 30;
 
 /// The file with the runs of a sweep, one a line.
 pub const PLAN: &str = "plan.jsonl";
+/// The folder with what the workers say.
+const LOGS: &str = "logs";
 
 /// A run as the plan holds it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -82,13 +84,51 @@ impl Line {
     }
 }
 
+/// Files of the folder of a sweep.
+const FILES: [&str; 5] = [
+    PLAN,
+    "search.json",
+    "trials.csv",
+    "array.sh",
+    "slurm-jobs.txt",
+];
+
+/// Refuses a folder that is not that of a sweep.
+fn check_own(sweep: &Path) -> Result<()> {
+    let own = match std::fs::read_to_string(sweep.join(PLAN)) {
+        Ok(text) => text
+            .lines()
+            .all(|line| serde_json::from_str::<Line>(line).is_ok()),
+        // One that a kill came before has an empty folder of logs.
+        Err(_) => std::fs::read_dir(sweep)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .all(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                name == LOGS || temporary_of(&name) == Some(PLAN)
+            }),
+    };
+    if own {
+        Ok(())
+    } else {
+        Err(CommandError::Usage(format!(
+            "{}: expected the folder of a sweep or nothing, found a folder without a readable {PLAN}; it is \
+             left as it is",
+            sweep.display()
+        )))
+    }
+}
+
 /// Writes the plan of the sweep in `sweep`.
 ///
 /// # Errors
-/// When it cannot be written.
+/// When it cannot be written, or something else is in the folder.
 pub fn write(sweep: &Path, lines: &[Line]) -> Result<()> {
-    let logs = sweep.join("logs");
+    check_own(sweep)?;
+    let logs = sweep.join(LOGS);
     std::fs::create_dir_all(&logs).map_err(|error| Error::io(&logs, "create folder", error))?;
+    remove_abandoned(sweep, |name| FILES.contains(&name))?;
     let mut text = String::new();
     for line in lines {
         text.push_str(&serde_json::to_string(line).expect("a plan serialises"));

@@ -6,6 +6,38 @@ use serde_json::Value;
 
 use crate::workbench::{GLYPHS, SINUSOID, Workbench, compiled, root};
 
+/// Only the classes that are tested count.
+#[test]
+fn an_evaluation_may_have_more_classes_than_validations_had() {
+    let bench = Workbench::new(GLYPHS);
+    let classes = "data.validation_classes=6 data.test_classes=40";
+    bench
+        .run(&format!("run m.toml --quiet --dir run {classes}"))
+        .ok();
+    bench.run("eval run data.way=30 --quiet").ok();
+    let message = bench.run("eval run data.way=41 --quiet").mistake();
+    assert!(
+        message.contains("at most 40, the number of test classes"),
+        "{message}"
+    );
+    let message = bench
+        .run("eval run data.way=30 test.split=validation --quiet")
+        .mistake();
+    assert!(
+        message.contains("at most 6, the number of validation"),
+        "{message}"
+    );
+}
+
+/// A validation before the first logged iteration has no loss to show.
+#[test]
+fn progress_shows_no_loss_before_there_is_one() {
+    let bench = Workbench::new(&SINUSOID.replace("log_every = 1", "log_every = 50"));
+    let told = bench.run("run m.toml --dir run").ok().stderr;
+    assert!(told.contains("· validation "), "{told}");
+    assert!(!told.contains("NaN"), "{told}");
+}
+
 #[test]
 fn a_run_prints_one_json_object_and_leaves_its_folder() {
     let bench = Workbench::new(GLYPHS);

@@ -253,7 +253,7 @@ fn runs_are_listed_tagged_removed_cleaned_and_verified() {
     let ran = bench.run("runs verify");
     assert_eq!(ran.code, Some(1));
     assert!(
-        ran.stdout.contains("scores.json has changed"),
+        ran.stdout.contains("scores.json: has changed"),
         "{}",
         ran.stdout
     );

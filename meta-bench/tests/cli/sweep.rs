@@ -83,6 +83,21 @@ fn a_value_out_of_its_range() {
     insta::assert_snapshot!(refused(&bench, "glyphs.toml"));
 }
 
+/// `name`, `threads` and the like are no part of a run's identity: one of the values would be dropped.
+#[test]
+fn an_axis_of_one_run() {
+    let bench = Workbench::new(SINUSOID);
+    let message = refused(&bench, "m.toml name=a,b");
+    assert_eq!(
+        message,
+        "error: axis `name`: `a` and `b` are the same run, because results do not depend on `name`; expected \
+         values that make different runs\n"
+    );
+    let message = refused(&bench, "m.toml seed=0,1 threads=1,2");
+    assert!(message.contains("axis `threads`: `1` and `2`"), "{message}");
+    bench.run("sweep m.toml seed=0 name=other --dry-run").ok();
+}
+
 #[test]
 fn an_empty_axis() {
     let bench = Workbench::new(&sweep_manifest().replace("[0, 1]", "[]"));

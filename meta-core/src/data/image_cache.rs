@@ -1,13 +1,13 @@
 //! Decoded images on disk, so that a second start need not decode.
 //!
-//! A cache file is `METAIMG2`, the 32-byte key, the 32-byte checksum of the rest, and the rest: an [`ImageSet`]
-//! as bytes. The key names the content of the source files and how they were decoded, and
-//! by which version of the decoders, so a file is never stale. It is written under a name of its own and renamed into place: processes that
-//! write at the same time replace each other's equal files. A file that is wrong or damaged is made
-//! again, and a folder that cannot be written costs a warning and time, never the run.
+//! A cache file is `METAIMG2`, the 32-byte key, the 32-byte checksum of the rest, and the rest: an
+//! [`ImageSet`] as bytes. The key names the content of the source files, how they were decoded and by which
+//! version of the decoders, so a file is never stale. It is written atomically: processes that write at
+//! the same time replace each other's equal files. A file that is damaged is made again; one that is no
+//! cache is left as it is. A folder that cannot be written costs a warning and time, never the run.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::json;
 
@@ -15,7 +15,8 @@ use super::episode::ItemShape;
 use super::image_decode::{DECODER, ImageFormat};
 use super::image_files::ImageTree;
 use super::image_set::ImageSet;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
 
 const MAGIC: &[u8; 8] = b"METAIMG2";
 const HEAD: usize = MAGIC.len() + 32 + 32;
@@ -124,8 +125,10 @@ impl ImageCache {
         }
     }
 
-    fn write(&self, file: &Path, set: &ImageSet) -> std::io::Result<()> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
+    fn write(&self, file: &Path, set: &ImageSet) -> Result<()> {
+        if is_foreign(file) {
+            return Err(Error::data(file, "is no image cache; it is left as it is"));
+        }
         let body = set.to_bytes();
         let mut bytes = Vec::with_capacity(HEAD + body.len());
         bytes.extend_from_slice(MAGIC);
@@ -133,22 +136,20 @@ impl ImageCache {
         bytes.extend_from_slice(set.checksum().as_bytes());
         bytes.extend_from_slice(&body);
         if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder)?;
+            std::fs::create_dir_all(folder)
+                .map_err(|error| Error::io(folder, "create folder", error))?;
         }
-        let unique = format!(
-            "tmp-{}-{}",
-            std::process::id(),
-            COUNTER.fetch_add(1, Ordering::Relaxed)
-        );
-        let temporary = file.with_extension(unique);
-        let written =
-            std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, file));
-        if written.is_err() {
-            // Whatever was written is of no use; it may not even exist.
-            let _ = std::fs::remove_file(&temporary);
-        }
-        written
+        write_atomically(file, &bytes)
     }
+}
+
+/// Whether there is something at `file` that this program did not write.
+fn is_foreign(file: &Path) -> bool {
+    let Ok(mut file) = std::fs::File::open(file) else {
+        return false;
+    };
+    let mut magic = [0; MAGIC.len()];
+    file.read_exact(&mut magic).is_err() || magic != *MAGIC
 }
 
 /// `$XDG_CACHE_HOME/meta-attention`, else `~/.cache/meta-attention`. As that standard says, a relative

@@ -157,7 +157,15 @@ fn hash_place(bytes: &[u8]) -> Option<usize> {
 /// this toolkit, was written by another version of the layout, or differs in any bit from what was
 /// written.
 pub fn read(path: &Path) -> Result<Checkpoint> {
-    let mut bytes = fs::read(path).map_err(|error| Error::io(path, "read", error))?;
+    let bytes = fs::read(path).map_err(|error| Error::io(path, "read", error))?;
+    verified(path, bytes)
+}
+
+/// The checkpoint that the `bytes` of a file are; `path` only serves messages.
+///
+/// # Errors
+/// As [`read`], for the same reasons.
+pub fn verified(path: &Path, mut bytes: Vec<u8>) -> Result<Checkpoint> {
     let damaged = |what: &str| {
         Error::checkpoint(
             path,

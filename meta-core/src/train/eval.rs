@@ -12,7 +12,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Result,
+    Error, Result,
     data::{Episode, EpisodeShape, Prefetch, Source, Split, Targets, Task, episode_set_hash},
     device,
     learner::{Learner, PredictAt},
@@ -137,7 +137,8 @@ impl Evaluation {
 /// side by side changes nothing at all.
 ///
 /// # Errors
-/// When an episode cannot be drawn or read.
+/// When an episode cannot be drawn or read; [`Error::DivergedEpisode`] for the first one whose score is not
+/// finite, or whose cross-entropy single precision could not compute ([`Checked`]).
 pub fn evaluate<B: Primitives>(
     learner: &dyn Learner<B>,
     spec: &TaskSpec,
@@ -161,6 +162,7 @@ pub fn evaluate<B: Primitives>(
         chunk,
         PREFETCH,
     );
+    let metric = Metric::of(spec.task);
     while losses.len() < set.count {
         let mut batch = episodes.next()?;
         batch.truncate(set.count - losses.len());
@@ -168,6 +170,7 @@ pub fn evaluate<B: Primitives>(
             score_graph(learner, spec, answers, episodes, device)
         });
         for graph in scored {
+            graph.check(metric, set.split, losses.len() as u64)?;
             scores.resize(graph.steps.len(), Vec::new());
             for (scores, step) in scores.iter_mut().zip(&graph.steps) {
                 scores.extend(step.iter().map(|(score, _)| score));
@@ -187,7 +190,7 @@ pub fn evaluate<B: Primitives>(
         losses = densities.learner.iter().map(|density| -density).collect();
     }
     Ok(Evaluation {
-        metric: Metric::of(spec.task),
+        metric,
         scores,
         losses,
         log_likelihood,
@@ -200,6 +203,92 @@ struct Scored {
     steps: Vec<Vec<(f64, f64)>>,
     /// Log-likelihood of each task's query, where the learner predicts densities.
     densities: Vec<f64>,
+}
+
+impl Scored {
+    /// Checks that the scores of episodes from `first` on are results.
+    fn check(&self, metric: Metric, split: Split, first: u64) -> Result<()> {
+        let last = self.steps.len().saturating_sub(1);
+        for (step, scored) in self.steps.iter().enumerate() {
+            for (episode, &(score, loss)) in (first..).zip(scored) {
+                let checked = Checked {
+                    metric,
+                    split,
+                    episode,
+                    step: (last > 0).then_some(step),
+                };
+                checked.check(score, (step == last).then_some(loss))?;
+            }
+        }
+        for (episode, &density) in (first..).zip(&self.densities) {
+            if !density.is_finite() {
+                return Err(diverged(
+                    split,
+                    episode,
+                    "log-likelihood".to_owned(),
+                    density,
+                    FINITE,
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+const FINITE: &str = "a finite number";
+/// From here on the distance between two neighbouring numbers of single precision is more than a nat, so
+/// that no difference of class scores means anything.
+const MOST_NATS: f64 = (1 << 24) as f64;
+
+fn diverged(split: Split, episode: u64, what: String, value: f64, expected: &'static str) -> Error {
+    Error::DivergedEpisode {
+        split: split.to_string(),
+        episode,
+        what,
+        value,
+        expected,
+    }
+}
+
+/// An episode whose score and loss are checked: they must be finite, and a cross-entropy below 2²⁴ nats.
+/// Above that, class scores in single precision are further apart than a nat, and an accuracy is that of
+/// whichever class comes first.
+#[derive(Clone, Copy, Debug)]
+pub struct Checked {
+    /// What its score is.
+    pub metric: Metric,
+    /// Part of the source.
+    pub split: Split,
+    /// Number of the episode.
+    pub episode: u64,
+    /// Adaptation steps that were taken, where there are several numbers of them.
+    pub step: Option<usize>,
+}
+
+impl Checked {
+    /// Checks the score, and the loss where one is given.
+    ///
+    /// # Errors
+    /// [`Error::DivergedEpisode`].
+    pub fn check(self, score: f64, loss: Option<f64>) -> Result<()> {
+        let refuse = |what: &str, value: f64, expected| {
+            let steps = self.step.map(|step| format!(" after {step} steps"));
+            let what = format!("{what}{}", steps.unwrap_or_default());
+            Err(diverged(self.split, self.episode, what, value, expected))
+        };
+        if !score.is_finite() {
+            return refuse(&self.metric.name().replace('_', " "), score, FINITE);
+        }
+        match loss {
+            Some(loss) if !loss.is_finite() => refuse("loss", loss, FINITE),
+            Some(loss) if self.metric == Metric::Accuracy && loss >= MOST_NATS => refuse(
+                "loss",
+                loss,
+                "at most 2^24 nats, beyond which class scores are nothing but rounding",
+            ),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn score_graph<B: Primitives>(
@@ -301,6 +390,41 @@ mod tests {
     fn large_scores_do_not_overflow() {
         let (_, loss) = classification(&[1000.0, 0.0], 2, &[1]);
         assert_eq!(loss, 1000.0);
+    }
+
+    #[test]
+    fn what_is_no_result_names_its_episode() {
+        let scored = |steps: Vec<Vec<(f64, f64)>>, densities: Vec<f64>| Scored { steps, densities };
+        let message = |scored: &Scored, metric| {
+            let checked = scored.check(metric, Split::Test, 10);
+            checked.map_or_else(|error| error.to_string(), |()| String::new())
+        };
+        let (squares, accuracy) = (Metric::MeanSquaredError, Metric::Accuracy);
+        let good = vec![(1.0, 1.0), (2.0, 2.0)];
+        let bad = vec![(1.0, 1.0), (f64::NAN, f64::NAN)];
+        assert_eq!(
+            message(&scored(vec![good.clone()], vec![0.0; 2]), squares),
+            ""
+        );
+        assert_eq!(
+            message(&scored(vec![good.clone(), bad], Vec::new()), squares),
+            "test episode 11: mean squared error after 1 steps is NaN, expected a finite number"
+        );
+        let message_of =
+            |loss: f64| message(&scored(vec![vec![(0.2, loss)]], Vec::new()), accuracy);
+        assert_eq!(message_of(1e6), "");
+        assert!(message_of(5e11).starts_with("test episode 10: loss is 500000000000, expected"));
+        assert!(message_of(f64::INFINITY).contains("loss is inf"));
+        // A squared error has no scale of its own.
+        assert_eq!(
+            message(&scored(vec![vec![(5e11, 5e11)]], Vec::new()), squares),
+            ""
+        );
+        let message = message(&scored(vec![good], vec![0.0, f64::NEG_INFINITY]), squares);
+        assert!(
+            message.contains("episode 11: log-likelihood is -inf"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -109,7 +109,8 @@ impl<B: Primitives> Trainer<B> {
     /// # Errors
     /// [`Error::Diverged`] when a loss or gradient is not finite; the learner then has the parameters
     /// of the last iteration known to be good (see the module's documentation) and nothing is saved.
-    /// Otherwise what the source or the observer reports.
+    /// [`Error::DivergedEpisode`] when a validation comes to no result. Otherwise what the source or the
+    /// observer reports.
     pub fn run(
         &self,
         learner: &mut dyn Learner<B>,

@@ -127,7 +127,11 @@ pub const ROOMS: &[Rooms] = &[
     rooms(
         "meta-bench",
         "output",
-        &["drawing text units", "chart progress table", "mod"],
+        &[
+            "drawing status_line target text units",
+            "chart progress table",
+            "mod",
+        ],
     ),
     rooms(
         "meta-bench",
@@ -151,7 +155,7 @@ pub const ROOMS: &[Rooms] = &[
         "run",
         &[
             "folder interrupt memory_limit",
-            "state record",
+            "checksums state record",
             "result metrics",
             "eval",
             "mod",

@@ -93,12 +93,34 @@ struct Scores {
     log_likelihood: Option<LogLikelihoods>,
 }
 
+fn read_scores(path: &Path) -> Result<Scores> {
+    let bytes = std::fs::read(path).map_err(|error| Error::io(path, "read", error))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::data(path, format!("is damaged: {error}")).into())
+}
+
+/// Those of `runs` whose scores can be read, where these are compared; adds to `notes` which ones cannot.
+pub fn sound(runs: Vec<Stored>, measure: Measure, notes: &mut Vec<String>) -> Vec<Stored> {
+    if !measure.by_episode() {
+        return runs;
+    }
+    let read = |run: &Stored| read_scores(&run.folder.join(SCORES)).err();
+    let damage: Vec<Option<CommandError>> = runs.par_iter().map(read).collect();
+    let runs = runs.into_iter().zip(damage);
+    runs.filter_map(|(run, damage)| match damage {
+        None => Some(run),
+        Some(error) => {
+            notes.push(format!("left out: {error}"));
+            None
+        }
+    })
+    .collect()
+}
+
 /// What was measured of every episode of a run.
 fn episodes(folder: &Path, measure: Measure) -> Result<Vec<f64>> {
     let path = folder.join(SCORES);
-    let bytes = std::fs::read(&path).map_err(|error| Error::io(&path, "read", error))?;
-    let mut scores: Scores = serde_json::from_slice(&bytes)
-        .map_err(|error| CommandError::from(Error::data(&path, format!("is damaged: {error}"))))?;
+    let mut scores = read_scores(&path)?;
     let step = match measure {
         Measure::Score(step) => step,
         _ => {

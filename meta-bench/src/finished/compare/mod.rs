@@ -26,7 +26,7 @@ use crate::{
     output::{print, table::Format},
 };
 use differences::{Pairs, TestKind, Wanted, differences};
-use groups::{Group, group};
+use groups::{Group, group, sound};
 use measure::Measure;
 use table::Comparison;
 
@@ -103,7 +103,7 @@ impl CompareArgs {
     pub fn tables(&self) -> Result<String> {
         let measure = Measure::parse(&self.metric)?;
         let mut notes = Vec::new();
-        let runs = self.finished(&mut notes)?;
+        let runs = self.finished(measure, &mut notes)?;
         let mut groups = group(&self.group_by, measure, runs, &mut notes)?;
         sort(self.sort.as_deref(), &self.metric, measure, &mut groups)?;
         if let Some(key) = &self.contrast
@@ -144,7 +144,7 @@ impl CompareArgs {
     }
 
     /// The finished runs that are asked for; adds to `notes` which ones are left out.
-    fn finished(&self, notes: &mut Vec<String>) -> Result<Vec<Stored>> {
+    fn finished(&self, measure: Measure, notes: &mut Vec<String>) -> Result<Vec<Stored>> {
         let paths = if self.runs.is_empty() {
             vec![PathBuf::from("runs")]
         } else {
@@ -156,21 +156,23 @@ impl CompareArgs {
         let found = runs.len();
         let finished = runs.into_iter().filter(|run| run.result.is_some());
         let finished: Vec<Stored> = finished.collect();
+        let unfinished = found - finished.len();
+        let finished = sound(finished, measure, notes);
         if finished.is_empty() {
             let shown = paths.iter().map(|path| path.display().to_string());
             let among = match found {
                 0 => String::new(),
                 found => format!(" among {found}"),
             };
+            let reasons: String = notes.iter().map(|note| format!("; {note}")).collect();
             return Err(CommandError::Usage(format!(
-                "{}: no finished run to compare{among}",
+                "{}: no finished run to compare{among}{reasons}",
                 shown.collect::<Vec<_>>().join(", "),
             )));
         }
-        if found > finished.len() {
+        if unfinished > 0 {
             notes.push(format!(
-                "{} runs are not finished, and are left out",
-                found - finished.len()
+                "{unfinished} runs are not finished, and are left out"
             ));
         }
         Ok(finished)
