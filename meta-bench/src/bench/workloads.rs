@@ -66,7 +66,7 @@ pub struct Workload {
 }
 
 /// All workloads; adding a row makes one known to `meta bench`.
-static WORKLOADS: [Workload; 9] = [
+static WORKLOADS: [Workload; 15] = [
     Workload {
         name: "sinusoid-1",
         summary: "second-order MAML, MLP 1-40-40-1, 10 + 10 points, 1 inner step",
@@ -154,6 +154,74 @@ static WORKLOADS: [Workload; 9] = [
         learner: "maml",
         settings: || json!({ "inner_lr": 0.1, "inner_steps": 1 }),
         episode: [5, 1, 15],
+        tasks: 8,
+    },
+    Workload {
+        name: "lstm-protonet",
+        summary: "prototypical network, LSTM (64), 28 steps of 28, one episode, 20-way 5-shot 5-query",
+        kind: Kind::Train,
+        source: "glyphs",
+        encoder: "lstm",
+        learner: "protonet",
+        settings: || json!({}),
+        episode: [20, 5, 5],
+        tasks: 1,
+    },
+    Workload {
+        name: "bilstm-protonet",
+        summary: "prototypical network, bidirectional LSTM (64 each), 28 steps of 28, one episode, 20-way 5-shot 5-query",
+        kind: Kind::Train,
+        source: "glyphs",
+        encoder: "bilstm",
+        learner: "protonet",
+        settings: || json!({}),
+        episode: [20, 5, 5],
+        tasks: 1,
+    },
+    Workload {
+        name: "gru-protonet",
+        summary: "prototypical network, GRU (64), 28 steps of 28, one episode, 20-way 5-shot 5-query",
+        kind: Kind::Train,
+        source: "glyphs",
+        encoder: "gru",
+        learner: "protonet",
+        settings: || json!({}),
+        episode: [20, 5, 5],
+        tasks: 1,
+    },
+    Workload {
+        name: "lstm-maml",
+        summary: "second-order MAML, LSTM (64), 28 steps of 28, 5-way 1-shot 15-query, 1 inner step",
+        kind: Kind::Train,
+        source: "glyphs",
+        encoder: "lstm",
+        learner: "maml",
+        settings: || json!({ "inner_lr": 0.1, "inner_steps": 1 }),
+        episode: [5, 1, 15],
+        tasks: 8,
+    },
+    Workload {
+        name: "mann",
+        summary: "MANN (128, 32 slots of 32, 2 heads), MLP 1-40-40, sine waves, 10 + 10 points",
+        kind: Kind::Train,
+        source: "sinusoid",
+        encoder: "mlp",
+        learner: "mann",
+        settings: || {
+            json!({ "hidden": 128, "slots": 32, "slot_width": 32, "heads": 2, "sharpness": 10.0 })
+        },
+        episode: [1, 10, 10],
+        tasks: 25,
+    },
+    Workload {
+        name: "meta-lstm",
+        summary: "Meta-LSTM (8), first order, MLP 1-40-40-1, sine waves, 10 + 10 points, 5 steps",
+        kind: Kind::Train,
+        source: "sinusoid",
+        encoder: "mlp",
+        learner: "meta_lstm",
+        settings: || json!({ "inner_lr": 0.02, "keep": 0.999, "inner_steps": 5, "hidden": 8 }),
+        episode: [1, 10, 10],
         tasks: 8,
     },
     Workload {

@@ -110,7 +110,7 @@ fn small(choice: &str) -> &'static str {
         "encoder.name=transformer" | "encoder.name=set_transformer" => {
             "encoder.width=8 encoder.heads=2 encoder.layers=1 encoder.hidden=8"
         }
-        "encoder.name=lstm" | "encoder.name=bilstm" => "encoder.hidden=8",
+        "encoder.name=lstm" | "encoder.name=bilstm" | "encoder.name=gru" => "encoder.hidden=8",
         "learner.name=snail" => "learner.keys=[4,4,4] learner.values=[4,4,4] learner.filters=4",
         "learner.name=in_context" => {
             "learner.layers=1 learner.width=16 learner.heads=2 learner.hidden=16"

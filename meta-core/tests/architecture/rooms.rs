@@ -50,7 +50,7 @@ pub const ROOMS: &[Rooms] = &[
             "gemm",
             "pairs pool rows sgd_step softmax",
             "linear relu standardize",
-            "conv2d layer standardize_pool",
+            "conv2d layer recurrence standardize_pool",
         ],
     ),
     rooms("meta-core", "", CORE),

@@ -74,7 +74,7 @@ impl<B: Primitives> AttentionPool<B> {
 ///
 /// # Differences from the paper
 /// The recurrent layers that precede each level there (section 2.2, bidirectional GRU) are left to
-/// the caller: [`BiLstm`](crate::nn::recurrent::BiLstm).
+/// the caller: [`BiGru`](crate::nn::recurrent::BiGru).
 #[derive(Module, Debug)]
 pub struct Hierarchical<B: Backend> {
     /// Reads the tokens of a sequence.

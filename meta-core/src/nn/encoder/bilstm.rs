@@ -18,7 +18,7 @@ use crate::{
         Pass,
         init::Initializer,
         norm::Statistics,
-        recurrent::{BiLstm, split},
+        recurrent::{BiLstm, Reading},
     },
     primitives::Primitives,
     settings,
@@ -118,16 +118,13 @@ impl<B: Backend> BilstmEncoder<B> {
 
 impl<B: Primitives> Encoder<B> for BilstmEncoder<B> {
     fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
-        let steps = split(self.steps.rows(x), self.steps.length);
+        let reading = Reading::of(self.steps.length);
         let (last, below) = self.layers.split_last().expect("at least one layer");
-        let steps = below.iter().fold(steps, |steps, layer| {
-            let states = layer.forward(&steps).into_iter();
-            let shown = states.map(|(f, b)| Tensor::cat(vec![f.hidden, b.hidden], 2));
-            dropped(shown.collect(), self.dropout, pass)
+        let x = below.iter().fold(self.steps.rows(x), |x, layer| {
+            let (forwards, backwards) = layer.forward(x, &reading);
+            let both = Tensor::cat(vec![forwards, backwards], 2);
+            dropped(both, self.dropout, pass)
         });
-        let states = last.forward(&steps);
-        let (first, last) = (states.first(), states.last());
-        let (first, last) = first.zip(last).expect("at least one step");
-        Tensor::cat(vec![last.0.hidden.clone(), first.1.hidden.clone()], 2)
+        last.last(x, &reading)
     }
 }

@@ -15,14 +15,15 @@ use crate::{
         dropout::dropout,
         init::Initializer,
         norm::Statistics,
-        recurrent::{Lstm, split},
+        recurrent::{Lstm, Reading},
     },
     primitives::Primitives,
     settings,
 };
 
 settings! {
-    /// Settings of [`LstmEncoder`] and [`BilstmEncoder`](super::BilstmEncoder).
+    /// Settings of [`LstmEncoder`], [`BilstmEncoder`](super::BilstmEncoder) and
+    /// [`GruEncoder`](super::GruEncoder).
     pub struct LstmSettings {
         /// Width of the state in each direction. The steps of an item are its rows, or, for a
         /// vector, its features.
@@ -61,9 +62,9 @@ impl EncoderSettings for LstmSettings {
         self.hidden
     }
 
-    /// Gates and their shares, the proposal, the state and what is shown of it, at every step.
+    /// The gates before and after their activations, the cell and what is shown of it, at every step.
     fn activations(&self, item: ItemShape) -> usize {
-        item.features() + 14 * self.layers * Steps::of(item).length * self.hidden
+        item.features() + 10 * self.layers * Steps::of(item).length * self.hidden
     }
 
     fn statistics(&self) -> Statistics {
@@ -98,19 +99,6 @@ impl EncoderSettings for LstmSettings {
     }
 }
 
-/// What the layers before the last one do with the steps between them.
-pub(super) fn dropped<B: Backend>(
-    steps: Vec<Tensor<B, 3>>,
-    rate: f64,
-    pass: &Pass<B>,
-) -> Vec<Tensor<B, 3>> {
-    let drop = |step: Tensor<B, 3>| {
-        let tasks = step.dims()[0];
-        dropout(step, rate, tasks, pass)
-    };
-    steps.into_iter().map(drop).collect()
-}
-
 /// Reads an item step by step; the embedding is the last state that the last layer shows.
 #[derive(Module, Debug)]
 pub struct LstmEncoder<B: Backend> {
@@ -141,17 +129,17 @@ impl<B: Backend> LstmEncoder<B> {
 
 impl<B: Primitives> Encoder<B> for LstmEncoder<B> {
     fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
-        let steps = split(self.steps.rows(x), self.steps.length);
+        let reading = Reading::of(self.steps.length);
         let (last, below) = self.layers.split_last().expect("at least one layer");
-        let steps = below.iter().fold(steps, |steps, layer| {
-            let states = layer.forward(&steps).into_iter();
-            dropped(
-                states.map(|state| state.hidden).collect(),
-                self.dropout,
-                pass,
-            )
+        let x = below.iter().fold(self.steps.rows(x), |x, layer| {
+            dropped(layer.forward(x, &reading), self.dropout, pass)
         });
-        let state = last.forward(&steps).pop().expect("at least one step");
-        state.hidden
+        last.last(x, &reading)
     }
+}
+
+/// What the layers before the last one show, with what is dropped of it.
+pub(super) fn dropped<B: Backend>(x: Tensor<B, 3>, rate: f64, pass: &Pass<B>) -> Tensor<B, 3> {
+    let tasks = x.dims()[0];
+    dropout(x, rate, tasks, pass)
 }
