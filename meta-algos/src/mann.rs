@@ -251,8 +251,12 @@ impl<A: Architecture> Mann<A> {
         let least = self.least_used(&state.usage);
         let fresh = least.clone() * gate.clone().neg().add_scalar(1.0);
         let write = state.weights * gate + fresh;
-        let kept = least.sum_dim(1).neg().add_scalar(1.0).swap_dims(1, 2);
-        let memory = state.memory * kept + write.clone().swap_dims(1, 2).matmul(keys.clone());
+        let written = write.clone().swap_dims(1, 2).matmul(keys.clone());
+        // As a matrix, since backends are fastest there with one number for each row.
+        let [_, slots, width] = written.dims();
+        let kept = least.sum_dim(1).neg().add_scalar(1.0);
+        let memory = state.memory.reshape([t * slots, width]) * kept.reshape([t * slots, 1]);
+        let memory = memory.reshape([t, slots, width]) + written;
 
         let weights = self.address(keys, memory.clone());
         let read = weights.clone().matmul(memory.clone());

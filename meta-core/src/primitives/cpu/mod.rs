@@ -378,8 +378,8 @@ pub fn recur_curvature<T: Element<B>, B: Host>(
     let found = with_run::<T, B, _>(form, run, |run| {
         let direction = Direction {
             z: T::slice(&z),
-            products: products.as_ref().map_or(&[], T::slice),
-            start: start.as_ref().map_or(&[], T::slice),
+            products: products.as_ref().map_or(&[][..], T::slice),
+            start: start.as_ref().map_or(&[][..], T::slice),
         };
         T::recur_curvature(run, T::slice(&kept), &direction)
     });

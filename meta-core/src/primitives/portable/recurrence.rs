@@ -73,6 +73,11 @@ fn weight<B: Primitives>(form: &Recurrence, u: &FloatTensor<B>) -> Tensor<B, 3> 
     }
 }
 
+/// The transpose of the weight without its row of biases, `[1|t, gates·h, h]`.
+pub fn transposed_weight<B: Primitives>(form: &Recurrence, u: &FloatTensor<B>) -> FloatTensor<B> {
+    primitive(weight::<B>(form, u).swap_dims(1, 2))
+}
+
 /// `h U` of vectors of any layout, with the biases where the cell has some.
 fn products<B: Primitives>(
     form: &Recurrence,
