@@ -181,7 +181,12 @@ fn converted(tensors: Vec<(String, TensorData)>, dtype: DType) -> Vec<(String, T
 
 fn episode_tensors<B: Primitives>(tasks: TaskBatch<B>) -> Vec<(String, TensorData)> {
     let order = SupportOrder::of(&tasks.support);
-    let places: Vec<f32> = order.order().iter().flatten().map(|&item| item as f32).collect();
+    let places: Vec<f32> = order
+        .order()
+        .iter()
+        .flatten()
+        .map(|&item| item as f32)
+        .collect();
     let order = TensorData::new(places, tasks.support.dims());
     let items = |part: &str, items: ItemBatch<B>| {
         let inputs = items.inputs.into_data();

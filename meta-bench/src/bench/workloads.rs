@@ -207,9 +207,7 @@ static WORKLOADS: [Workload; 15] = [
         source: "sinusoid",
         encoder: "mlp",
         learner: "mann",
-        settings: || {
-            json!({ "hidden": 128, "slots": 32, "slot_width": 32, "heads": 2, "sharpness": 10.0 })
-        },
+        settings: || json!({ "hidden": 128, "slots": 32, "slot_width": 32, "heads": 2, "sharpness": 10.0 }),
         episode: [1, 10, 10],
         tasks: 25,
     },

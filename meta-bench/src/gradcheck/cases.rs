@@ -99,10 +99,42 @@ fn recurrences<B: Primitives>(checks: &mut Checks<B>) {
             );
         };
     }
-    recurrence!("LSTM, all states", RecurrentCell::Lstm, 4, 2, 2, Shown::Trace, false);
-    recurrence!("LSTM, backwards", RecurrentCell::Lstm, 4, 2, 2, Shown::Hidden, true);
-    recurrence!("GRU, the last state", RecurrentCell::Gru, 3, 3, 1, Shown::Last, false);
-    recurrence!("GRU, backwards", RecurrentCell::Gru, 3, 3, 1, Shown::Hidden, true);
+    recurrence!(
+        "LSTM, all states",
+        RecurrentCell::Lstm,
+        4,
+        2,
+        2,
+        Shown::Trace,
+        false
+    );
+    recurrence!(
+        "LSTM, backwards",
+        RecurrentCell::Lstm,
+        4,
+        2,
+        2,
+        Shown::Hidden,
+        true
+    );
+    recurrence!(
+        "GRU, the last state",
+        RecurrentCell::Gru,
+        3,
+        3,
+        1,
+        Shown::Last,
+        false
+    );
+    recurrence!(
+        "GRU, backwards",
+        RecurrentCell::Gru,
+        3,
+        3,
+        1,
+        Shown::Hidden,
+        true
+    );
 }
 
 /// Linear maps of an input by a weight.

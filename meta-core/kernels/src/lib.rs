@@ -60,9 +60,7 @@ pub mod standardize_pool;
 mod testing;
 mod tile;
 
-pub use forms::{
-    Conv2dForm, LinearForm, PairsForm, Pooling, Recurrence, RecurrentCell, Shown,
-};
+pub use forms::{Conv2dForm, LinearForm, PairsForm, Pooling, Recurrence, RecurrentCell, Shown};
 pub use real::Real;
 
 /// Declares the kernels, and compiles them for both element types.

@@ -210,7 +210,10 @@ mod tests {
         for i in -100_000..100_000 {
             let x = i as f32 * 1e-4;
             let (found, exact) = (f64::from(Real::tanh(x)), f64::from(x).tanh());
-            assert!((found - exact).abs() <= 4e-7 * exact.abs(), "{x}: {found} {exact}");
+            assert!(
+                (found - exact).abs() <= 4e-7 * exact.abs(),
+                "{x}: {found} {exact}"
+            );
         }
         for x in [1e-30f32, 1e-8, 1e-3] {
             assert!((Real::tanh(x) / x - 1.0).abs() < 1e-6);

@@ -101,11 +101,7 @@ impl Recurrence {
 
     fn check<T>(&self, u: &[T], start: &[T], mask: Option<&[T]>) {
         check_len("u", u.len(), self.weight_tasks * self.weight_len());
-        check_len(
-            "start",
-            start.len(),
-            self.all_items() * self.state_width(),
-        );
+        check_len("start", start.len(), self.all_items() * self.state_width());
         if let Some(mask) = mask {
             check_len("mask", mask.len(), self.all_items() * self.steps);
         }
@@ -505,12 +501,7 @@ fn first_cells<T: Real>(form: &Recurrence, start: &[T], plane: &mut [T]) {
 }
 
 /// What was kept of the turn of an LSTM, with the cell before it.
-fn lstm_kept<'a, T>(
-    kept: &'a [T],
-    first: &'a [T],
-    turn: usize,
-    len: usize,
-) -> lstm::Kept<'a, T> {
+fn lstm_kept<'a, T>(kept: &'a [T], first: &'a [T], turn: usize, len: usize) -> lstm::Kept<'a, T> {
     let [i, f, o, g, after] = five(&kept[turn * KEPT * len..], len);
     let before = match turn {
         0 => first,
@@ -625,7 +616,10 @@ impl<T: Real> Backward<'_, T> {
                 dh,
                 true,
                 Matrix::rows(&sums[at * len..(at + 1) * len], width),
-                Matrix::rows(&self.transposed[gate * width * width..][..width * width], width),
+                Matrix::rows(
+                    &self.transposed[gate * width * width..][..width * width],
+                    width,
+                ),
             );
         }
     }
@@ -693,7 +687,11 @@ pub fn recur_curvature<T: Real>(
     form.check(run.u, run.start, run.mask);
     let (items, gates, states) = (form.all_items(), form.gates_width(), form.state_width());
     check_len("kept", run.kept.len(), items * form.kept_len());
-    check_len("kept by the adjoint", kept.len(), items * form.gradient_len());
+    check_len(
+        "kept by the adjoint",
+        kept.len(),
+        items * form.gradient_len(),
+    );
     check_len("direction z", direction.z.len(), items * form.steps * gates);
     for (part, len) in [
         (direction.products, form.steps * gates),
@@ -928,9 +926,12 @@ mod tests {
     fn forms() -> Vec<Recurrence> {
         let mut all = Vec::new();
         for cell in [RecurrentCell::Lstm, RecurrentCell::Gru] {
-            for (tasks, weight_tasks, items, steps, width) in
-                [(1, 1, 2, 3, 2), (2, 2, 3, 4, 3), (3, 1, 9, 1, 1), (2, 1, 1, 5, 4)]
-            {
+            for (tasks, weight_tasks, items, steps, width) in [
+                (1, 1, 2, 3, 2),
+                (2, 2, 3, 4, 3),
+                (3, 1, 9, 1, 1),
+                (2, 1, 1, 5, 4),
+            ] {
                 for (reverse, shown) in [
                     (false, Shown::Hidden),
                     (true, Shown::Last),
@@ -970,11 +971,21 @@ mod tests {
     }
 
     /// The definition, item by item and step by step.
-    fn naive(form: &Recurrence, z: &[f64], u: &[f64], start: &[f64], mask: Option<&[f64]>) -> Vec<f64> {
+    fn naive(
+        form: &Recurrence,
+        z: &[f64],
+        u: &[f64],
+        start: &[f64],
+        mask: Option<&[f64]>,
+    ) -> Vec<f64> {
         let (width, gates) = (form.width, form.gates_width());
         let mut shown = vec![0.0; form.all_items() * form.slots() * width];
         for item in 0..form.all_items() {
-            let task = if form.weight_tasks == 1 { 0 } else { item / form.items };
+            let task = if form.weight_tasks == 1 {
+                0
+            } else {
+                item / form.items
+            };
             let u = &u[task * form.weight_len()..][..form.weight_len()];
             let mut state = start[item * form.state_width()..][..form.state_width()].to_vec();
             for turn in 0..form.steps {
@@ -985,7 +996,9 @@ mod tests {
                         RecurrentCell::Lstm => 0.0,
                         RecurrentCell::Gru => u[width * gates + column],
                     };
-                    bias + (0..width).map(|j| state[j] * u[j * gates + column]).sum::<f64>()
+                    bias + (0..width)
+                        .map(|j| state[j] * u[j * gates + column])
+                        .sum::<f64>()
                 };
                 let p: Vec<f64> = (0..gates).map(product).collect();
                 let mut next = state.clone();
@@ -1122,7 +1135,9 @@ mod tests {
     fn added(parts: &[&[f64]]) -> Vec<f64> {
         let mut sum = vec![0.0; parts[0].len()];
         for part in parts {
-            sum.iter_mut().zip(*part).for_each(|(sum, part)| *sum += part);
+            sum.iter_mut()
+                .zip(*part)
+                .for_each(|(sum, part)| *sum += part);
         }
         sum
     }
@@ -1141,7 +1156,11 @@ mod tests {
                     assert_close(found, expected, SLOPES, &format!("{form:?} {what}"));
                 };
                 close(&found.z, &slopes(&z, |z| value(z, &u, &start)), "z");
-                close(&found.start, &slopes(&start, |start| value(&z, &u, start)), "start");
+                close(
+                    &found.start,
+                    &slopes(&start, |start| value(&z, &u, start)),
+                    "start",
+                );
                 let whole = form.whole();
                 let (hidden, _) = recur(&whole, &z, &u, &start, mask, false);
                 let hidden = before(&form, &hidden, whole.slots(), &start);
@@ -1197,8 +1216,12 @@ mod tests {
             false => [&found.products, &first.products],
         };
         // Along the hidden state before every step, and from there along what it is made of.
-        let (width, gates, steps, states) =
-            (form.width, form.gates_width(), form.steps, form.state_width());
+        let (width, gates, steps, states) = (
+            form.width,
+            form.gates_width(),
+            form.steps,
+            form.state_width(),
+        );
         let rows = steps * form.all_items() / form.weight_tasks;
         let mut along_hidden = vec![0.0; form.all_items() * steps * width];
         let mut along_start = vec![0.0; start.len()];
@@ -1207,7 +1230,11 @@ mod tests {
                 let row = item * steps + form.step_at(turn);
                 let u = &u[row / rows * form.weight_len()..];
                 for j in 0..width {
-                    let mut sum = if lstm { 0.0 } else { found.before[row * width + j] };
+                    let mut sum = if lstm {
+                        0.0
+                    } else {
+                        found.before[row * width + j]
+                    };
                     for k in 0..gates {
                         sum += products[row * gates + k] * u[j * gates + k];
                     }
@@ -1239,7 +1266,11 @@ mod tests {
         let along_z = added(&[&found.z, &through.z]);
         close(&along_z, &slopes(z, |z| value([z, u, start, g])), "z");
         let along_start = added(&[&along_start, &through.start]);
-        close(&along_start, &slopes(start, |start| value([z, u, start, g])), "start");
+        close(
+            &along_start,
+            &slopes(start, |start| value([z, u, start, g])),
+            "start",
+        );
         let before_steps = before(form, &hidden, steps, start);
         let tangents = before(form, &found.hidden, steps, &ds);
         let along_u = added(&[
@@ -1298,7 +1329,13 @@ mod tests {
                         start: &start,
                     };
                     let curvature = recur_curvature(&run, &gradient.kept, &direction);
-                    for part in [kept, gradient.z, gradient.start, curvature.z, curvature.hidden] {
+                    for part in [
+                        kept,
+                        gradient.z,
+                        gradient.start,
+                        curvature.z,
+                        curvature.hidden,
+                    ] {
                         all.extend(part);
                     }
                     all

@@ -141,8 +141,7 @@ pub(super) fn recur_adjoint<R: CubeRuntime>(
     keep: bool,
 ) -> RecurrenceGradient<CubeTensor<R>> {
     let kept = run.kept.expect("kept by the forward pass of this backend");
-    let [transposed, start, kept, g] =
-        [transposed, run.inputs.start, kept, g].map(into_contiguous);
+    let [transposed, start, kept, g] = [transposed, run.inputs.start, kept, g].map(into_contiguous);
     let masked = run.inputs.mask.is_some();
     let mut launch = Launch::new(form, transposed.shape()[0], masked, &g);
     (launch.form.keep, launch.form.start) = (keep, along_start);

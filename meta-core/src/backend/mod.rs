@@ -24,7 +24,10 @@ macro_rules! cube_primitives {
             if super::cube::computes(form, inputs.z.dtype) {
                 super::cube::recur(form, inputs, keep)
             } else {
-                (crate::primitives::portable::recur::<Self>(form, inputs), None)
+                (
+                    crate::primitives::portable::recur::<Self>(form, inputs),
+                    None,
+                )
             }
         }
 
@@ -73,7 +76,12 @@ macro_rules! cube_primitives {
 #[cfg(any(feature = "wgpu", feature = "vulkan"))]
 mod adapters;
 #[cfg(all(
-    any(feature = "wgpu", feature = "vulkan", feature = "cuda", feature = "rocm"),
+    any(
+        feature = "wgpu",
+        feature = "vulkan",
+        feature = "cuda",
+        feature = "rocm"
+    ),
     not(feature = "fusion")
 ))]
 mod cube;

@@ -6,9 +6,7 @@ use meta_core::{
     gradcheck::{Function, check},
     nn::{
         init::Initializer,
-        recurrent::{
-            BiGru, BiLstm, Cell, GruCell, LstmCell, LstmState, Reading, join, split,
-        },
+        recurrent::{BiGru, BiLstm, Cell, GruCell, LstmCell, LstmState, Reading, join, split},
     },
     primitives::{
         Activation, Primitives, Recurrence, RecurrenceGradient, RecurrenceInputs, RecurrenceRun,
@@ -266,7 +264,11 @@ fn a_sequence_is_its_steps() {
         shown.push(state.hidden());
     }
     assert_close(cell.read(x.clone(), &Reading::of(4)), join(shown), 1e-15);
-    assert_close(cell.read_last(x.clone(), &Reading::of(4)), state.hidden(), 1e-15);
+    assert_close(
+        cell.read_last(x.clone(), &Reading::of(4)),
+        state.hidden(),
+        1e-15,
+    );
 
     let cell = GruCell::<B>::new(3, 2, &mut Initializer::seeded(Seed(1)), &device());
     let mut state = Tensor::zeros([2, 2, 2], &device());
@@ -292,7 +294,10 @@ fn masked_steps_leave_the_state() {
     let short = x.clone().narrow(1, 4, 2);
     let of_second = |last: Tensor<B, 3>| last.narrow(1, 1, 1);
     let pairs = [
-        (gru.last(x.clone(), &reading), gru.last(short.clone(), &Reading::of(2))),
+        (
+            gru.last(x.clone(), &reading),
+            gru.last(short.clone(), &Reading::of(2)),
+        ),
         (lstm.last(x, &reading), lstm.last(short, &Reading::of(2))),
     ];
     for (long, short) in pairs {
@@ -368,12 +373,14 @@ fn check_portable(form: &Recurrence, masked: bool) {
     close_some(found.start.clone(), expected.start);
     let direction = RecurrenceGradient {
         z: noise([t, b * l, gates], "dz"),
-        products: found.products.as_ref().map(|_| noise([t, b * l, gates], "dp")),
+        products: found
+            .products
+            .as_ref()
+            .map(|_| noise([t, b * l, gates], "dp")),
         start: Some(noise([t, b, states], "ds")),
         kept: None,
     };
-    let expected =
-        portable::recur_curvature::<B>(form, run.clone(), g.clone(), direction.clone());
+    let expected = portable::recur_curvature::<B>(form, run.clone(), g.clone(), direction.clone());
     let found = B::recur_curvature(form, run, g, found, direction);
     close(found.z, expected.z);
     close(found.hidden, expected.hidden);

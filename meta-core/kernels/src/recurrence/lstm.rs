@@ -63,7 +63,21 @@ impl<T: Real> Kept<'_, T> {
         let ([i, f, o, g], [before, after]) = (self.gates, self.cells);
         let ([wi, wf, wo, wg], [along_before, along_after]) = (w, cells);
         curvature(
-            i, f, o, g, before, after, dh, total, wi, wf, wo, wg, along, hidden, along_before,
+            i,
+            f,
+            o,
+            g,
+            before,
+            after,
+            dh,
+            total,
+            wi,
+            wf,
+            wo,
+            wg,
+            along,
+            hidden,
+            along_before,
             along_after,
         );
     }
@@ -71,12 +85,7 @@ impl<T: Real> Kept<'_, T> {
     /// Through the cell: `carried` is the derivative along the cell before the next step, `after` and
     /// `before` are those of this step; `sums` get the derivatives along the sums of `i f g`, `carried`
     /// the one along the cell before this step.
-    pub fn through_cell(
-        &self,
-        [before, after]: [&[T]; 2],
-        carried: &mut [T],
-        sums: [&mut [T]; 3],
-    ) {
+    pub fn through_cell(&self, [before, after]: [&[T]; 2], carried: &mut [T], sums: [&mut [T]; 3]) {
         let ([i, f, _, g], [cell, _]) = (self.gates, self.cells);
         let [ei, ef, eg] = sums;
         through_cell(i, f, g, cell, before, after, carried, ei, ef, eg);

@@ -78,7 +78,11 @@ pub fn recur<F: Float>(
         terminate!();
     }
     let width = comptime!(form.width);
-    let gates = comptime!(if form.gru { 3 * form.width } else { 4 * form.width });
+    let gates = comptime!(if form.gru {
+        3 * form.width
+    } else {
+        4 * form.width
+    });
     let rows = comptime!(if form.gru { form.width + 1 } else { form.width });
     let states = comptime!(if form.gru { form.width } else { 2 * form.width });
     let (steps, slots) = (sizes.steps as usize, sizes.slots as usize);
@@ -205,7 +209,11 @@ pub fn adjoint<F: Float>(
         terminate!();
     }
     let width = comptime!(form.width);
-    let gates = comptime!(if form.gru { 3 * form.width } else { 4 * form.width });
+    let gates = comptime!(if form.gru {
+        3 * form.width
+    } else {
+        4 * form.width
+    });
     let states = comptime!(if form.gru { form.width } else { 2 * form.width });
     let (steps, slots) = (sizes.steps as usize, sizes.slots as usize);
     let weight = item / (sizes.of_weight as usize) * width * gates;

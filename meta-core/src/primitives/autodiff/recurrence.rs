@@ -62,13 +62,8 @@ impl<B: Primitives> Backward<B, 5> for Adjoint {
         let (form, run, g, gradient) = ops.state;
         let direction = grads.consume::<B>(&ops.node);
         let direction = split::<B>(&form, direction, gradient.start.is_some());
-        let curvature = B::recur_curvature(
-            &form,
-            run.clone(),
-            g,
-            gradient.clone(),
-            direction.clone(),
-        );
+        let curvature =
+            B::recur_curvature(&form, run.clone(), g, gradient.clone(), direction.clone());
         let along =
             portable::adjoint_derivatives::<B>(&form, &run, &gradient, &direction, curvature);
         let parts = [along.z, along.u, along.start, along.states, along.g];
@@ -117,7 +112,12 @@ fn split<B: Primitives>(
         let mut take = |shape: [usize; 3]| {
             let numbers = shape.iter().product();
             taken += numbers;
-            primitive(joined.clone().narrow(0, taken - numbers, numbers).reshape(shape))
+            primitive(
+                joined
+                    .clone()
+                    .narrow(0, taken - numbers, numbers)
+                    .reshape(shape),
+            )
         };
         gradient.z = take(of_steps);
         gradient.products = with_products.then(|| take(of_steps));

@@ -133,7 +133,8 @@ pub fn recur<B: Primitives>(
                 o * cell.clone().tanh()
             }
             None => {
-                let gates = sigmoid(z.clone().narrow(2, 0, 2 * width) + p.clone().narrow(2, 0, 2 * width));
+                let gates =
+                    sigmoid(z.clone().narrow(2, 0, 2 * width) + p.clone().narrow(2, 0, 2 * width));
                 let (r, s) = (block(&gates, 0, width), block(&gates, 1, width));
                 let n = (block(&z, 2, width) + r * block(&p, 2, width)).tanh();
                 n.clone() + s * (hidden.clone() - n)
@@ -238,7 +239,10 @@ pub fn along_weight<B: Primitives>(
         tensor::<B, 3>(B::map_adjoint(&rows, products))
     } else {
         let like = tensor::<B, 3>(products);
-        Tensor::zeros([form.weight_tasks, 1, outputs], (&like.device(), like.dtype()))
+        Tensor::zeros(
+            [form.weight_tasks, 1, outputs],
+            (&like.device(), like.dtype()),
+        )
     };
     primitive(Tensor::cat(vec![tensor(weight), biases], 1))
 }
@@ -612,12 +616,10 @@ fn lstm_curvature<B: Primitives>(
         Some(mask) => x * mask.clone(),
     };
     let (dh, d) = (kept(dh), kept(d));
-    let along_i = d.clone()
-        * (vi.clone() * g.clone() * twice(i) + vg.clone() * sg.clone())
-        * si.clone();
+    let along_i =
+        d.clone() * (vi.clone() * g.clone() * twice(i) + vg.clone() * sg.clone()) * si.clone();
     let along_f = d.clone() * (vf.clone() * c.clone() * twice(f) + nu) * sf.clone();
-    let along_g =
-        d.clone() * (vi * si - (vg * i.clone() * g.clone()).mul_scalar(2.0)) * sg;
+    let along_g = d.clone() * (vi * si - (vg * i.clone() * g.clone()).mul_scalar(2.0)) * sg;
     let along_o =
         dh.clone() * (vo.clone() * m.clone() * twice(o) + mu.clone() * sm.clone()) * so.clone();
     let along_after = dh * (vo * so - (mu * o.clone() * m.clone()).mul_scalar(2.0)) * sm;
@@ -674,13 +676,19 @@ fn gru_curvature<B: Primitives>(
         let v = at(&along, step);
         let y = at(&of_products, step) + linear(hidden.clone(), u.clone());
         let w = v.clone().narrow(2, 0, 2 * width) + y.clone().narrow(2, 0, 2 * width);
-        let (wr, ws_, wq) = (block(&w, 0, width), block(&w, 1, width), block(&y, 2, width));
-        let whole = block(&v, 2, width)
-            + wq.clone() * at(&of.r, step)
-            + wr * at(&reset, step);
+        let (wr, ws_, wq) = (
+            block(&w, 0, width),
+            block(&w, 1, width),
+            block(&y, 2, width),
+        );
+        let whole = block(&v, 2, width) + wq.clone() * at(&of.r, step) + wr * at(&reset, step);
         let next = whole.clone() * at(&proposed, step)
             + ws_ * at(&update, step)
-            + masked(of.mask_at(step), hidden.clone() * at(&of.s, step), hidden.clone());
+            + masked(
+                of.mask_at(step),
+                hidden.clone() * at(&of.s, step),
+                hidden.clone(),
+            );
         nus.push(hidden);
         hidden = next;
         lambdas.push(hidden.clone());
