@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(chunk(most, 0, most, true), 1);
         assert_eq!(chunk(most, most, 1, false), most);
         assert_eq!(graphs_of_test(most, most, true).tasks, 1);
-        assert_eq!(graphs_of_test(most, 1, true).concurrent, most / 15_996_844);
+        assert_eq!(graphs_of_test(most, 1, true).concurrent, most / GRAPH);
     }
 
     #[test]
