@@ -2,8 +2,7 @@
 //! where there are more columns than threads. What all of them read of each other, the state or the
 //! gradients along the gates, lies in the memory of the group.
 
-use super::cubecl;
-use cubecl::prelude::*;
+use burn_cubecl::cubecl::{self, prelude::*};
 
 /// Sizes that a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +23,22 @@ pub struct Form {
     pub keep: bool,
     /// Whether the state before the first step takes part in a derivative.
     pub start: bool,
+}
+
+impl Form {
+    /// Width of the gates.
+    fn gates(&self) -> usize {
+        if self.gru {
+            3 * self.width
+        } else {
+            4 * self.width
+        }
+    }
+
+    /// Width of the state.
+    fn states(&self) -> usize {
+        if self.gru { self.width } else { 2 * self.width }
+    }
 }
 
 /// Sizes that may differ from call to call.
@@ -60,6 +75,84 @@ fn step_at(turn: usize, steps: usize, #[comptime] form: Form) -> usize {
     }
 }
 
+/// 1 where a step counts, 0 where it is passed.
+#[cube]
+fn takes_part<F: Float>(mask: &Tensor<F>, at: usize, #[comptime] form: Form) -> F {
+    let mut counts = F::new(1.0);
+    if comptime!(form.masked) {
+        counts = mask[at];
+    }
+    counts
+}
+
+/// The next state of a gated recurrent unit from the products `a b d` and the state before; `z` is read at
+/// `row`, `kept` written at `to`.
+#[cube]
+fn gru_step<F: Float>(
+    z: &Tensor<F>,
+    kept: &mut Tensor<F>,
+    a: F,
+    b: F,
+    q: F,
+    before: F,
+    row: usize,
+    to: usize,
+    #[comptime] form: Form,
+) -> F {
+    let width = comptime!(form.width);
+    let r = sigmoid::<F>(z[row] + a);
+    let s = sigmoid::<F>(z[row + width] + b);
+    let n = (z[row + 2 * width] + r * q).tanh();
+    if comptime!(form.keep) {
+        kept[to] = r;
+        kept[to + width] = s;
+        kept[to + 2 * width] = n;
+        kept[to + 3 * width] = q;
+        kept[to + 4 * width] = before;
+    }
+    n + s * (before - n)
+}
+
+/// The next hidden state of an LSTM from the products `a b d e`; the cell changes in place, but where the
+/// step is passed. `z` is read from `row` on, `kept` written from `to` on.
+#[cube]
+fn lstm_step<F: Float>(
+    z: &Tensor<F>,
+    kept: &mut Tensor<F>,
+    c: &mut SharedMemory<F>,
+    a: F,
+    b: F,
+    d: F,
+    e: F,
+    j: usize,
+    row: usize,
+    to: usize,
+    passed: bool,
+    #[comptime] form: Form,
+) -> F {
+    let width = comptime!(form.width);
+    let i = sigmoid::<F>(z[row + j] + a);
+    let f = sigmoid::<F>(z[row + width + j] + b);
+    let o = sigmoid::<F>(z[row + 2 * width + j] + d);
+    let g = (z[row + 3 * width + j] + e).tanh();
+    let mut cell = f * c[j] + i * g;
+    let shown = o * cell.tanh();
+    if comptime!(form.masked) {
+        if passed {
+            cell = c[j];
+        }
+    }
+    if comptime!(form.keep) {
+        kept[to + j] = i;
+        kept[to + width + j] = f;
+        kept[to + 2 * width + j] = o;
+        kept[to + 3 * width + j] = g;
+        kept[to + 4 * width + j] = cell;
+    }
+    c[j] = cell;
+    shown
+}
+
 /// See `Primitives::recur`; `kept` is `[items, steps, 5, width]`, by turn.
 #[cube(launch)]
 pub fn recur<F: Float>(
@@ -78,13 +171,9 @@ pub fn recur<F: Float>(
         terminate!();
     }
     let width = comptime!(form.width);
-    let gates = comptime!(if form.gru {
-        3 * form.width
-    } else {
-        4 * form.width
-    });
+    let gates = comptime!(form.gates());
     let rows = comptime!(if form.gru { form.width + 1 } else { form.width });
-    let states = comptime!(if form.gru { form.width } else { 2 * form.width });
+    let states = comptime!(form.states());
     let (steps, slots) = (sizes.steps as usize, sizes.slots as usize);
     let weight = item / (sizes.of_weight as usize) * rows * gates;
     let (unit, units) = (UNIT_POS_X as usize, CUBE_DIM_X as usize);
@@ -105,6 +194,10 @@ pub fn recur<F: Float>(
         let step = step_at(turn, steps, form);
         let row = (item * steps + step) * gates;
         let to = (item * steps + turn) * 5 * width;
+        let mut passed = false;
+        if comptime!(form.masked) {
+            passed = mask[item * steps + step] == F::new(0.0);
+        }
         let mut j = unit;
         while j < width {
             let mut a = F::new(0.0);
@@ -120,48 +213,20 @@ pub fn recur<F: Float>(
                     e += h[k] * u[from + 3 * width];
                 }
             }
-            let mut state = h[j];
             if comptime!(form.gru) {
                 let bias = weight + width * gates + j;
-                let r = sigmoid::<F>(z[row + j] + (a + u[bias]));
-                let s = sigmoid::<F>(z[row + width + j] + (b + u[bias + width]));
-                let q = d + u[bias + 2 * width];
-                let n = (z[row + 2 * width + j] + r * q).tanh();
-                if comptime!(form.keep) {
-                    kept[to + j] = r;
-                    kept[to + width + j] = s;
-                    kept[to + 2 * width + j] = n;
-                    kept[to + 3 * width + j] = q;
-                    kept[to + 4 * width + j] = state;
-                }
-                state = n + s * (state - n);
+                a += u[bias];
+                b += u[bias + width];
+                d += u[bias + 2 * width];
+                next[j] = gru_step::<F>(z, kept, a, b, d, h[j], row + j, to + j, form);
             } else {
-                let i = sigmoid::<F>(z[row + j] + a);
-                let f = sigmoid::<F>(z[row + width + j] + b);
-                let o = sigmoid::<F>(z[row + 2 * width + j] + d);
-                let g = (z[row + 3 * width + j] + e).tanh();
-                let mut cell = f * c[j] + i * g;
-                state = o * cell.tanh();
-                if comptime!(form.masked) {
-                    if mask[item * steps + step] == F::new(0.0) {
-                        cell = c[j];
-                    }
-                }
-                if comptime!(form.keep) {
-                    kept[to + j] = i;
-                    kept[to + width + j] = f;
-                    kept[to + 2 * width + j] = o;
-                    kept[to + 3 * width + j] = g;
-                    kept[to + 4 * width + j] = cell;
-                }
-                c[j] = cell;
+                next[j] = lstm_step::<F>(z, kept, &mut c, a, b, d, e, j, row, to, passed, form);
             }
             if comptime!(form.masked) {
-                if mask[item * steps + step] == F::new(0.0) {
-                    state = h[j];
+                if passed {
+                    next[j] = h[j];
                 }
             }
-            next[j] = state;
             j += units;
         }
         sync_cube();
@@ -187,6 +252,84 @@ pub fn recur<F: Float>(
     }
 }
 
+/// The adjoint of a step of a gated recurrent unit, from `d`, the gradient along the state after it: into
+/// `z`, `products` and `sums`; returns what goes past the products to the state before.
+#[cube]
+fn gru_adjoint<F: Float>(
+    kept: &Tensor<F>,
+    z: &mut Tensor<F>,
+    products: &mut Tensor<F>,
+    sums: &mut SharedMemory<F>,
+    d: F,
+    counts: F,
+    j: usize,
+    row: usize,
+    from: usize,
+    #[comptime] form: Form,
+) -> F {
+    let width = comptime!(form.width);
+    let one = F::new(1.0);
+    let r = kept[from + j];
+    let s = kept[from + width + j];
+    let n = kept[from + 2 * width + j];
+    let q = kept[from + 3 * width + j];
+    let h = kept[from + 4 * width + j];
+    let masked = d * counts;
+    let dn = masked * (one - s) * (one - n * n);
+    let dr = dn * q * r * (one - r);
+    let ds = masked * (h - n) * s * (one - s);
+    z[row + j] = dr;
+    z[row + width + j] = ds;
+    z[row + 2 * width + j] = dn;
+    products[row + j] = dr;
+    products[row + width + j] = ds;
+    products[row + 2 * width + j] = dn * r;
+    sums[j] = dr;
+    sums[width + j] = ds;
+    sums[2 * width + j] = dn * r;
+    masked * s + d * (one - counts)
+}
+
+/// The adjoint of a step of an LSTM, from `d` and `carried`, the gradients along hidden state and cell after
+/// it: into `z` and `sums`; returns the gradient along the cell in all.
+#[cube]
+fn lstm_adjoint<F: Float>(
+    kept: &Tensor<F>,
+    z: &mut Tensor<F>,
+    sums: &mut SharedMemory<F>,
+    before: F,
+    d: F,
+    carried: F,
+    counts: F,
+    j: usize,
+    row: usize,
+    from: usize,
+    #[comptime] form: Form,
+) -> F {
+    let width = comptime!(form.width);
+    let one = F::new(1.0);
+    let i = kept[from + j];
+    let f = kept[from + width + j];
+    let o = kept[from + 2 * width + j];
+    let g = kept[from + 3 * width + j];
+    let m = kept[from + 4 * width + j].tanh();
+    let total = carried + d * o * (one - m * m);
+    let (masked, of_cell) = (d * counts, total * counts);
+    let di = of_cell * g * i * (one - i);
+    let df = of_cell * before * f * (one - f);
+    let d_o = masked * m * o * (one - o);
+    let dg = of_cell * i * (one - g * g);
+    z[row + j] = di;
+    z[row + width + j] = df;
+    z[row + 2 * width + j] = d_o;
+    z[row + 3 * width + j] = dg;
+    sums[j] = di;
+    sums[width + j] = df;
+    sums[2 * width + j] = d_o;
+    sums[3 * width + j] = dg;
+    total
+}
+
 /// See `Primitives::recur_adjoint`: `transposed` is the weight without biases, `[tw, gates, width]`;
 /// `gradients` are those along hidden state and cell, `[items, steps, states, width]`, by turn.
 #[cube(launch)]
@@ -209,12 +352,8 @@ pub fn adjoint<F: Float>(
         terminate!();
     }
     let width = comptime!(form.width);
-    let gates = comptime!(if form.gru {
-        3 * form.width
-    } else {
-        4 * form.width
-    });
-    let states = comptime!(if form.gru { form.width } else { 2 * form.width });
+    let gates = comptime!(form.gates());
+    let states = comptime!(form.states());
     let (steps, slots) = (sizes.steps as usize, sizes.slots as usize);
     let weight = item / (sizes.of_weight as usize) * width * gates;
     let (unit, units) = (UNIT_POS_X as usize, CUBE_DIM_X as usize);
@@ -238,10 +377,7 @@ pub fn adjoint<F: Float>(
         let step = step_at(turn, steps, form);
         let row = (item * steps + step) * gates;
         let from = (item * steps + turn) * 5 * width;
-        let mut counts = F::new(1.0);
-        if comptime!(form.masked) {
-            counts = mask[item * steps + step];
-        }
+        let counts = takes_part::<F>(mask, item * steps + step, form);
         let mut j = unit;
         while j < width {
             let mut d = dh[j];
@@ -254,54 +390,21 @@ pub fn adjoint<F: Float>(
                 gradients[(item * steps + turn) * states + j] = d;
             }
             if comptime!(form.gru) {
-                let r = kept[from + j];
-                let s = kept[from + width + j];
-                let n = kept[from + 2 * width + j];
-                let q = kept[from + 3 * width + j];
-                let h = kept[from + 4 * width + j];
-                let masked = d * counts;
-                let dn = masked * (one - s) * (one - n * n);
-                let dr = dn * q * r * (one - r);
-                let ds = masked * (h - n) * s * (one - s);
-                z[row + j] = dr;
-                z[row + width + j] = ds;
-                z[row + 2 * width + j] = dn;
-                products[row + j] = dr;
-                products[row + width + j] = ds;
-                products[row + 2 * width + j] = dn * r;
-                sums[j] = dr;
-                sums[width + j] = ds;
-                sums[2 * width + j] = dn * r;
-                dh[j] = masked * s + d * (one - counts);
+                dh[j] =
+                    gru_adjoint::<F>(kept, z, products, &mut sums, d, counts, j, row, from, form);
             } else {
-                let i = kept[from + j];
-                let f = kept[from + width + j];
-                let o = kept[from + 2 * width + j];
-                let g = kept[from + 3 * width + j];
-                let m = kept[from + 4 * width + j].tanh();
                 let mut before = start[item * states + width + j];
                 if turn > 0 {
                     before = kept[from - width + j];
                 }
-                let carried = dc[j];
-                let total = carried + d * o * (one - m * m);
+                let cell = dc[j];
+                let total = lstm_adjoint::<F>(
+                    kept, z, &mut sums, before, d, cell, counts, j, row, from, form,
+                );
                 if comptime!(form.keep) {
                     gradients[(item * steps + turn) * states + width + j] = total;
                 }
-                let (masked, of_cell) = (d * counts, total * counts);
-                let di = of_cell * g * i * (one - i);
-                let df = of_cell * before * f * (one - f);
-                let d_o = masked * m * o * (one - o);
-                let dg = of_cell * i * (one - g * g);
-                z[row + j] = di;
-                z[row + width + j] = df;
-                z[row + 2 * width + j] = d_o;
-                z[row + 3 * width + j] = dg;
-                sums[j] = di;
-                sums[width + j] = df;
-                sums[2 * width + j] = d_o;
-                sums[3 * width + j] = dg;
-                dc[j] = of_cell * f + carried * (one - counts);
+                dc[j] = total * counts * kept[from + width + j] + cell * (one - counts);
                 dh[j] = d * (one - counts);
             }
             j += units;
@@ -330,6 +433,67 @@ pub fn adjoint<F: Float>(
     }
 }
 
+/// What all threads computed becomes the state of the group, and is written from `to` on.
+#[cube]
+fn advance<F: Float>(
+    next: &SharedMemory<F>,
+    state: &mut SharedMemory<F>,
+    hidden: &mut Tensor<F>,
+    to: usize,
+    #[comptime] form: Form,
+) {
+    sync_cube();
+    let mut j = UNIT_POS_X as usize;
+    while j < comptime!(form.width) {
+        state[j] = next[j];
+        hidden[to + j] = next[j];
+        j += CUBE_DIM_X as usize;
+    }
+    sync_cube();
+}
+
+/// The second pass of the curvature of an LSTM: what is along the cells, from the last step to the first,
+/// added to `z`. Returns what is along the cell before the first step, `first`.
+#[cube]
+fn through_cells<F: Float>(
+    mask: &Tensor<F>,
+    kept: &Tensor<F>,
+    scratch: &Tensor<F>,
+    z: &mut Tensor<F>,
+    first: F,
+    item: usize,
+    j: usize,
+    steps: usize,
+    #[comptime] form: Form,
+) -> F {
+    let width = comptime!(form.width);
+    let gates = comptime!(form.gates());
+    let one = F::new(1.0);
+    let mut carried = F::new(0.0);
+    for back in 0..steps {
+        let turn = steps - 1 - back;
+        let step = step_at(turn, steps, form);
+        let row = (item * steps + step) * gates;
+        let from = (item * steps + turn) * 5 * width;
+        let of_turn = (item * steps + turn) * 2 * width;
+        let counts = takes_part::<F>(mask, item * steps + step, form);
+        let i = kept[from + j];
+        let f = kept[from + width + j];
+        let g = kept[from + 3 * width + j];
+        let mut c = first;
+        if turn > 0 {
+            c = kept[from - width + j];
+        }
+        let e = scratch[of_turn + width + j] + carried;
+        let of_cell = e * counts;
+        z[row + j] += of_cell * g * i * (one - i);
+        z[row + width + j] += of_cell * c * f * (one - f);
+        z[row + 3 * width + j] += of_cell * i * (one - g * g);
+        carried = scratch[of_turn + j] + of_cell * f + (one - counts) * e;
+    }
+    carried
+}
+
 /// See `Primitives::recur_curvature` of an LSTM: the recurrence of the tangent, then the cells backwards.
 /// `scratch` is `[items, steps, 2, width]`.
 #[cube(launch)]
@@ -354,7 +518,7 @@ pub fn lstm_curvature<F: Float>(
         terminate!();
     }
     let width = comptime!(form.width);
-    let gates = comptime!(4 * form.width);
+    let gates = comptime!(form.gates());
     let steps = sizes.steps as usize;
     let weight = item / (sizes.of_weight as usize) * width * gates;
     let (unit, units) = (UNIT_POS_X as usize, CUBE_DIM_X as usize);
@@ -379,10 +543,7 @@ pub fn lstm_curvature<F: Float>(
         let row = (item * steps + step) * gates;
         let from = (item * steps + turn) * 5 * width;
         let of_turn = (item * steps + turn) * 2 * width;
-        let mut counts = F::new(1.0);
-        if comptime!(form.masked) {
-            counts = mask[item * steps + step];
-        }
+        let counts = takes_part::<F>(mask, item * steps + step, form);
         let mut j = unit;
         while j < width {
             let mut vi = along_z[row + j];
@@ -421,45 +582,16 @@ pub fn lstm_curvature<F: Float>(
             mu[j] = counts * along + (one - counts) * nu;
             j += units;
         }
-        sync_cube();
-        let mut j = unit;
-        while j < width {
-            lambda[j] = next[j];
-            hidden[(item * steps + step) * width + j] = next[j];
-            j += units;
-        }
-        sync_cube();
+        let to = (item * steps + step) * width;
+        advance::<F>(&next, &mut lambda, hidden, to, form);
     }
     // From here on a thread reads only what it wrote.
     let mut j = unit;
     while j < width {
         cells[item * 2 * width + width + j] = mu[j];
-        let mut carried = F::new(0.0);
-        for back in 0..steps {
-            let turn = steps - 1 - back;
-            let step = step_at(turn, steps, form);
-            let row = (item * steps + step) * gates;
-            let from = (item * steps + turn) * 5 * width;
-            let of_turn = (item * steps + turn) * 2 * width;
-            let mut counts = F::new(1.0);
-            if comptime!(form.masked) {
-                counts = mask[item * steps + step];
-            }
-            let i = kept[from + j];
-            let f = kept[from + width + j];
-            let g = kept[from + 3 * width + j];
-            let mut c = start[item * 2 * width + width + j];
-            if turn > 0 {
-                c = kept[from - width + j];
-            }
-            let e = scratch[of_turn + width + j] + carried;
-            let of_cell = e * counts;
-            z[row + j] += of_cell * g * i * (one - i);
-            z[row + width + j] += of_cell * c * f * (one - f);
-            z[row + 3 * width + j] += of_cell * i * (one - g * g);
-            carried = scratch[of_turn + j] + of_cell * f + (one - counts) * e;
-        }
-        cells[item * 2 * width + j] = carried;
+        let first = start[item * 2 * width + width + j];
+        cells[item * 2 * width + j] =
+            through_cells::<F>(mask, kept, scratch, z, first, item, j, steps, form);
         j += units;
     }
 }
@@ -487,7 +619,7 @@ pub fn gru_curvature<F: Float>(
         terminate!();
     }
     let width = comptime!(form.width);
-    let gates = comptime!(3 * form.width);
+    let gates = comptime!(form.gates());
     let steps = sizes.steps as usize;
     let weight = item / (sizes.of_weight as usize) * (width + 1) * gates;
     let (unit, units) = (UNIT_POS_X as usize, CUBE_DIM_X as usize);
@@ -508,10 +640,7 @@ pub fn gru_curvature<F: Float>(
         let step = step_at(turn, steps, form);
         let row = (item * steps + step) * gates;
         let from = (item * steps + turn) * 5 * width;
-        let mut counts = F::new(1.0);
-        if comptime!(form.masked) {
-            counts = mask[item * steps + step];
-        }
+        let counts = takes_part::<F>(mask, item * steps + step, form);
         let mut j = unit;
         while j < width {
             let mut vr = along_z[row + j] + along_products[row + j];
@@ -548,13 +677,7 @@ pub fn gru_curvature<F: Float>(
             next[j] = counts * tangent + (one - counts) * nu;
             j += units;
         }
-        sync_cube();
-        let mut j = unit;
-        while j < width {
-            lambda[j] = next[j];
-            hidden[(item * steps + step) * width + j] = next[j];
-            j += units;
-        }
-        sync_cube();
+        let to = (item * steps + step) * width;
+        advance::<F>(&next, &mut lambda, hidden, to, form);
     }
 }
