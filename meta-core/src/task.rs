@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use crate::{
     Error, Result,
-    data::{Episode, EpisodeShape, ItemShape, Items, Source, Targets, Task},
+    data::{Episode, EpisodeShape, ItemShape, Items, Source, Split, Targets, Task},
     rng::Seed,
 };
 
@@ -21,6 +21,8 @@ pub struct TaskSpec {
     pub train: EpisodeShape,
     /// Way, shot and query of the test episodes.
     pub test: EpisodeShape,
+    /// Classes that training episodes are drawn from; 0 where there are none (regression).
+    pub train_classes: usize,
 }
 
 impl TaskSpec {
@@ -31,6 +33,7 @@ impl TaskSpec {
             task: source.task(),
             train: shape,
             test: shape,
+            train_classes: source.classes(Split::Train).unwrap_or(0),
         }
     }
 
@@ -211,6 +214,9 @@ pub struct TaskBatch<B: Backend> {
     pub context: TrainingContext,
     /// Number of each task's episode in its split.
     pub episodes: Arc<[u64]>,
+    /// Position of each label's class among the classes of its split, `[t · n]`; the labels themselves
+    /// where a source does not say, nothing for regression.
+    pub classes: Arc<[u32]>,
 }
 
 impl<B: Backend> TaskBatch<B> {
@@ -233,7 +239,29 @@ impl<B: Backend> TaskBatch<B> {
             query: ItemBatch::new(&queries, features, spec.task, device),
             context: TrainingContext::default(),
             episodes: episodes.iter().map(|episode| episode.index).collect(),
+            classes: match spec.task {
+                Task::Classification => episodes.iter().flat_map(class_positions).collect(),
+                Task::Regression { .. } => Arc::default(),
+            },
         }
+    }
+
+    /// The targets of support and query together as positions of their classes among those of the split,
+    /// `[t, s + q]`.
+    ///
+    /// # Panics
+    /// For regression, which has no classes.
+    pub fn split_labels(&self) -> Tensor<B, 2, Int> {
+        let labels = Tensor::cat(
+            vec![self.support.targets.labels(), self.query.targets.labels()],
+            1,
+        );
+        let [t, _] = labels.dims();
+        let positions: Vec<i32> = self.classes.iter().map(|&class| class as i32).collect();
+        let n = positions.len() / t;
+        let positions =
+            Tensor::<B, 2, Int>::from_data(TensorData::new(positions, [t, n]), &labels.device());
+        positions.gather(1, labels)
     }
 
     /// The same tasks, learned from in this context.
@@ -257,6 +285,15 @@ impl<B: Backend> TaskBatch<B> {
             query: self.query.lift(),
             context: self.context,
             episodes: self.episodes.clone(),
+            classes: self.classes.clone(),
         }
     }
+}
+
+/// Positions of an episode's classes in its split.
+fn class_positions(episode: &Episode) -> Vec<u32> {
+    if episode.classes.is_empty() {
+        return (0..episode.shape.way.0 as u32).collect();
+    }
+    episode.classes.iter().map(|class| class.position).collect()
 }

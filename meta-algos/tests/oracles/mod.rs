@@ -1,6 +1,7 @@
 //! Learners against PyTorch: `learners.py` in this folder wrote the numbers, task by task, from the
 //! equations of the papers.
 
+mod baselines;
 mod memory;
 
 use burn::tensor::{Tensor, TensorData};
@@ -36,6 +37,7 @@ fn spec(task: Task) -> TaskSpec {
         task,
         train: shape,
         test: shape,
+        train_classes: 0,
     }
 }
 
@@ -197,6 +199,7 @@ fn equals_pytorch(
             noise: None,
         },
         episodes: [0, 1].into(),
+        classes: [].into(),
     };
     let answer = learner.predict(&tasks, PredictAt::LastStep).remove(0);
     let answer: Vec<f64> = answer.into_data().iter().collect();

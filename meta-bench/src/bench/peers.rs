@@ -1,4 +1,4 @@
-//! Measures the same workloads in PyTorch and JAX, by the programs in `meta-bench/peers`.
+//! Measures the same workloads in PyTorch, JAX and scikit-learn, by the programs in `meta-bench/peers`.
 //!
 //! A peer reads the files of `export` and computes the first step. It prints times only when its loss and
 //! its meta-gradient agree with ours. Every process measures one workload once; our processes and those
@@ -35,7 +35,7 @@ use crate::{
 const INSTALL: &str = "pip install -r meta-bench/peers/requirements.txt";
 
 /// The programs, as files of one folder.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("workload.py", include_str!("../../peers/workload.py")),
     (
         "torch_networks.py",
@@ -44,6 +44,10 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("torch_loop.py", include_str!("../../peers/torch_loop.py")),
     ("torch_func.py", include_str!("../../peers/torch_func.py")),
     ("jax_peer.py", include_str!("../../peers/jax_peer.py")),
+    (
+        "sklearn_peer.py",
+        include_str!("../../peers/sklearn_peer.py"),
+    ),
 ];
 
 struct Peer {
@@ -54,7 +58,7 @@ struct Peer {
     arguments: &'static [&'static str],
 }
 
-static PEERS: [Peer; 4] = [
+static PEERS: [Peer; 5] = [
     Peer {
         name: "torch-loop",
         package: "torch",
@@ -77,6 +81,12 @@ static PEERS: [Peer; 4] = [
         name: "jax",
         package: "jax",
         program: "jax_peer.py",
+        arguments: &[],
+    },
+    Peer {
+        name: "sklearn",
+        package: "sklearn",
+        program: "sklearn_peer.py",
         arguments: &[],
     },
 ];

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod graph_size;
+pub mod initial;
 pub mod memory;
 pub mod subprocess;
 pub mod trial;
@@ -65,6 +66,7 @@ impl<T: Toolkit> Experiment<T> {
     /// # Errors
     /// The first thing that does not, with the place where it was given.
     pub fn prepare(manifest: Manifest, data_folder: Option<&Path>) -> Result<Self> {
+        let manifest = initial::with_hash(manifest)?;
         let learner = learner::<T>(&manifest)?;
         let source = source::<T>(&manifest, data_folder)?;
         Self::assemble(manifest, data_folder, source, learner, &Split::ALL)
@@ -90,6 +92,7 @@ impl<T: Toolkit> Experiment<T> {
         data_folder: Option<&Path>,
         source: Arc<dyn Source>,
     ) -> Result<Self> {
+        let manifest = initial::with_hash(manifest)?;
         let learner = learner::<T>(&manifest)?;
         Self::assemble(manifest, data_folder, source, learner, &Split::ALL)
     }
@@ -107,6 +110,7 @@ impl<T: Toolkit> Experiment<T> {
             task: source.task(),
             train: manifest.data.train_shape(),
             test: manifest.data.test_shape(),
+            train_classes: source.classes(Split::Train).unwrap_or(0),
         };
         if splits.contains(&Split::Train) {
             source
@@ -115,6 +119,11 @@ impl<T: Toolkit> Experiment<T> {
         }
         if splits.contains(&Split::Validation) && manifest.train.validate_every > 0 {
             source.check(Split::Validation, spec.test).map_err(at)?;
+        }
+        for &split in learner.calibration() {
+            if splits.contains(&split) {
+                check_calibration(&manifest, source.as_ref(), split, &spec).map_err(at)?;
+            }
         }
         source.check(manifest.test.split, spec.test).map_err(at)?;
         let encoder = &manifest.encoder;
@@ -251,7 +260,7 @@ impl<T: Toolkit> Experiment<T> {
         let setting = |key: &str| self.manifest.value(key).cloned().unwrap_or(Value::Null);
         json!({
             "normalisation": statistics,
-            "transductive": statistics.transductive(),
+            "transductive": statistics.transductive() || self.learner.transductive(),
             "train": self.spec.train.to_string(),
             "test": self.spec.test.to_string(),
             "rotations": setting("data.rotations"),
@@ -284,6 +293,23 @@ pub fn source<T: Toolkit>(
 pub fn split_named(name: &str) -> Result<Split> {
     let found = Split::ALL.into_iter().find(|split| split.name() == name);
     found.ok_or_else(|| Error::unknown("split", name, Split::ALL.map(Split::name)).into())
+}
+
+/// Checks that episodes of the test's shape can be drawn from `split`, which the learner is calibrated on.
+fn check_calibration(
+    manifest: &Manifest,
+    source: &dyn Source,
+    split: Split,
+    spec: &TaskSpec,
+) -> meta_core::Result<()> {
+    if manifest.train.validation_episodes == 0 {
+        let expected = format!(
+            "must be at least 1: `{}` is calibrated on as many {split} episodes after training",
+            manifest.learner.name
+        );
+        return Err(Error::setting("train.validation_episodes", 0, expected));
+    }
+    source.check(split, spec.test)
 }
 
 /// A setting that the training episodes do not share with the test is named by its own key.

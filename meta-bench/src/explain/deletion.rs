@@ -385,6 +385,7 @@ mod tests {
             task: Task::Classification,
             train: shape,
             test: shape,
+            train_classes: way,
         }
     }
 

@@ -34,7 +34,8 @@ use crate::{
     failure::{CommandError, Result},
     output::progress::Progress,
     run::{
-        eval::{best_parameters, trained},
+        elsewhere::{Changes, TrainedRun, trained},
+        eval::best_parameters,
         folder::EXPLAIN,
     },
 };
@@ -108,8 +109,14 @@ impl Execute for ExplainArgs {
             .out
             .clone()
             .unwrap_or_else(|| self.run_dir.join(EXPLAIN));
-        let (experiment, record) =
-            trained::<T>(&self.run_dir, &self.overrides, self.data.as_deref())?;
+        let changes = Changes {
+            overrides: &self.overrides,
+            on: None,
+            data: self.data.as_deref(),
+        };
+        let TrainedRun {
+            experiment, record, ..
+        } = trained::<T>(&self.run_dir, changes)?;
         check_target(&out, self.force)?;
         let stream = Stream::of(&experiment, split_named(&self.split)?);
         let indices = self.indices(&stream)?;

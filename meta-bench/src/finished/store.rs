@@ -19,7 +19,8 @@ use crate::{
         text::{parse_value, toml},
     },
     run::{
-        folder::{CHECKSUMS, RECORD, TAGS},
+        evaluations::{self, Evaluation},
+        folder::{CHECKSUMS, EVALS, RECORD, SCORES, TAGS},
         result::{TestResult, read_result},
         state::State,
     },
@@ -40,7 +41,14 @@ pub struct Stored {
     pub result: Option<TestResult>,
     /// Its tags.
     pub tags: Vec<String>,
+    /// The file with the scores of every episode.
+    pub scores: PathBuf,
+    /// The first digits of the evaluation that this is, where it is not the run's own test.
+    pub evaluation: Option<String>,
 }
+
+/// Where an evaluation was tested: a key beside the settings, where a run has an evaluation on other data.
+pub const TESTED_ON: &str = "test.on";
 
 /// What is read of a record.
 #[derive(Deserialize)]
@@ -79,6 +87,8 @@ impl Stored {
         };
         let tags = fs::read_to_string(folder.join(TAGS)).unwrap_or_default();
         Ok(Stored {
+            scores: folder.join(SCORES),
+            evaluation: None,
             folder: folder.to_owned(),
             hash,
             settings,
@@ -88,13 +98,37 @@ impl Stored {
         })
     }
 
-    /// The last part of the folder's path.
+    /// One of the run's evaluations, as a run of its own.
+    fn evaluated(&self, evaluation: Evaluation) -> Self {
+        let flat = flat(&evaluation.manifest);
+        let mut settings: BTreeMap<String, Value> =
+            flat.map(|(key, value)| (key, value.clone())).collect();
+        if let Some(on) = &evaluation.on {
+            settings.insert(TESTED_ON.to_owned(), Value::String(on.clone()));
+        }
+        Stored {
+            scores: evaluation.path(&self.folder),
+            evaluation: Some(evaluation.short().to_owned()),
+            folder: self.folder.clone(),
+            hash: evaluation.hash,
+            settings,
+            state: self.state.clone(),
+            result: Some(evaluation.result),
+            tags: self.tags.clone(),
+        }
+    }
+
+    /// The last part of the folder's path, and the evaluation after it.
     pub fn name(&self) -> String {
-        self.folder
+        let folder = self
+            .folder
             .file_name()
             .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
+            .to_string_lossy();
+        match &self.evaluation {
+            Some(digits) => format!("{folder}/{EVALS}/{digits}"),
+            None => folder.into_owned(),
+        }
     }
 
     /// The value of a setting for people, `–` where there is none.
@@ -156,6 +190,39 @@ pub fn read(paths: &[PathBuf]) -> Result<(Vec<Stored>, Vec<String>)> {
         }
     }
     Ok((runs, damaged))
+}
+
+/// As [`read`], each run followed by its evaluations besides its own test.
+///
+/// # Errors
+/// As there.
+pub fn read_with_evaluations(paths: &[PathBuf]) -> Result<(Vec<Stored>, Vec<String>)> {
+    let (runs, mut damaged) = read(paths)?;
+    let mut all = Vec::with_capacity(runs.len());
+    for run in runs {
+        let mut evaluated = Vec::new();
+        if run.state == State::Finished {
+            for read in evaluations::all(&run.folder)? {
+                match read {
+                    Ok(evaluation) if evaluation.is_own_test => {}
+                    Ok(evaluation) => evaluated.push(run.evaluated(evaluation)),
+                    Err(error) => damaged.push(error.to_string()),
+                }
+            }
+        }
+        all.push(run);
+        all.extend(evaluated);
+    }
+    let is_elsewhere = |run: &Stored| run.settings.contains_key(TESTED_ON);
+    if all.iter().any(is_elsewhere) {
+        let own = Value::String("own data".to_owned());
+        for run in &mut all {
+            run.settings
+                .entry(TESTED_ON.to_owned())
+                .or_insert_with(|| own.clone());
+        }
+    }
+    Ok((all, damaged))
 }
 
 /// A condition on runs: `learner.name=maml`, `train.lr<0.01`, `tag=paper`, `state!=failed`.
@@ -275,6 +342,8 @@ mod tests {
             state: State::Finished,
             result: None,
             tags: vec!["paper".to_owned()],
+            scores: PathBuf::from("runs/a-1/scores.json"),
+            evaluation: None,
         };
         for (text, expected) in [
             ("train.lr=0.01", true),

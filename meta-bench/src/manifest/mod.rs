@@ -62,8 +62,9 @@ pub struct Manifest {
 
 /// Keys that change no result: `name` is a label, and the others say where and how fast. The data at
 /// `data.path` enters the identity by its content.
-const NOT_IDENTITY: [&str; 7] = [
+const NOT_IDENTITY: [&str; 8] = [
     "name",
+    "init_from",
     "device",
     "threads",
     "data.path",
@@ -71,6 +72,8 @@ const NOT_IDENTITY: [&str; 7] = [
     "train.graphs_at_once",
     "train.memory",
 ];
+/// Keys that nothing but the test depends on: a run that differs in no other is trained already.
+const TEST_ONLY: [&str; 3] = ["test.episodes", "test.split", "test.chunk"];
 /// Keys that bound memory and change nothing but rounding: a run may resume with others.
 const BOUNDS: [&str; 3] = ["train.task_chunk", "train.chunk_memory", "test.chunk"];
 
@@ -258,15 +261,46 @@ impl Manifest {
     /// The first value that results depend on and that is another one in `other`, which is the
     /// [`Manifest::values`] of a manifest: key, value here, value there.
     pub fn first_difference_from(&self, other: &Value) -> Option<(String, String, String)> {
+        self.differences_from(other).next()
+    }
+
+    /// As [`Manifest::first_difference_from`], of the values that training depends on.
+    pub fn first_training_difference_from(
+        &self,
+        other: &Value,
+    ) -> Option<(String, String, String)> {
+        let mut differences = self.differences_from(other);
+        differences.find(|(key, ..)| !TEST_ONLY.contains(&key.as_str()))
+    }
+
+    /// The values of `self` that only the test depends on and that are others in `other`, as overrides.
+    pub fn test_overrides(&self, other: &Value) -> Vec<String> {
+        let differences = self.differences_from(other);
+        let of_test = differences.filter(|(key, ..)| TEST_ONLY.contains(&key.as_str()));
+        of_test
+            .map(|(key, here, _)| format!("{key}={here}"))
+            .collect()
+    }
+
+    fn differences_from<'a>(
+        &'a self,
+        other: &'a Value,
+    ) -> impl Iterator<Item = (String, String, String)> + 'a {
         let shown = |value: &Value| toml(value).unwrap_or_else(|| "nothing".to_owned());
-        self.identity().find_map(|entry| {
-            let there = match entry.section {
-                "" => &other[&entry.key],
-                section => &other[section][&entry.key],
-            };
-            let differs = *there != entry.value;
-            differs.then(|| (entry.dotted(), shown(&entry.value), shown(there)))
-        })
+        let of_identity = |entry: &&Entry| Self::is_identity(&entry.dotted());
+        self.entries
+            .iter()
+            .filter(of_identity)
+            .filter_map(move |entry| {
+                let there = match entry.section {
+                    "" => &other[&entry.key],
+                    section => &other[section][&entry.key],
+                };
+                // A key that is newer than the record had its default.
+                let is_same = *there == entry.value
+                    || (there.is_null() && entry.left_out_at.as_ref() == Some(&entry.value));
+                (!is_same).then(|| (entry.dotted(), shown(&entry.value), shown(there)))
+            })
     }
 
     /// The value at `key` (`learner.inner_lr`), where there is one.

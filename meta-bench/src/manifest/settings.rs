@@ -25,6 +25,14 @@ settings! {
         /// Threads of the CPU backends, 0 for one per core. Changes no result, and so is not part
         /// of the run's identity.
         threads: usize = 0, between(0, 4096);
+        /// Run folder (or file of parameters) whose best parameters training starts from; empty: from
+        /// parameters drawn from `seed`. Another learner gives its encoder. Not part of the run's
+        /// identity: `init_hash` is.
+        #[added("0.2")]
+        init_from: String = String::new();
+        /// Hash of the parameters of `init_from`: filled in, or checked where it is given.
+        #[added("0.2")]
+        init_hash: String = String::new();
     }
 }
 

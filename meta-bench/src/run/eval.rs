@@ -1,4 +1,4 @@
-//! `meta eval`: tests the best parameters of a run again.
+//! `meta eval`: tests the best parameters of a run again, on its own data or on others.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use meta_core::{
     learner::{Learner, PredictAt},
     params::Params,
     primitives::Primitives,
-    toolkit::{Catalogue, Toolkit},
+    toolkit::Toolkit,
     train::{
         checkpoint_file,
         eval::{Metric, evaluate},
@@ -22,15 +22,15 @@ use meta_core::{
 use serde_json::{Value, json};
 
 use super::{
-    checksums::check_fixed,
-    folder::{self, Found, inspect, read_json},
+    elsewhere::{Changes, TrainedRun, trained},
+    evaluations::Evaluation,
+    folder,
     result::{TestResult, Trained, read_result, show},
 };
 use crate::{
     command::Execute,
-    experiment::{Experiment, memory::Needed, start_threads},
+    experiment::{Experiment, memory::Needed},
     failure::{CommandError, Result},
-    manifest::Manifest,
     output::progress::Progress,
 };
 
@@ -39,10 +39,14 @@ use crate::{
 pub struct EvalArgs {
     /// The run folder.
     run_dir: PathBuf,
-    /// Changes to `test.*`, `data.way`, `data.shot`, `data.query`, `learner.*`, `backend` or
-    /// `threads`.
+    /// Changes to `test.*`, `data.way`, `data.shot`, `data.query`, `data.path`, `learner.*`, `backend`
+    /// or `threads`; with --on, to all of `data.*`.
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
+    /// Test on the data of this manifest, by its `[data]` and `[test]`; what it leaves out is as in the
+    /// run. All classes are tested, unless a split is given.
+    #[arg(long, value_name = "MANIFEST")]
+    on: Option<PathBuf>,
     /// Folder with the data sets [default: that of the run].
     #[arg(long, env = "META_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
@@ -63,18 +67,42 @@ impl Execute for EvalArgs {
     /// # Errors
     /// Whatever is wrong with the folder, the changes or the data.
     fn execute<T: Toolkit>(self) -> Result<()> {
-        let (experiment, record) =
-            trained::<T>(&self.run_dir, &self.overrides, self.data.as_deref())?;
-        let target = experiment.manifest.run.target();
-        let evaluator = Evaluator {
-            experiment,
-            path: self.run_dir,
-            record,
-            quiet: self.quiet,
-            force: self.force,
+        let changes = Changes {
+            overrides: &self.overrides,
+            on: self.on.as_deref(),
+            data: self.data.as_deref(),
         };
-        show(&dispatch(&target, evaluator)??, self.json, self.quiet)
+        let run = trained::<T>(&self.run_dir, changes)?;
+        show(
+            &evaluate_run(run, &self.run_dir, self.quiet, self.force)?,
+            self.json,
+            self.quiet,
+        )
     }
+}
+
+/// Tests the best parameters of a trained run at `path`, and keeps the evaluation beside its own test
+/// where it has one.
+///
+/// # Errors
+/// Whatever goes wrong with the test.
+pub fn evaluate_run<T: Toolkit>(
+    run: TrainedRun<T>,
+    path: &Path,
+    quiet: bool,
+    force: bool,
+) -> Result<TestResult> {
+    if !quiet && let Some(on) = &run.elsewhere {
+        eprintln!("other data than that of the run: {on}");
+    }
+    let target = run.experiment.manifest.run.target();
+    let evaluator = Evaluator {
+        run,
+        path: path.to_owned(),
+        quiet,
+        force,
+    };
+    dispatch(&target, evaluator)?
 }
 
 /// Tests `learner`: the result, and the scores of every episode.
@@ -120,71 +148,6 @@ pub fn test<T: Toolkit, B: Primitives>(
     Ok((result, scores))
 }
 
-/// Sections and keys that `meta eval` may change: nothing that the trained parameters depend on.
-const EVALUATION_KEYS: [&str; 10] = [
-    "test.",
-    "learner.",
-    "data.way=",
-    "data.shot=",
-    "data.query=",
-    "data.path=",
-    "backend=",
-    "device=",
-    "precision=",
-    "threads=",
-];
-
-/// The experiment of the run at `path`, with changes that its trained parameters do not depend on, and
-/// its record. Data sets are in `data`, or where they were recorded.
-///
-/// # Errors
-/// Whatever is wrong with the folder, the changes or the data.
-pub fn trained<T: Toolkit>(
-    path: &Path,
-    changes: &[String],
-    data: Option<&Path>,
-) -> Result<(Experiment<T>, Value)> {
-    if inspect(path)? == Found::Nothing {
-        return Err(CommandError::Usage(format!(
-            "{}: expected a run folder, found nothing",
-            path.display()
-        )));
-    }
-    check_fixed(path)?;
-    for change in changes {
-        let squeezed = change.replace(' ', "");
-        let allowed = EVALUATION_KEYS.iter().any(|key| squeezed.starts_with(key));
-        if !allowed || squeezed.starts_with("learner.name=") {
-            return Err(CommandError::Usage(format!(
-                "`{change}` cannot change in a trained run; what can change: test.*, data.way, data.shot, \
-                 data.query, data.path, learner.* except its name, backend, device, precision, threads"
-            )));
-        }
-    }
-    let manifest = Manifest::resolve(&path.join(folder::MANIFEST), &[], &Catalogue::of::<T>())?;
-    let train = manifest.data.train_shape();
-    // The training shape stays, whatever the test shape becomes.
-    let mut overrides = vec![
-        format!("data.train_way={}", train.way),
-        format!("data.train_shot={}", train.shot),
-        format!("data.train_query={}", train.query),
-    ];
-    overrides.extend(changes.iter().cloned());
-    let manifest = manifest.with_overrides(&overrides)?;
-    start_threads(manifest.run.threads)?;
-    let record = read_json(&path.join(folder::RECORD))?;
-    let recorded = record["data"]["folder"].as_str().map(PathBuf::from);
-    let data_folder = data.map(Path::to_owned).or(recorded);
-    let experiment = Experiment::<T>::trained(manifest, data_folder.as_deref())?;
-    if record["data"]["content"] != json!(experiment.source.content_hash()) {
-        return Err(CommandError::Usage(format!(
-            "{}: the data differs from the data of the run",
-            path.display()
-        )));
-    }
-    Ok((experiment, record))
-}
-
 /// The best parameters of a run.
 pub struct Best<B: Primitives> {
     /// The parameters.
@@ -193,6 +156,8 @@ pub struct Best<B: Primitives> {
     pub iteration: u64,
     /// What they were chosen by; none where nothing was validated.
     pub value: Option<f64>,
+    /// Hash of their file.
+    pub hash: String,
 }
 
 /// Reads the best parameters of the run at `path` for a learner with parameters `like` these.
@@ -212,7 +177,9 @@ pub fn best_parameters<B: Primitives>(
             folder::BEST
         )));
     }
-    let mut best = checkpoint_file::read(&file)?;
+    let bytes = std::fs::read(&file).map_err(|error| Error::io(&file, "read", error))?;
+    let hash = blake3::hash(&bytes).to_hex().to_string();
+    let mut best = checkpoint_file::verified(&file, bytes)?;
     // What was trained in one format may be evaluated in another.
     let format = like.to_data().first().map(|(_, data)| data.dtype);
     let stored = best.take("parameters").into_iter();
@@ -224,14 +191,14 @@ pub fn best_parameters<B: Primitives>(
         parameters: parameters_like(&file, converted.collect(), like, device)?,
         iteration: best.record["iteration"].as_u64().unwrap_or(0),
         value: best.record["value"].as_f64(),
+        hash,
     })
 }
 
 /// An evaluation on a backend whose name is known only now.
 struct Evaluator<T: Toolkit> {
-    experiment: Experiment<T>,
+    run: TrainedRun<T>,
     path: PathBuf,
-    record: Value,
     quiet: bool,
     force: bool,
 }
@@ -240,7 +207,7 @@ impl<T: Toolkit> WithBackend for Evaluator<T> {
     type Output = Result<TestResult>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
-        let experiment = &self.experiment;
+        let experiment = &self.run.experiment;
         let mut learner = experiment.fitting_learner::<B>(Needed::ForTest, &device, self.force)?;
         let best = best_parameters(&self.path, &learner.parameters(), &device)?;
         let count = best.parameters.num_elements();
@@ -258,11 +225,14 @@ impl<T: Toolkit> WithBackend for Evaluator<T> {
             best_value: best.value,
             train_seconds: before.as_ref().map_or(0.0, |result| result.train_seconds),
         };
-        let hash = self.record["hash"].as_str().unwrap_or_default().to_owned();
-        let metric = Metric::of(self.experiment.spec.task);
+        let hash = self.run.record["hash"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let metric = Metric::of(experiment.spec.task);
         let mut progress = Progress::new(self.quiet, metric, 0, 0, 1);
-        let (result, _) = test(
-            &self.experiment,
+        let (result, scores) = test(
+            experiment,
             learner.as_ref(),
             &device,
             &mut progress,
@@ -270,6 +240,36 @@ impl<T: Toolkit> WithBackend for Evaluator<T> {
             &self.path,
             trained,
         )?;
+        if before.is_some() {
+            self.keep(&best.hash, &result, scores)?;
+        }
         Ok(result)
+    }
+}
+
+impl<T: Toolkit> Evaluator<T> {
+    /// Keeps the evaluation of the parameters whose file has the hash `parameters`.
+    fn keep(&self, parameters: &str, result: &TestResult, scores: Value) -> Result<()> {
+        let experiment = &self.run.experiment;
+        let content = experiment.source.content_hash();
+        let manifest = &experiment.manifest;
+        let evaluation = Evaluation {
+            hash: manifest.hash(&format!("{content}\nparameters {parameters}")),
+            is_own_test: manifest.hash(&content) == result.hash,
+            on: self.run.elsewhere.clone(),
+            manifest: manifest.values(),
+            data: json!({
+                "source": experiment.source.name(),
+                "content": experiment.source.content_hash(),
+                "description": experiment.source.describe(),
+            }),
+            result: result.clone(),
+            scores,
+        };
+        evaluation.write(&self.path)?;
+        if !self.quiet {
+            eprintln!("kept in {}", evaluation.path(&self.path).display());
+        }
+        Ok(())
     }
 }

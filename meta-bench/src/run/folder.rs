@@ -13,6 +13,7 @@
 //! | `failure.json` | why a run of a sweep failed; gone when it is tried again |
 //! | `tags.txt` | tags, one a line |
 //! | `explain` | the folder that `meta explain` writes |
+//! | `evals` | the folder of the evaluations after the run's own test, one file each |
 //! | `lock`, `tags.lock` | held by the process that works on the run, or on its tags |
 //!
 //! What else is in a folder is not ours: it is never removed or written over.
@@ -39,7 +40,7 @@ pub const RECORD: &str = "record.json";
 /// The last checkpoint.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 /// The best parameters.
-pub const BEST: &str = "best.safetensors";
+pub use crate::experiment::initial::BEST;
 /// The metrics.
 pub const METRICS: &str = "metrics.jsonl";
 /// The timing.
@@ -56,6 +57,8 @@ pub const CHECKSUMS: &str = "checksums.txt";
 pub const TAGS: &str = "tags.txt";
 /// What a learner attends to, as `meta explain` draws it.
 pub const EXPLAIN: &str = "explain";
+/// Evaluations besides the run's own test.
+pub const EVALS: &str = "evals";
 /// Held by the process that works on the run.
 pub const LOCK: &str = "lock";
 /// Held by the process that changes the tags.
@@ -177,7 +180,7 @@ pub fn foreign(path: &Path) -> Result<Option<String>> {
     let ours = |name: &String| {
         let file = temporary_of(name).unwrap_or(name);
         match path.join(name).is_dir() {
-            true => file == EXPLAIN,
+            true => [EXPLAIN, EVALS].contains(&file),
             false => FILES.contains(&file),
         }
     };

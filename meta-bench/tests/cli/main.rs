@@ -8,6 +8,7 @@ mod corpora;
 mod damage;
 mod data;
 mod diverged;
+mod elsewhere;
 mod explain;
 mod extremes;
 mod fingerprints;

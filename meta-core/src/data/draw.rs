@@ -30,6 +30,7 @@ pub fn classification_episode(
     let number = |position: usize| (Split::ALL.len() * position + split.position()) as u32;
     let references = draws.iter().map(|draw| ClassRef {
         class: number(draw.position),
+        position: draw.position as u32,
         quarter_turns: 0,
     });
     let features = source.item_shape().features();

@@ -201,6 +201,8 @@ impl Items {
 pub struct ClassRef {
     /// The class's number in the source, unique over all splits: the upper half of its items' ids.
     pub class: u32,
+    /// Its position among the classes of its split.
+    pub position: u32,
     /// Counter-clockwise quarter turns that this class's items were rotated by, in 0..4; the same for
     /// its support and query.
     pub quarter_turns: u8,

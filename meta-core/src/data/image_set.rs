@@ -359,11 +359,13 @@ impl Source for ImageSource {
             .collect();
         let classes = drawn
             .iter()
-            .map(|&(class, quarter_turns)| ClassRef {
+            .zip(&draws)
+            .map(|(&(class, quarter_turns), draw)| ClassRef {
                 class: match self.rotations {
                     Rotations::Classes => 4 * class as u32 + u32::from(quarter_turns),
                     Rotations::Augment | Rotations::None => class as u32,
                 },
+                position: draw.position as u32,
                 quarter_turns,
             })
             .collect();

@@ -17,6 +17,7 @@ pub fn vectors(features: usize, shape: EpisodeShape) -> TaskSpec {
         task: Task::Classification,
         train: shape,
         test: shape,
+        train_classes: shape.way.0,
     }
 }
 
@@ -65,6 +66,7 @@ pub fn small_spec(task: Task) -> TaskSpec {
         task,
         train: shape,
         test: shape,
+        train_classes: shape.way.0,
     }
 }
 

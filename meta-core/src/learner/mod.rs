@@ -6,13 +6,14 @@
 //! never form one (Reptile, Meta-LSTM) share the outer loop with those that do.
 //!
 //! A learner's file defines its settings ([`settings!`](crate::settings!)), which implement
-//! [`LearnerSettings`], and how it learns, in one of three ways:
+//! [`LearnerSettings`], and how it learns, in one of four ways:
 //!
 //! | way | implement | and get |
 //! |---|---|---|
 //! | one forward pass answers | [`single_pass::SinglePass`] | [`single_pass::SinglePassLearner`] |
 //! | a network adapts by gradient steps | [`inner_loop::Unrolled`] | [`inner_loop::UnrolledLearner`] |
 //! | a part of it does, on embeddings | [`partial::Partial`] | [`partial::PartialLearner`] |
+//! | features are classified, nothing is learned across tasks | [`feature_rule::FeatureRule`] | [`feature_rule::FeatureLearner`] |
 //!
 //! or [`Learner`] itself. One line in `meta-algos/src/lib.rs`, or in a toolkit of your own
 //! ([`toolkit!`](crate::toolkit!)), puts it into the binary, the manifests, the tables of the
@@ -20,6 +21,8 @@
 
 pub mod adapt;
 pub mod embed;
+pub mod feature_rule;
+pub mod feature_transform;
 pub mod generated_start;
 pub mod inner_loop;
 pub mod network;
@@ -36,6 +39,7 @@ use serde_json::Value;
 
 use crate::{
     Result,
+    data::Split,
     nn::{attention::AttentionMap, encoder::Architecture, loss},
     params::Params,
     primitives::Primitives,
@@ -58,6 +62,8 @@ pub enum Family {
     InContext,
     /// Attention is what is learned to learn, or what makes the task's learner.
     Attention,
+    /// Classifies features by the support alone: nothing is learned across tasks.
+    Baseline,
 }
 
 /// What a learner's file says of itself; help, tables and documentation read it.
@@ -175,6 +181,25 @@ pub trait Learner<B: Primitives>: Send + Sync {
         None
     }
 
+    /// The splits on whose episodes the learner is calibrated after training, in this order.
+    fn calibration(&self) -> &'static [Split] {
+        &[]
+    }
+
+    /// Measures on episodes of `split`, of the shape of the test, what the learner keeps beside its
+    /// parameters: buffers that no gradient reaches. Called for each split of
+    /// [`Learner::calibration`], with the parameters that will be tested.
+    ///
+    /// # Errors
+    /// When an episode cannot be read.
+    fn calibrate(
+        &mut self,
+        _split: Split,
+        _batches: &mut dyn Iterator<Item = Result<TaskBatch<B>>>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
     /// What the learner can show of how it decided; its predictions alone where that is nothing.
     fn explain(&self, tasks: &TaskBatch<B>) -> Explanation<B> {
         Explanation {
@@ -240,6 +265,9 @@ pub trait LearnerSettings: Settings {
     /// Backends on which Burn 0.21 computes this learner's gradients wrongly, by their names in manifests.
     const WRONG_ON: &'static [&'static str] = &[];
 
+    /// Whether a prediction may depend on the other queries of its task.
+    const TRANSDUCTIVE: bool = false;
+
     /// Checks the settings against each other, the encoder and the tasks; ranges are checked already.
     ///
     /// # Errors
@@ -251,6 +279,11 @@ pub trait LearnerSettings: Settings {
     /// Its inner steps; none where the learner answers in one pass.
     fn steps(&self) -> Steps {
         Steps::default()
+    }
+
+    /// As [`Learner::calibration`].
+    fn calibration(&self) -> &'static [Split] {
+        &[]
     }
 
     /// What its meta-gradient is the gradient of: how `meta gradcheck` and the tests check it. Small
@@ -306,6 +339,8 @@ pub struct LearnerEntry {
     pub gradient_of: GradientOf,
     /// How the conformance suite trains it.
     pub toy: Toy,
+    /// Whether a prediction may depend on the other queries of its task.
+    pub transductive: bool,
 }
 
 impl LearnerEntry {
@@ -317,6 +352,7 @@ impl LearnerEntry {
             default_settings: S::defaults(),
             gradient_of: S::gradient_of(),
             toy: S::toy(),
+            transductive: S::TRANSDUCTIVE,
         }
     }
 }
@@ -338,6 +374,12 @@ pub trait LearnerList: Clone + Send + Sync + Sized + 'static {
 
     /// As [`LearnerSettings::WRONG_ON`].
     fn wrong_on(&self) -> &'static [&'static str];
+
+    /// As [`LearnerSettings::TRANSDUCTIVE`].
+    fn transductive(&self) -> bool;
+
+    /// As [`LearnerSettings::calibration`].
+    fn calibration(&self) -> &'static [Split];
 
     /// As [`LearnerSettings::check`].
     ///
@@ -431,6 +473,28 @@ macro_rules! learners {
                     })*
                     $($list::BuiltIn(settings) => {
                         <$base as $crate::learner::LearnerList>::wrong_on(settings)
+                    })?
+                }
+            }
+
+            fn transductive(&self) -> bool {
+                match self {
+                    $($list::$settings(_) => {
+                        <$module::$settings as $crate::learner::LearnerSettings>::TRANSDUCTIVE
+                    })*
+                    $($list::BuiltIn(settings) => {
+                        <$base as $crate::learner::LearnerList>::transductive(settings)
+                    })?
+                }
+            }
+
+            fn calibration(&self) -> &'static [$crate::data::Split] {
+                match self {
+                    $($list::$settings(settings) => {
+                        $crate::learner::LearnerSettings::calibration(settings)
+                    })*
+                    $($list::BuiltIn(settings) => {
+                        <$base as $crate::learner::LearnerList>::calibration(settings)
                     })?
                 }
             }

@@ -108,6 +108,7 @@ mod tests {
             task: Task::Regression { outputs: 1 },
             train: shape,
             test: shape,
+            train_classes: 0,
         };
         let device = Default::default();
         let output = Tensor::<Cpu, 3>::from_floats([[[2.0, 0.0], [-1.0, 0.0]]], &device);

@@ -56,8 +56,17 @@ pub fn cosines<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
 }
 
 /// `x / ‖x‖` along the last axis.
-fn unit<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
+pub fn unit<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
     // The offset keeps the gradient finite at x = 0.
     let norm = (x.clone() * x.clone()).sum_dim(2).add_scalar(1e-12).sqrt();
     x / norm
+}
+
+/// 1 for the `k` largest of the last axis, else 0: `closeness [t, q, m]` to `[t, q, m]`, all of them where
+/// `k ≥ m`.
+pub fn nearest<B: Backend>(closeness: Tensor<B, 3>, k: usize) -> Tensor<B, 3> {
+    let [t, q, m] = closeness.dims();
+    let (_, places) = closeness.clone().topk_with_indices(k.min(m), 2);
+    let chosen = places.one_hot::<4>(m).float().cast(closeness.dtype());
+    chosen.sum_dim(2).reshape([t, q, m])
 }

@@ -118,6 +118,14 @@ impl<B: Primitives> Trainer<B> {
         observer: &mut dyn Observer<B>,
     ) -> Result<(TrainState<B>, Ending)> {
         let settings = &self.settings;
+        if settings.iterations > 0 && learner.parameters().trainable().is_empty() {
+            let expected = "must be 0: this learner and this encoder have nothing to train";
+            return Err(Error::setting(
+                "train.iterations",
+                settings.iterations,
+                expected,
+            ));
+        }
         let mut episodes = Prefetch::new(
             self.source.clone(),
             self.seed,
@@ -181,7 +189,53 @@ impl<B: Primitives> Trainer<B> {
         } else {
             Ending::Finished
         };
+        self.finish(learner, &mut state, observer)?;
         Ok((state, ending))
+    }
+
+    /// After the last iteration: calibrates the best parameters, and saves them where that, or a training
+    /// of no iterations, has made them.
+    fn finish(
+        &self,
+        learner: &mut dyn Learner<B>,
+        state: &mut TrainState<B>,
+        observer: &mut dyn Observer<B>,
+    ) -> Result<()> {
+        let splits = learner.calibration();
+        if state.best.is_some() && splits.is_empty() {
+            return Ok(());
+        }
+        let last = learner.parameters();
+        let mut best = state.best.take().unwrap_or_else(|| Best {
+            iteration: state.iteration,
+            value: None,
+            parameters: last.clone(),
+        });
+        learner.set_parameters(best.parameters);
+        for &split in splits {
+            learner.calibrate(split, &mut self.calibration_batches(split))?;
+        }
+        best.parameters = learner.parameters();
+        learner.set_parameters(last);
+        state.best = Some(best);
+        observer.checkpoint(&learner.parameters(), state)
+    }
+
+    /// As many frozen episodes of `split` as a validation has, of the shape of the test, batch by batch.
+    fn calibration_batches(&self, split: Split) -> impl Iterator<Item = Result<TaskBatch<B>>> {
+        let count = self.settings.validation_episodes as u64;
+        let size = self.validation_graphs.tasks_at_a_time().unwrap_or(1).max(1) as u64;
+        let seed = match split {
+            Split::Train => self.seed,
+            Split::Validation | Split::Test => self.validation_seed,
+        };
+        (0..count.div_ceil(size)).map(move |batch| {
+            let indices = batch * size..count.min((batch + 1) * size);
+            let episodes: Result<Vec<Episode>> = indices
+                .map(|index| self.source.episode(seed, split, self.spec.test, index))
+                .collect();
+            Ok(TaskBatch::new(&episodes?, &self.spec, &self.device))
+        })
     }
 
     fn out_of_patience(&self, state: &TrainState<B>) -> bool {
@@ -473,12 +527,7 @@ mod tests {
         let shape = EpisodeShape::new(1, 2, 5);
         settings.check().unwrap();
         Trainer {
-            spec: TaskSpec {
-                item: source.item_shape(),
-                task: source.task(),
-                train: shape,
-                test: shape,
-            },
+            spec: TaskSpec::of(source.as_ref(), shape),
             source,
             optimizer: Arc::new(settings.built_in_optimizer().expect("built in")),
             settings,

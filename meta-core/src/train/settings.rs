@@ -38,8 +38,9 @@ pub enum KeepBest {
 settings! {
     /// Settings of the outer loop.
     pub struct TrainSettings {
-        /// Outer iterations (steps of the outer optimiser).
-        iterations: u64 = 2000, at_least(1);
+        /// Outer iterations (steps of the outer optimiser). 0: nothing is trained, and the first
+        /// parameters are tested.
+        iterations: u64 = 2000;
         /// Tasks in a meta-batch.
         meta_batch: usize = 4, size(1);
         /// Tasks in one computation graph; the gradients of a meta-batch's chunks are averaged with
@@ -107,7 +108,7 @@ impl TrainSettings {
         let refuse = |key: &str, value: String, expected: String| {
             Err(Error::setting(format!("train.{key}"), value, expected))
         };
-        if self.warmup >= self.iterations {
+        if self.warmup > 0 && self.warmup >= self.iterations {
             let expected = format!("must be below train.iterations = {}", self.iterations);
             return refuse("warmup", self.warmup.to_string(), expected);
         }

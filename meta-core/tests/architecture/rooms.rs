@@ -90,9 +90,9 @@ pub const ROOMS: &[Rooms] = &[
         "learner",
         &[
             "embed predictive support_order tokens",
-            "network",
+            "feature_transform network",
             "mod",
-            "adapt single_pass",
+            "adapt feature_rule single_pass",
             "generated_start inner_loop",
             "partial",
         ],
@@ -148,7 +148,12 @@ pub const ROOMS: &[Rooms] = &[
     rooms(
         "meta-bench",
         "experiment",
-        &["graph_size subprocess", "mod", "memory trial", "check"],
+        &[
+            "graph_size initial subprocess",
+            "mod",
+            "memory trial",
+            "check",
+        ],
     ),
     rooms(
         "meta-bench",
@@ -157,7 +162,10 @@ pub const ROOMS: &[Rooms] = &[
             "folder interrupt memory_limit",
             "checksums state record",
             "result metrics",
+            "evaluations",
+            "elsewhere",
             "eval",
+            "earlier",
             "mod",
         ],
     ),

@@ -19,7 +19,7 @@ use crate::{
     failure::{CommandError, Result},
     finished::store::{Stored, check_key},
     manifest::Manifest,
-    run::{folder::SCORES, result::TestResult},
+    run::{evaluations::Evaluation, result::TestResult},
 };
 
 /// Runs that differ in nothing but the seed, or that `--group-by` puts together.
@@ -93,10 +93,16 @@ struct Scores {
     log_likelihood: Option<LogLikelihoods>,
 }
 
-fn read_scores(path: &Path) -> Result<Scores> {
+fn read_scores(run: &Stored) -> Result<Scores> {
+    let path = &run.scores;
+    let damaged =
+        |error: serde_json::Error| Error::data(path, format!("is damaged: {error}")).into();
+    if run.evaluation.is_some() {
+        let scores = Evaluation::read(path)?.scores;
+        return serde_json::from_value(scores).map_err(damaged);
+    }
     let bytes = std::fs::read(path).map_err(|error| Error::io(path, "read", error))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::data(path, format!("is damaged: {error}")).into())
+    serde_json::from_slice(&bytes).map_err(damaged)
 }
 
 /// Those of `runs` whose scores can be read, where these are compared; adds to `notes` which ones cannot.
@@ -104,7 +110,7 @@ pub fn sound(runs: Vec<Stored>, measure: Measure, notes: &mut Vec<String>) -> Ve
     if !measure.by_episode() {
         return runs;
     }
-    let read = |run: &Stored| read_scores(&run.folder.join(SCORES)).err();
+    let read = |run: &Stored| read_scores(run).err();
     let damage: Vec<Option<CommandError>> = runs.par_iter().map(read).collect();
     let runs = runs.into_iter().zip(damage);
     runs.filter_map(|(run, damage)| match damage {
@@ -118,21 +124,21 @@ pub fn sound(runs: Vec<Stored>, measure: Measure, notes: &mut Vec<String>) -> Ve
 }
 
 /// What was measured of every episode of a run.
-fn episodes(folder: &Path, measure: Measure) -> Result<Vec<f64>> {
-    let path = folder.join(SCORES);
-    let mut scores = read_scores(&path)?;
+fn episodes(run: &Stored, measure: Measure) -> Result<Vec<f64>> {
+    let path = &run.scores;
+    let mut scores = read_scores(run)?;
     let step = match measure {
         Measure::Score(step) => step,
         _ => {
             let densities = scores.log_likelihood.map(|densities| densities.learner);
-            return densities.ok_or_else(|| Error::data(&path, "has no log-likelihoods").into());
+            return densities.ok_or_else(|| Error::data(path, "has no log-likelihoods").into());
         }
     };
     let step = step.unwrap_or(scores.scores.len().saturating_sub(1));
     if step < scores.scores.len() {
         Ok(scores.scores.swap_remove(step))
     } else {
-        Err(Error::data(&path, format!("has no scores after {step} steps")).into())
+        Err(Error::data(path, format!("has no scores after {step} steps")).into())
     }
 }
 
@@ -153,13 +159,12 @@ pub struct OverRuns {
 pub fn over_runs(runs: &[&Stored], measure: Measure) -> Result<OverRuns> {
     let all: Vec<Vec<f64>> = runs
         .par_iter()
-        .map(|run| episodes(&run.folder, measure))
+        .map(|run| episodes(run, measure))
         .collect::<Result<_>>()?;
     let count = all.first().map_or(0, Vec::len);
     if let Some(index) = all.iter().position(|scores| scores.len() != count) {
-        let path = runs[index].folder.join(SCORES);
         return Err(Error::data(
-            path,
+            &runs[index].scores,
             format!("has {} episodes, another run has {count}", all[index].len()),
         )
         .into());

@@ -150,7 +150,7 @@ impl CompareArgs {
         } else {
             self.runs.clone()
         };
-        let (runs, damaged) = store::read(&paths)?;
+        let (runs, damaged) = store::read_with_evaluations(&paths)?;
         notes.extend(damaged.iter().map(|text| format!("left out: {text}")));
         let runs = store::filter(runs, &self.conditions)?;
         let found = runs.len();

@@ -437,6 +437,7 @@ encoders! {
         SetTransformer = set_transformer::{SetTransformerSettings, SetTransformer},
         Lstm = lstm::{LstmSettings, LstmEncoder},
         Bilstm = bilstm::{BilstmSettings, BilstmEncoder},
+        Identity = identity::{IdentitySettings, Identity},
     }
 }
 
