@@ -5,7 +5,7 @@ mod memory;
 
 use burn::tensor::{Tensor, TensorData};
 use meta_core::{
-    data::{EpisodeShape, ItemShape, Task},
+    data::{EpisodeShape, Extras, ItemShape, Task},
     learner::PredictAt,
     nn::encoder::EncoderSpec,
     params::Params,
@@ -36,6 +36,7 @@ fn spec(task: Task) -> TaskSpec {
         task,
         train: shape,
         test: shape,
+        extras: Extras::default(),
     }
 }
 
@@ -80,10 +81,7 @@ fn items(spec: &TaskSpec, start: f64) -> ItemBatch<B> {
             TargetBatch::Values(tensor(values, [TASKS, count, outputs]))
         }
     };
-    ItemBatch {
-        inputs: tensor(inputs, [TASKS, count, FEATURES]),
-        targets,
-    }
+    ItemBatch::new(tensor(inputs, [TASKS, count, FEATURES]), targets)
 }
 
 fn numbers(list: &Value) -> Vec<f64> {
@@ -197,6 +195,7 @@ fn equals_pytorch(
             noise: None,
         },
         episodes: [0, 1].into(),
+        class_vectors: None,
     };
     let answer = learner.predict(&tasks, PredictAt::LastStep).remove(0);
     let answer: Vec<f64> = answer.into_data().iter().collect();

@@ -247,12 +247,7 @@ impl Workload {
         let source = (find_source(&T::sources(), self.source)?.build)(&json!({}), None)?;
         let [way, shot, query] = self.episode;
         let shape = EpisodeShape::new(way, shot, effort.query.unwrap_or(query));
-        let spec = TaskSpec {
-            item: source.item_shape(),
-            task: source.task(),
-            train: shape,
-            test: shape,
-        };
+        let spec = TaskSpec::of(source.as_ref(), shape);
         let catalogue = Catalogue::of::<T>();
         let encoder = catalogue
             .encoders

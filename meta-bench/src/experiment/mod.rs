@@ -107,6 +107,7 @@ impl<T: Toolkit> Experiment<T> {
             task: source.task(),
             train: manifest.data.train_shape(),
             test: manifest.data.test_shape(),
+            extras: source.extras(),
         };
         if splits.contains(&Split::Train) {
             source

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::{
         backend::Cpu,
-        data::{EpisodeShape, ItemShape},
+        data::{EpisodeShape, Extras, ItemShape},
     };
 
     /// A target one deviation from its mean, and one at it: `−½ ln 2π − ln σ − ¼` on average.
@@ -108,6 +108,7 @@ mod tests {
             task: Task::Regression { outputs: 1 },
             train: shape,
             test: shape,
+            extras: Extras::default(),
         };
         let device = Default::default();
         let output = Tensor::<Cpu, 3>::from_floats([[[2.0, 0.0], [-1.0, 0.0]]], &device);

@@ -473,12 +473,7 @@ mod tests {
         let shape = EpisodeShape::new(1, 2, 5);
         settings.check().unwrap();
         Trainer {
-            spec: TaskSpec {
-                item: source.item_shape(),
-                task: source.task(),
-                train: shape,
-                test: shape,
-            },
+            spec: TaskSpec::of(source.as_ref(), shape),
             source,
             optimizer: Arc::new(settings.built_in_optimizer().expect("built in")),
             settings,
