@@ -250,7 +250,7 @@ impl<T: Toolkit> Experiment<T> {
         use meta_core::nn::encoder::Architecture;
         let statistics = self.architecture.statistics();
         let setting = |key: &str| self.manifest.value(key).cloned().unwrap_or(Value::Null);
-        json!({
+        let mut protocol = json!({
             "normalisation": statistics,
             "transductive": statistics.transductive(),
             "train": self.spec.train.to_string(),
@@ -261,7 +261,12 @@ impl<T: Toolkit> Experiment<T> {
             "tested_split": self.manifest.test.split,
             "test_steps": setting("learner.test_steps"),
             "checkpoint_choice": self.manifest.train.keep_best,
-        })
+        });
+        // What is new in tasks: of sources that can do either.
+        if let Some(data) = self.manifest.value("data.protocol") {
+            protocol["data_protocol"] = data.clone();
+        }
+        protocol
     }
 }
 

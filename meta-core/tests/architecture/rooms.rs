@@ -75,7 +75,7 @@ pub const ROOMS: &[Rooms] = &[
         &[
             "array",
             "archive table",
-            "csv numpy parquet pytorch safetensors",
+            "csv numpy parquet pytorch safetensors without_parquet",
             "mod",
         ],
     ),

@@ -48,7 +48,12 @@ impl Members {
 
     /// Names of the members, in order.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.archive.file_names().flatten().map(|name| name.into_owned()).collect();
+        let mut names: Vec<String> = self
+            .archive
+            .file_names()
+            .flatten()
+            .map(|name| name.into_owned())
+            .collect();
         names.sort();
         names
     }

@@ -20,28 +20,9 @@ mod csv;
 mod numpy;
 #[cfg(feature = "parquet")]
 mod parquet;
-/// What stands for the reader in builds without it.
 #[cfg(not(feature = "parquet"))]
-mod parquet {
-    use std::path::Path;
-
-    use super::{Keys, Table, Text};
-    use crate::error::{Error, Result};
-
-    fn absent<T>(path: &Path) -> Result<T> {
-        let message =
-            "Parquet is not compiled in; build with `--features parquet`, or save the table as CSV";
-        Err(Error::data(path, message))
-    }
-
-    pub fn table(path: &Path, _keys: &Keys<'_>) -> Result<Table> {
-        absent(path)
-    }
-
-    pub fn labels(path: &Path, _keys: &Keys<'_>) -> Result<Text> {
-        absent(path)
-    }
-}
+#[path = "without_parquet.rs"]
+mod parquet;
 mod pytorch;
 mod safetensors;
 mod table;
