@@ -24,7 +24,7 @@
 
 use burn::tensor::{Tensor, activation::softmax};
 use meta_core::{
-    Result,
+    Error, Result,
     learner::{
         Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Toy,
         feature_rule::{self, FeatureBatch, FeatureLearner, FeatureRule},
@@ -69,7 +69,15 @@ impl LearnerSettings for TipAdapterSettings {
         any_way: true,
     };
 
-    fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
+    fn check<A: Architecture>(&self, architecture: &A, spec: &TaskSpec) -> Result<()> {
+        let (given, width) = (spec.extras.class_vector, architecture.width());
+        if given != 0 && given != width {
+            let expected = format!(
+                "compares features with the vectors of classes, but those have {given} numbers and features \
+                 {width}"
+            );
+            return Err(Error::setting("learner.name", Self::INFO.name, expected));
+        }
         feature_rule::check::<Self>(spec)
     }
 

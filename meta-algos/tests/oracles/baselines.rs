@@ -33,13 +33,11 @@ fn tasks(set: &Value) -> TaskBatch<B> {
         let labels: Vec<i32> = (0..TASKS * count)
             .map(|item| (item % count / per_class) as i32)
             .collect();
-        ItemBatch {
-            inputs: tensor(numbers(&set[key]), [TASKS, count, features]),
-            targets: TargetBatch::Classes(Tensor::from_data(
-                TensorData::new(labels, [TASKS, count]),
-                &device(),
-            )),
-        }
+        let labels = TensorData::new(labels, [TASKS, count]);
+        ItemBatch::new(
+            tensor(numbers(&set[key]), [TASKS, count, features]),
+            TargetBatch::Classes(Tensor::from_data(labels, &device())),
+        )
     };
     TaskBatch {
         shape: EpisodeShape::new(WAY, shot, QUERY),
@@ -48,6 +46,7 @@ fn tasks(set: &Value) -> TaskBatch<B> {
         context: TrainingContext::default(),
         episodes: [0, 1].into(),
         classes: [0, 1, 2, 0, 1, 2].into(),
+        class_vectors: None,
     }
 }
 

@@ -6,7 +6,7 @@ mod memory;
 
 use burn::tensor::{Tensor, TensorData};
 use meta_core::{
-    data::{EpisodeShape, ItemShape, Task},
+    data::{EpisodeShape, Extras, ItemShape, Task},
     learner::PredictAt,
     nn::encoder::EncoderSpec,
     params::Params,
@@ -38,6 +38,7 @@ fn spec(task: Task) -> TaskSpec {
         train: shape,
         test: shape,
         train_classes: 0,
+        extras: Extras::default(),
     }
 }
 
@@ -82,10 +83,7 @@ fn items(spec: &TaskSpec, start: f64) -> ItemBatch<B> {
             TargetBatch::Values(tensor(values, [TASKS, count, outputs]))
         }
     };
-    ItemBatch {
-        inputs: tensor(inputs, [TASKS, count, FEATURES]),
-        targets,
-    }
+    ItemBatch::new(tensor(inputs, [TASKS, count, FEATURES]), targets)
 }
 
 fn numbers(list: &Value) -> Vec<f64> {
@@ -200,6 +198,7 @@ fn equals_pytorch(
         },
         episodes: [0, 1].into(),
         classes: [].into(),
+        class_vectors: None,
     };
     let answer = learner.predict(&tasks, PredictAt::LastStep).remove(0);
     let answer: Vec<f64> = answer.into_data().iter().collect();

@@ -44,6 +44,7 @@ fn processes_equal_pytorch() {
             context: TrainingContext::default(),
             episodes: [0, 1].into(),
             classes: [].into(),
+            class_vectors: None,
         };
         let expected = &oracle[case];
         let answers: Vec<f64> = learner

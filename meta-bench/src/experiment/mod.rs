@@ -111,6 +111,7 @@ impl<T: Toolkit> Experiment<T> {
             train: manifest.data.train_shape(),
             test: manifest.data.test_shape(),
             train_classes: source.classes(Split::Train).unwrap_or(0),
+            extras: source.extras(),
         };
         if splits.contains(&Split::Train) {
             source
@@ -258,7 +259,7 @@ impl<T: Toolkit> Experiment<T> {
         use meta_core::nn::encoder::Architecture;
         let statistics = self.architecture.statistics();
         let setting = |key: &str| self.manifest.value(key).cloned().unwrap_or(Value::Null);
-        json!({
+        let mut protocol = json!({
             "normalisation": statistics,
             "transductive": statistics.transductive() || self.learner.transductive(),
             "train": self.spec.train.to_string(),
@@ -269,7 +270,12 @@ impl<T: Toolkit> Experiment<T> {
             "tested_split": self.manifest.test.split,
             "test_steps": setting("learner.test_steps"),
             "checkpoint_choice": self.manifest.train.keep_best,
-        })
+        });
+        // What is new in tasks: of sources that can do either.
+        if let Some(data) = self.manifest.value("data.protocol") {
+            protocol["data_protocol"] = data.clone();
+        }
+        protocol
     }
 }
 

@@ -16,6 +16,8 @@ pub struct EpisodeView {
     pub setting: String,
     /// The episode.
     pub episode: Episode,
+    /// Names of its classes, where they have names.
+    pub class_names: Vec<String>,
     /// Shape of its items.
     pub item: ItemShape,
     /// The learner's answer for each query: class scores or values.
@@ -33,8 +35,8 @@ pub struct Mark {
     pub picture: Option<Bitmap>,
     /// The class it belongs to.
     pub class: Option<usize>,
-    /// The class that was predicted, where there is an answer.
-    pub predicted: Option<usize>,
+    /// The class that was predicted, where there is an answer, and what it is called.
+    pub predicted: Option<(usize, String)>,
 }
 
 impl Mark {
@@ -122,6 +124,20 @@ impl EpisodeView {
         }
     }
 
+    /// What a class is called: its name, shortened, or its number.
+    pub fn class_label(&self, class: usize) -> String {
+        /// Letters of a name that fit beside a picture.
+        const LETTERS: usize = 18;
+        let Some(name) = self.class_names.get(class) else {
+            return format!("class {class}");
+        };
+        // The end tells classes of nested folders apart.
+        match name.chars().count().checked_sub(LETTERS) {
+            None | Some(0) => name.clone(),
+            Some(more) => format!("…{}", name.chars().skip(more + 1).collect::<String>()),
+        }
+    }
+
     /// The class that was predicted for a query; none in regression.
     pub fn predicted(&self, query: usize) -> Option<usize> {
         self.class(self.support() + query)?;
@@ -142,7 +158,7 @@ impl EpisodeView {
     pub fn mark(&self, item: usize) -> Mark {
         let query = item.checked_sub(self.support());
         let label = match self.class(item) {
-            Some(class) => format!("class {class}"),
+            Some(class) => self.class_label(class),
             None if self.numbers() => format!("{:.2}", self.inputs(item)[0]),
             None => query.unwrap_or(item).to_string(),
         };
@@ -150,7 +166,9 @@ impl EpisodeView {
             label,
             picture: self.picture(item),
             class: self.class(item),
-            predicted: query.and_then(|query| self.predicted(query)),
+            predicted: query
+                .and_then(|query| self.predicted(query))
+                .map(|class| (class, self.class_label(class))),
         }
     }
 
@@ -194,7 +212,7 @@ impl EpisodeView {
                             .find(|&item| self.class(item) == Some(class))
                             .and_then(|item| self.picture(item)),
                         class: Some(class),
-                        ..Mark::named(format!("class {class}"))
+                        ..Mark::named(self.class_label(class))
                     })
                     .collect(),
             },
@@ -262,6 +280,7 @@ mod tests {
             inputs: inputs.to_vec(),
             targets: Targets::Values(vec![0.0; inputs.len()]),
             ids: (0..inputs.len() as u64).collect(),
+            mask: None,
         };
         let view = EpisodeView {
             title: String::new(),
@@ -272,7 +291,9 @@ mod tests {
                 support: items(&[0.5, -1.0, 2.0]),
                 query: items(&[4.0, 3.0]),
                 classes: Vec::new(),
+                class_vectors: None,
             },
+            class_names: vec!["fox".to_owned(), "animals/mammals/red fox".to_owned()],
             item: ItemShape {
                 height: 1,
                 width: 1,
@@ -283,6 +304,8 @@ mod tests {
         };
         assert_eq!(view.shown(&MapAxis::Support, 3).places, [1, 0, 2]);
         assert_eq!(view.shown(&MapAxis::Query, 2).places, [1, 0]);
+        let labels = [0, 1, 2].map(|class| view.class_label(class));
+        assert_eq!(labels, ["fox", "…s/mammals/red fox", "class 2"]);
         assert_eq!(view.shown(&MapAxis::Query, 2).marks[0].label, "3.00");
         let other = view.shown(&MapAxis::Other("memory slot"), 2);
         assert_eq!(

@@ -326,7 +326,7 @@ impl<T: Toolkit> Explainer<'_, T> {
         Ok(checks)
     }
 
-    fn view(&self, episode: Episode, answers: Vec<Vec<f64>>) -> EpisodeView {
+    fn view(&self, mut episode: Episode, answers: Vec<Vec<f64>>) -> EpisodeView {
         let shape = episode.shape;
         let per_class = shape.query.0;
         let default = match shape.way.0 {
@@ -341,10 +341,23 @@ impl<T: Toolkit> Explainer<'_, T> {
         let shown = (0..episode.query.len())
             .filter(|query| query % per_class.max(1) < shown_per_class)
             .collect();
+        let source = self.experiment.source.as_ref();
+        let classes = episode.classes.iter();
+        let class_names = classes
+            .map(|class| source.class_name(*class))
+            .collect::<Option<_>>();
+        let item = self.experiment.spec.item;
+        if item.height * item.width > 1 {
+            for items in [&mut episode.support, &mut episode.query] {
+                let images = items.inputs.chunks_exact_mut(item.features());
+                images.for_each(|image| source.to_picture(image));
+            }
+        }
         EpisodeView {
             title: format!("{}: episode {}", self.name(), episode.index),
             setting: self.setting(),
-            item: self.experiment.spec.item,
+            class_names: class_names.unwrap_or_default(),
+            item,
             episode,
             answers,
             shown,

@@ -7,23 +7,28 @@
 //! |---|---|
 //! | `episode` | what an episode is |
 //! | `source` | what a source promises |
-//! | `glyphs`, `projected`, `sinusoid`, `gp`, `omniglot`, `folder` | the sources |
+//! | `glyphs`, `projected`, `sinusoid`, `gp`, `omniglot`, `folder`, `features` | the sources |
 //! | `draw` | drawing classes and items |
+//! | `formats` | readers of files of numbers |
 //! | `image_decode` | from a file's bytes to pixels |
-//! | `image_archive`, `image_files`, `class_folders` | images on disk, and what the folders around them mean |
+//! | `image_archive`, `image_files`, `class_folders`, `class_splits` | images on disk, what the folders around them mean, and which class is of which split |
 //! | `image_set`, `image_cache` | images in memory, and decoded on disk |
+//! | `pictures` | augmentation and normalisation |
 //! | `prefetch` | making episodes ahead of time |
 //! | `contact_sheet` | looking at a source |
 
 mod class_folders;
+mod class_splits;
 mod contact_sheet;
 mod draw;
 mod episode;
+pub mod formats;
 mod image_archive;
 mod image_cache;
 mod image_decode;
 mod image_files;
 mod image_set;
+mod pictures;
 mod prefetch;
 mod source;
 
@@ -33,14 +38,17 @@ pub use class_folders::SplitFolders;
 pub use contact_sheet::contact_sheet;
 pub use draw::classification_episode;
 pub use episode::{
-    ClassRef, Episode, EpisodeShape, ItemShape, Items, Query, Shot, Split, Targets, Task, Way,
+    ClassRef, Episode, EpisodeShape, Extras, ItemShape, Items, Mask, Query, Shot, Split, Targets,
+    Task, Way,
 };
+pub use features::{FeatureSource, Fewer, Protocol};
 pub use folder::Duplicates;
 pub use glyphs::{GlyphWorld, GlyphsSource};
 pub use gp::{GpSource, Kernel};
-pub use image_decode::{Background, ImageFilter};
+pub use image_decode::{Background, Fit, ImageFilter};
 pub use image_set::{ImageSource, Rotations};
 pub use omniglot::OmniglotSplit;
+pub use pictures::PictureSettings;
 pub use prefetch::Prefetch;
 pub use projected::ProjectedSource;
 pub use sinusoid::{SinusoidSource, Wave};
@@ -68,6 +76,7 @@ list_of_sources! {
     gp::GpSettings,
     omniglot::OmniglotSettings,
     folder::FolderSettings,
+    features::FeaturesSettings,
 }
 
 /// The source of that name among `entries`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::episode::{Episode, EpisodeShape, ItemShape, Split, Task};
+use super::episode::{ClassRef, Episode, EpisodeShape, Extras, ItemShape, Split, Task};
 use crate::error::{Error, Result};
 use crate::rng::Seed;
 use crate::settings::{Field, Settings};
@@ -34,6 +34,19 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// What its tasks may have beyond even ones.
+    fn extras(&self) -> Extras {
+        Extras::default()
+    }
+
+    /// Puts the numbers of an image back to what people see, in \[0, 1\]: undoes a normalisation.
+    fn to_picture(&self, _item: &mut [f32]) {}
+
+    /// The name of a class of its episodes, where classes have names.
+    fn class_name(&self, _class: ClassRef) -> Option<String> {
+        None
+    }
+
     /// Whether its images of one channel are ink on paper: 1 is to be shown dark.
     fn is_ink(&self) -> bool {
         self.item_shape().channels == 1
@@ -58,7 +71,7 @@ pub trait Source: Send + Sync {
     /// Makes episode `index`.
     ///
     /// # Errors
-    /// As [`Source::check`]; never for any other reason.
+    /// As [`Source::check`]; else only where a file that items are read from fails.
     fn episode(&self, seed: Seed, split: Split, shape: EpisodeShape, index: u64)
     -> Result<Episode>;
 

@@ -42,7 +42,7 @@ use crate::{
     },
     params::Params,
     primitives::Primitives,
-    task::{TargetBatch, TaskBatch, TaskSpec},
+    task::{ItemBatch, TargetBatch, TaskBatch, TaskSpec},
 };
 
 /// Features of a batch of tasks, as a rule sees them.
@@ -206,7 +206,7 @@ impl<R: FeatureRule, A: Architecture, B: Primitives> FeatureLearner<R, A, B> {
             labels: tasks.support.targets.labels(),
             query,
             way: tasks.shape.way.0,
-            class_vectors: None,
+            class_vectors: tasks.class_vectors.clone(),
         }
     }
 
@@ -335,16 +335,17 @@ impl<R: FeatureRule, A: Architecture, B: Primitives> Learner<B> for FeatureLearn
         let (support, query) = embed_together(&model.encoder, &lifted, &pass);
         let items = Tensor::cat(vec![support, query], 1);
         let scores = match self.rule.cosine_scale() {
-            None => model.classifier.forward(items),
+            None => model.classifier.forward(items.clone()),
             Some(scale) => {
                 let weights = model.classifier.weight.val().swap_dims(1, 2);
-                distance::cosines(items, weights).mul_scalar(scale)
+                distance::cosines(items.clone(), weights).mul_scalar(scale)
             }
         };
         let targets = TargetBatch::Classes(lifted.split_labels());
         let losses = loss::loss(scores.clone(), &targets);
         let buffers = pass.statistics.take().with_prefix("encoder");
-        MetaGradient::of(&leaves, losses, scores, &targets, buffers)
+        let items = ItemBatch::new(items, targets);
+        MetaGradient::of(&leaves, losses, scores, &items, buffers)
     }
 
     fn predict(&self, tasks: &TaskBatch<B>, _at: PredictAt) -> Vec<Tensor<B, 3>> {

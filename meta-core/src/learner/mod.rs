@@ -38,14 +38,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    Result,
+    Error, Result,
     data::Split,
-    nn::{attention::AttentionMap, encoder::Architecture, loss},
+    nn::{attention::AttentionMap, encoder::Architecture, loss, norm::Statistics},
     params::Params,
     primitives::Primitives,
     rng::Seed,
     settings::{Field, Settings},
-    task::{TargetBatch, TaskBatch, TaskSpec},
+    task::{ItemBatch, TaskBatch, TaskSpec},
 };
 
 /// The family a learner belongs to.
@@ -103,14 +103,14 @@ impl<B: Primitives> MetaGradient<B> {
         leaves: &Params<Autodiff<B>>,
         losses: Tensor<Autodiff<B>, 1>,
         predictions: Tensor<Autodiff<B>, 3>,
-        targets: &TargetBatch<Autodiff<B>>,
+        queries: &ItemBatch<Autodiff<B>>,
         buffers: Params<Autodiff<B>>,
     ) -> Self {
         let gradients = leaves.gradients(&losses.clone().mean().backward());
         MetaGradient {
             gradients,
             buffers: buffers.lower(),
-            scores: loss::score(predictions, targets).inner(),
+            scores: loss::score_of_items(predictions, queries).inner(),
             losses: losses.inner(),
         }
     }
@@ -268,6 +268,11 @@ pub trait LearnerSettings: Settings {
     /// Whether a prediction may depend on the other queries of its task.
     const TRANSDUCTIVE: bool = false;
 
+    /// Whether it learns tasks whose shots, classes or numbers differ: it reads the masks of items and
+    /// answers for the classes that are there ([`TaskBatch::of_classes_there`]). Its encoder sees zeros
+    /// where a number is not there. Others are refused such tasks.
+    const READS_MASKS: bool = false;
+
     /// Checks the settings against each other, the encoder and the tasks; ranges are checked already.
     ///
     /// # Errors
@@ -299,6 +304,29 @@ pub trait LearnerSettings: Settings {
 
     /// Builds the learner from settings that are checked, with parameters drawn from the seed.
     fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>>;
+}
+
+/// Checks that a learner and its encoder can take what tasks have beyond even ones.
+///
+/// # Errors
+/// [`Error::Setting`] naming the learner, or the encoder's normalisation.
+pub fn check_extras<S: LearnerSettings>(statistics: Statistics, spec: &TaskSpec) -> Result<()> {
+    if !(spec.extras.items || spec.extras.numbers) {
+        return Ok(());
+    }
+    if !S::READS_MASKS {
+        let expected = "learns tasks of one shape alone, and those of `data` differ in shots, classes or \
+                        numbers; take a learner that reads masks, such as `protonet`, or make the tasks even";
+        return Err(Error::setting("learner.name", S::INFO.name, expected));
+    }
+    if !matches!(statistics, Statistics::None | Statistics::Layer) {
+        let expected = "averages over items, also those that are not there in tasks whose shots or classes \
+                        differ; take `none` or `layer`, or another encoder";
+        let name = serde_json::to_value(statistics).unwrap_or_default();
+        let name = name.as_str().unwrap_or_default().to_owned();
+        return Err(Error::setting("encoder.norm", name, expected));
+    }
+    Ok(())
 }
 
 /// How a learner is trained on the task of the conformance suite: 3-way 2-shot, items of 8 numbers, an
@@ -506,6 +534,8 @@ macro_rules! learners {
             ) -> $crate::Result<()> {
                 match self {
                     $($list::$settings(settings) => {
+                        let statistics = $crate::nn::encoder::Architecture::statistics(architecture);
+                        $crate::learner::check_extras::<$module::$settings>(statistics, spec)?;
                         $crate::learner::LearnerSettings::check(settings, architecture, spec)
                     })*
                     $($list::BuiltIn(settings) => {

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::{
         backend::Cpu,
-        data::{EpisodeShape, ItemShape},
+        data::{EpisodeShape, Extras, ItemShape},
     };
 
     /// A target one deviation from its mean, and one at it: `−½ ln 2π − ln σ − ¼` on average.
@@ -109,6 +109,7 @@ mod tests {
             train: shape,
             test: shape,
             train_classes: 0,
+            extras: Extras::default(),
         };
         let device = Default::default();
         let output = Tensor::<Cpu, 3>::from_floats([[[2.0, 0.0], [-1.0, 0.0]]], &device);

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Int, Tensor, backend::Backend};
 
+use crate::task::ItemBatch;
+
 /// 1 where an item is of a class, else 0: labels `[t, b]` to `[t, b, n]`, in the dtype of `like`.
 pub fn membership<B: Backend>(
     labels: Tensor<B, 2, Int>,
@@ -32,6 +34,26 @@ pub fn class_means<B: Backend>(
     let membership = membership(labels, way, &items);
     let counts = membership.clone().sum_dim(1).swap_dims(1, 2);
     membership.swap_dims(1, 2).matmul(items) / counts
+}
+
+/// [`class_means`] of what `embedded [t, s, d]` holds of `items`, over those that are there; zero of a class
+/// that is not.
+pub fn prototypes<B: Backend>(
+    embedded: Tensor<B, 3>,
+    items: &ItemBatch<B>,
+    way: usize,
+) -> Tensor<B, 3> {
+    let labels = items.targets.labels();
+    let Some(mask) = &items.mask else {
+        return class_means(embedded, labels, way);
+    };
+    let [t, s, d] = embedded.dims();
+    let absent = mask.items.clone().bool_not().reshape([t, s, 1]);
+    let membership =
+        membership(labels, way, &embedded).mask_fill(absent.clone().expand([t, s, way]), 0.0);
+    let embedded = embedded.mask_fill(absent.expand([t, s, d]), 0.0);
+    let counts = membership.clone().sum_dim(1).swap_dims(1, 2).clamp_min(1.0);
+    membership.swap_dims(1, 2).matmul(embedded) / counts
 }
 
 /// `‖a − b‖² = ‖a‖² − 2 a·b + ‖b‖²`: `a [t, q, d]`, `b [t, n, d]`, result `[t, q, n]`.

@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
-    data::{Episode, EpisodeShape, Prefetch, Source, Split, Targets, Task, episode_set_hash},
+    data::{
+        Episode, EpisodeShape, Items, Mask, Prefetch, Source, Split, Targets, Task,
+        episode_set_hash,
+    },
     device,
     learner::{Learner, PredictAt},
     parallel::TaskChunks,
@@ -320,8 +323,27 @@ fn score_tasks<B: Primitives>(predictions: Tensor<B, 3>, episodes: &[Episode]) -
     values
         .chunks(q * outputs)
         .zip(episodes)
-        .map(|(task, episode)| score_items(task, outputs, &episode.query.targets))
+        .map(|(task, episode)| score_those_there(task, outputs, &episode.query))
         .collect()
+}
+
+/// [`score_items`] of the items that are there.
+fn score_those_there(predictions: &[f64], outputs: usize, items: &Items) -> (f64, f64) {
+    let Some(mask) = &items.mask else {
+        return score_items(predictions, outputs, &items.targets);
+    };
+    fn kept<T: Copy>(values: &[T], width: usize, mask: &Mask) -> Vec<T> {
+        let rows = values.chunks(width).zip(&mask.items);
+        rows.filter(|(_, there)| **there)
+            .flat_map(|(row, _)| row)
+            .copied()
+            .collect()
+    }
+    let targets = match &items.targets {
+        Targets::Classes(classes) => Targets::Classes(kept(classes, 1, mask)),
+        Targets::Values(values) => Targets::Values(kept(values, outputs, mask)),
+    };
+    score_items(&kept(predictions, outputs, mask), outputs, &targets)
 }
 
 /// Score and loss of predictions `[b, outputs]` for items with these targets: accuracy and mean
