@@ -34,13 +34,24 @@ const KEYS: [&str; 10] = [
     "threads=",
 ];
 
-/// Keys of `[data]` that name splits of one data set.
-const SPLITS: [&str; 5] = [
+/// Keys of `[data]` that say the splits of one data set.
+const SPLITS: [&str; 8] = [
+    "data.split_key",
+    "data.validation_path",
+    "data.test_path",
     "data.train_classes",
     "data.validation_classes",
     "data.test_classes",
     "data.validation_fraction",
     "data.test_fraction",
+];
+
+/// Keys of `[data]` that name other files of one data set.
+const FILES: [&str; 4] = [
+    "data.label_path",
+    "data.validation_label_path",
+    "data.test_label_path",
+    "data.class_vectors",
 ];
 
 /// What is changed in a trained run.
@@ -125,9 +136,12 @@ pub fn trained<T: Toolkit>(path: &Path, changes: Changes<'_>) -> Result<TrainedR
     let is_split = |layer: &Layer| SPLITS.contains(&layer.path().as_str());
     let has_split = layers.iter().any(is_split);
     let mut base = base;
-    // A class list of the run is of no use here; a number of classes to draw is.
-    base.layers
-        .retain(|layer| !is_split(layer) || layer.value().is_u64());
+    // A list of classes of the run is of no use here; a number of classes to draw is.
+    let is_of_run = |layer: &Layer| {
+        let of_files = FILES.contains(&layer.path().as_str());
+        of_files || (is_split(layer) && !layer.value().is_u64())
+    };
+    base.layers.retain(|layer| !is_of_run(layer));
     let mut manifest = Manifest::from_base(&base, &layers, &catalogue)?;
     if !has_split && manifest.value("data.test_fraction").is_some() {
         manifest = manifest.with_overrides(&[
