@@ -104,7 +104,7 @@ impl FeatureRule for BdCspnSettings {
             distance::cosines(items.clone(), to.clone()).mul_scalar(self.scale)
         };
         let of_query = similar(&query, &prototypes);
-        let [_, q, n] = of_query.dims();
+        let [t, q, n] = of_query.dims();
         let confidence = softmax(of_query.clone(), 2);
         let labels = of_query.clone().argmax(2);
         let is_labelled = labels.one_hot::<4>(n).float().cast(of_query.dtype());
@@ -113,7 +113,10 @@ impl FeatureRule for BdCspnSettings {
         let (best, _) = confidence
             .clone()
             .topk_with_indices(self.pseudo_labels.min(q), 1);
-        let last = best.clone().narrow(1, best.dims()[1] - 1, 1);
+        let last = best
+            .clone()
+            .narrow(1, best.dims()[1] - 1, 1)
+            .expand([t, q, n]);
         let is_confident = confidence
             .greater_equal(last)
             .float()

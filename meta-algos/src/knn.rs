@@ -2,11 +2,11 @@
 //!
 //! Cover and Hart, *Nearest neighbor pattern classification*, IEEE Transactions on Information Theory 1967.
 //!
-//! With `N(x)` the `k` support features nearest to `x` in Euclidean distance (in angle, when features are
-//! normalised):
+//! With `N(x)` the `k` support features nearest to `x` in Euclidean distance `d` (in angle, when features are
+//! normalised), and weights `w = 1` or `w = 1/d`:
 //!
 //! ```text
-//! p(y = n | x) = share of N(x) that is of class n
+//! p(y = n | x) = Σ w over the items of class n in N(x) / Σ w over N(x)
 //! ```
 //!
 //! # Differences from the paper
@@ -27,15 +27,32 @@ use meta_core::{
     settings,
     task::TaskSpec,
 };
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Added to every share of the votes.
 const LEAST_SHARE: f64 = 1e-7;
+
+/// Least distance, whose inverse is finite.
+const LEAST_DISTANCE: f64 = 1e-12;
+
+/// How much the vote of a neighbour counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Votes {
+    /// All votes alike.
+    Uniform,
+    /// By the inverse of its distance.
+    Distance,
+}
 
 settings! {
     /// Settings of the nearest neighbours.
     pub struct KnnSettings {
         /// `k`, the support items that vote.
         neighbours: usize = 1, size(1);
+        /// How much a vote counts: `uniform`, or by the inverse `distance`.
+        votes: Votes = Votes::Uniform;
         /// What is subtracted from the features first: `none`, `support` (the mean of the task's
         /// support) or `training` (the mean over items of training tasks).
         centre: Centre = Centre::None;
@@ -77,6 +94,8 @@ impl LearnerSettings for KnnSettings {
 
     fn toy() -> Toy {
         Toy {
+            // Uniform votes are the same for whatever networks solve the task.
+            settings: json!({"neighbours": 3, "votes": "distance"}),
             maps: 1,
             ..feature_rule::toy()
         }
@@ -102,9 +121,15 @@ impl FeatureRule for KnnSettings {
         pass: &Pass<B>,
     ) -> Tensor<B, 3> {
         let (query, support) = (features.query.clone(), features.support.clone());
-        let closeness = distance::squared_distances(query, support).neg();
-        let votes = distance::nearest(closeness, self.neighbours);
-        let shares = votes.div_scalar(self.neighbours as f64);
+        let distances = distance::squared_distances(query, support)
+            .clamp_min(0.0)
+            .sqrt();
+        let nearest = distance::nearest(distances.clone().neg(), self.neighbours);
+        let votes = match self.votes {
+            Votes::Uniform => nearest,
+            Votes::Distance => nearest / distances.clamp_min(LEAST_DISTANCE),
+        };
+        let shares = votes.clone() / votes.sum_dim(2);
         pass.record(
             "neighbours",
             MapAxis::Query,
@@ -124,7 +149,6 @@ mod tests {
     use crate::toy::{
         PredictAt, assert_close, learner, refusal, spec, support_as_queries, tasks, values,
     };
-    use serde_json::json;
 
     /// A support item is its own nearest neighbour.
     #[test]

@@ -20,7 +20,7 @@
 //! # Differences from the paper
 //! * Several classes, and the penalty.
 
-use burn::tensor::{DType, Tensor, activation::softmax};
+use burn::tensor::{DType, Tensor};
 use meta_core::{
     Result,
     data::Split,
@@ -340,6 +340,7 @@ impl<B: Primitives> Problem<B> {
 mod tests {
     use super::*;
     use crate::toy::{PredictAt, assert_close, learner, spec, support_as_queries, tasks, values};
+    use burn::tensor::activation::softmax;
     use serde_json::json;
 
     /// Next to no weight on the fit leaves the shares of the classes, a large one the labels.

@@ -62,8 +62,9 @@ def nearest_centroid(e):
     return -((e["query"][:, None] - centroids[None]) ** 2).sum(2)
 
 
-def knn(e, k):
-    return KNeighborsClassifier(k).fit(e["support"], e["labels"]).predict_proba(e["query"])
+def knn(e, k, weights="uniform"):
+    model = KNeighborsClassifier(k, weights=weights).fit(e["support"], e["labels"])
+    return model.predict_proba(e["query"])
 
 
 def lda(e, gamma):
@@ -264,6 +265,12 @@ def main():
         "knn",
         {"neighbours": 3, "normalise": True},
         lambda e, m: knn(transformed(e, normalise=True), 3),
+        compare="probabilities",
+    )
+    case(
+        "knn",
+        {"neighbours": 3, "votes": "distance", "normalise": False},
+        lambda e, m: knn(e, 3, "distance"),
         compare="probabilities",
     )
     for gamma in [0.01, 0.3, 1.0]:

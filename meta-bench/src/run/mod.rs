@@ -287,6 +287,10 @@ impl<T: Toolkit> WithBackend for Session<T> {
         let experiment = &self.experiment;
         let mut learner = experiment.fitting_learner::<B>(Needed::ForRun, &device, self.force)?;
         let parameters = learner.parameters();
+        let settings = &experiment.manifest.train;
+        settings
+            .check_trainable(&parameters)
+            .map_err(|error| experiment.manifest.locate(error))?;
         let folder = match self.locked.take() {
             Some(folder) => folder,
             None => {

@@ -118,14 +118,7 @@ impl<B: Primitives> Trainer<B> {
         observer: &mut dyn Observer<B>,
     ) -> Result<(TrainState<B>, Ending)> {
         let settings = &self.settings;
-        if settings.iterations > 0 && learner.parameters().trainable().is_empty() {
-            let expected = "must be 0: this learner and this encoder have nothing to train";
-            return Err(Error::setting(
-                "train.iterations",
-                settings.iterations,
-                expected,
-            ));
-        }
+        settings.check_trainable(&learner.parameters())?;
         let mut episodes = Prefetch::new(
             self.source.clone(),
             self.seed,

@@ -1,5 +1,6 @@
 //! Settings of the outer loop.
 
+use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
 use super::task_selection::TaskSelection;
@@ -7,6 +8,7 @@ use crate::{
     Error, Result,
     optim::{OptimizerKind, OptimizerSettings, UpdateSettings},
     parallel::TaskChunks,
+    params::Params,
     settings,
 };
 
@@ -120,6 +122,22 @@ impl TrainSettings {
         if self.patience > 0 && self.validate_every == 0 {
             let expected = "needs validations, but train.validate_every = 0".to_owned();
             return refuse("patience", self.patience.to_string(), expected);
+        }
+        Ok(())
+    }
+
+    /// Checks that there is something to train, unless nothing is to be trained.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming `train.iterations`.
+    pub fn check_trainable<B: Backend>(&self, parameters: &Params<B>) -> Result<()> {
+        if self.iterations > 0 && parameters.num_elements() == 0 {
+            let expected = "must be 0: this learner and this encoder have nothing to train";
+            return Err(Error::setting(
+                "train.iterations",
+                self.iterations,
+                expected,
+            ));
         }
         Ok(())
     }

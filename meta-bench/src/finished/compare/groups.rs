@@ -1,9 +1,6 @@
 //! Groups runs, and computes the intervals of what is compared.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    path::Path,
-};
+use std::collections::{BTreeMap, HashSet};
 
 use meta_core::{
     Error,
@@ -95,8 +92,9 @@ struct Scores {
 
 fn read_scores(run: &Stored) -> Result<Scores> {
     let path = &run.scores;
-    let damaged =
-        |error: serde_json::Error| Error::data(path, format!("is damaged: {error}")).into();
+    let damaged = |error: serde_json::Error| -> CommandError {
+        Error::data(path, format!("is damaged: {error}")).into()
+    };
     if run.evaluation.is_some() {
         let scores = Evaluation::read(path)?.scores;
         return serde_json::from_value(scores).map_err(damaged);
