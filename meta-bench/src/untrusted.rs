@@ -5,7 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use meta_core::{data::FolderSettings, toolkit::Catalogue, train::checkpoint_file};
+use meta_core::{
+    data::{Duplicates, FolderSettings},
+    toolkit::Catalogue,
+    train::checkpoint_file,
+};
 
 use crate::{
     BuiltIn,
@@ -119,6 +123,8 @@ fn images(path: PathBuf, folder: &Path) -> Result<()> {
     let settings = FolderSettings {
         path: path.display().to_string(),
         image_size: 8,
+        // The images of a corpus are alike.
+        duplicates: Duplicates::Allow,
         cache_dir: folder.join("cache").display().to_string(),
         ..FolderSettings::default()
     };
