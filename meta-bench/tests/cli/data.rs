@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::workbench::Workbench;
+use crate::workbench::{Workbench, root};
 
 const FOLDER: &str = r#"[data]
 source = "folder"
@@ -167,4 +167,27 @@ episodes = 4
     );
     let message = bench.run("check m.toml --no-trial").mistake();
     assert!(message.contains("row 25, column `x0` is NaN"), "{message}");
+}
+
+/// A table of Parquet, its compression and its list column, where the reader is compiled in.
+#[test]
+fn parquet_where_it_is_compiled_in() {
+    let bench = Workbench::new("data.source=\"features\"");
+    let path = root().join("meta-core/tests/data/formats/list.parquet");
+    let read = |features: &str| {
+        let settings = format!("data.features={features} data.labels=class_name --no-trial");
+        bench
+            .run(&format!(
+                "check m.toml data.path={} {settings}",
+                path.display()
+            ))
+            .mistake()
+    };
+    if cfg!(feature = "parquet") {
+        assert!(read("class_name").contains("column `class_name` row 0 is text"));
+        // Two classes, read whole, do not make tasks of five.
+        assert!(read("embedding").contains("`data.way"));
+    } else {
+        assert!(read("embedding").contains("build with `--features parquet`"));
+    }
 }

@@ -718,3 +718,64 @@ fn lists_of_intents_are_those_of_their_hashes() {
         }
     }
 }
+
+/// A million vectors of 768 halves, 1.5 GB: the second start reads labels alone. Prints both times; the bound
+/// is the requirement, ten times what a start takes on two cores.
+#[test]
+#[ignore = "writes 1.5 GB"]
+fn a_million_rows_start_in_two_seconds() {
+    const ROWS: usize = 1_000_000;
+    const WIDTH: usize = 768;
+    let folder = folder();
+    let file = std::fs::File::create(folder.path().join("vectors.npy")).expect("a file");
+    let mut file = std::io::BufWriter::with_capacity(1 << 20, file);
+    let header =
+        format!("{{'descr': '<f2', 'fortran_order': False, 'shape': ({ROWS}, {WIDTH}), }}\n");
+    let length = (header.len() as u16).to_le_bytes();
+    let head = [&b"\x93NUMPY\x01\x00"[..], &length, header.as_bytes()].concat();
+    std::io::Write::write_all(&mut file, &head).expect("space");
+    // Any halves that are finite: the highest bit of the exponent is 0.
+    let mut state = 1u64;
+    let mut row = [0u8; 2 * WIDTH];
+    for _ in 0..ROWS {
+        for number in row.as_chunks_mut::<2>().0 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            *number = ((state >> 40) as u16 & 0xbfff).to_le_bytes();
+        }
+        std::io::Write::write_all(&mut file, &row).expect("space");
+    }
+    drop(file);
+    let labels: String = (0..ROWS)
+        .map(|row| format!("class {}\n", row % 1000))
+        .collect();
+    std::fs::write(folder.path().join("labels.txt"), labels).expect("space");
+    let settings = FeaturesSettings {
+        path: "vectors.npy".to_owned(),
+        label_path: "labels.txt".to_owned(),
+        cache_dir: folder
+            .path()
+            .join("cache")
+            .to_str()
+            .expect("text")
+            .to_owned(),
+        ..FeaturesSettings::default()
+    };
+    let start = || {
+        let begin = std::time::Instant::now();
+        let source = build(&settings, folder.path());
+        (begin.elapsed().as_secs_f64(), source)
+    };
+    let (first, source) = start();
+    let (second, again) = start();
+    assert_eq!(source.content_hash(), again.content_hash());
+    let begin = std::time::Instant::now();
+    let shape = EpisodeShape::new(100, 5, 15);
+    for index in 0..10 {
+        episode(&again, Split::Train, shape, index);
+    }
+    let task = begin.elapsed().as_secs_f64() / 10.0;
+    println!("first start {first:.2} s, second {second:.2} s, a task of 2000 vectors {task:.4} s");
+    assert!(second < 2.0, "{second}");
+}

@@ -174,7 +174,7 @@ fn text_that_is_no_table_is_refused_by_line() {
     assert!(message(b"x0,x0,label\n1,1,a\n").contains("two columns `x0`"));
     assert!(message(b"x0,label\n1,\xff\n").contains("line 2, column 2 is not UTF-8"));
     assert!(message(b"y,label\n1,a\n").contains("unknown column `x*`"));
-    assert!(message(b"\x1f\x8bnot gzip").contains("unknown column"));
+    assert!(message(b"\x1f\x8bnot gzip").contains("is not UTF-8"));
     // A quoted cell over two lines, and numbers in any spelling.
     std::fs::write(&path, b"x0,label\n\"1e1\",\"a\nb\"\n -.5 ,c\n").expect("written");
     let table = read_table(&path, &keys("x*", "label", "")).expect("a table");

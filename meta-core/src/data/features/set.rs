@@ -324,7 +324,7 @@ pub(super) fn class_vectors(
     for (class, place) in classes.iter().zip(vectors.chunks_exact_mut(width)) {
         let Some(&row) = row_of.get(class) else {
             let message = format!(
-                "has no vector of the class `{class}` (and {} others)",
+                "has no vector of the class `{class}`, and {} others",
                 labels.len()
             );
             return Err(Error::data(path, message));

@@ -372,7 +372,8 @@ fn read_at(file: &File, offset: u64, place: &mut [u8]) -> io::Result<()> {
 }
 
 /// The row-major bytes of an array whose neighbours along axis `i` are `strides[i]` numbers of `size` bytes
-/// apart in `bytes`; none where one lies beyond the last.
+/// apart in `bytes`; none where one lies beyond the last, or where there are more numbers than `bytes` has: a
+/// small file could ask for all memory by naming one number again and again.
 pub(super) fn gather(
     bytes: &[u8],
     size: usize,
@@ -380,7 +381,7 @@ pub(super) fn gather(
     strides: &[usize],
     first: usize,
 ) -> Option<Vec<u8>> {
-    let count = bytes_of(shape, size).filter(|&count| count <= MAXIMUM_BYTES)?;
+    let count = bytes_of(shape, size).filter(|&count| count <= bytes.len() as u64)?;
     let mut gathered = Vec::new();
     gathered.try_reserve_exact(count as usize).ok()?;
     if count == 0 {

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// The longest pickle that is read.
 const MAXIMUM_PICKLE: u64 = 1 << 26;
 /// The most values of a pickle.
-const MAXIMUM_VALUES: usize = 1 << 22;
+const MAXIMUM_VALUES: usize = 1 << 21;
 /// How deep dictionaries are searched, how many values in all, and how long a name may be.
 const MAXIMUM_DEPTH: usize = 16;
 const MAXIMUM_STEPS: usize = 1 << 20;
@@ -124,7 +124,7 @@ impl Pytorch {
             .members
             .region(&format!("{}data/{}", self.folder, tensor.storage))?;
         let size = tensor.element.bytes();
-        let outside = "lies beyond the end of its storage";
+        let outside = "lies beyond the end of its storage, or repeats numbers of it";
         let region = if tensor.is_contiguous() {
             let first = tensor.offset.checked_mul(size);
             let length = super::array::bytes_of(&tensor.shape, size);
