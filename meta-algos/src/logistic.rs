@@ -43,6 +43,9 @@ const STEPS: usize = 50;
 const PRODUCTS: usize = 100;
 const HALVINGS: usize = 30;
 
+/// Below any sum that matters: what is divided by is at least this.
+const TINY: f64 = 1e-30;
+
 settings! {
     /// Settings of logistic regression.
     pub struct LogisticSettings {
@@ -173,8 +176,6 @@ struct Problem<B: Primitives> {
 
 /// What `f` and its derivatives are made of at a point.
 struct At<B: Primitives> {
-    /// `K A`, `[t, s, n]`.
-    product: Tensor<B, 3>,
     /// Softmax of the logits, `[t, s, n]`.
     probabilities: Tensor<B, 3>,
     /// `f`, `[t, 1]`.
@@ -193,7 +194,6 @@ impl<B: Primitives> Problem<B> {
         let fit = dot(&rows, &self.targets).mul_scalar(-self.c);
         let penalty = dot(&point.coefficients, &product).mul_scalar(0.5);
         At {
-            product,
             probabilities: rows.exp(),
             value: fit + penalty,
         }
@@ -242,22 +242,25 @@ impl<B: Primitives> Problem<B> {
             intercept: rest.intercept.zeros_like(),
         };
         let target = first.clone().mul_scalar(tolerance);
+        let mut open = above(&squares, target.clone());
         for _ in 0..PRODUCTS {
-            let open = above(&squares, target.clone());
-            if !any(&open) {
-                break;
-            }
             let bent = self.curvature(at, &direction, &product);
             let bend =
                 dot(&product, &bent.coefficients) + dot(&direction.intercept, &bent.intercept);
-            let along = open * squares.clone() / bend.clamp_min(f64::from(f32::MIN_POSITIVE));
+            // Rounding alone can bend downwards: there is no way on from there.
+            open = open * above(&bend, bend.zeros_like());
+            if !any(&open) {
+                break;
+            }
+            let along = open.clone() * squares.clone() / bend.clamp_min(TINY);
             step = step.plus(&along, &direction);
             rest = rest.plus(&along.neg(), &bent);
             rest_product = self.gram.clone().matmul(rest.coefficients.clone());
             let next = length(&rest, &rest_product);
-            let turn = next.clone() / squares.clamp_min(f64::from(f32::MIN_POSITIVE));
+            let turn = open.clone() * next.clone() / squares.clamp_min(TINY);
             product = rest_product.clone() + times(&product, &turn);
             direction = rest.clone().plus(&turn, &direction);
+            open = open * above(&next, target.clone());
             squares = next;
         }
         let gradient_product = self.gram.clone().matmul(gradient.coefficients.clone());
@@ -293,7 +296,7 @@ impl<B: Primitives> Problem<B> {
                 break;
             }
             // Loosely solved far from the minimum, tightly near it.
-            let relative = (squares / start.clamp_min(f64::from(f32::MIN_POSITIVE))).max();
+            let relative = (squares / start.clamp_min(TINY)).max();
             let relative = relative.into_data().iter::<f64>().next().unwrap_or(0.0);
             let (step, slope) = self.step(&at, &gradient, relative.clamp(1e-12, 1e-2));
             let (next, next_at) = self.search(&point, &at, &step, &slope, &active, rounding);
@@ -323,7 +326,9 @@ impl<B: Primitives> Problem<B> {
             let next_at = self.at(&next);
             let promised = (length.clone() * slope.clone()).mul_scalar(1e-4);
             let most = at.value.clone() + promised + slack.clone();
-            let failed = above(&next_at.value, most);
+            // What is not a number is not below either.
+            let fell = next_at.value.clone().lower_equal(most);
+            let failed = fell.bool_not().float().cast(slope.dtype());
             if !any(&failed) {
                 return (next, next_at);
             }

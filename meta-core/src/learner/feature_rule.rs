@@ -35,7 +35,7 @@ use crate::{
     data::Split,
     nn::{
         Mode, Pass, distance,
-        encoder::{Architecture, Encoder},
+        encoder::Architecture,
         init::{Initializer, constant},
         linear::Linear,
         loss,
