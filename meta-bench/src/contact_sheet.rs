@@ -15,7 +15,7 @@ use crate::{
     experiment::{source, split_named, start_threads},
     failure::{CommandError, Result},
     manifest::Manifest,
-    output::target::check_target,
+    output::target::{check_target, write_over},
 };
 
 /// Draw items of a manifest's data source into a PNG file.
@@ -23,7 +23,7 @@ use crate::{
 pub struct ContactSheetArgs {
     /// The manifest, a TOML file.
     manifest: PathBuf,
-    /// The picture to write; nothing may be there.
+    /// The picture to write; what this command wrote is replaced.
     out: PathBuf,
     /// Changes: `key.path=value`.
     #[arg(value_name = "KEY=VALUE")]
@@ -42,8 +42,10 @@ pub struct ContactSheetArgs {
     split: String,
 }
 
-/// A PNG file says nothing of who wrote it.
-const NO_MARK: &str = "\0written by nobody\0";
+/// The keyword and the text of a chunk in every sheet.
+const SOFTWARE: (&str, &str) = ("Software", "meta contact-sheet");
+/// The same as it stands in the file.
+const MARK: &str = "Software\0meta contact-sheet";
 
 impl Execute for ContactSheetArgs {
     /// Writes the picture.
@@ -52,16 +54,24 @@ impl Execute for ContactSheetArgs {
     /// Whatever is wrong with the manifest or its data, and when the picture cannot be written.
     fn execute<T: Toolkit>(self) -> Result<()> {
         let split = split_named(&self.split)?;
-        check_target(&self.out, NO_MARK)?;
+        check_target(&self.out, MARK)?;
         let manifest = Manifest::resolve(&self.manifest, &self.overrides, &Catalogue::of::<T>())?;
         start_threads(manifest.run.threads)?;
         let source = source::<T>(&manifest, self.data.as_deref())?;
         let seed = Seed(manifest.run.seed);
         let sheet = contact_sheet(source.as_ref(), seed, split, self.classes, self.items)
             .map_err(named_as_option)?;
-        sheet
-            .save(&self.out)
-            .map_err(|error| Error::io(&self.out, "write", std::io::Error::other(error)).into())
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, sheet.width(), sheet.height());
+        encoder.set_color(match sheet.color().channel_count() {
+            3 => png::ColorType::Rgb,
+            _ => png::ColorType::Grayscale,
+        });
+        encoder
+            .add_text_chunk(SOFTWARE.0.to_owned(), SOFTWARE.1.to_owned())
+            .and_then(|()| encoder.write_header()?.write_image_data(sheet.as_bytes()))
+            .map_err(|error| Error::io(&self.out, "write", std::io::Error::other(error)))?;
+        write_over(&self.out, &bytes, MARK)
     }
 }
 

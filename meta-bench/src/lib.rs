@@ -60,12 +60,9 @@ pub use meta_algos::BuiltIn;
 pub use meta_core::toolkit::{Catalogue, Toolkit};
 use output::text::visible;
 
-/// The binary with the learners of `meta-algos`.
-pub fn main() -> ExitCode {
-    main_with::<BuiltIn>()
-}
-
-/// The binary with the learners, encoders, sources and optimisers of `T`.
+/// The binary with the learners, encoders, sources and optimisers of `T`; `meta` has those of [`BuiltIn`].
+///
+/// Every learner on every backend is compiled where this is called, and only there.
 ///
 /// Exit codes: 0 when done, 1 when a check or a run of a sweep failed, 2 for anything that the user can
 /// put right, 130 when interrupted.

@@ -113,7 +113,7 @@ pub fn peak_bytes() -> Option<u64> {
 
 /// Peak resident memory of the process with this number, where the system reports it.
 pub fn peak_bytes_of(process: u32) -> Option<u64> {
-    bytes_at(&format!("/proc/{process}/status"), "VmHWM:")
+    bytes_at(format!("/proc/{process}/status"), "VmHWM:")
 }
 
 /// The bytes on the line that starts with `name`, which gives them in kibibytes.

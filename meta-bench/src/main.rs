@@ -10,7 +10,7 @@ const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
 
 fn main() -> ExitCode {
     keep_freed_memory();
-    meta_bench::main()
+    meta_bench::main_with::<meta_bench::BuiltIn>()
 }
 
 /// Starts this program over with an allocator that keeps freed memory, unless the setting says

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use meta_core::{
     Error,
     data::{
-        FolderSettings,
+        Duplicates, FolderSettings,
         formats::{Keys, read_table},
     },
     toolkit::Catalogue,
@@ -131,6 +131,8 @@ fn images(path: PathBuf, folder: &Path) -> Result<()> {
     let settings = FolderSettings {
         path: path.display().to_string(),
         image_size: 8,
+        // The images of a corpus are alike.
+        duplicates: Duplicates::Allow,
         cache_dir: folder.join("cache").display().to_string(),
         ..FolderSettings::default()
     };

@@ -176,11 +176,12 @@ mod tests {
     #[test]
     fn sizes_without_end_are_planned() {
         let most = usize::MAX;
-        assert_eq!(chunk(most, most, most, true), most.div_ceil(GRAPHS));
+        assert_eq!(chunk(most, most, most, true), 1, "no two fit");
+        assert_eq!(chunk(most, most, 1, true), most.div_ceil(GRAPHS));
         assert_eq!(chunk(most, 0, most, true), 1);
         assert_eq!(chunk(most, most, 1, false), most);
         assert_eq!(graphs_of_test(most, most, true).tasks, 1);
-        assert_eq!(graphs_of_test(most, 1, true).concurrent, most / 15_996_844);
+        assert_eq!(graphs_of_test(most, 1, true).concurrent, most / GRAPH);
     }
 
     #[test]

@@ -188,7 +188,7 @@ fn diff_shows_what_differs_and_nothing_else() {
     let bench = Workbench::new(SINUSOID);
     bench.run("run m.toml --dir a --quiet").ok();
     bench
-        .run("run m.toml --dir b --quiet train.lr=0.5 learner.name=meta_sgd")
+        .run("run m.toml --dir b --quiet train.lr=0.002 learner.name=meta_sgd")
         .ok();
     insta::assert_snapshot!(bench.run("diff a b").ok().stdout, @r#"
     setting                  a         b
@@ -196,7 +196,7 @@ fn diff_shows_what_differs_and_nothing_else() {
     learner.inner_optimizer  "sgd"     –
     learner.name             "maml"    "meta_sgd"
     learner.order            "second"  –
-    train.lr                 0.001     0.5
+    train.lr                 0.001     0.002
     "#);
     assert_eq!(
         bench.run("diff a m.toml").ok().stdout,

@@ -153,10 +153,7 @@ fn fault(number: &Number, value: &str) -> Option<String> {
             .key
             .strip_prefix("data.")
             .and_then(|key| key.strip_suffix("_classes"));
-        let classes = split.map(|split| match split {
-            "train" | "validation" | "test" => format!("the number of {split} classes"),
-            _ => name.clone(),
-        });
+        let classes = split.map(|split| format!("the number of {split} classes"));
         ran.stderr.contains(&name)
             || classes.is_some_and(|classes| ran.stderr.contains(&classes))
             || needs_files && ran.stderr.contains("error: ")
@@ -177,7 +174,7 @@ fn fault(number: &Number, value: &str) -> Option<String> {
     let ran = limited(&bench, &format!("run --quiet {squeezed}"));
     // A number may be too large to compute with: training then says that it diverges.
     let diverged =
-        number.is_real() && ran.code == Some(2) && ran.stderr.contains("not a finite number");
+        number.is_real() && ran.code == Some(2) && ran.stderr.contains("the last good checkpoint");
     (ran.code != Some(0) && !diverged)
         .then(|| shown("run", &ran))
         .flatten()

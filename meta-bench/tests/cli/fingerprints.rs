@@ -72,6 +72,9 @@ struct Recorded {
     functions: String,
     /// Hash by backend, precision and case.
     fingerprints: BTreeMap<String, String>,
+    /// Why a case has no hash here: it changed on purpose, and was not computed on this instruction set since.
+    #[serde(default)]
+    unrecorded: BTreeMap<String, String>,
 }
 
 /// The instruction set that the matrix products use.
@@ -234,6 +237,7 @@ fn every_learner_ends_in_the_recorded_bits() {
             commit: std::env::var("META_COMMIT").unwrap_or_default(),
             functions: functions(),
             fingerprints: found,
+            unrecorded: BTreeMap::new(),
         };
         let mut text = serde_json::to_string_pretty(&recorded).expect("text");
         text.push('\n');
@@ -241,10 +245,13 @@ fn every_learner_ends_in_the_recorded_bits() {
         return;
     }
     let recorded = recorded.expect("compared with something");
-    let different: Vec<&String> = found
+    for (name, reason) in &recorded.unrecorded {
+        eprintln!("fingerprints: {name}: not compared: {reason}");
+    }
+    let different: Vec<(&String, &String)> = found
         .iter()
+        .filter(|(name, _)| !recorded.unrecorded.contains_key(*name))
         .filter(|(name, hash)| recorded.fingerprints.get(*name) != Some(hash))
-        .map(|(name, _)| name)
         .collect();
     assert!(
         different.is_empty(),

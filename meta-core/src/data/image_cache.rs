@@ -143,11 +143,17 @@ impl ImageCache {
     }
 }
 
-/// Whether there is something at `file` that this program did not write.
+/// Whether there is something at `file` that this program did not write; an empty file is nothing.
 fn is_foreign(file: &Path) -> bool {
     let Ok(mut file) = std::fs::File::open(file) else {
         return false;
     };
+    if file
+        .metadata()
+        .is_ok_and(|found| found.is_file() && found.len() == 0)
+    {
+        return false;
+    }
     let mut magic = [0; MAGIC.len()];
     file.read_exact(&mut magic).is_err() || magic != *MAGIC
 }
