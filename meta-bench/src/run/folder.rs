@@ -296,6 +296,8 @@ fn taken(path: &Path, error: std::io::Error) -> CommandError {
     }
     match inspect(path) {
         Ok(Found::Unfinished | Found::Finished) => busy(path),
+        // Somebody was there for a moment: no more than an early failure had been found before.
+        Ok(Found::Nothing) if error.kind() == ErrorKind::DirectoryNotEmpty => busy(path),
         Ok(Found::Nothing) => Error::io(path, "create the run folder", error).into(),
         Err(other) => other,
     }

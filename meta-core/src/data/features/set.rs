@@ -161,8 +161,10 @@ impl FeatureSet {
         };
         let column = self.files[0].column(*column);
         let message = format!(
-            "{column} is {number} in all rows{more}: a file of something else, or a dead unit of a network; \
-             `data.constant_columns = true` reads them"
+            "{column} is {} in all rows{more}: a file of something else, or a dead unit of a network; \
+             `data.constant_columns = true` reads them",
+            // Not −0.
+            number + 0.0
         );
         Err(Error::data(&self.path, message))
     }

@@ -116,34 +116,48 @@ impl<'a> File<'a> {
     ) -> Result<(), String> {
         let leaf = self.leaves[column]
             .ok_or("holds records; numbers, text and lists of numbers are read")?;
+        let schema = self.reader.metadata().file_metadata().schema_descr();
+        let highest = schema.column(leaf).max_def_level();
         for group in 0..self.reader.num_row_groups() {
             let broken = |error| format!("is damaged: {error}");
             let group = self.reader.get_row_group(group).map_err(broken)?;
             let take = &mut take;
             match group.get_column_reader(leaf).map_err(broken)? {
-                ColumnReader::BoolColumnReader(reader) => each(reader, |value, starts| {
+                ColumnReader::BoolColumnReader(reader) => each(reader, highest, |value, starts| {
                     take(number(value, |&v| f64::from(u8::from(v))), starts)
                 }),
-                ColumnReader::Int32ColumnReader(reader) => each(reader, |value, starts| {
-                    take(integer(value.map(|&v| v.into())), starts)
-                }),
-                ColumnReader::Int64ColumnReader(reader) => each(reader, |value, starts| {
-                    take(integer(value.copied()), starts)
-                }),
-                ColumnReader::FloatColumnReader(reader) => each(reader, |value, starts| {
-                    take(number(value, |&v| v.into()), starts)
-                }),
-                ColumnReader::DoubleColumnReader(reader) => {
-                    each(reader, |value, starts| take(number(value, |&v| v), starts))
+                ColumnReader::Int32ColumnReader(reader) => {
+                    each(reader, highest, |value, starts| {
+                        take(integer(value.map(|&v| v.into())), starts)
+                    })
                 }
-                ColumnReader::ByteArrayColumnReader(reader) => each(reader, |value, starts| {
-                    take(
-                        value.map_or(Value::None, |v: &ByteArray| Value::Bytes(v.data())),
-                        starts,
-                    )
-                }),
+                ColumnReader::Int64ColumnReader(reader) => {
+                    each(reader, highest, |value, starts| {
+                        take(integer(value.copied()), starts)
+                    })
+                }
+                ColumnReader::FloatColumnReader(reader) => {
+                    each(reader, highest, |value, starts| {
+                        take(number(value, |&v| v.into()), starts)
+                    })
+                }
+                ColumnReader::DoubleColumnReader(reader) => {
+                    each(reader, highest, |value, starts| {
+                        take(number(value, |&v| v), starts)
+                    })
+                }
+                ColumnReader::ByteArrayColumnReader(reader) => {
+                    each(reader, highest, |value, starts| {
+                        take(
+                            value.map_or(Value::None, |v: &ByteArray| Value::Bytes(v.data())),
+                            starts,
+                        )
+                    })
+                }
                 ColumnReader::FixedLenByteArrayColumnReader(reader) if self.is_half(leaf) => {
-                    each(reader, |value, starts| take(number(value, half), starts))
+                    each(reader, highest, |value, starts| {
+                        take(number(value, half), starts)
+                    })
                 }
                 _ => Err("holds values of a kind that is not read".to_owned()),
             }?;
@@ -258,9 +272,10 @@ fn half(bytes: &FixedLenByteArray) -> f64 {
     f16::from_le_bytes(bytes).to_f64()
 }
 
-/// Hands on the values of a part of a column; none where there is no value.
+/// Hands on the values of a part of a column; none where the level of definition is not the highest.
 fn each<T: DataType>(
     mut reader: ColumnReaderImpl<T>,
+    highest: i16,
     mut take: impl FnMut(Option<&T::T>, bool) -> Result<(), String>,
 ) -> Result<(), String> {
     let (mut definitions, mut repetitions, mut values) = (Vec::new(), Vec::new(), Vec::new());
@@ -278,8 +293,7 @@ fn each<T: DataType>(
         if rows == 0 && levels == 0 {
             return Ok(());
         }
-        // Without levels every value is there; else the highest level says so.
-        let highest = reader.column_descriptor().max_def_level();
+        // Without levels every value is there.
         let mut present = values.iter();
         for level in 0..levels {
             let there = highest == 0 || definitions.get(level) == Some(&highest);
