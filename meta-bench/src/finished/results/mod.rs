@@ -1,16 +1,21 @@
 //! Writes `docs/results.md`: finished runs as a table, measured beside published.
 
+mod against;
+mod published;
+
 use std::path::{Path, PathBuf};
 
 use meta_core::{
     stats::{Interval, mean, paired_t, standard_deviation},
     toolkit::{Catalogue, Toolkit},
-    train::TrainSettings,
     train::eval::{LogLikelihoods, Metric},
 };
 use serde_json::Value;
 
 use super::baseline;
+use against::Against;
+use published::published;
+
 use crate::{
     experiment::Experiment,
     failure::{CommandError, Result},
@@ -26,156 +31,53 @@ use crate::{
     },
 };
 
-/// A published figure, in per cent, and how it was trained.
-struct Published {
-    learner: &'static str,
-    source: &'static str,
-    way: usize,
-    shot: usize,
-    percent: f64,
-    paper: &'static str,
-    protocol: &'static str,
-}
-
-/// Omniglot, 5-way 1-shot unless it says 20-way.
-const PUBLISHED: [Published; 10] = [
-    omniglot(
-        "maml",
-        5,
-        98.7,
-        "Finn et al. 2017, table 1",
-        "60 000 iterations of 32 tasks; as many queries as shots at test",
-    ),
-    omniglot(
-        "maml_pp",
-        5,
-        99.47,
-        "Antoniou et al. 2019, table 1",
-        "150 epochs of 500 iterations, an ensemble of the best five",
-    ),
-    omniglot(
-        "meta_sgd",
-        5,
-        99.53,
-        "Li et al. 2017, table 2",
-        "60 000 iterations",
-    ),
-    omniglot(
-        "reptile",
-        5,
-        97.68,
-        "Nichol et al. 2018, table 2, transductive",
-        "100 000 iterations",
-    ),
-    omniglot(
-        "imaml",
-        5,
-        99.16,
-        "Rajeswaran et al. 2019, table 2, gradient descent",
-        "20 000 iterations of 32 tasks",
-    ),
-    omniglot(
-        "matching_net",
-        5,
-        98.1,
-        "Vinyals et al. 2016, table 1",
-        "not said",
-    ),
-    omniglot(
-        "siamese",
-        5,
-        96.7,
-        "Koch et al. 2015, as in Vinyals et al. 2016, table 1",
-        "not said",
-    ),
-    omniglot(
-        "relation_net",
-        5,
-        99.6,
-        "Sung et al. 2018, table 1",
-        "up to 1 000 000 episodes",
-    ),
-    omniglot(
-        "protonet",
-        5,
-        98.8,
-        "Snell et al. 2017, table 1",
-        "60-way episodes until the validation loss stops falling",
-    ),
-    omniglot(
-        "protonet",
-        20,
-        96.0,
-        "Snell et al. 2017, table 1",
-        "60-way episodes until the validation loss stops falling",
-    ),
-];
-
-const fn omniglot(
-    learner: &'static str,
-    way: usize,
-    percent: f64,
-    paper: &'static str,
-    protocol: &'static str,
-) -> Published {
-    Published {
-        learner,
-        source: "omniglot",
-        way,
-        shot: 1,
-        percent,
-        paper,
-        protocol,
-    }
-}
-
-/// Points below a published figure from which the table says what differs.
-const CLOSE: f64 = 1.5;
-
-fn published(result: &TestResult, train: &TrainSettings) -> String {
-    let key = (result.source.as_str(), result.way, result.shot);
-    let row = PUBLISHED
-        .iter()
-        .find(|row| row.learner == result.learner && (row.source, row.way, row.shot) == key);
-    let Some(row) = row else {
-        return "–".to_owned();
-    };
-    let below = row.percent - 100.0 * result.mean;
-    let why = if below > CLOSE {
-        format!(
-            "; {below:.1} points below after {} iterations of {}, published: {}",
-            result.iterations, train.meta_batch, row.protocol
-        )
-    } else {
-        String::new()
-    };
-    format!("{} ({}){why}", row.percent, row.paper)
-}
-
 /// The page for the finished runs in `folders`, in their order. Data sets are in `data`, or where they
 /// were recorded.
 ///
 /// # Errors
 /// When one of them is not a finished run, or its data is not there.
 pub fn results<T: Toolkit>(folders: &[PathBuf], data: Option<&Path>) -> Result<String> {
-    let mut table = String::new();
     let mut protocols = String::new();
     let mut densities = Densities::default();
+    let mut tests: Vec<Against> = Vec::new();
+    let mut rows = Vec::new();
     for folder in folders {
         let run = FinishedRun::<T>::read(folder, data)?;
         densities.add(&run);
-        table.push_str(&run.row());
+        let known = tests.iter().position(|test| test.is_of(&run));
+        match known {
+            Some(test) => tests[test].add(&run),
+            None => tests.push(Against::new(&run)),
+        }
+        rows.push((known.unwrap_or(tests.len() - 1), run.row()));
         protocols.push_str(&run.protocol());
+    }
+    // Runs that share their test with baselines have a table of their own for each test.
+    let apart = rows
+        .iter()
+        .filter(|(test, _)| !tests[*test].has_baselines());
+    let mut table: String = apart.map(|(_, row)| row.as_str()).collect();
+    let mut against: String = tests.iter().filter_map(Against::section).collect();
+    if !against.is_empty() {
+        against = format!(
+            "Differences are paired by episode, in percentage points. *Better* and *worse*: p < 0.05 by Student's \
+             paired t-test, corrected by Holm for the rows of a table.\n\n{against}"
+        );
+    }
+    if !table.is_empty() {
+        table = format!(
+            "The baseline is the score of a rule that learns nothing across tasks, on the \
+             same episodes; beside it, by how many standard errors of the paired difference the learner \
+             is better.\n\n\
+             | manifest | learner | test score | baseline | standard errors above | published | episodes | \
+             iterations × tasks | training | commit |\n|---|---|---|---|---|---|---|---|---|---|\n{table}\n"
+        );
     }
     Ok(format!(
         "# Results\n\n\
-         Written from finished runs of the shipped manifests, by `meta sweep MANIFEST… --results \
-         docs/results.md` or `meta docs results RUN_DIR…`. Intervals are 95 %, over test episodes, one seed; they do not include the \
-         variation over training seeds. The baseline is the score of a rule that learns nothing across tasks, on the \
-         same episodes; beside it, by how many standard errors of the paired difference the learner \
-         is better.\n\n\
-         | manifest | learner | test score | baseline | standard errors above | published | episodes | iterations \
-         × tasks | training | commit |\n|---|---|---|---|---|---|---|---|---|---|\n{table}\n\
+         Written from finished runs of the shipped manifests, by `meta sweep MANIFEST… --results FILE` or \
+         `meta docs results RUN_DIR…`. Intervals are 95 %, over test episodes, one seed; they do not include the \
+         variation over training seeds.\n\n{table}{against}\
          {}## Protocol\n\n{protocols}\n\
          The published figures are of other protocols: see the first lines of each manifest for what \
          differs (iterations, classes, rotations, normalisation).\n",
