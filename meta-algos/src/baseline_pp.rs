@@ -22,14 +22,13 @@ use meta_core::{
     learner::{
         Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Toy,
         feature_rule::{self, FeatureBatch, FeatureLearner, FeatureRule},
+        support_descent::{Descent, descend},
     },
     nn::{Pass, distance, encoder::Architecture},
     primitives::Primitives,
     settings,
     task::TaskSpec,
 };
-
-use super::baseline::{Descent, descend};
 
 settings! {
     /// Settings of Baseline++.

@@ -321,7 +321,7 @@ impl<B: Primitives> Problem<B> {
     ) -> (Point<B>, At<B>) {
         let mut length = active.clone();
         let slack = at.value.clone().abs().mul_scalar(rounding);
-        for _ in 0..HALVINGS {
+        for halving in 0..=HALVINGS {
             let next = point.clone().plus(&length, step);
             let next_at = self.at(&next);
             let promised = (length.clone() * slope.clone()).mul_scalar(1e-4);
@@ -332,10 +332,11 @@ impl<B: Primitives> Problem<B> {
             if !any(&failed) {
                 return (next, next_at);
             }
-            length = length.clone() - length * failed.mul_scalar(0.5);
+            // In the end rounding is all that is left, and the task stays where it is.
+            let shorter = if halving + 1 < HALVINGS { 0.5 } else { 1.0 };
+            length = length.clone() - length * failed.mul_scalar(shorter);
         }
-        // No step helps: rounding is all that is left.
-        let next = point.clone().plus(&length.zeros_like(), step);
+        let next = point.clone().plus(&length, step);
         let next_at = self.at(&next);
         (next, next_at)
     }
@@ -343,7 +344,6 @@ impl<B: Primitives> Problem<B> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::toy::{PredictAt, assert_close, learner, spec, support_as_queries, tasks, values};
     use burn::tensor::activation::softmax;
     use serde_json::json;

@@ -33,6 +33,7 @@ use meta_core::{
     settings,
     task::TaskSpec,
 };
+use serde_json::json;
 
 settings! {
     /// Settings of TIM-ADM; the defaults are the authors'.
@@ -73,8 +74,9 @@ impl LearnerSettings for TimSettings {
         feature_rule::calibration(self)
     }
 
+    /// With few updates: each sharpens the answers, and so does with differences from rounding.
     fn gradient_of() -> GradientOf {
-        feature_rule::gradient_of()
+        feature_rule::gradient_with(json!({ "updates": 10 }))
     }
 
     fn toy() -> Toy {

@@ -9,7 +9,7 @@ pub mod trial;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use meta_core::{
@@ -365,16 +365,23 @@ fn learner<T: Toolkit>(manifest: &Manifest) -> Result<T::Learners> {
 ///
 /// The calling thread is one of several: outside the pool it would sleep while the pool works, and wake
 /// for each kernel. A pool of one is apart from it, so that a data source may use the pool while the
-/// caller waits for its episodes.
+/// caller waits for its episodes. A process has one pool: where it is there already, it stays as it is.
 ///
 /// # Errors
 /// When the threads cannot be started.
 pub fn start_threads(threads: usize) -> Result<()> {
+    static STARTED: Mutex<bool> = Mutex::new(false);
+    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if *started {
+        return Ok(());
+    }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     let pool = match if threads == 0 { cores() } else { threads } {
         1 => pool,
         _ => pool.use_current_thread(),
     };
     pool.build_global()
-        .map_err(|error| CommandError::Usage(format!("`threads = {threads}`: {error}")))
+        .map_err(|error| CommandError::Usage(format!("`threads = {threads}`: {error}")))?;
+    *started = true;
+    Ok(())
 }

@@ -136,10 +136,12 @@ pub fn trained<T: Toolkit>(path: &Path, changes: Changes<'_>) -> Result<TrainedR
     let is_split = |layer: &Layer| SPLITS.contains(&layer.path().as_str());
     let has_split = layers.iter().any(is_split);
     let mut base = base;
-    // A list of classes of the run is of no use here; a number of classes to draw is.
+    // A list of classes of the run is of no use here; a number of classes to draw is, for the same source.
+    let source = layers.iter().rfind(|layer| layer.path() == "data.source");
+    let is_other = source.is_some_and(|layer| layer.value() != run.source.name.as_str());
     let is_of_run = |layer: &Layer| {
         let of_files = FILES.contains(&layer.path().as_str());
-        of_files || (is_split(layer) && !layer.value().is_u64())
+        of_files || (is_split(layer) && (is_other || !layer.value().is_u64()))
     };
     base.layers.retain(|layer| !is_of_run(layer));
     let mut manifest = Manifest::from_base(&base, &layers, &catalogue)?;

@@ -121,7 +121,11 @@ pub fn check<S: LearnerSettings>(spec: &TaskSpec) -> Result<()> {
 
 /// What the meta-gradient of every baseline is the gradient of.
 pub fn gradient_of() -> GradientOf {
-    let settings = serde_json::Value::Object(serde_json::Map::new());
+    gradient_with(serde_json::Value::Object(serde_json::Map::new()))
+}
+
+/// As [`gradient_of`], checked with these settings.
+pub fn gradient_with(settings: serde_json::Value) -> GradientOf {
     GradientOf::Training("cross-entropy over the training classes", vec![settings])
 }
 

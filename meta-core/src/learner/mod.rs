@@ -29,6 +29,7 @@ pub mod network;
 pub mod partial;
 pub mod predictive;
 pub mod single_pass;
+pub mod support_descent;
 pub mod support_order;
 pub mod tokens;
 

@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(settings.update.momentum, 0.9);
         settings.check().unwrap();
         for (key, value) in [
-            ("iterations", json!(0)),
+            ("iterations", json!(-1)),
             ("meta_batch", json!(0)),
             ("lr", json!(0.0)),
             ("momentum", json!(1.0)),

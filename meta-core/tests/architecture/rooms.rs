@@ -104,7 +104,7 @@ pub const ROOMS: &[Rooms] = &[
         "meta-core",
         "learner",
         &[
-            "embed predictive support_order tokens",
+            "embed predictive support_descent support_order tokens",
             "feature_transform network",
             "mod",
             "adapt feature_rule single_pass",

@@ -646,7 +646,7 @@ fn features_of_intents() {
     let settings = |name: &str| FeaturesSettings {
         path: format!("features/{name}_minilm.npz"),
         split_key: "split".to_owned(),
-        // Three columns are zero everywhere.
+        // Two columns are zero everywhere.
         constant_columns: true,
         protocol: Protocol::NewItems,
         cache_dir: cache.path().to_str().expect("text").to_owned(),
@@ -669,7 +669,7 @@ fn features_of_intents() {
             },
             &data
         )
-        .contains("column 127 is 0 in all rows, and 2 more columns are constant")
+        .contains("column 127 is 0 in all rows, and 1 more column is constant")
     );
     // Sentence embeddings of unit length, to the precision of 16 bits.
     for vector in episode.query.inputs.chunks_exact(384) {

@@ -8,7 +8,10 @@ use meta_core::{
     train::eval::Metric,
 };
 
-use super::{FinishedRun, markdown, published::reference, text};
+use super::{
+    finished_run::{FinishedRun, markdown, text},
+    published::reference,
+};
 use crate::{output::units::duration_text, run::result::TestResult};
 
 /// The baselines that a reviewer asks for: what others are better than, or not.

@@ -157,6 +157,7 @@ impl FeatureSet {
         };
         let more = match constant.len() {
             1 => String::new(),
+            2 => ", and 1 more column is constant".to_owned(),
             count => format!(", and {} more columns are constant", count - 1),
         };
         let column = self.files[0].column(*column);

@@ -88,6 +88,21 @@ impl<'a> File<'a> {
         let file = open_regular(path, u64::MAX)?.into_inner();
         let reader = SerializedFileReader::new(file)
             .map_err(|error| Error::data(path, format!("is no readable Parquet file: {error}")))?;
+        // The library takes these for granted.
+        let mut chunks = reader
+            .metadata()
+            .row_groups()
+            .iter()
+            .flat_map(|group| group.columns());
+        if chunks.any(|chunk| {
+            let start = chunk
+                .dictionary_page_offset()
+                .unwrap_or(chunk.data_page_offset());
+            start < 0 || chunk.compressed_size() < 0
+        }) {
+            let broken = "is damaged: a column begins before the file, or has a negative size";
+            return Err(Error::data(path, broken));
+        }
         let (mut header, mut leaves) = (Vec::<String>::new(), Vec::new());
         let schema = reader.metadata().file_metadata().schema_descr();
         for (leaf, column) in schema.columns().iter().enumerate() {
