@@ -23,6 +23,7 @@ use crate::{
     list::ListArgs,
     run::{RunArgs, eval::EvalArgs},
     sweep::{SweepArgs, worker::SweepWorkerArgs},
+    use_trained::{embed::EmbedArgs, fit::FitArgs, predict::PredictArgs},
 };
 
 /// Few-shot meta-learning, from a manifest to a number you can trust.
@@ -87,6 +88,9 @@ commands! {
     Diff(DiffArgs),
     Runs(RunsArgs),
     Eval(EvalArgs),
+    Fit(FitArgs),
+    Predict(PredictArgs),
+    Embed(EmbedArgs),
     Explain(ExplainArgs),
     Check(CheckArgs),
     Trial(TrialArgs),

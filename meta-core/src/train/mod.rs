@@ -11,6 +11,7 @@
 //! logged, validated or saved; a loss or gradient that is not a number is found then, and reported
 //! with the iteration that produced it.
 
+pub mod answer;
 pub mod checkpoint_file;
 pub mod eval;
 mod observer;

@@ -1,0 +1,79 @@
+//! A trained learner on its backend, answering.
+
+use meta_core::{
+    backend::{WithBackend, dispatch},
+    learner::{LearnerList, New},
+    primitives::Primitives,
+    rng::Seed,
+    toolkit::Toolkit,
+    train::answer::{Answerer, Predictions},
+};
+
+use super::trained::{Fitted, TrainedLearner};
+use crate::{failure::Result, run::eval::stored_parameters};
+
+/// Gives predictions for items, `[q, f]` row-major.
+pub type Answers<'a> = dyn Fn(&[f32]) -> Predictions + 'a;
+
+/// Runs `session` with what answers from a support: each query by itself, or all that are given at once
+/// `together`.
+///
+/// # Errors
+/// For a support that the learner cannot take, parameters of another network, and those of `session`.
+pub fn with_answerer<T: Toolkit, R>(
+    trained: &TrainedLearner<T>,
+    fitted: &Fitted,
+    together: bool,
+    session: impl FnOnce(&Answers<'_>) -> Result<R>,
+) -> Result<R> {
+    let target = trained.manifest.run.target();
+    dispatch(
+        &target,
+        Session {
+            trained,
+            fitted,
+            together,
+            session,
+        },
+    )?
+}
+
+struct Session<'a, T: Toolkit, F> {
+    trained: &'a TrainedLearner<T>,
+    fitted: &'a Fitted,
+    together: bool,
+    session: F,
+}
+
+impl<T: Toolkit, R, F: FnOnce(&Answers<'_>) -> Result<R>> WithBackend for Session<'_, T, F> {
+    type Output = Result<R>;
+
+    fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
+        let Session {
+            trained,
+            fitted,
+            together,
+            session,
+        } = self;
+        let (spec, reads_masks) = trained.spec(&fitted.support)?;
+        let mut learner = trained.learner.clone().build::<_, B>(New {
+            architecture: trained.architecture.clone(),
+            spec: &spec,
+            seed: Seed(trained.manifest.run.seed),
+            device: &device,
+        });
+        let stored = trained.parameters.clone();
+        let like = learner.parameters();
+        learner.set_parameters(stored_parameters(&trained.path, stored, &like, &device)?);
+        let queries = trained.queries(&spec, together);
+        let answerer = Answerer::new(
+            learner.as_ref(),
+            &spec,
+            &fitted.support,
+            reads_masks,
+            queries,
+            &device,
+        )?;
+        session(&|items| answerer.answer(items))
+    }
+}
