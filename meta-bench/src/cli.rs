@@ -23,7 +23,7 @@ use crate::{
     list::ListArgs,
     run::{RunArgs, eval::EvalArgs},
     sweep::{SweepArgs, worker::SweepWorkerArgs},
-    use_trained::{embed::EmbedArgs, fit::FitArgs, predict::PredictArgs},
+    use_trained::{calibrate::CalibrateArgs, embed::EmbedArgs, fit::FitArgs, predict::PredictArgs},
 };
 
 /// Few-shot meta-learning, from a manifest to a number you can trust.
@@ -91,6 +91,7 @@ commands! {
     Fit(FitArgs),
     Predict(PredictArgs),
     Embed(EmbedArgs),
+    Calibrate(CalibrateArgs),
     Explain(ExplainArgs),
     Check(CheckArgs),
     Trial(TrialArgs),

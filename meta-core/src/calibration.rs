@@ -37,9 +37,15 @@ pub struct Scored {
 impl Scored {
     /// `−ln p(class)` at a temperature, in nats.
     pub fn negative_log_likelihood(&self, temperature: f64) -> f64 {
-        let top = self.scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let top = self
+            .scores
+            .iter()
+            .copied()
+            .fold(f64::NEG_INFINITY, f64::max);
         let powers = self.scores.iter();
-        let sum: f64 = powers.map(|score| ((score - top) / temperature).exp()).sum();
+        let sum: f64 = powers
+            .map(|score| ((score - top) / temperature).exp())
+            .sum();
         sum.ln() - (self.scores[self.class] - top) / temperature
     }
 
@@ -127,7 +133,11 @@ pub fn temperature(queries: &[Scored]) -> f64 {
     let rise = |temperature: f64| -> f64 {
         let of_query = |query: &Scored| {
             let probabilities = softmax(&query.scores, temperature);
-            let top = query.scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let top = query
+                .scores
+                .iter()
+                .copied()
+                .fold(f64::NEG_INFINITY, f64::max);
             let terms = probabilities.iter().zip(&query.scores);
             let mean: f64 = terms
                 .filter(|(probability, _)| **probability > 0.0)
@@ -177,7 +187,9 @@ pub fn threshold(inside: &[f64], share: f64) -> Option<f64> {
     let mut sorted = inside.to_vec();
     sorted.sort_by(|a, b| b.total_cmp(a));
     let wanted = (share * sorted.len() as f64).ceil() as usize;
-    sorted.get(wanted.clamp(1, sorted.len().max(1)) - 1).copied()
+    sorted
+        .get(wanted.clamp(1, sorted.len().max(1)) - 1)
+        .copied()
 }
 
 /// Share of scores that reach a threshold.

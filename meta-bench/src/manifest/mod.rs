@@ -73,7 +73,12 @@ const NOT_IDENTITY: [&str; 8] = [
     "train.memory",
 ];
 /// Keys that nothing but the test depends on: a run that differs in no other is trained already.
-const TEST_ONLY: [&str; 3] = ["test.episodes", "test.split", "test.chunk"];
+const TEST_ONLY: [&str; 4] = [
+    "test.episodes",
+    "test.split",
+    "test.chunk",
+    "test.outsiders",
+];
 /// Keys that bound memory and change nothing but rounding: a run may resume with others.
 const BOUNDS: [&str; 3] = ["train.task_chunk", "train.chunk_memory", "test.chunk"];
 

@@ -97,5 +97,9 @@ settings! {
         /// Tasks that are evaluated at once, on a CPU in up to four graphs side by side. 0: all.
         /// Bounds memory; changes only rounding.
         chunk: usize = 20;
+        /// Share of queries of classes that their task does not have, below 1; 0 for none. With some, the
+        /// result says how well they are told from the others.
+        #[added("0.2")]
+        outsiders: f64 = 0.0, below_one();
     }
 }

@@ -10,6 +10,7 @@ use clap::Args;
 use meta_core::{
     Error,
     backend::{WithBackend, dispatch},
+    data::Task,
     learner::{Learner, PredictAt},
     params::Params,
     primitives::Primitives,
@@ -17,6 +18,7 @@ use meta_core::{
     train::{
         checkpoint_file::{self, Checkpoint},
         eval::{Metric, evaluate},
+        outsiders::rejection,
         parameters_like,
     },
 };
@@ -26,7 +28,7 @@ use super::{
     elsewhere::{Changes, TrainedRun, trained},
     evaluations::Evaluation,
     folder,
-    result::{TestResult, Trained, read_result, show},
+    result::{Outsiders, TestResult, Trained, read_result, show},
 };
 use crate::{
     command::Execute,
@@ -119,6 +121,14 @@ pub fn test<T: Toolkit, B: Primitives>(
     let episodes = experiment.test_episodes();
     progress.start_test(episodes.count);
     let started = Instant::now();
+    let outsiders = experiment.manifest.test.outsiders;
+    let rejected = (outsiders > 0.0 && experiment.spec.task == Task::Classification)
+        .then(|| {
+            let spec = &experiment.spec;
+            rejection(learner, spec, &episodes, outsiders, device, |_| {})
+        })
+        .transpose()
+        .map_err(|error| experiment.manifest.locate(error))?;
     let evaluation = evaluate(
         learner,
         &experiment.spec,
@@ -137,7 +147,7 @@ pub fn test<T: Toolkit, B: Primitives>(
         other => other.into(),
     })?;
     let seconds = started.elapsed().as_secs_f64();
-    let result = TestResult::new(experiment, hash, run_dir, trained, &evaluation, seconds);
+    let mut result = TestResult::new(experiment, hash, run_dir, trained, &evaluation, seconds);
     let mut scores = json!({
         "episode_set": result.episode_set,
         "metric": result.metric,
@@ -145,6 +155,10 @@ pub fn test<T: Toolkit, B: Primitives>(
     });
     if let Some(densities) = &evaluation.log_likelihood {
         scores["log_likelihood"] = json!(densities);
+    }
+    if let (Some(rejected), Some(found)) = (&rejected, &mut result.probabilities) {
+        found.outsiders = Some(Outsiders::of(outsiders, rejected));
+        scores["outsiders"] = json!(rejected);
     }
     Ok((result, scores))
 }

@@ -129,7 +129,12 @@ impl Wording<'_> {
         });
         Answer {
             item,
-            others: order.iter().skip(1).take(self.top - 1).map(ranked).collect(),
+            others: order
+                .iter()
+                .skip(1)
+                .take(self.top - 1)
+                .map(ranked)
+                .collect(),
             label: Some(best.label),
             probability: Some(best.probability),
             score: Some(score),
@@ -240,14 +245,21 @@ mod tests {
         };
         let mut means = predictions(&[1.0], 1);
         let answer = |wording: &Wording<'_>, means: &Predictions| {
-            wording.answers(vec!["0".to_owned()], means).remove(0).values.remove(0)
+            wording
+                .answers(vec!["0".to_owned()], means)
+                .remove(0)
+                .values
+                .remove(0)
         };
         let plain = answer(&wording, &means);
         assert_eq!((plain.deviation, plain.interval), (None, None));
         let calibration = calibration();
         wording.calibration = Some(&calibration);
         let known = answer(&wording, &means);
-        assert_eq!((known.deviation, known.interval), (Some(3.0), Some((-1.0, 3.0))));
+        assert_eq!(
+            (known.deviation, known.interval),
+            (Some(3.0), Some((-1.0, 3.0)))
+        );
         means.deviations = Some(vec![0.5]);
         let own = answer(&wording, &means);
         assert_eq!((own.deviation, own.interval), (Some(0.5), Some((0.0, 2.0))));

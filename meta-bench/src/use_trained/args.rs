@@ -16,13 +16,28 @@ use crate::failure::{CommandError, Result};
 pub struct KeyArgs {
     /// Array or columns of the numbers [default: `features`, or of a table all columns beside the labels;
     /// of a regression `x*`].
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "KEY")]
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "KEY"
+    )]
     features: String,
     /// Array or column of the labels [default: `labels` or `label`].
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "KEY")]
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "KEY"
+    )]
     labels: String,
     /// Array or columns of the values of a regression [default: `targets`, or of a table `y*`].
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "KEY")]
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "KEY"
+    )]
     targets: String,
 }
 
@@ -44,7 +59,12 @@ impl KeyArgs {
             Task::Classification => Wanted::Items,
             Task::Regression { .. } => Wanted::Inputs,
         };
-        Ok(OwnItems::open(path, &trained.preparation, &self.keys(), wanted)?)
+        Ok(OwnItems::open(
+            path,
+            &trained.preparation,
+            &self.keys(),
+            wanted,
+        )?)
     }
 
     /// The support at `path`.
@@ -56,7 +76,12 @@ impl KeyArgs {
             Task::Classification => Wanted::Labels,
             Task::Regression { outputs } => Wanted::Targets(outputs),
         };
-        trained.fit(&OwnItems::open(path, &trained.preparation, &self.keys(), wanted)?)
+        trained.fit(&OwnItems::open(
+            path,
+            &trained.preparation,
+            &self.keys(),
+            wanted,
+        )?)
     }
 
     /// Adds the items of `NAME=PATH`, all of that class.
@@ -69,7 +94,8 @@ impl KeyArgs {
         fitted: &mut Fitted,
         given: &str,
     ) -> Result<()> {
-        let Some((class, path)) = given.split_once('=').filter(|(class, _)| !class.is_empty()) else {
+        let Some((class, path)) = given.split_once('=').filter(|(class, _)| !class.is_empty())
+        else {
             return Err(CommandError::Usage(format!(
                 "`--add {given}`: expected NAME=PATH, a class and its items"
             )));

@@ -72,7 +72,11 @@ impl Execute for EmbedArgs {
         start_threads(trained.manifest.run.threads)?;
         let items = self.keys.items(&trained, &self.data)?;
         let width = trained.architecture.width();
-        if items.len().checked_mul(width).is_none_or(|count| count > MOST_NUMBERS) {
+        if items
+            .len()
+            .checked_mul(width)
+            .is_none_or(|count| count > MOST_NUMBERS)
+        {
             return Err(CommandError::Usage(format!(
                 "{}: its {} items have more than {MOST_NUMBERS} numbers as vectors of {width}; give them \
                  in parts",
@@ -94,7 +98,11 @@ impl Execute for EmbedArgs {
         let bytes = npz(&vectors, width, &names, labels.as_deref());
         let bytes = bytes.map_err(|error| meta_core::Error::io(&self.out, "write", error))?;
         write_over(&self.out, &bytes, MARK)?;
-        eprintln!("{} vectors of {width} in {}", items.len(), self.out.display());
+        eprintln!(
+            "{} vectors of {width} in {}",
+            items.len(),
+            self.out.display()
+        );
         Ok(())
     }
 }
@@ -130,7 +138,10 @@ impl<T: Toolkit> WithBackend for Embedder<'_, T> {
                 let mut numbers = chunk.concat();
                 numbers.resize(block * features, 0.0);
                 let input = TensorData::new(numbers, dims);
-                let found = model.forward(Tensor::<B, 3>::from_data(input, &device), &Pass::evaluation());
+                let found = model.forward(
+                    Tensor::<B, 3>::from_data(input, &device),
+                    &Pass::evaluation(),
+                );
                 meta_core::device::check();
                 let found = found.into_data();
                 vectors.extend(found.iter::<f32>().take(chunk.len() * width));
@@ -146,14 +157,17 @@ pub fn encoder<T: Toolkit, B: Primitives>(
     trained: &TrainedLearner<T>,
     device: &B::Device,
 ) -> Result<<T::Encoders as Architecture>::Model<B>> {
-    let model = trained.architecture.init::<B>(&mut Initializer::zeros(), device);
+    let model = trained
+        .architecture
+        .init::<B>(&mut Initializer::zeros(), device);
     let like = Params::of(&model);
     let below = |name: &str| name.strip_prefix("encoder.").map(str::to_owned);
     let mut own: Vec<(String, TensorData)> = Vec::new();
     for wanted in like.names() {
-        let found = trained.parameters.iter().find(|(name, _)| {
-            name == wanted || below(name).is_some_and(|below| below == wanted)
-        });
+        let found = trained
+            .parameters
+            .iter()
+            .find(|(name, _)| name == wanted || below(name).is_some_and(|below| below == wanted));
         own.extend(found.map(|(_, data)| (wanted.to_owned(), data.clone())));
     }
     let parameters = stored_parameters(&trained.path, own, &like, device)?;
@@ -174,7 +188,10 @@ fn npz(
     let numbers = vectors.iter().flat_map(|number| number.to_le_bytes());
     let rows = vectors.len() / width.max(1);
     let mut entries = vec![
-        ("features", npy("<f4", &format!("({rows}, {width})"), numbers.collect())),
+        (
+            "features",
+            npy("<f4", &format!("({rows}, {width})"), numbers.collect()),
+        ),
         ("items", text(names)),
     ];
     entries.extend(labels.map(|labels| ("labels", text(labels))));
@@ -188,7 +205,12 @@ fn npz(
 
 /// An array of letters of four bytes.
 fn text(rows: &[String]) -> Vec<u8> {
-    let longest = rows.iter().map(|row| row.chars().count()).max().unwrap_or(0).max(1);
+    let longest = rows
+        .iter()
+        .map(|row| row.chars().count())
+        .max()
+        .unwrap_or(0)
+        .max(1);
     let mut bytes = Vec::new();
     for row in rows {
         let letters = row.chars().map(u32::from).chain(std::iter::repeat(0));
@@ -196,13 +218,16 @@ fn text(rows: &[String]) -> Vec<u8> {
             bytes.extend(letter.to_le_bytes());
         }
     }
-    npy(&format!("<U{longest}"), &format!("({},)", rows.len()), bytes)
+    npy(
+        &format!("<U{longest}"),
+        &format!("({},)", rows.len()),
+        bytes,
+    )
 }
 
 /// An array in NumPy's format, version 1.0: the header is padded to 64 bytes.
 fn npy(element: &str, shape: &str, numbers: Vec<u8>) -> Vec<u8> {
-    let header =
-        format!("{{'descr': '{element}', 'fortran_order': False, 'shape': {shape}, }}");
+    let header = format!("{{'descr': '{element}', 'fortran_order': False, 'shape': {shape}, }}");
     let padded = (10 + header.len() + 1).next_multiple_of(64) - 11;
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
     bytes.extend((padded as u16 + 1).to_le_bytes());

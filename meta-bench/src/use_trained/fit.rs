@@ -91,7 +91,11 @@ impl FitArgs {
         };
         eprintln!("{learner} knows {what}; kept in {}", self.out.display());
         let uneven = fitted.support.is_uneven();
-        if uneven && trained.spec(&fitted.support).is_ok_and(|(_, reads_masks)| !reads_masks) {
+        if uneven
+            && trained
+                .spec(&fitted.support)
+                .is_ok_and(|(_, reads_masks)| !reads_masks)
+        {
             eprintln!(
                 "`{learner}` needs as many items of each class: items of the smaller ones are taken again"
             );

@@ -85,10 +85,14 @@ impl FittedFile {
         let mut file = checkpoint_file::verified(path, bytes)?;
         let other = |what: String| Error::checkpoint(path, what);
         let content: Content = serde_json::from_value(file.record.take()).map_err(|error| {
-            other(format!("is not a fitted learner, as `meta fit` writes it: {error}"))
+            other(format!(
+                "is not a fitted learner, as `meta fit` writes it: {error}"
+            ))
         })?;
         if content.about != MARK {
-            return Err(other("is not a fitted learner, as `meta fit` writes it".to_owned()).into());
+            return Err(
+                other("is not a fitted learner, as `meta fit` writes it".to_owned()).into(),
+            );
         }
         let mut support = file.take("support").into_iter();
         let mut numbers = |name: &str| -> Result<Vec<f32>, Error> {

@@ -2,6 +2,7 @@
 
 pub mod answer;
 mod args;
+pub mod calibrate;
 pub mod calibration;
 pub mod embed;
 pub mod fit;

@@ -152,7 +152,9 @@ impl PredictArgs {
             }
             let printer = match &mut printer {
                 Some(printer) => printer,
-                none => none.insert(Printer::start(self.form, top, outputs, &header, self.quiet)?),
+                none => none.insert(Printer::start(
+                    self.form, top, outputs, &header, self.quiet,
+                )?),
             };
             printer.answers(&answers)?;
         }

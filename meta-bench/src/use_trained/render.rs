@@ -119,7 +119,17 @@ impl Printer {
             columns.extend(["score", "rejected", "set"].map(str::to_owned));
         } else {
             for place in 0..self.outputs {
-                let names = ["mean", "deviation", "q05", "q25", "q50", "q75", "q95", "low", "high"];
+                let names = [
+                    "mean",
+                    "deviation",
+                    "q05",
+                    "q25",
+                    "q50",
+                    "q75",
+                    "q95",
+                    "low",
+                    "high",
+                ];
                 columns.extend(names.map(|name| match self.outputs {
                     1 => name.to_owned(),
                     _ => format!("{name}_{place}"),
@@ -132,7 +142,8 @@ impl Printer {
 
     fn cells(&self, answer: &Answer) -> Vec<String> {
         let text = |text: &str| escaped(text, Format::Csv);
-        let number = |number: Option<f64>| number.map_or(String::new(), |number| number.to_string());
+        let number =
+            |number: Option<f64>| number.map_or(String::new(), |number| number.to_string());
         let mut cells = vec![text(&answer.item)];
         if self.outputs == 0 {
             cells.push(text(answer.label.as_deref().unwrap_or_default()));

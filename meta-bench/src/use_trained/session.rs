@@ -9,8 +9,14 @@ use meta_core::{
     train::answer::{Answerer, Predictions},
 };
 
-use super::trained::{Fitted, TrainedLearner};
-use crate::{failure::Result, run::eval::stored_parameters};
+use super::{
+    answer::Answer,
+    trained::{Fitted, TrainedLearner},
+};
+use crate::{
+    failure::{CommandError, Result},
+    run::eval::stored_parameters,
+};
 
 /// Gives predictions for items, `[q, f]` row-major.
 pub type Answers<'a> = dyn Fn(&[f32]) -> Predictions + 'a;
@@ -36,6 +42,29 @@ pub fn with_answerer<T: Toolkit, R>(
             session,
         },
     )?
+}
+
+impl<T: Toolkit> TrainedLearner<T> {
+    /// Answers for queries, each by itself, from a support. A row has the numbers of an item, prepared as
+    /// the data of the training was ([`TrainedLearner::preparation`]).
+    ///
+    /// # Errors
+    /// For rows of another width, and as [`TrainedLearner::spec`].
+    pub fn predict(&self, fitted: &Fitted, queries: &[Vec<f32>]) -> Result<Vec<Answer>> {
+        let features = self.item.features();
+        if let Some(row) = queries.iter().position(|query| query.len() != features) {
+            let found = queries[row].len();
+            return Err(CommandError::Usage(format!(
+                "row {row} has {found} numbers, and the learner was trained on {features}"
+            )));
+        }
+        let wording = self.wording(fitted, fitted.classes.len());
+        let names = (0..queries.len()).map(|row| row.to_string()).collect();
+        with_answerer(self, fitted, false, |answer| {
+            let found: Predictions = answer(&queries.concat());
+            Ok(wording.answers(names, &found))
+        })
+    }
 }
 
 struct Session<'a, T: Toolkit, F> {

@@ -13,15 +13,14 @@ use meta_core::{
     nn::encoder::{Architecture, EncoderList},
     task::TaskSpec,
     toolkit::{Catalogue, Toolkit},
-    train::answer::{Predictions, Queries, Support},
+    train::answer::{Queries, Support},
 };
 use serde_json::Value;
 
 use super::{
-    answer::{Answer, Wording},
+    answer::Wording,
     calibration::Calibration,
     fitted::{Content, FittedFile, MARK},
-    session::with_answerer,
 };
 use crate::{
     experiment,
@@ -104,7 +103,7 @@ pub struct TrainedLearner<T: Toolkit> {
     pub(super) parameters: Vec<(String, TensorData)>,
     parameters_hash: String,
     manifest_text: String,
-    item: ItemShape,
+    pub(super) item: ItemShape,
     task: Task,
 }
 
@@ -182,7 +181,14 @@ impl<T: Toolkit> TrainedLearner<T> {
         };
         let (manifest, item, task) =
             Self::resolve(path, &content.manifest, &content.record, changes)?;
-        Self::assemble(path, content, parameters, Some(fitted), manifest, (item, task))
+        Self::assemble(
+            path,
+            content,
+            parameters,
+            Some(fitted),
+            manifest,
+            (item, task),
+        )
     }
 
     /// The manifest with changes, and the items and tasks of the run.
@@ -211,7 +217,8 @@ impl<T: Toolkit> TrainedLearner<T> {
             let what = "the record does not say what the items of the run are";
             CommandError::Usage(format!("{}: {what}", path.display()))
         };
-        let item = serde_json::from_value(described["item_shape"].clone()).map_err(|_| missing())?;
+        let item =
+            serde_json::from_value(described["item_shape"].clone()).map_err(|_| missing())?;
         let task = serde_json::from_value(described["task"].clone()).map_err(|_| missing())?;
         Ok((manifest, item, task))
     }
@@ -323,27 +330,6 @@ impl<T: Toolkit> TrainedLearner<T> {
         }
     }
 
-    /// Answers for queries, each by itself, from a support. A row has the numbers of an item, prepared as
-    /// the data of the training was ([`TrainedLearner::preparation`]).
-    ///
-    /// # Errors
-    /// For rows of another width, and as [`TrainedLearner::spec`].
-    pub fn predict(&self, fitted: &Fitted, queries: &[Vec<f32>]) -> Result<Vec<Answer>> {
-        let features = self.item.features();
-        if let Some(row) = queries.iter().position(|query| query.len() != features) {
-            let found = queries[row].len();
-            return Err(CommandError::Usage(format!(
-                "row {row} has {found} numbers, and the learner was trained on {features}"
-            )));
-        }
-        let wording = self.wording(fitted, fitted.classes.len());
-        let names = (0..queries.len()).map(|row| row.to_string()).collect();
-        with_answerer(self, fitted, false, |answer| {
-            let found: Predictions = answer(&queries.concat());
-            Ok(wording.answers(names, &found))
-        })
-    }
-
     /// The support that labelled items make, in the order of the names of their classes.
     ///
     /// # Errors
@@ -361,7 +347,11 @@ impl<T: Toolkit> TrainedLearner<T> {
                 },
             });
         }
-        let labels: Vec<&str> = items.labels().into_iter().flat_map(|text| text.iter()).collect();
+        let labels: Vec<&str> = items
+            .labels()
+            .into_iter()
+            .flat_map(|text| text.iter())
+            .collect();
         Ok(Fitted::of_rows(rows, &labels))
     }
 

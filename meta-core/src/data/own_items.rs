@@ -51,10 +51,7 @@ pub struct OwnItems {
 
 enum Store {
     Rows(Vectors),
-    Tree {
-        tree: ImageTree,
-        names: Vec<String>,
-    },
+    Tree { tree: ImageTree, names: Vec<String> },
     Paths(Vec<PathBuf>, Vec<String>),
 }
 
@@ -183,14 +180,15 @@ impl OwnItems {
         vectors
             .read(first, &mut numbers)
             .map_err(|error| Error::io(&self.path, "read", error))?;
-        let checked = |(row, numbers): (usize, &[f32])| {
-            match numbers.iter().position(|number| !number.is_finite()) {
-                None => Ok(numbers.to_vec()),
-                Some(column) => {
-                    let (number, column) = (numbers[column], vectors.column(column));
-                    let message = format!("row {row}, {column} is {number}; it must be finite");
-                    Err(Error::data(&self.path, message))
-                }
+        let checked = |(row, numbers): (usize, &[f32])| match numbers
+            .iter()
+            .position(|number| !number.is_finite())
+        {
+            None => Ok(numbers.to_vec()),
+            Some(column) => {
+                let (number, column) = (numbers[column], vectors.column(column));
+                let message = format!("row {row}, {column} is {number}; it must be finite");
+                Err(Error::data(&self.path, message))
             }
         };
         Ok((first..)
@@ -303,7 +301,12 @@ fn table(
         )
     };
     let found = read(features, labels.unwrap_or_default())?;
-    check_width(path, found.vectors.width(), preparation.features(), features)?;
+    check_width(
+        path,
+        found.vectors.width(),
+        preparation.features(),
+        features,
+    )?;
     let targets = match wanted {
         Wanted::Targets(outputs) => {
             let key = match given.targets.as_str() {
@@ -340,6 +343,7 @@ fn check_width(path: &Path, found: usize, expected: usize, key: &str) -> Result<
     if found == expected {
         return Ok(());
     }
-    let message = format!("`{key}` has {found} numbers a row, and the run was trained on {expected}");
+    let message =
+        format!("`{key}` has {found} numbers a row, and the run was trained on {expected}");
     Err(Error::data(path, message))
 }

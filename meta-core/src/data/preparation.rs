@@ -80,7 +80,8 @@ impl Preparation {
         if source == FolderSettings::NAME {
             let own = FolderSettings::from_value("data", settings)?;
             let (mean, deviation) = (numbers("mean"), numbers("deviation"));
-            if own.pictures.normalize && (mean.len(), deviation.len()) != (own.channels, own.channels)
+            if own.pictures.normalize
+                && (mean.len(), deviation.len()) != (own.channels, own.channels)
             {
                 let expected = "the record of the run does not say by which means and deviations its channels \
                                 were normalised";
@@ -245,10 +246,15 @@ mod tests {
             Preparation::of_run(source, &json!({}), &json!({}), item).expect("defaults")
         };
         assert_eq!(of("sinusoid", item(1, 1)), Preparation::Vector { width: 1 });
-        assert_eq!(of("features", item(1, 64)), Preparation::Vector { width: 64 });
+        assert_eq!(
+            of("features", item(1, 64)),
+            Preparation::Vector { width: 64 }
+        );
         assert!(of("glyphs", item(28, 1)).is_picture());
         assert!(of("omniglot", item(28, 1)).is_picture());
-        let message = of("features", item(1, 64)).picture(b"").expect_err("no picture");
+        let message = of("features", item(1, 64))
+            .picture(b"")
+            .expect_err("no picture");
         assert!(message.contains("rows of numbers"), "{message}");
     }
 }

@@ -41,7 +41,9 @@ impl Support {
     /// Number of items.
     pub fn len(&self, task: Task) -> usize {
         match (&self.targets, task) {
-            (Targets::Values(values), Task::Regression { outputs }) => values.len() / outputs.max(1),
+            (Targets::Values(values), Task::Regression { outputs }) => {
+                values.len() / outputs.max(1)
+            }
             (Targets::Values(values), Task::Classification) => values.len(),
             (Targets::Classes(labels), _) => labels.len(),
         }
@@ -83,7 +85,10 @@ impl Support {
         if way < 2 {
             return refuse(way, "must have items of at least 2 classes");
         }
-        if way.checked_mul(shot).is_none_or(|places| places > MOST_ITEMS) {
+        if way
+            .checked_mul(shot)
+            .is_none_or(|places| places > MOST_ITEMS)
+        {
             return refuse(shot, "has too many items in one class for so many classes");
         }
         Ok(EpisodeShape::new(way, shot, 1))
@@ -100,7 +105,11 @@ impl Support {
         }
         let Targets::Classes(labels) = &self.targets else {
             let count = shape.shot.0 as u64;
-            let items = Items::new(self.inputs.clone(), self.targets.clone(), (0..count).collect());
+            let items = Items::new(
+                self.inputs.clone(),
+                self.targets.clone(),
+                (0..count).collect(),
+            );
             return Ok(Placed { items, shape });
         };
         let mut rows: Vec<Vec<usize>> = vec![Vec::new(); shape.way.0];
@@ -116,8 +125,9 @@ impl Support {
                 let own = rows.get(place).copied();
                 let row = own.or_else(|| (!reads_masks).then(|| rows[place % rows.len()]));
                 match row {
-                    Some(row) => inputs
-                        .extend_from_slice(&self.inputs[row * features..(row + 1) * features]),
+                    Some(row) => {
+                        inputs.extend_from_slice(&self.inputs[row * features..(row + 1) * features])
+                    }
                     None => inputs.resize(inputs.len() + features, 0.0),
                 }
                 targets.push(class as u32);
@@ -330,8 +340,14 @@ mod tests {
     fn blocks_are_of_whole_classes_and_bounded() {
         let shape = EpisodeShape::new(5, 4, 1);
         assert_eq!(Queries::one_by_one(false, shape, 100), Queries::Block(260));
-        assert_eq!(Queries::one_by_one(false, shape, NUMBERS), Queries::Block(5));
+        assert_eq!(
+            Queries::one_by_one(false, shape, NUMBERS),
+            Queries::Block(5)
+        );
         assert_eq!(Queries::one_by_one(true, shape, 100), Queries::Alone(12));
-        assert_eq!(Queries::one_by_one(true, shape, usize::MAX), Queries::Alone(1));
+        assert_eq!(
+            Queries::one_by_one(true, shape, usize::MAX),
+            Queries::Alone(1)
+        );
     }
 }

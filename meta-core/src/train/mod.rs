@@ -15,6 +15,7 @@ pub mod answer;
 pub mod checkpoint_file;
 pub mod eval;
 mod observer;
+pub mod outsiders;
 mod settings;
 mod state;
 pub mod task_selection;

@@ -119,6 +119,7 @@ pub const ROOMS: &[Rooms] = &[
         &[
             "checkpoint_file eval task_selection",
             "answer",
+            "outsiders",
             "settings",
             "state",
             "observer",
@@ -260,9 +261,10 @@ pub const ROOMS: &[Rooms] = &[
         &[
             "calibration",
             "answer fitted",
-            "session trained",
+            "trained",
+            "session",
             "args render",
-            "embed fit predict",
+            "calibrate embed fit predict",
             "mod",
         ],
     ),
