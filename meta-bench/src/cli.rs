@@ -23,7 +23,10 @@ use crate::{
     list::ListArgs,
     run::{RunArgs, eval::EvalArgs},
     sweep::{SweepArgs, worker::SweepWorkerArgs},
-    use_trained::{calibrate::CalibrateArgs, embed::EmbedArgs, fit::FitArgs, predict::PredictArgs},
+    use_trained::{
+        calibrate::CalibrateArgs, embed::EmbedArgs, export::ExportArgs, fit::FitArgs,
+        predict::PredictArgs,
+    },
 };
 
 /// Few-shot meta-learning, from a manifest to a number you can trust.
@@ -92,6 +95,7 @@ commands! {
     Predict(PredictArgs),
     Embed(EmbedArgs),
     Calibrate(CalibrateArgs),
+    Export(ExportArgs),
     Explain(ExplainArgs),
     Check(CheckArgs),
     Trial(TrialArgs),

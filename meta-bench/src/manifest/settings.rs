@@ -85,6 +85,20 @@ impl DataSettings {
 }
 
 settings! {
+    /// Settings of `[encoder]` that every encoder has; the encoder's own follow.
+    pub struct WeightSettings {
+        /// File of weights that the encoder starts from, from PyTorch (`.pt`, `.safetensors`) or `meta
+        /// export`: of `conv4`, `resnet12` and `mlp`. Empty: drawn from `seed`. Not part of the run's
+        /// identity: `weights_hash` is.
+        #[added("0.2")]
+        weights: String = String::new();
+        /// Hash of that file: filled in, or checked where it is given.
+        #[added("0.2")]
+        weights_hash: String = String::new();
+    }
+}
+
+settings! {
     /// Settings of the test.
     pub struct TestSettings {
         /// Frozen episodes of the test.

@@ -5,6 +5,7 @@ mod args;
 pub mod calibrate;
 pub mod calibration;
 pub mod embed;
+pub mod export;
 pub mod fit;
 mod fitted;
 pub mod predict;

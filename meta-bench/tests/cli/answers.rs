@@ -348,3 +348,123 @@ fn a_test_with_outsiders() {
         .mistake();
     assert!(message.contains("test.outsiders"), "{message}");
 }
+
+/// The encoder goes out by PyTorch's names and comes back in: the same embeddings, to the byte.
+#[test]
+fn weights_out_are_weights_in() {
+    let bench = with_pets(GLYPHS);
+    bench.run("run m.toml --dir run --quiet").ok();
+    bench.run("export run --to safetensors --out out").ok();
+    assert_eq!(bench.names("out"), ["model.py", "model.safetensors"]);
+    bench
+        .run("run m.toml encoder.weights=out/model.safetensors train.iterations=0 --dir copy --quiet")
+        .ok();
+    for (run, out) in [("run", "first.npz"), ("copy", "second.npz")] {
+        bench
+            .run(&format!("embed {run} --data new --out {out}"))
+            .ok();
+    }
+    assert_eq!(bench.bytes("first.npz"), bench.bytes("second.npz"));
+    let record: Value = serde_json::from_slice(&bench.bytes("copy/record.json")).unwrap();
+    let hash = &record["manifest"]["encoder"]["weights_hash"];
+    assert_eq!(hash.as_str().map(str::len), Some(64), "{record}");
+
+    for (changes, expected) in [
+        ("encoder.channels=5", "has the shape [4, 1, 3, 3]"),
+        ("encoder.norm=running", "running_mean"),
+        ("encoder.weights_hash=abc", "encoder.weights_hash"),
+        ("encoder.name=mlp", "layers.0.weight"),
+        ("train.freeze_encoder=true", "train.freeze_encoder"),
+    ] {
+        let run = format!("run m.toml encoder.weights=out/model.safetensors {changes} --dir other");
+        let message = bench.run(&run).mistake();
+        assert!(message.contains(expected), "{changes}: {message}");
+    }
+    bench.write("out/model.py", "print('mine')");
+    let message = bench.run("export run --to safetensors --out out").mistake();
+    assert!(message.contains("model.py"), "{message}");
+    python(&bench, "run", "GLYPHS");
+}
+
+/// Every encoder that is exported, with every normalisation that PyTorch has, equals itself there to 1e-5.
+#[test]
+fn exported_encoders_are_the_same_in_pytorch() {
+    let bench = Workbench::new(GLYPHS);
+    for (name, changes) in [
+        ("running", "encoder.norm=running"),
+        ("plain", "encoder.norm=none"),
+        ("layer", "encoder.norm=layer"),
+        ("mlp", "encoder.name=mlp"),
+        ("mlp-running", "encoder.name=mlp encoder.norm=running"),
+        (
+            "resnet",
+            "encoder.name=resnet12 encoder.widths=[3,4] encoder.norm=running encoder.average=true",
+        ),
+    ] {
+        bench
+            .run(&format!(
+                "run m.toml {changes} train.iterations=2 --dir {name} --quiet"
+            ))
+            .ok();
+        if !python(&bench, name, changes) {
+            return;
+        }
+    }
+    bench
+        .run("run m.toml encoder.norm=support train.iterations=0 --dir support --quiet")
+        .ok();
+    let message = bench
+        .run("export support --to safetensors --out none")
+        .mistake();
+    assert!(message.contains("encoder.norm"), "{message}");
+}
+
+/// Exports a run and lets PyTorch check it; whether there is a Python with PyTorch (`META_PYTHON`, else
+/// `python3`).
+fn python(bench: &Workbench, run: &str, what: &str) -> bool {
+    let program = std::env::var("META_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has_torch = std::process::Command::new(&program)
+        .args(["-c", "import torch, safetensors.torch"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !has_torch {
+        eprintln!("skipped: `{program}` has no torch and safetensors (META_PYTHON names another)");
+        return false;
+    }
+    let out = format!("{run}-out");
+    bench
+        .run(&format!("export {run} --to safetensors --out {out}"))
+        .ok();
+    let checked = std::process::Command::new(&program)
+        .arg(bench.path(&format!("{out}/model.py")))
+        .output()
+        .expect("Python runs");
+    let text = String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.success(), "{what}: {text}");
+    true
+}
+
+/// An encoder that is frozen stays as it was, to the bit, while the rest learns.
+#[test]
+fn a_frozen_encoder_stays() {
+    let bench = with_pets(GLYPHS);
+    let run = "run m.toml learner.name=relation_net encoder.norm=running --quiet";
+    bench
+        .run(&format!("{run} train.iterations=0 --dir start"))
+        .ok();
+    bench
+        .run(&format!(
+            "{run} train.iterations=4 train.freeze_encoder=true train.optimizer=adamw --dir frozen"
+        ))
+        .ok();
+    for (run, out) in [("start", "first.npz"), ("frozen", "second.npz")] {
+        bench
+            .run(&format!("embed {run} --data new --out {out}"))
+            .ok();
+    }
+    assert_eq!(bench.bytes("first.npz"), bench.bytes("second.npz"));
+    assert_ne!(
+        bench.bytes("start/best.safetensors"),
+        bench.bytes("frozen/best.safetensors")
+    );
+}

@@ -265,6 +265,7 @@ pub const ROOMS: &[Rooms] = &[
             "session",
             "args render",
             "calibrate embed fit predict",
+            "export",
             "mod",
         ],
     ),
