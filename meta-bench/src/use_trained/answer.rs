@@ -183,6 +183,7 @@ mod tests {
             queries: 1,
             shape: String::new(),
             alpha: 0.1,
+            modes: None,
             classes: Some(OfClasses {
                 temperature: 2.0,
                 threshold: 1.0,

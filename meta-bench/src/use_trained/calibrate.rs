@@ -11,7 +11,7 @@ use meta_core::{
     learner::LearnerList,
     nn::encoder::Architecture,
     primitives::Primitives,
-    stats::Interval,
+    stats::mean,
     toolkit::Toolkit,
     train::{
         answer::Queries,
@@ -20,12 +20,12 @@ use meta_core::{
     },
 };
 
-use super::calibration::{Calibration, OfClasses, OfValues};
+use super::calibration::{Calibration, Modes, OfClasses, OfValues};
 use crate::{
     command::Execute,
     experiment::{Experiment, memory::Needed},
     failure::{CommandError, Result},
-    output::{print, units::score_text},
+    output::print,
     run::{
         elsewhere::{Changes, trained},
         eval::best_parameters,
@@ -228,29 +228,26 @@ impl<T: Toolkit> WithBackend for Calibrator<'_, T> {
                 }
             }
         }
-        let metric = Metric::of(spec.task);
-        if transductive && !args.quiet {
-            let (alone, together) = (Interval::t95(&all.alone), Interval::t95(&all.together));
-            eprintln!(
-                "`{}` was tested with the queries of a task together: {} one by one, {} together",
-                manifest.learner.name,
-                score_text(metric, alone),
-                score_text(metric, together)
-            );
-            if metric == Metric::Accuracy && alone.mean < together.mean {
-                eprintln!(
-                    "warning: answers one by one, as `meta predict` gives them, are less accurate"
-                );
-            }
+        let modes = transductive.then(|| Modes {
+            metric: Metric::of(spec.task),
+            one_by_one: mean(&all.alone),
+            together: mean(&all.together),
+        });
+        if let Some(modes) = modes
+            && !args.quiet
+        {
+            say(&manifest.learner.name, modes);
         }
-        Ok(calibration(
-            all,
-            spec.task,
-            args,
-            best.hash,
-            spec.test.to_string(),
-        ))
+        let found = calibration(all, spec.task, args, best.hash, spec.test.to_string());
+        Ok(Calibration { modes, ..found })
     }
+}
+
+/// Says how the two modes of a learner compare.
+pub fn say(learner: &str, modes: Modes) {
+    let (text, is_worse) = modes.text();
+    let warning = if is_worse { "warning: " } else { "" };
+    eprintln!("{warning}`{learner}` on validation episodes: {text}");
 }
 
 fn calibration(
@@ -280,6 +277,7 @@ fn calibration(
         queries: all.queries.len().max(all.errors.len()),
         shape,
         alpha: args.alpha,
+        modes: None,
         classes,
         values,
     }

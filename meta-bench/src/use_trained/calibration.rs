@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use meta_core::{Error, files::read_text};
+use meta_core::{Error, files::read_text, train::eval::Metric};
 use serde::{Deserialize, Serialize};
 
 /// The largest file.
@@ -22,12 +22,48 @@ pub struct Calibration {
     pub shape: String,
     /// Share of wrong answers that conformal sets and intervals allow, `α`.
     pub alpha: f64,
+    /// Of learners whose queries see each other: scores of both modes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modes: Option<Modes>,
     /// What is measured of classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<OfClasses>,
     /// What is measured of regression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub values: Option<OfValues>,
+}
+
+/// Mean scores of the validation episodes in the two modes of a learner whose queries see each other.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Modes {
+    /// Accuracy, or mean squared error.
+    pub metric: Metric,
+    /// Each query by itself, as `meta predict` answers.
+    pub one_by_one: f64,
+    /// The queries of a task together, as they were tested.
+    pub together: f64,
+}
+
+impl Modes {
+    /// What there is to say, and whether answers one by one are worse.
+    pub fn text(&self) -> (String, bool) {
+        let (shown, is_worse): (fn(f64) -> String, bool) = match self.metric {
+            Metric::Accuracy => (
+                |share| format!("{:.2} %", 100.0 * share),
+                self.one_by_one < self.together,
+            ),
+            Metric::MeanSquaredError => (
+                |error| format!("{error:.4} MSE"),
+                self.one_by_one > self.together,
+            ),
+        };
+        let text = format!(
+            "{} one by one, {} with the queries of a task together, as it was tested",
+            shown(self.one_by_one),
+            shown(self.together)
+        );
+        (text, is_worse)
+    }
 }
 
 /// The calibration of class scores.

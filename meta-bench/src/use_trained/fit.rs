@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use meta_core::{data::Task, toolkit::Toolkit};
 
-use super::{args::KeyArgs, session::with_answerer, trained::TrainedLearner};
+use super::{args::KeyArgs, calibrate::say, session::with_answerer, trained::TrainedLearner};
 use crate::{
     command::Execute,
     experiment::start_threads,
@@ -100,12 +100,16 @@ impl FitArgs {
                 "`{learner}` needs as many items of each class: items of the smaller ones are taken again"
             );
         }
-        if trained.is_transductive() {
-            eprintln!(
+        if !trained.is_transductive() {
+            return;
+        }
+        match trained.calibration.as_ref().and_then(|known| known.modes) {
+            Some(modes) => say(learner, modes),
+            None => eprintln!(
                 "`{learner}` was tested with the queries of a task together; here each is answered by itself, \
-                 which may be less accurate (`meta calibrate` measures it; `meta predict --transductive` \
-                 answers together)"
-            );
+                 which may be less accurate: `meta calibrate` measures both, and `meta predict \
+                 --transductive` answers together"
+            ),
         }
     }
 }

@@ -373,7 +373,7 @@ fn weights_out_are_weights_in() {
         ("encoder.channels=5", "has the shape [4, 1, 3, 3]"),
         ("encoder.norm=running", "running_mean"),
         ("encoder.weights_hash=abc", "encoder.weights_hash"),
-        ("encoder.name=mlp", "layers.0.weight"),
+        ("encoder.name=mlp", "has no weights of `mlp`"),
         ("train.freeze_encoder=true", "train.freeze_encoder"),
     ] {
         let run = format!("run m.toml encoder.weights=out/model.safetensors {changes} --dir other");

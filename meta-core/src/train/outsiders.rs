@@ -1,8 +1,9 @@
 //! Rejection: how well the highest class score of a query tells whether its class is in the support.
 //!
 //! Beside the queries of an episode stand outsiders, queries of classes that the episode does not have, as
-//! "none of the above" in FewRel 2.0 (Gao et al., EMNLP 2019). They come from other episodes of the same
-//! stream, so that every learner sees the same ones.
+//! "none of the above" in FewRel 2.0 (Gao et al., EMNLP 2019). They are items of no class, where the source has
+//! such ([`Source::outsiders`](crate::data::Source::outsiders): rows that CLINC150 calls out of scope), and else
+//! come from other episodes of the same stream, so that every learner sees the same ones.
 
 use serde::{Deserialize, Serialize};
 
@@ -92,14 +93,6 @@ pub fn rejection<B: Primitives>(
     device: &B::Device,
     mut progress: impl FnMut(usize),
 ) -> Result<Rejection> {
-    let classes = set.source.classes(set.split).unwrap_or(0);
-    if classes <= set.shape.way.0 {
-        let expected = format!(
-            "needs {} classes beside those of a task, and there are {classes} in all of {} a task",
-            set.split, set.shape.way
-        );
-        return Err(Error::setting("test.outsiders", outsiders, expected));
-    }
     let features = spec.item.features();
     let mut found = Rejection::default();
     for index in 0..set.count {
@@ -115,7 +108,17 @@ pub fn rejection<B: Primitives>(
             ));
         };
         let wanted = (labels.len() as f64 * outsiders / (1.0 - outsiders)).round();
-        let outside = from_elsewhere(set, &episode, (wanted as usize).max(1), features)?;
+        let wanted = (wanted as usize).max(1);
+        let own = set
+            .source
+            .outsiders(set.seed, set.split, index as u64, wanted)?;
+        let outside = match own {
+            Some(own) => own,
+            None => {
+                check_classes(set, outsiders)?;
+                from_elsewhere(set, &episode, wanted, features)?
+            }
+        };
         let mut queries = inside.inputs.clone();
         queries.extend(&outside);
         let how = Queries::Together;
@@ -142,6 +145,19 @@ pub fn rejection<B: Primitives>(
         progress(index + 1);
     }
     Ok(found)
+}
+
+/// Checks that the split has classes that a task does not have.
+fn check_classes(set: &FrozenEpisodes, outsiders: f64) -> Result<()> {
+    let classes = set.source.classes(set.split).unwrap_or(0);
+    if classes > set.shape.way.0 {
+        return Ok(());
+    }
+    let expected = format!(
+        "needs {} classes beside those of a task, and there are {classes} in all of {} a task",
+        set.split, set.shape.way
+    );
+    Err(Error::setting("test.outsiders", outsiders, expected))
 }
 
 /// As many queries of classes that the episode does not have, `[count, f]`: the first such ones of other

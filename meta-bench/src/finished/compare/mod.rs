@@ -310,6 +310,8 @@ mod tests {
                 "train": { "lr": 0.1 },
             });
             self.all.push(Stored {
+                scores: folder.join("scores.json"),
+                evaluation: None,
                 folder,
                 hash: name,
                 settings: flat(&settings)
