@@ -264,7 +264,6 @@ episodes = 20
     assert_eq!(found["header"]["calibrated"], true);
     assert!(found["answers"][0]["set"].is_array(), "{found}");
     assert!(found["answers"][0]["rejected"].is_boolean(), "{found}");
-    bench.run("runs verify run").ok();
 
     // An encoder that changes nothing gives back what it got.
     bench.run("embed run --data query.csv --out found.npz").ok();
