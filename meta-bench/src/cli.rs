@@ -23,6 +23,10 @@ use crate::{
     list::ListArgs,
     run::{RunArgs, eval::EvalArgs},
     sweep::{SweepArgs, worker::SweepWorkerArgs},
+    use_trained::{
+        calibrate::CalibrateArgs, embed::EmbedArgs, export::ExportArgs, fit::FitArgs,
+        predict::PredictArgs,
+    },
 };
 
 /// Few-shot meta-learning, from a manifest to a number you can trust.
@@ -87,6 +91,11 @@ commands! {
     Diff(DiffArgs),
     Runs(RunsArgs),
     Eval(EvalArgs),
+    Fit(FitArgs),
+    Predict(PredictArgs),
+    Embed(EmbedArgs),
+    Calibrate(CalibrateArgs),
+    Export(ExportArgs),
     Explain(ExplainArgs),
     Check(CheckArgs),
     Trial(TrialArgs),

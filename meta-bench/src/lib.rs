@@ -15,6 +15,7 @@
 //! | [`experiment`] | builds and checks what a manifest names; forecasts memory and time |
 //! | [`run`] | one run in its folder: trains, resumes, tests |
 //! | `finished` | finds, compares and draws finished runs |
+//! | [`use_trained`] | names what a person brings, by a trained learner |
 //! | `explain` | shows what a trained learner attends to and how it adapts |
 //! | `gradcheck` | checks gradients, and compares backends |
 //! | `bench` | measures speed and memory |
@@ -49,6 +50,7 @@ mod output;
 pub mod run;
 mod sweep;
 pub mod untrusted;
+pub mod use_trained;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -59,6 +61,10 @@ use failure::{CommandError, Result};
 pub use meta_algos::BuiltIn;
 pub use meta_core::toolkit::{Catalogue, Toolkit};
 use output::text::visible;
+pub use use_trained::{Answer, Fitted, TrainedLearner};
+
+/// A trained learner with what `meta` has.
+pub type Trained = TrainedLearner<BuiltIn>;
 
 /// The binary with the learners, encoders, sources and optimisers of `T`; `meta` has those of [`BuiltIn`].
 ///

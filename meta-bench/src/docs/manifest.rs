@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     manifest::{
-        settings::{DataSettings, RunSettings, TestSettings},
+        settings::{DataSettings, RunSettings, TestSettings, WeightSettings},
         text::toml,
     },
     sweep::slurm::SlurmSettings,
@@ -59,6 +59,12 @@ pub fn manifest_reference(catalogue: &Catalogue) -> String {
         let defaults = (entry.default_settings)();
         section(&title, entry.summary, (entry.fields)(), defaults);
     }
+    section(
+        "## `[encoder]`",
+        "These keys, and in the same table those of the chosen encoder.",
+        WeightSettings::fields(),
+        WeightSettings::defaults(),
+    );
     for entry in &catalogue.encoders {
         let info = entry.info;
         let title = format!("## `[encoder]`, `name = \"{}\"`", info.name);

@@ -67,7 +67,7 @@ impl<T: Toolkit> Experiment<T> {
     /// The first thing that does not, with the place where it was given.
     pub fn prepare(manifest: Manifest, data_folder: Option<&Path>) -> Result<Self> {
         let manifest = initial::with_hash(manifest)?;
-        let learner = learner::<T>(&manifest)?;
+        let learner = learner_settings::<T>(&manifest)?;
         let source = source::<T>(&manifest, data_folder)?;
         Self::assemble(manifest, data_folder, source, learner, &Split::ALL)
     }
@@ -77,7 +77,7 @@ impl<T: Toolkit> Experiment<T> {
     /// # Errors
     /// As [`Experiment::prepare`].
     pub fn trained(manifest: Manifest, data_folder: Option<&Path>) -> Result<Self> {
-        let learner = learner::<T>(&manifest)?;
+        let learner = learner_settings::<T>(&manifest)?;
         let source = source::<T>(&manifest, data_folder)?;
         let tested = [manifest.test.split];
         Self::assemble(manifest, data_folder, source, learner, &tested)
@@ -93,7 +93,7 @@ impl<T: Toolkit> Experiment<T> {
         source: Arc<dyn Source>,
     ) -> Result<Self> {
         let manifest = initial::with_hash(manifest)?;
-        let learner = learner::<T>(&manifest)?;
+        let learner = learner_settings::<T>(&manifest)?;
         Self::assemble(manifest, data_folder, source, learner, &Split::ALL)
     }
 
@@ -343,7 +343,10 @@ fn training_key(manifest: &Manifest, error: Error) -> Error {
 }
 
 /// The settings of the learner of `manifest`, whose backend is compiled in and computes it rightly.
-fn learner<T: Toolkit>(manifest: &Manifest) -> Result<T::Learners> {
+///
+/// # Errors
+/// When the backend is not or does not, or a setting cannot be used.
+pub fn learner_settings<T: Toolkit>(manifest: &Manifest) -> Result<T::Learners> {
     let at = |error| manifest.locate(error);
     let (backend, learner) = (&manifest.run.backend, &manifest.learner);
     let settings = T::Learners::new(&learner.name, &learner.settings).map_err(at)?;

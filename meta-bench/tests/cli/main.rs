@@ -1,5 +1,6 @@
 //! The binary `meta` from the outside: every test runs it in a temporary folder.
 
+mod answers;
 mod backends;
 mod bench;
 mod commands;

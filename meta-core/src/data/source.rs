@@ -82,6 +82,21 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// `count` items of no class at all, `[count, f]`, for episode `index` of this stream, where the source
+    /// has such for the split; the same for the same stream and index.
+    ///
+    /// # Errors
+    /// Where a file that items are read from fails.
+    fn outsiders(
+        &self,
+        _seed: Seed,
+        _split: Split,
+        _index: u64,
+        _count: usize,
+    ) -> Result<Option<Vec<f32>>> {
+        Ok(None)
+    }
+
     /// Hexadecimal hash of everything that episodes depend on: settings and, for files, their content
     /// (not where they lie or how they are packed).
     fn content_hash(&self) -> String;

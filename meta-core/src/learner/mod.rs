@@ -182,6 +182,12 @@ pub trait Learner<B: Primitives>: Send + Sync {
         None
     }
 
+    /// Standard deviations of the predictions for the queries, `[t, q, outputs]`; none where the learner
+    /// predicts no density.
+    fn deviations(&self, _tasks: &TaskBatch<B>) -> Option<Tensor<B, 3>> {
+        None
+    }
+
     /// The splits on whose episodes the learner is calibrated after training, in this order.
     fn calibration(&self) -> &'static [Split] {
         &[]
