@@ -15,13 +15,17 @@ use crate::{
     experiment::{check::CheckArgs, trial::TrialArgs},
     explain::ExplainArgs,
     failure::Result,
-    finished::{compare::CompareArgs, diff::DiffArgs, plot::PlotArgs, runs::RunsArgs},
+    finished::{
+        compare::CompareArgs, diff::DiffArgs, export::ExportArgs, plot::PlotArgs,
+        report::ReportArgs, runs::RunsArgs,
+    },
     gradcheck::{
         GradcheckArgs,
         equivalence::{EquivalenceArgs, EquivalenceOneArgs},
     },
     list::ListArgs,
     run::{RunArgs, eval::EvalArgs},
+    shell::{CompletionsArgs, ManArgs},
     sweep::{SweepArgs, worker::SweepWorkerArgs},
 };
 
@@ -86,6 +90,8 @@ commands! {
     Compare(CompareArgs),
     Diff(DiffArgs),
     Runs(RunsArgs),
+    Report(ReportArgs),
+    Export(ExportArgs),
     Eval(EvalArgs),
     Explain(ExplainArgs),
     Check(CheckArgs),
@@ -99,4 +105,6 @@ commands! {
     Equivalence(EquivalenceArgs),
     EquivalenceOne(EquivalenceOneArgs),
     Docs(DocsArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }

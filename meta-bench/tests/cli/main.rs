@@ -17,6 +17,7 @@ mod mistakes;
 mod names;
 mod races;
 mod reference;
+mod report;
 mod resume;
 mod slurm;
 mod surroundings;
