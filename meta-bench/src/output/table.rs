@@ -86,6 +86,31 @@ impl Table {
         }
     }
 
+    /// Columns that it takes as text.
+    pub fn width(&self) -> usize {
+        let text = self.text(usize::MAX);
+        text.lines()
+            .map(|line| line.chars().count())
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The same without the columns called `names`.
+    pub fn without(mut self, names: &[&str]) -> Self {
+        let kept: Vec<bool> = self
+            .columns
+            .iter()
+            .map(|name| !names.contains(&name.as_str()))
+            .collect();
+        let mut of_columns = kept.iter();
+        self.columns.retain(|_| *of_columns.next().unwrap_or(&true));
+        for row in &mut self.rows {
+            let mut of_row = kept.iter();
+            row.retain(|_| *of_row.next().unwrap_or(&true));
+        }
+        self
+    }
+
     /// The same with the columns called `keys` in one, as `key=value`, where they are more than `most`.
     pub fn gathered(mut self, most: usize, keys: &[&str]) -> Self {
         let is_key = |name: &String| keys.contains(&name.as_str());
@@ -137,7 +162,17 @@ impl Table {
             let widths = lines.iter().map(|cells| cells[column].chars().count());
             widths.max().unwrap_or(0)
         };
-        let widths = narrowed((0..self.columns.len()).map(widest).collect(), most);
+        // What a word takes, if it is one.
+        let longest_word = |column: usize| {
+            let words = lines.iter().flat_map(|cells| cells[column].split(' '));
+            words.map(|word| word.chars().count()).max().unwrap_or(0)
+        };
+        let columns = 0..self.columns.len();
+        let least: Vec<usize> = columns
+            .clone()
+            .map(|column| longest_word(column).min(WORD))
+            .collect();
+        let widths = narrowed(columns.map(widest).collect(), &least, most);
         let mut out = String::new();
         for cells in &lines {
             let cells = cells.iter().zip(&widths);
@@ -203,15 +238,21 @@ impl Table {
     }
 }
 
+/// The longest word that is not broken.
+const WORD: usize = 16;
+
 /// Widths of columns that fit into `most` letters, two between them, where that can be: the widest are
-/// narrowed, down to what a word or a number takes.
-fn narrowed(mut widths: Vec<usize>, most: usize) -> Vec<usize> {
-    const NARROWEST: usize = 12;
+/// narrowed, down to the `least` of each.
+fn narrowed(mut widths: Vec<usize>, least: &[usize], most: usize) -> Vec<usize> {
     let between = 2 * widths.len().saturating_sub(1);
     while widths.iter().sum::<usize>().saturating_add(between) > most {
-        match widths.iter_mut().max() {
-            Some(widest) if *widest > NARROWEST => *widest -= 1,
-            _ => break,
+        let can_shrink = widths
+            .iter_mut()
+            .zip(least)
+            .filter(|(width, least)| **width > **least);
+        match can_shrink.max_by_key(|(width, _)| **width) {
+            Some((widest, _)) => *widest -= 1,
+            None => break,
         }
     }
     widths
@@ -357,9 +398,20 @@ mod tests {
             table.render(Format::Text)
         );
         assert!(table.render_within(Format::Csv, Some(10)).contains(name));
-        // No narrower than a number needs.
+        // No narrower than a word needs.
         let narrow = table.render_within(Format::Text, Some(3));
-        assert!(narrow.contains("97.0 ± 1.0 %"), "{narrow}");
+        assert!(narrow.contains("97.0\n"), "{narrow}");
+        assert!(
+            narrow
+                .lines()
+                .all(|line| line.chars().count() <= 16 + 2 + 4),
+            "{narrow}"
+        );
+        assert_eq!(table.clone().without(&["score"]).columns, ["name"]);
+        assert_eq!(
+            table.without(&["name"]).width(),
+            "97.0 ± 1.0 %".chars().count()
+        );
         assert_eq!(wrapped("", 5), [""]);
     }
 

@@ -1,6 +1,6 @@
 //! Reports and exports of runs.
 
-use std::{fs, time::Instant};
+use std::{fs, process::Command, time::Instant};
 
 use serde_json::Value;
 
@@ -60,6 +60,12 @@ fn one_run_is_reported() {
     // The same again is the same file; what is not a report stays.
     bench.run("report run").ok();
     assert_eq!(bench.text("report.html"), page);
+    assert!(page.contains("No pictures: "));
+    bench.run("explain run --count 1 --quiet").ok();
+    bench.run("report run -o shown.html").ok();
+    let shown = bench.text("shown.html");
+    asks_for_nothing(&shown);
+    assert!(shown.contains("alt=\"episode-0-projection\"") && shown.contains("alt=\"confusion\""));
     fs::write(bench.path("mine.html"), "<p>mine</p>").unwrap();
     let message = bench.run("report run -o mine.html").mistake();
     assert!(message.contains("mine.html: exists already"), "{message}");
@@ -136,6 +142,76 @@ fn many_runs_are_reported_and_exported() {
     assert!(message.contains("exists already"), "{message}");
     let message = bench.run("export nowhere --to csv").mistake();
     assert!(message.contains("nowhere"), "{message}");
+}
+
+/// TensorBoard's own reader finds what was logged, at rising steps.
+#[test]
+fn tensorboard_reads_what_was_exported() {
+    let bench = Workbench::new(SINUSOID);
+    bench.run("run m.toml --dir run --quiet").ok();
+    bench.run("export run --to tensorboard -o events").ok();
+    let has = Command::new("python3")
+        .args(["-c", "import tensorboard"])
+        .output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        println!("skipped: no Python package tensorboard");
+        return;
+    }
+    let ran = Command::new("python3")
+        .args(["-c", include_str!("read_events.py")])
+        .args([bench.path("run"), bench.path("events/run")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "read\n", "{said}");
+}
+
+/// A browser that can be asked for a page as it stands after its script, where there is one.
+fn browser() -> Option<&'static str> {
+    ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find(|name| {
+            let asked = Command::new(name).arg("--version").output();
+            asked.is_ok_and(|output| output.status.success())
+        })
+}
+
+/// A browser keeps to the policy of the page and runs its script: tables get their buttons.
+#[test]
+fn a_browser_shows_a_report() {
+    let Some(browser) = browser() else {
+        println!("skipped: no chromium");
+        return;
+    };
+    let bench = Workbench::new(GLYPHS);
+    bench.run("run m.toml --dir run --quiet").ok();
+    bench.run("report run --episodes 5").ok();
+    let shown = Command::new("timeout")
+        .args([
+            "120",
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+        ])
+        .args(["--enable-logging=stderr", "--dump-dom"])
+        .arg(format!(
+            "--user-data-dir={}",
+            bench.path("profile").display()
+        ))
+        .arg(format!("file://{}", bench.path("report.html").display()))
+        .output()
+        .unwrap();
+    let page = String::from_utf8_lossy(&shown.stdout);
+    let said = String::from_utf8_lossy(&shown.stderr);
+    assert!(
+        page.contains("<th scope=\"col\"><button type=\"button\">"),
+        "{said}"
+    );
+    assert!(page.contains("id=\"tip\""), "{said}");
+    for part in ["Refused to", "Uncaught", "Content Security Policy"] {
+        assert!(!said.contains(part), "{said}");
+    }
 }
 
 /// Copies of a run under other identities: as many as a large sweep has.

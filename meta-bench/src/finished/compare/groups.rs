@@ -284,12 +284,9 @@ fn telling_keys(groups: &[&Stored]) -> Vec<String> {
         }
     }
     // The choices first.
-    telling.sort_by_key(|key| {
-        (
-            !(key.ends_with(".name") || key == "data.source"),
-            key.clone(),
-        )
-    });
+    let choices = ["learner.name", "encoder.name", "data.source"];
+    let rank = |key: &String| choices.iter().position(|choice| choice == key);
+    telling.sort_by_key(|key| (rank(key).unwrap_or(choices.len()), key.clone()));
     telling.dedup();
     if telling.is_empty() {
         vec!["learner.name".to_owned(), "encoder.name".to_owned()]

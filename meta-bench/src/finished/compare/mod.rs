@@ -27,7 +27,7 @@ use crate::{
 };
 use differences::{Difference, Pairs, TestKind, Wanted, differences};
 pub use groups::{Group, read_scores};
-use groups::{Tested, group, sound};
+use groups::{group, sound};
 use measure::Measure;
 use table::Comparison;
 
@@ -245,14 +245,20 @@ fn terminal_width() -> Option<usize> {
 
 /// Sorts the groups by a column: the compared `metric`, a key, or `n`; the best first where none is
 /// given.
-fn sort(column: Option<&str>, metric: &str, measure: Measure, groups: &mut [Group]) -> Result<()> {
+fn sort(
+    column: Option<&str>,
+    metric: &str,
+    measure: Measure,
+    groups: &mut Vec<Group>,
+) -> Result<()> {
+    // Scores of two kinds are in no order.
     let better = |a: &Group, b: &Group| {
-        let order = a.over_seeds.mean.total_cmp(&b.over_seeds.mean);
-        if measure.rises(a.metric) {
-            order.reverse()
-        } else {
-            order
-        }
+        let by_value = a.over_seeds.mean.total_cmp(&b.over_seeds.mean);
+        let by_value = match measure.rises(a.metric) {
+            true => by_value.reverse(),
+            false => by_value,
+        };
+        a.metric.name().cmp(b.metric.name()).then(by_value)
     };
     let column = column.unwrap_or(metric);
     let (column, reverse) = match column.strip_prefix('-') {
@@ -261,25 +267,7 @@ fn sort(column: Option<&str>, metric: &str, measure: Measure, groups: &mut [Grou
     };
     let runs: Vec<Stored> = groups.iter().map(|group| group.runs[0].clone()).collect();
     check_key(column, &runs, &[metric, "n"])?;
-    // Rows that can be compared stand together, in the order of their best.
-    let is_default = column == metric && !reverse;
-    let sections: Vec<Option<Tested>> = groups.iter().map(|group| group.episodes.clone()).collect();
-    let section_of = |group: &Group, order: &[usize]| {
-        let same = |&place: &usize| {
-            let both = sections[place].as_ref().zip(group.episodes.as_ref());
-            both.is_some_and(|(a, b)| a.shared(b).is_some())
-        };
-        order.iter().position(same).unwrap_or(usize::MAX)
-    };
-    let mut order: Vec<usize> = (0..groups.len()).collect();
-    order.sort_by(|&a, &b| better(&groups[a], &groups[b]));
     groups.sort_by(|a, b| {
-        if is_default {
-            let sections = section_of(a, &order).cmp(&section_of(b, &order));
-            if sections.is_ne() {
-                return sections;
-            }
-        }
         let order = match column {
             "n" => b.runs.len().cmp(&a.runs.len()),
             _ if column == metric => better(a, b),
@@ -296,7 +284,25 @@ fn sort(column: Option<&str>, metric: &str, measure: Measure, groups: &mut [Grou
             .then_with(|| better(a, b))
             .then_with(|| a.label.cmp(&b.label))
     });
+    if column == metric && !reverse {
+        together(groups);
+    }
     Ok(())
+}
+
+/// Puts groups that can be compared together, in the order of the first of each kind.
+fn together(groups: &mut Vec<Group>) {
+    let mut kinds: Vec<Vec<Group>> = Vec::new();
+    for group in groups.drain(..) {
+        match kinds
+            .iter_mut()
+            .find(|kind| kind[0].shares_episodes(&group))
+        {
+            Some(kind) => kind.push(group),
+            None => kinds.push(vec![group]),
+        }
+    }
+    groups.extend(kinds.into_iter().flatten());
 }
 
 /// Numbers named SciPy's are of SciPy 1.17 on the scores of [`A`], [`B`] and [`C`] (`x`, `y`: one row a

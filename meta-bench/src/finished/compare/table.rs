@@ -157,6 +157,23 @@ impl Comparison<'_> {
         table
     }
 
+    /// The differences in `width` columns, where one is given: names stand in the rows already, and p-values
+    /// that are not corrected are in the other formats.
+    fn fitting_pairs(&self, width: Option<usize>) -> Table {
+        let Some(width) = width else {
+            return self.pairs();
+        };
+        [
+            &[][..],
+            &["a", "b"],
+            &["a", "b", "p (episodes)", "p (seeds)", "episodes", "seeds"],
+        ]
+        .into_iter()
+        .map(|left_out| self.pairs().without(left_out))
+        .reduce(|wider, next| if wider.width() <= width { wider } else { next })
+        .unwrap_or_default()
+    }
+
     /// What follows for the best row, in a sentence: whether it is better than the next one on its episodes.
     pub fn verdict(&self) -> Option<String> {
         const SURE: f64 = 0.05;
@@ -266,7 +283,7 @@ impl Comparison<'_> {
         let mut out = rows.render_within(format, width);
         if !self.differences.is_empty() {
             out.push('\n');
-            out.push_str(&self.pairs().render_within(format, width));
+            out.push_str(&self.fitting_pairs(width).render_within(format, width));
         }
         out.push('\n');
         for line in self.lines() {

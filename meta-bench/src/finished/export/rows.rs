@@ -142,6 +142,7 @@ pub fn results(runs: &[Stored]) -> Table {
         names.dedup();
         names.retain(|name| !known(name));
     }
+    keys.retain(|key| !of_results.contains(key));
     let names: Vec<&str> = ["state"]
         .into_iter()
         .chain(of_results.iter().chain(&keys).map(|name| name.as_str()))

@@ -377,7 +377,7 @@ pub fn parallel(title: &str, axes: &[Axis], shares: &[f64], names: &[String]) ->
     let step = 130.0;
     let width = step * axes.len() as f64;
     let (top, bottom) = (30.0, HEIGHT - 14.0);
-    let x = |axis: usize| 40.0 + axis as f64 * step;
+    let x = |axis: usize| 62.0 + axis as f64 * step;
     let y = |place: f64| bottom - place * (bottom - top);
     let colour = |share: f64| if share >= 0.75 { "k2" } else { "k0" };
     html! {

@@ -18,6 +18,8 @@ const MOST_LEVELS: usize = 6;
 pub struct Importance {
     /// The setting.
     pub key: String,
+    /// Settings that sort the runs into the same levels: what they account for cannot be told apart.
+    pub with: Vec<String>,
     /// Share of the variance, `ω²`, from 0 to 1.
     pub share: f64,
     /// The level of each run.
@@ -32,21 +34,52 @@ pub fn importance(runs: &[&Stored], scores: &[f64]) -> Vec<Importance> {
     keys.sort();
     keys.dedup();
     let of_key = |key: &String| {
-        if !(Manifest::is_identity(key) && differs(runs, key)) {
+        // What only some learners have comes with the choice of the learner.
+        let all_have = runs
+            .iter()
+            .all(|run| run.settings.contains_key(key.as_str()));
+        if !(all_have && Manifest::is_identity(key) && differs(runs, key)) {
             return None;
         }
         let (levels, names) = levels(runs, key);
         let share = omega_squared(scores, &levels, names.len())?;
         Some(Importance {
             key: key.clone(),
+            with: Vec::new(),
             share,
             levels,
             names,
         })
     };
-    let mut found: Vec<Importance> = keys.into_iter().filter_map(of_key).collect();
+    let mut found: Vec<Importance> = Vec::new();
+    // A choice stands for the settings that it brings.
+    keys.sort_by_key(|key| !(key.ends_with(".name") || *key == "data.source"));
+    for one in keys.into_iter().filter_map(of_key) {
+        let parts = partition(&one.levels);
+        match found
+            .iter_mut()
+            .find(|other| partition(&other.levels) == parts)
+        {
+            Some(other) => other.with.push(one.key),
+            None => found.push(one),
+        }
+    }
     found.sort_by(|a, b| b.share.total_cmp(&a.share));
     found
+}
+
+/// Levels numbered in the order in which they are met.
+fn partition(levels: &[usize]) -> Vec<usize> {
+    let mut met: Vec<usize> = Vec::new();
+    let number = |level: &usize| {
+        met.iter()
+            .position(|other| other == level)
+            .unwrap_or_else(|| {
+                met.push(*level);
+                met.len() - 1
+            })
+    };
+    levels.iter().map(number).collect()
 }
 
 fn differs(runs: &[&Stored], key: &str) -> bool {
@@ -129,6 +162,12 @@ fn omega_squared(scores: &[f64], levels: &[usize], count: usize) -> Option<f64> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_of_other_names_are_the_same() {
+        assert_eq!(partition(&[3, 3, 0, 3, 1]), [0, 0, 1, 0, 2]);
+        assert_eq!(partition(&[0, 0, 1]), partition(&[1, 1, 0]));
+    }
 
     /// By hand: levels {1, 2} and {5, 6}: mean 3.5, SS_total 17, SS_between 16, MS_within 1/2, so that
     /// ω² = (16 − 0.5) / 17.5.

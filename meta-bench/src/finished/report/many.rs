@@ -238,12 +238,18 @@ impl Many<'_> {
         if found.len() < 2 {
             return html! {};
         }
-        let mut rows = Table::new(["setting", "share of the variance", "levels"]);
+        let mut rows = Table::new([
+            "setting",
+            "share of the variance",
+            "levels",
+            "changes together with",
+        ]);
         for one in found.iter().take(20) {
             rows.rows.push(vec![
                 one.key.clone().into(),
                 Cell::new(format!("{:.0} %", 100.0 * one.share), one.share),
                 Cell::new(one.names.len().to_string(), one.names.len()),
+                one.with.join(", ").into(),
             ]);
         }
         html! {

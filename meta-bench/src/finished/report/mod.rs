@@ -81,8 +81,11 @@ impl Execute for ReportArgs {
             .with_conditions(self.conditions.clone())
             .grouped_by(self.group_by.clone());
         let runs = compare.finished(&mut notes)?;
+        // A run and what it was tested on besides is one run.
         let text = match runs.as_slice() {
-            [run] => self.single::<T>(run, &notes)?,
+            [run, evaluations @ ..] if evaluations.iter().all(|one| one.folder == run.folder) => {
+                self.single::<T>(run, evaluations, &notes)?
+            }
             _ => self.many::<T>(&compare, runs, &notes)?,
         };
         write_over(&self.output, text.as_bytes(), MARK)?;
@@ -93,7 +96,12 @@ impl Execute for ReportArgs {
 
 impl ReportArgs {
     /// The report of one run.
-    fn single<T: Toolkit>(&self, run: &Stored, notes: &[String]) -> Result<String> {
+    fn single<T: Toolkit>(
+        &self,
+        run: &Stored,
+        evaluations: &[Stored],
+        notes: &[String],
+    ) -> Result<String> {
         let result = run.result.as_ref().expect("a finished run has its result");
         let record = read_json(&run.folder.join(RECORD))?;
         let curves = Curves::read(&run.folder)?;
@@ -101,6 +109,7 @@ impl ReportArgs {
         let single = Single {
             run,
             result,
+            evaluations,
             record: &record,
             curves: &curves,
             predictions: &predictions,
@@ -110,6 +119,8 @@ impl ReportArgs {
             (noted(notes))
             (single.curves())
             (single.predictions())
+            (single.pictures()?)
+            (single.evaluations())
             (single.words())
             (single.environment())
             (reproduce(&run.folder, &record)?)

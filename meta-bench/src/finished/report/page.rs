@@ -78,7 +78,7 @@ pub fn table(table: &Table) -> Markup {
 pub fn pairs(rows: &[(&str, String)]) -> Markup {
     html! {
         div class="scroll" {
-            table {
+            table class="facts" {
                 tbody {
                     @for (name, value) in rows {
                         tr { th scope="row" { (name) } td { bdi { (value) } } }

@@ -1,7 +1,13 @@
 //! The report of one run.
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
 use maud::{Markup, html};
-use meta_core::train::eval::Metric;
+use meta_core::{Error, files::read_regular, train::eval::Metric};
 use serde_json::Value;
 
 use super::{
@@ -12,7 +18,7 @@ use super::{
 use crate::{
     finished::{
         metrics::{Curves, smoothed},
-        store::Stored,
+        store::{Stored, TESTED_ON},
     },
     output::{
         chart::score_axis,
@@ -20,6 +26,7 @@ use crate::{
         units::duration_text,
     },
     run::{
+        folder::EXPLAIN,
         predictions::{BINS, Predictions},
         result::TestResult,
     },
@@ -29,6 +36,9 @@ use crate::{
 const MATRIX: usize = 24;
 /// Rows of the tables of classes.
 const HARDEST: usize = 12;
+/// Pictures that are shown at most, and bytes of all of them.
+const PICTURES: usize = 12;
+const PICTURE_BYTES: u64 = 3 << 20;
 /// Points of a smoothed curve.
 const POINTS: usize = 100;
 
@@ -38,6 +48,8 @@ pub struct Single<'a> {
     pub run: &'a Stored,
     /// Its result.
     pub result: &'a TestResult,
+    /// Its evaluations besides its own test.
+    pub evaluations: &'a [Stored],
     /// Its record.
     pub record: &'a Value,
     /// Its curves.
@@ -239,6 +251,61 @@ impl Single<'_> {
         }
     }
 
+    /// The pictures that `meta explain` left in the run folder.
+    pub fn pictures(&self) -> Result<Markup, Error> {
+        if self.run.evaluation.is_some() {
+            return Ok(html! {});
+        }
+        let pictures = pictures(&self.run.folder)?;
+        Ok(html! {
+            h2 { "Episodes" }
+            @if pictures.is_empty() {
+                p class="note" {
+                    "No pictures: " code { "meta explain RUN" } " draws what the learner predicts and attends to, "
+                    "and a report made after it shows them."
+                }
+            }
+            @for (name, bytes) in &pictures {
+                figure {
+                    img alt=(name) src=(format!("data:image/png;base64,{}", STANDARD.encode(bytes)));
+                    figcaption { bdi { (name) } }
+                }
+            }
+        })
+    }
+
+    /// What the run was tested on besides its own test.
+    pub fn evaluations(&self) -> Markup {
+        let mut rows = Table::new([
+            "evaluation",
+            "tested on",
+            "tasks",
+            "split",
+            "episodes",
+            "score",
+        ]);
+        for run in self.evaluations {
+            let Some(result) = &run.result else { continue };
+            rows.rows.push(vec![
+                run.evaluation.clone().unwrap_or_default().into(),
+                run.settings
+                    .get(TESTED_ON)
+                    .map_or("own data".to_owned(), |_| run.shown(TESTED_ON))
+                    .into(),
+                tasks(result).into(),
+                result.split.to_string().into(),
+                Cell::new(result.episodes.to_string(), result.episodes),
+                Cell::new(score(result.metric, result.mean, result.ci95), result.mean),
+            ]);
+        }
+        html! {
+            @if !rows.rows.is_empty() {
+                h2 { "Other evaluations" }
+                (table(&rows))
+            }
+        }
+    }
+
     /// What the numbers mean, in sentences.
     pub fn words(&self) -> Markup {
         html! {
@@ -275,6 +342,30 @@ impl Single<'_> {
             ]))
         }
     }
+}
+
+/// Names and files of the pictures in a run folder, the first ones of each kind, up to what a mail takes.
+fn pictures(run: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let entries = fs::read_dir(run.join(EXPLAIN))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "png"))
+        .collect();
+    paths.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+    let (mut shown, mut bytes) = (Vec::new(), 0);
+    for path in paths.into_iter().take(PICTURES) {
+        let picture = read_regular(&path, PICTURE_BYTES)?;
+        bytes += picture.len() as u64;
+        if bytes > PICTURE_BYTES {
+            break;
+        }
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        shown.push((name.into_owned(), picture));
+    }
+    Ok(shown)
 }
 
 /// The classes with the most wrong answers, and shares of what they are taken for.

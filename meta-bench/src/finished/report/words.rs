@@ -34,7 +34,7 @@ pub fn protocol(result: &TestResult, record: &Value) -> Vec<String> {
         ),
     }];
     out.push(format!(
-        "The {} test episodes come from the split `{}` and are the same for every learner: their hash is {}.",
+        "The {} test episodes come from the split “{}” and are the same for every learner: their hash is {}.",
         result.episodes,
         result.split,
         short(&result.episode_set)
@@ -56,13 +56,13 @@ pub fn protocol(result: &TestResult, record: &Value) -> Vec<String> {
     }
     out.push(chosen(result, text(protocol, "checkpoint_choice")));
     if let Some(rotations) = text(protocol, "rotations") {
-        out.push(format!("Rotations of images: `{rotations}`."));
+        out.push(format!("Rotations of images: “{rotations}”."));
     }
     if let Some(split) = text(protocol, "data_split") {
-        out.push(format!("Classes are split as in `{split}`."));
+        out.push(format!("Classes are split as in “{split}”."));
     }
     if let Some(data) = text(protocol, "data_protocol") {
-        out.push(format!("Protocol of the data: `{data}`."));
+        out.push(format!("Protocol of the data: “{data}”."));
     }
     out
 }
@@ -77,7 +77,7 @@ fn normalisation(statistics: &str) -> String {
         "running" => "Features are normalised by moving averages over training.",
         "layer" => "Features are normalised item by item.",
         "none" => "Features are not normalised.",
-        other => return format!("Features are normalised by `{other}`."),
+        other => return format!("Features are normalised by “{other}”."),
     }
     .to_owned()
 }
