@@ -15,13 +15,17 @@ use crate::{
     experiment::{check::CheckArgs, trial::TrialArgs},
     explain::ExplainArgs,
     failure::Result,
-    finished::{compare::CompareArgs, diff::DiffArgs, plot::PlotArgs, runs::RunsArgs},
+    finished::{
+        compare::CompareArgs, diff::DiffArgs, export::ExportArgs, plot::PlotArgs,
+        report::ReportArgs, runs::RunsArgs,
+    },
     gradcheck::{
         GradcheckArgs,
         equivalence::{EquivalenceArgs, EquivalenceOneArgs},
     },
     list::ListArgs,
     run::{RunArgs, eval::EvalArgs},
+    shell::{CompletionsArgs, ManArgs},
     sweep::{SweepArgs, worker::SweepWorkerArgs},
     use_trained::{
         calibrate::CalibrateArgs, embed::EmbedArgs, export::ExportArgs, fit::FitArgs,
@@ -90,6 +94,8 @@ commands! {
     Compare(CompareArgs),
     Diff(DiffArgs),
     Runs(RunsArgs),
+    Report(ReportArgs),
+    Export(ExportArgs),
     Eval(EvalArgs),
     Fit(FitArgs),
     Predict(PredictArgs),
@@ -108,4 +114,6 @@ commands! {
     Equivalence(EquivalenceArgs),
     EquivalenceOne(EquivalenceOneArgs),
     Docs(DocsArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }

@@ -468,6 +468,14 @@ mod tests {
             ),
             ("[train]\nlr = -1", ["m.toml:2", "train.lr", "above 0"]),
             ("data = 5", ["m.toml:1", "`data = 5`", "expected a table"]),
+            (
+                "[train]\ntrain_way = 5",
+                [
+                    "m.toml:2",
+                    "`train.train_way`",
+                    "did you mean `data.train_way`",
+                ],
+            ),
             ("[trian]", ["m.toml:1", "section `trian`", "`train`"]),
             ("[seed]\nx = 1", ["m.toml:2", "`seed", "expected a value"]),
             (

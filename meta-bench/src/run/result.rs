@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    folder::{RESULT, read_json},
+    folder::{RECORD, RESULT, read_json},
     state::State,
 };
 use crate::{
@@ -340,6 +340,12 @@ impl TestResult {
         Cell::new(format!("{score}{unit}"), self.mean)
     }
 
+    /// Whether the tested parameters were chosen by their score, by the record of the run; else by the loss.
+    fn is_chosen_by_score(&self) -> bool {
+        let record = read_json(&Path::new(&self.run_dir).join(RECORD));
+        record.is_ok_and(|record| record["protocol"]["checkpoint_choice"] == "accuracy")
+    }
+
     /// The summary for people.
     pub fn summary(&self) -> String {
         let shown = |mean: f64, half: f64| score_text(self.metric, self.interval(mean, half));
@@ -397,9 +403,12 @@ impl TestResult {
                 ));
             }
         }
-        let chosen = self
-            .best_value
-            .map_or_else(String::new, |value| format!(", best validation {value:.4}"));
+        let chosen = self.best_value.map_or_else(String::new, |value| {
+            match (self.metric, self.is_chosen_by_score()) {
+                (Metric::Accuracy, true) => format!(", best validation {:.2} %", 100.0 * value),
+                _ => format!(", best validation {value:.4}"),
+            }
+        });
         out.push_str(&format!(
             "  parameters of iteration {} of {}{chosen}\n",
             self.best_iteration, self.iterations

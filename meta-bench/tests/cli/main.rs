@@ -18,6 +18,7 @@ mod mistakes;
 mod names;
 mod races;
 mod reference;
+mod report;
 mod resume;
 mod slurm;
 mod surroundings;

@@ -57,7 +57,10 @@ pub use prefetch::Prefetch;
 pub use preparation::Preparation;
 pub use projected::ProjectedSource;
 pub use sinusoid::{SinusoidSource, Wave};
-pub use source::{BuildSource, Source, SourceEntry, SourceSettings, episode_set_hash};
+pub use source::{
+    BuildSource, ItemPicture, Source, SourceEntry, SourceSettings, episode_set_hash,
+    stored_episode_set_hash,
+};
 
 /// Writes the modules and the list of sources: a line for each.
 macro_rules! list_of_sources {
