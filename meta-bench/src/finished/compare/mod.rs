@@ -398,7 +398,6 @@ mod tests {
             });
             self.all.push(Stored {
                 scores: folder.join("scores.json"),
-                evaluation: None,
                 folder,
                 hash: name,
                 settings: flat(&settings)
