@@ -15,8 +15,8 @@ use crate::{
 /// Side of an item in a picture.
 const SIDE: f64 = 46.0;
 /// Room of an item with what stands below it.
-const CELL: f64 = 58.0;
-const ROW: f64 = 66.0;
+const CELL: f64 = 68.0;
+const ROW: f64 = 82.0;
 /// Room of the names of classes.
 const NAMES: f64 = 150.0;
 /// Classes and items of a class that a picture shows.
@@ -155,16 +155,16 @@ fn draw_answer(drawing: &mut Drawing, view: &EpisodeView, item: usize, (x, y): (
     };
     let probability = probabilities(scores).get(class).copied().unwrap_or(0.0);
     let is_right = view.class(item) == Some(class);
-    let (colour, text) = if is_right {
-        (RIGHT, format!("{:.0} %", 100.0 * probability))
-    } else {
-        let label = view.class_label(class);
-        let name = fitted(&label, CELL - 26.0, SMALL);
-        (MARK, format!("{name} {:.0} %", 100.0 * probability))
-    };
+    let colour = if is_right { RIGHT } else { MARK };
     drawing.frame(x, y, SIDE, SIDE, colour, 2.5);
-    let text = fitted(&text, CELL - 2.0, SMALL);
-    drawing.text((x, y + SIDE + 13.0), SMALL, Anchor::Start, colour, &text);
+    let mut below = y + SIDE + 13.0;
+    if !is_right {
+        let label = fitted(&view.class_label(class), CELL - 4.0, SMALL);
+        drawing.text((x, below), SMALL, Anchor::Start, colour, &label);
+        below += 13.0;
+    }
+    let text = format!("{:.0} %", 100.0 * probability);
+    drawing.text((x, below), SMALL, Anchor::Start, colour, &text);
 }
 
 /// Support, queries and prototypes in two dimensions; none for a regression.

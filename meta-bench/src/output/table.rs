@@ -404,7 +404,7 @@ mod tests {
         assert!(
             narrow
                 .lines()
-                .all(|line| line.chars().count() <= 16 + 2 + 4),
+                .all(|line| line.chars().count() <= 16 + 2 + 5),
             "{narrow}"
         );
         assert_eq!(table.clone().without(&["score"]).columns, ["name"]);

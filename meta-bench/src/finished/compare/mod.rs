@@ -869,9 +869,9 @@ mod tests {
         2  c             2      74.71 %   ± 1.24      ± 5.26
         3  b             2      70.51 %   ± 19.85     ± 6.00
 
-        pair   a  b  a − b         over episodes  episodes  p (episodes)  p (episodes, Holm)  over seeds  seeds  p (seeds)  p (seeds, Holm)
-        1 − 2  a  c  +2.15 points  ± 1.77         8         0.0241        0.0722              ± 0.00      2      < 0.0001   < 0.0001
-        1 − 3  a  b  +6.35 points  ± 5.70         8         0.0337        0.0722              ± 18.61     2      0.1444     0.2888
+        pair   a  b  a − b         over episodes  episodes  p (episodes)  Holm (episodes)  over seeds  seeds  p (seeds)  Holm (seeds)
+        1 − 2  a  c  +2.15 points  ± 1.77         8         0.0241        0.0722           ± 0.00      2      < 0.0001   < 0.0001
+        1 − 3  a  b  +6.35 points  ± 5.70         8         0.0337        0.0722           ± 18.61     2      0.1444     0.2888
 
         Verdict: a is better than c, the next one, by 2.15 ± 0.00 points over 2 seeds (p < 0.0001).
         ±: half of a 95 % interval by Student's t. Over seeds: of the seeds' means; over episodes: of each frozen episode's mean over the seeds.

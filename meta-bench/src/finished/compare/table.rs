@@ -112,10 +112,10 @@ impl Comparison<'_> {
                 "over episodes",
                 "episodes",
                 "p (episodes)",
-                "p (episodes, Holm)",
+                "Holm (episodes)",
             ]);
         }
-        columns.extend(["over seeds", "seeds", "p (seeds)", "p (seeds, Holm)"]);
+        columns.extend(["over seeds", "seeds", "p (seeds)", "Holm (seeds)"]);
         let mut table = Table::new(columns);
         for difference in self.differences {
             let (a, b) = (&self.groups[difference.a], &self.groups[difference.b]);

@@ -411,7 +411,7 @@ mod tests {
     #[test]
     fn axes_have_round_numbers() {
         assert_eq!(ticks(0.0, 10.0, 5), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
-        assert_eq!(ticks(0.31, 0.68, 4), [0.4, 0.6000000000000001]);
+        assert_eq!(ticks(0.31, 0.68, 4), [0.4, 0.5, 0.6000000000000001]);
         assert!(ticks(1.0, 1.0, 5).is_empty() && ticks(0.0, f64::NAN, 5).is_empty());
         let shown = [0.0, -0.0, 0.6000000000000001, 1e-5, 2e7, 1500.0].map(number);
         assert_eq!(shown, ["0", "0", "0.6", "1e-5", "2e7", "1500"]);
