@@ -14,10 +14,10 @@ use crate::{
     docs::DocsArgs,
     experiment::{check::CheckArgs, trial::TrialArgs},
     explain::ExplainArgs,
+    export::ExportArgs,
     failure::Result,
     finished::{
-        compare::CompareArgs, diff::DiffArgs, export::ExportArgs, plot::PlotArgs,
-        report::ReportArgs, runs::RunsArgs,
+        compare::CompareArgs, diff::DiffArgs, plot::PlotArgs, report::ReportArgs, runs::RunsArgs,
     },
     gradcheck::{
         GradcheckArgs,
@@ -27,10 +27,7 @@ use crate::{
     run::{RunArgs, eval::EvalArgs},
     shell::{CompletionsArgs, ManArgs},
     sweep::{SweepArgs, worker::SweepWorkerArgs},
-    use_trained::{
-        calibrate::CalibrateArgs, embed::EmbedArgs, export::ExportArgs, fit::FitArgs,
-        predict::PredictArgs,
-    },
+    use_trained::{calibrate::CalibrateArgs, embed::EmbedArgs, fit::FitArgs, predict::PredictArgs},
 };
 
 /// Few-shot meta-learning, from a manifest to a number you can trust.
@@ -95,7 +92,6 @@ commands! {
     Diff(DiffArgs),
     Runs(RunsArgs),
     Report(ReportArgs),
-    Export(ExportArgs),
     Eval(EvalArgs),
     Fit(FitArgs),
     Predict(PredictArgs),

@@ -17,6 +17,7 @@
 //! | `finished` | finds, compares, draws, reports and exports finished runs |
 //! | [`use_trained`] | names what a person brings, by a trained learner |
 //! | `explain` | shows what a trained learner predicts, attends to and how it adapts |
+//! | `export` | writes runs into the files of other tools |
 //! | `gradcheck` | checks gradients, and compares backends |
 //! | `bench` | measures speed and memory |
 //! | `sweep` | many runs: plans all of them, then starts them |
@@ -40,6 +41,7 @@ mod contact_sheet;
 mod docs;
 pub mod experiment;
 mod explain;
+mod export;
 pub mod failure;
 mod finished;
 mod gradcheck;

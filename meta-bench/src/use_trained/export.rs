@@ -1,9 +1,8 @@
-//! `meta export`: the encoder of a run for other programs.
+//! `meta export --to safetensors`: the encoder of a run for other programs.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
-use clap::{Args, ValueEnum};
 use meta_core::{
     backend::{WithBackend, dispatch},
     nn::{
@@ -24,7 +23,6 @@ use serde_json::Value;
 
 use super::{embed::encoder, trained::TrainedLearner};
 use crate::{
-    command::Execute,
     experiment::start_threads,
     failure::{CommandError, Result},
     output::target::{check_target, write_over},
@@ -38,55 +36,30 @@ const OUTPUT: &str = "meta_export.output";
 /// In every program.
 const PROGRAM_MARK: &str = "# Made by `meta export`.";
 
-/// What is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Target {
-    /// Weights by PyTorch's names and layouts, and `model.py`, which loads them.
-    Safetensors,
-}
-
-/// Write the encoder of a run for other programs.
-#[derive(Debug, Args)]
-pub struct ExportArgs {
-    /// The run folder, or a file that `meta fit` wrote.
-    trained: PathBuf,
-    /// What to write.
-    #[arg(long, value_enum, value_name = "TARGET")]
-    to: Target,
-    /// The folder to write into; what this command wrote there is replaced.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-}
-
-impl Execute for ExportArgs {
-    /// Writes `model.safetensors` and `model.py`.
-    ///
-    /// # Errors
-    /// For an encoder that has no counterpart in PyTorch, and when a file cannot be written.
-    fn execute<T: Toolkit>(self) -> Result<()> {
-        let Target::Safetensors = self.to;
-        let (weights, program) = (
-            self.out.join("model.safetensors"),
-            self.out.join("model.py"),
-        );
-        check_target(&weights, MARK)?;
-        check_target(&program, PROGRAM_MARK)?;
-        let trained = TrainedLearner::<T>::open(&self.trained)?;
-        start_threads(trained.manifest.run.threads)?;
-        let text = model(&trained)?;
-        let target = trained.manifest.run.target();
-        let exported = dispatch(&target, Exporter(&trained))??;
-        std::fs::create_dir_all(&self.out)
-            .map_err(|error| meta_core::Error::io(&self.out, "create folder", error))?;
-        write_over(&weights, &encoded(&weights, exported)?, MARK)?;
-        write_over(&program, text.as_bytes(), PROGRAM_MARK)?;
-        eprintln!(
-            "{} and {}; `python model.py` checks them against the stored example",
-            weights.display(),
-            program.display()
-        );
-        Ok(())
-    }
+/// Writes `model.safetensors` and `model.py` of the learner at `path` (a run folder, or a file that `meta fit`
+/// wrote) into `folder`; what this command wrote there is replaced.
+///
+/// # Errors
+/// For an encoder that has no counterpart in PyTorch, and when a file cannot be written.
+pub fn export<T: Toolkit>(path: &Path, folder: &Path) -> Result<()> {
+    let (weights, program) = (folder.join("model.safetensors"), folder.join("model.py"));
+    check_target(&weights, MARK)?;
+    check_target(&program, PROGRAM_MARK)?;
+    let trained = TrainedLearner::<T>::open(path)?;
+    start_threads(trained.manifest.run.threads)?;
+    let text = model(&trained)?;
+    let target = trained.manifest.run.target();
+    let exported = dispatch(&target, Exporter(&trained))??;
+    std::fs::create_dir_all(folder)
+        .map_err(|error| meta_core::Error::io(folder, "create folder", error))?;
+    write_over(&weights, &encoded(&weights, exported)?, MARK)?;
+    write_over(&program, text.as_bytes(), PROGRAM_MARK)?;
+    eprintln!(
+        "{} and {}; `python model.py` checks them against the stored example",
+        weights.display(),
+        program.display()
+    );
+    Ok(())
 }
 
 /// A tensor by its name.

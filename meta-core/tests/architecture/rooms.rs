@@ -136,7 +136,7 @@ pub const ROOMS: &[Rooms] = &[
             "experiment",
             "run",
             "finished explain gradcheck bench use_trained",
-            "sweep",
+            "export sweep",
             "docs",
             "list contact_sheet shell untrusted",
             "cli",

@@ -11,12 +11,10 @@ mod tensorboard;
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use meta_core::toolkit::Toolkit;
+use clap::ValueEnum;
 
 use super::store::{self, Stored};
 use crate::{
-    command::Execute,
     failure::{CommandError, Result},
     output::{
         print,
@@ -29,29 +27,24 @@ use crate::{
 const MARK_CSV: &str = "run,identity,";
 const MARK_JSON: &str = "\"identity\":";
 
-/// Write runs into the files of other tools: tables of their scores, curves or results, or event files of
-/// TensorBoard.
-#[derive(Debug, Args)]
-pub struct ExportArgs {
-    /// Run folders, or folders of run folders [default: runs].
-    runs: Vec<PathBuf>,
+/// Runs, and what is written of them.
+#[derive(Debug)]
+pub struct RunExport {
+    /// Run folders, or folders of run folders; `runs` where there are none.
+    pub runs: Vec<PathBuf>,
     /// What is written.
-    #[arg(long, value_enum, value_name = "TARGET")]
-    to: Target,
+    pub to: Target,
     /// What the rows of a table are.
-    #[arg(long, value_enum, default_value_t = Rows::Scores)]
-    rows: Rows,
-    /// The file to write [default: stdout]; for TensorBoard a folder [default: tensorboard].
-    #[arg(short, long, value_name = "PATH")]
-    output: Option<PathBuf>,
-    /// Only runs that meet this condition, as for `meta compare`; several must all be met.
-    #[arg(long = "where", value_name = "CONDITION")]
-    conditions: Vec<String>,
+    pub rows: Rows,
+    /// The file to write, or stdout; for TensorBoard a folder.
+    pub output: Option<PathBuf>,
+    /// Only runs that meet these conditions.
+    pub conditions: Vec<String>,
 }
 
 /// A target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Target {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
     /// Comma-separated values.
     Csv,
     /// An array of objects.
@@ -62,7 +55,7 @@ enum Target {
 
 /// What a row is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Rows {
+pub enum Rows {
     /// The score of a test episode after an adaptation step.
     Scores,
     /// A number that was logged while training.
@@ -71,12 +64,12 @@ enum Rows {
     Results,
 }
 
-impl Execute for ExportArgs {
+impl RunExport {
     /// Writes the files.
     ///
     /// # Errors
     /// When there is no run, one cannot be read, or something else is where the files would be.
-    fn execute<T: Toolkit>(self) -> Result<()> {
+    pub fn write(self) -> Result<()> {
         let runs = self.found()?;
         let (format, mark) = match self.to {
             Target::Csv => (Format::Csv, MARK_CSV),
@@ -102,7 +95,7 @@ impl Execute for ExportArgs {
     }
 }
 
-impl ExportArgs {
+impl RunExport {
     /// The runs that are asked for, with their evaluations; what is damaged is named on stderr.
     fn found(&self) -> Result<Vec<Stored>> {
         let paths = match self.runs.is_empty() {
