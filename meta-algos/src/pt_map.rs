@@ -46,7 +46,7 @@ settings! {
     /// Settings of PT-MAP; the defaults are the authors'.
     pub struct PtMapSettings {
         /// `β`, the power that features are raised to.
-        power: f64 = 0.5, above(0.0);
+        power: f64 = 0.5, fraction();
         /// `λ`, how sharp the plan is.
         lambda: f64 = 10.0, above(0.0);
         /// `α`, the share of the way that a centre moves.

@@ -194,7 +194,9 @@ pub(crate) fn check_classification(
     }
     if way.0 > classes {
         let expected = match classes {
-            0 => format!("`{source}` has no {split} classes (`data.{split}_classes`)"),
+            0 => format!(
+                "`{source}` has no {split} classes (`data.{split}_classes`, `data.{split}_fraction`)"
+            ),
             _ => format!("must be at most {classes}, the number of {split} classes of `{source}`"),
         };
         return refuse("data.way", way.0, expected);

@@ -1,6 +1,9 @@
 //! Parquet: columns of numbers, of text, and of lists of numbers of one length.
 
-use std::path::Path;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use half::f16;
 use parquet::basic::{ConvertedType, LogicalType};
@@ -23,6 +26,10 @@ pub(super) fn header(path: &Path) -> Result<Vec<String>> {
 
 /// Reads the columns of `keys`, each of which must be there.
 pub(super) fn table(path: &Path, keys: &Keys<'_>) -> Result<Table> {
+    guarded(path, || read_table(path, keys))
+}
+
+fn read_table(path: &Path, keys: &Keys<'_>) -> Result<Table> {
     let file = File::open(path)?;
     let columns = Columns::of(path, &file.header, keys)?;
     let fault = |reason: String| Error::data(path, reason);
@@ -66,6 +73,16 @@ pub(super) fn table(path: &Path, keys: &Keys<'_>) -> Result<Table> {
 
 /// The column of `keys.labels` alone.
 pub(super) fn labels(path: &Path, keys: &Keys<'_>) -> Result<Text> {
+    guarded(path, || read_labels(path, keys))
+}
+
+/// What `read` gives; where the library panics, since it takes parts of the file for granted, an error.
+fn guarded<R>(path: &Path, read: impl FnOnce() -> Result<R>) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(Error::data(path, "is a damaged Parquet file")))
+}
+
+fn read_labels(path: &Path, keys: &Keys<'_>) -> Result<Text> {
     let file = File::open(path)?;
     let columns = Columns::of(path, &file.header, keys)?;
     file.labels(columns.labels.unwrap_or_default())
