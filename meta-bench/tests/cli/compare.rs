@@ -27,7 +27,8 @@ fn json(bench: &Workbench, arguments: &str) -> Value {
 fn intervals_and_differences_are_those_of_their_definitions() {
     let bench = swept();
     let found = json(&bench, "");
-    let mut scores: Vec<(String, Vec<f64>)> = Vec::new();
+    // By seed: folders are named by hashes.
+    let mut scores: Vec<(u64, (String, Vec<f64>))> = Vec::new();
     for name in bench
         .names("runs")
         .iter()
@@ -48,16 +49,16 @@ fn intervals_and_differences_are_those_of_their_definitions() {
             .iter()
             .map(|score| score.as_f64().unwrap())
             .collect();
-        scores.push((
-            read("result.json")["learner"].as_str().unwrap().to_owned(),
-            last,
-        ));
+        let result = read("result.json");
+        let learner = result["learner"].as_str().unwrap().to_owned();
+        scores.push((result["seed"].as_u64().unwrap(), (learner, last)));
     }
+    scores.sort_by_key(|(seed, _)| *seed);
     let of = |learner: &str| -> Vec<&Vec<f64>> {
         scores
             .iter()
-            .filter(|(name, _)| name == learner)
-            .map(|(_, scores)| scores)
+            .filter(|(_, (name, _))| name == learner)
+            .map(|(_, (_, scores))| scores)
             .collect()
     };
     let close = |found: &Value, expected: f64| {

@@ -472,7 +472,11 @@ mod tests {
 
     #[test]
     fn what_is_no_result_names_its_episode() {
-        let scored = |steps: Vec<Vec<(f64, f64)>>, densities: Vec<f64>| Scored { steps, densities };
+        let scored = |steps: Vec<Vec<(f64, f64)>>, densities: Vec<f64>| Scored {
+            steps,
+            densities,
+            confidences: Vec::new(),
+        };
         let message = |scored: &Scored, metric| {
             let checked = scored.check(metric, Split::Test, 10);
             checked.map_or_else(|error| error.to_string(), |()| String::new())

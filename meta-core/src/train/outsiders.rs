@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::{
         backend::Cpu,
-        data::{EpisodeShape, FeaturesSettings, Source, Split},
+        data::{EpisodeShape, FeaturesSettings, Split},
         learner::{MetaGradient, PredictAt},
         params::Params,
         rng::Seed,

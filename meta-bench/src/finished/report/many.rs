@@ -333,8 +333,11 @@ fn validations(curves: &Curves, factor: f64) -> Vec<(f64, f64)> {
         .collect()
 }
 
+/// Points of a curve.
+type Curve = Vec<(f64, f64)>;
+
 /// The mean of several curves where they have a point, and the 95 % interval over them.
-fn over_runs(curves: &[Vec<(f64, f64)>]) -> (Vec<(f64, f64)>, Vec<(f64, f64)>) {
+fn over_runs(curves: &[Curve]) -> (Curve, Curve) {
     let mut by_place: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
     for (x, y) in curves.iter().flatten() {
         by_place.entry(*x as u64).or_default().push(*y);
