@@ -120,10 +120,10 @@ pub(crate) fn assemble_parts(
                 let (item, numbers) = (items.get(place), places.next());
                 labels.push(label as u32);
                 there.push(item.is_some());
-                ids.push(match item {
-                    Some(&item) => u64::from(classes[label].class) << 32 | item as u64,
+                ids.push(match (item, classes.get(label)) {
+                    (Some(&item), Some(of)) => u64::from(of.class) << 32 | item as u64,
                     // No item has this number.
-                    None => u64::MAX,
+                    _ => u64::MAX,
                 });
                 if let (Some(&item), Some(numbers)) = (item, numbers) {
                     write(label, item, numbers);
