@@ -327,9 +327,13 @@ impl<B: Primitives> Problem<B> {
     ) -> (Point<B>, At<B>) {
         let mut length = active.clone();
         let slack = at.value.clone().abs().mul_scalar(rounding);
-        for halving in 0..=HALVINGS {
+        let mut halvings = 0;
+        loop {
             let next = point.clone().plus(&length, step);
             let next_at = self.at(&next);
+            if halvings == HALVINGS {
+                return (next, next_at);
+            }
             let promised = (length.clone() * slope.clone()).mul_scalar(1e-4);
             let most = at.value.clone() + promised + slack.clone();
             // What is not a number is not below either.
@@ -338,13 +342,11 @@ impl<B: Primitives> Problem<B> {
             if !any(&failed) {
                 return (next, next_at);
             }
+            halvings += 1;
             // In the end rounding is all that is left, and the task stays where it is.
-            let shorter = if halving + 1 < HALVINGS { 0.5 } else { 1.0 };
+            let shorter = if halvings < HALVINGS { 0.5 } else { 1.0 };
             length = length.clone() - length * failed.mul_scalar(shorter);
         }
-        let next = point.clone().plus(&length, step);
-        let next_at = self.at(&next);
-        (next, next_at)
     }
 }
 

@@ -323,7 +323,7 @@ pub fn answers_depend_on_no_other_query<T: Toolkit>() {
             queries.extend(episode.query.inputs.chunks(FEATURES).map(<[f32]>::to_vec));
         }
         let way = spec().test.way.0;
-        let mode = match entry.transductive {
+        let mode = match entry.queries_alone {
             true => Queries::Alone(4),
             false => Queries::Block(8 * way),
         };

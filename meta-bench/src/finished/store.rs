@@ -52,6 +52,11 @@ pub struct Stored {
 /// Where an evaluation was tested: a key beside the settings, where a run has an evaluation on other data.
 pub const TESTED_ON: &str = "test.on";
 
+/// The first letters of a hash.
+pub fn short(hash: &str) -> String {
+    hash.chars().take(12).collect()
+}
+
 /// What is read of a record.
 #[derive(Deserialize)]
 struct Record {

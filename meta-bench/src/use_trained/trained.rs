@@ -313,10 +313,11 @@ impl<T: Toolkit> TrainedLearner<T> {
 
     /// What may share a pass, of tasks of this shape.
     pub fn queries(&self, spec: &TaskSpec, together: bool) -> Queries {
-        let (is_transductive, shape) = (self.is_transductive(), spec.test);
+        let alone = self.is_transductive() || self.learner.queries_alone();
+        let shape = spec.test;
         match together {
             true => Queries::Together,
-            false => Queries::one_by_one(is_transductive, shape, self.architecture.activations()),
+            false => Queries::one_by_one(alone, shape, self.architecture.activations()),
         }
     }
 

@@ -58,19 +58,15 @@ impl<F: ModuleCase> Function for OfModule<'_, F> {
         let (flat, device) = (flat.clone(), flat.device());
         let skeleton = self.0.module::<L>(&device);
         let built = Params::of(&skeleton);
-        let (module, nothing) = match built.num_elements() == 0 {
-            true => (skeleton, flat.mul_scalar(0.0).sum()),
-            false => {
-                let nothing = flat.clone().narrow(0, 0, 1).zeros_like();
-                (
-                    built.unflatten(flat.unsqueeze()).write_into(skeleton),
-                    nothing,
-                )
-            }
+        let score = |module: &F::Module<L>| {
+            let output = self.0.output(module, inputs);
+            let length = output.dims()[0];
+            (output.tanh() * vector::<L>(&direction(length, 3), &device)).sum()
         };
-        let output = self.0.output(&module, inputs);
-        let length = output.dims()[0];
-        (output.tanh() * vector::<L>(&direction(length, 3), &device)).sum() + nothing
+        match built.num_elements() == 0 {
+            true => score(&skeleton) + flat.mul_scalar(0.0).sum(),
+            false => score(&built.unflatten(flat.unsqueeze()).write_into(skeleton)),
+        }
     }
 }
 

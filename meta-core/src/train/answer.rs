@@ -158,11 +158,12 @@ pub enum Queries {
 }
 
 impl Queries {
-    /// How a learner on tasks of `shape` answers one by one, where its queries see each other
-    /// (`transductive`) or not, with `activations` of an item ([`crate::nn::encoder::Architecture`]).
-    pub fn one_by_one(transductive: bool, shape: EpisodeShape, activations: usize) -> Self {
+    /// How a learner on tasks of `shape` answers one by one, where each query needs a task of its own
+    /// (`alone`: [`crate::learner::LearnerSettings::QUERIES_ALONE`], or an encoder that averages over them) or
+    /// not, with `activations` of an item ([`crate::nn::encoder::Architecture`]).
+    pub fn one_by_one(alone: bool, shape: EpisodeShape, activations: usize) -> Self {
         let affordable = (NUMBERS / activations.max(1)).clamp(1, LARGEST_BLOCK);
-        if transductive {
+        if alone {
             let items = shape.support_items() + 1;
             Queries::Alone((affordable / items).max(1))
         } else {

@@ -5,10 +5,10 @@ use meta_core::stats::{Paired, holm, paired_t, paired_wilcoxon, signed_rank_p};
 use rayon::prelude::*;
 
 use super::{
-    groups::{Group, OverRuns, over_runs, over_seeds, short},
+    groups::{Group, OverRuns, over_runs, over_seeds},
     measure::Measure,
 };
-use crate::finished::store::Stored;
+use crate::finished::store::{Stored, short};
 
 /// How differences are tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::measure::Measure;
 use crate::{
     failure::{CommandError, Result},
-    finished::store::{Stored, check_key},
+    finished::store::{Stored, check_key, short},
     manifest::Manifest,
     run::{evaluations::Evaluation, result::TestResult},
 };
@@ -433,11 +433,6 @@ fn one_group(
         runs,
     };
     Ok((group, note))
-}
-
-/// The first letters of a hash.
-pub fn short(hash: &str) -> String {
-    hash.chars().take(12).collect()
 }
 
 /// The difference of the runs' means, paired by seed, where the groups share at least two seeds and have one

@@ -280,7 +280,7 @@ impl Many<'_> {
                 format!("{}, {}", result.source, tasks(result)).into(),
                 Cell::new(result.seed.to_string(), result.seed),
                 Cell::new(score(result.metric, result.mean, result.ci95), result.mean),
-                super::words::short(&run.hash).into(),
+                crate::finished::store::short(&run.hash).into(),
             ]);
         }
         html! {

@@ -3,7 +3,7 @@
 use meta_core::train::eval::Metric;
 use serde_json::Value;
 
-use crate::run::result::TestResult;
+use crate::{finished::store::short, run::result::TestResult};
 
 fn text<'a>(protocol: &'a Value, key: &str) -> Option<&'a str> {
     protocol[key].as_str()
@@ -105,9 +105,4 @@ fn chosen(result: &TestResult, choice: Option<&str>) -> String {
         "The tested parameters are those of iteration {} of {}, by {by}.",
         result.best_iteration, result.iterations
     )
-}
-
-/// The first digits of a hash.
-pub fn short(hash: &str) -> String {
-    hash.chars().take(12).collect()
 }

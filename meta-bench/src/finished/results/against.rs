@@ -9,10 +9,10 @@ use meta_core::{
 };
 
 use super::{
-    finished_run::{FinishedRun, markdown, text},
+    finished_run::{FinishedRun, markdown},
     published::reference,
 };
-use crate::{output::units::duration_text, run::result::TestResult};
+use crate::{finished::store::short, output::units::duration_text, run::result::TestResult};
 
 /// The baselines that a reviewer asks for: what others are better than, or not.
 const BASELINES: [&str; 2] = ["nearest_centroid", "logistic"];
@@ -72,7 +72,7 @@ impl Against {
             result: run.result.clone(),
             scores: run.scores.clone(),
             meta_batch: run.experiment.manifest.train.meta_batch,
-            commit: text(&run.record["commit"]).chars().take(10).collect(),
+            commit: run.commit(),
         });
     }
 
@@ -110,7 +110,7 @@ impl Against {
             self.shot,
             self.query,
             self.floor.len(),
-            markdown(&self.episode_set.chars().take(12).collect::<String>()),
+            markdown(&short(&self.episode_set)),
             100.0 * mean(&self.floor),
             reference(&self.data, self.way, self.shot).unwrap_or_default(),
             BASELINES[0],

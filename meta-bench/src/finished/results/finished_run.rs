@@ -13,7 +13,7 @@ use super::published::published;
 use crate::{
     experiment::Experiment,
     failure::{CommandError, Result},
-    finished::baseline,
+    finished::{baseline, store::short},
     machine::processor,
     manifest::Manifest,
     output::{
@@ -43,7 +43,7 @@ pub struct FinishedRun<T: Toolkit> {
 }
 
 /// A value for people, in Markdown.
-pub fn text(value: &Value) -> String {
+fn text(value: &Value) -> String {
     match value {
         Value::Null => "–".to_owned(),
         Value::String(text) => markdown(text),
@@ -109,6 +109,11 @@ impl<T: Toolkit> FinishedRun<T> {
         errors.is_finite().then_some(errors)
     }
 
+    /// The commit of the build that trained it, in short.
+    pub fn commit(&self) -> String {
+        text(&self.record["commit"]).chars().take(10).collect()
+    }
+
     /// Its row of the table.
     pub fn row(&self) -> String {
         let (factor, unit, decimals) = self.unit();
@@ -128,10 +133,7 @@ impl<T: Toolkit> FinishedRun<T> {
             result.iterations,
             train.meta_batch,
             duration_text(result.train_seconds),
-            text(&self.record["commit"])
-                .chars()
-                .take(10)
-                .collect::<String>(),
+            self.commit(),
         )
     }
 
@@ -165,7 +167,7 @@ impl<T: Toolkit> FinishedRun<T> {
             protocol("test_steps"),
             protocol("checkpoint_choice"),
             result.seed,
-            markdown(&result.episode_set.chars().take(12).collect::<String>()),
+            markdown(&short(&result.episode_set)),
             baseline::name(result.metric == Metric::MeanSquaredError),
         );
         for step in &result.by_step {
