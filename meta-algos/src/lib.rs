@@ -46,6 +46,17 @@ meta_core::learners! {
         task_attention::TaskAttentionSettings,
         task_relations::TaskRelationsSettings,
         task_transformer::TaskTransformerSettings,
+        nearest_centroid::NearestCentroidSettings,
+        knn::KnnSettings,
+        logistic::LogisticSettings,
+        lda::LdaSettings,
+        tip_adapter::TipAdapterSettings,
+        baseline::BaselineSettings,
+        baseline_pp::BaselinePpSettings,
+        laplacian_shot::LaplacianShotSettings,
+        bd_cspn::BdCspnSettings,
+        tim::TimSettings,
+        pt_map::PtMapSettings,
     }
 }
 

@@ -19,14 +19,15 @@
 //! not read, and encoders see it as zeros.
 //!
 //! The source must provide the second modality: `glyphs` with `side = true` describes the character of
-//! each support item by its strokes.
+//! each support item by its strokes. With `side = 0` it is a vector of each class instead, as the paper's word
+//! vectors: `features` has such with `class_vectors`, and `u_n = g(d_n)`.
 //!
 //! With `attention = "uniform"` a prototype is the mean of the two.
 //!
 //! # Differences from the paper
 //! * `λ` comes from scaled dot products instead of a network on the side information alone.
-//! * The paper's word vectors are of class names and learned from text; here the description comes with
-//!   the items.
+//! * The paper's word vectors are of class names and learned from text; above `side = 0` the description
+//!   comes with the items.
 
 use burn::{
     module::Module,
@@ -58,8 +59,9 @@ settings! {
     /// Settings of [`MultimodalProtoNet`].
     pub struct MultimodalProtoNetSettings {
         /// Rows at the end of an image, or features at the end of a vector, that hold the second
-        /// modality; at least 1, and fewer than there are.
-        side: usize = 1, size(1);
+        /// modality; fewer than there are. 0: the second modality is the vector that the source has for
+        /// each class (`data.class_vectors`).
+        side: usize = 1, size(0);
         /// Hidden width of the network of descriptions.
         hidden: usize = 64, size(1);
         /// Width `w` of the attention between the modalities.
@@ -92,6 +94,11 @@ impl LearnerSettings for MultimodalProtoNetSettings {
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
         spec.require_classification(Self::INFO.name, "prototypes are of classes")?;
+        if self.side == 0 && spec.extras.class_vector == 0 {
+            let expected = "reads vectors of classes, and the source has none: set `data.class_vectors`, \
+                            or say which numbers of an item describe it";
+            return Err(Error::setting("learner.side", self.side, expected));
+        }
         if self.described(spec.item) >= spec.item.features() {
             let expected = format!("leaves nothing of an item of {} for the image", spec.item);
             return Err(Error::setting("learner.side", self.side, expected));
@@ -116,6 +123,10 @@ impl LearnerSettings for MultimodalProtoNetSettings {
     fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
         let rule = MultimodalProtoNet {
             described: self.described(new.spec.item),
+            width: match self.side {
+                0 => new.spec.extras.class_vector,
+                _ => self.described(new.spec.item),
+            },
             architecture: new.architecture,
             settings: self,
         };
@@ -142,6 +153,8 @@ pub struct MultimodalProtoNet<A> {
     architecture: A,
     /// Numbers of the second modality in an item.
     described: usize,
+    /// Numbers of the second modality.
+    width: usize,
 }
 
 /// The items `[t, b, f]` without their last `described` numbers, which become zeros.
@@ -164,7 +177,7 @@ impl<A: Architecture> SinglePass for MultimodalProtoNet<A> {
         let d = self.architecture.width();
         MultimodalModel {
             encoder: self.architecture.init(initializer, device),
-            description: Linear::he(self.described, hidden, initializer, device),
+            description: Linear::he(self.width, hidden, initializer, device),
             embedding: Linear::glorot(hidden, d, initializer, device),
             query: Linear::glorot(d, width, initializer, device),
             key: Linear::glorot(d, width, initializer, device),
@@ -180,19 +193,30 @@ impl<A: Architecture> SinglePass for MultimodalProtoNet<A> {
     ) -> Tensor<L, 3> {
         let mut images = tasks.clone();
         for items in [&mut images.support, &mut images.query] {
+            if self.described == 0 {
+                break;
+            }
             items.inputs = seen(&items.inputs, self.described);
         }
         let (support, query) = embed_together(&model.encoder, &images, pass);
-        let items = &tasks.support.inputs;
-        let first = items.dims()[2] - self.described;
-        let described = items.clone().narrow(2, first, self.described);
-        let described = model.description.forward_relu(described);
-        let described = model.embedding.forward(described);
+        let embed = |described: Tensor<L, 3>| {
+            model
+                .embedding
+                .forward(model.description.forward_relu(described))
+        };
 
         let n = tasks.shape.way.0;
         let labels = tasks.support.targets.labels();
         let visual = distance::class_means(support, labels.clone(), n);
-        let side = distance::class_means(described, labels, n);
+        let side = match &tasks.class_vectors {
+            Some(vectors) if self.settings.side == 0 => embed(vectors.clone()),
+            _ => {
+                let items = &tasks.support.inputs;
+                let first = items.dims()[2] - self.described;
+                let described = items.clone().narrow(2, first, self.described);
+                distance::class_means(embed(described), labels, n)
+            }
+        };
         let ask = model.query.forward(side.clone());
         let w = ask.dims()[2] as f64;
         let score = |modality: &Tensor<L, 3>| {
@@ -280,6 +304,31 @@ mod tests {
             learner.parameters().to_data()
         };
         assert_eq!(parameters("softmax"), parameters("uniform"));
+    }
+
+    /// Vectors of the classes instead of items: they move the answers, and the image is whole.
+    #[test]
+    fn vectors_of_classes_are_read() {
+        let message = refusal("multimodal_protonet", json!({"side": 0}), &spec(3, 1));
+        assert!(message.contains("`data.class_vectors`"), "{message}");
+        let mut spec = spec(3, 2);
+        spec.extras.class_vector = 4;
+        let learner = learner("multimodal_protonet", json!({"side": 0}), &spec);
+        let mut tasks = tasks(&spec);
+        let answer =
+            |tasks: &TaskBatch<B>| values(learner.predict(tasks, PredictAt::LastStep).remove(0));
+        let vectors = Tensor::<B, 1, burn::tensor::Int>::arange(0..24, &Default::default());
+        let vectors = vectors.float().reshape([2, 3, 4]).div_scalar(10.0);
+        tasks.class_vectors = Some(vectors.clone());
+        let before = answer(&tasks);
+        tasks.class_vectors = Some(vectors.neg());
+        assert_ne!(answer(&tasks), before);
+        let parameters = learner.parameters().shapes();
+        assert!(
+            parameters
+                .iter()
+                .any(|(name, shape)| { name.starts_with("description.") && shape.contains(&4) })
+        );
     }
 
     #[test]

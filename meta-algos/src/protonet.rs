@@ -18,7 +18,7 @@
 
 use burn::tensor::Tensor;
 use meta_core::{
-    Result,
+    Error, Result,
     learner::{
         Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New,
         embed::embed_together,
@@ -69,8 +69,21 @@ impl LearnerSettings for ProtoNetSettings {
         any_way: true,
     };
 
+    const READS_MASKS: bool = true;
+
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
-        spec.require_classification(Self::INFO.name, "prototypes are of classes")
+        spec.require_classification(Self::INFO.name, "prototypes are of classes")?;
+        if spec.extras.items && self.feature_attention != FeatureAttention::None {
+            let expected = "reads all items of the support, also those that are not there in tasks whose \
+                            shots or classes differ; take `none`";
+            let key = "learner.feature_attention";
+            return Err(Error::setting(
+                key,
+                format!("{:?}", self.feature_attention).to_lowercase(),
+                expected,
+            ));
+        }
+        Ok(())
     }
 
     fn gradient_of() -> GradientOf {
@@ -118,13 +131,13 @@ impl<A: Architecture> SinglePass for ProtoNet<A> {
         pass: &Pass<L>,
     ) -> Tensor<L, 3> {
         let (support, query) = embed_together(encoder, tasks, pass);
-        let labels = tasks.support.targets.labels();
-        let prototypes = distance::class_means(support, labels, tasks.shape.way.0);
-        match self.settings.distance {
+        let prototypes = distance::prototypes(support, &tasks.support, tasks.shape.way.0);
+        let scores = match self.settings.distance {
             Distance::Euclidean => distance::squared_distances(query, prototypes).neg(),
             Distance::Cosine => {
                 distance::cosines(query, prototypes).mul_scalar(self.settings.temperature)
             }
-        }
+        };
+        tasks.of_classes_there(scores)
     }
 }

@@ -33,6 +33,7 @@ pub fn tasks(spec: &TaskSpec) -> TaskBatch<Cpu> {
                 .collect(),
             targets: Targets::Classes((0..count).map(|item| (item / per_class) as u32).collect()),
             ids: (0..count as u64).collect(),
+            mask: None,
         }
     };
     let episodes: Vec<Episode> = (0..2)
@@ -42,6 +43,7 @@ pub fn tasks(spec: &TaskSpec) -> TaskBatch<Cpu> {
             support: items(index, "support", shape.shot.0),
             query: items(index, "query", shape.query.0),
             classes: Vec::new(),
+            class_vectors: None,
         })
         .collect();
     TaskBatch::new(&episodes, spec, &Default::default())

@@ -92,6 +92,11 @@ class Disagreement(Exception):
     """The peer computes something else."""
 
 
+def features(work):
+    """Numbers of an item."""
+    return work.item["height"] * work.item["width"] * work.item["channels"]
+
+
 def in_double(tensors):
     return {name: value.astype(numpy.float64) for name, value in tensors.items()}
 

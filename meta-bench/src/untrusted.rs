@@ -6,7 +6,11 @@
 use std::path::{Path, PathBuf};
 
 use meta_core::{
-    data::{Duplicates, FolderSettings},
+    Error,
+    data::{
+        Duplicates, FolderSettings,
+        formats::{Keys, read_table},
+    },
     toolkit::Catalogue,
     train::checkpoint_file,
 };
@@ -36,7 +40,7 @@ pub struct Reader {
 }
 
 /// All of them.
-pub const READERS: [Reader; 7] = [
+pub const READERS: [Reader; 8] = [
     Reader {
         name: "manifest",
         read: manifest,
@@ -64,6 +68,10 @@ pub const READERS: [Reader; 7] = [
     Reader {
         name: "trials",
         read: trials,
+    },
+    Reader {
+        name: "table",
+        read: table,
     },
 ];
 
@@ -174,5 +182,44 @@ fn run_folder(bytes: &[u8], folder: &Path) -> Result<()> {
 /// A CSV file of trials.
 fn trials(bytes: &[u8], folder: &Path) -> Result<()> {
     read_csv(&write(folder, "trials.csv", bytes))?;
+    Ok(())
+}
+
+/// A file of vectors, whole. The first line is the ending of its name and the keys of vectors, labels and splits.
+fn table(bytes: &[u8], folder: &Path) -> Result<()> {
+    let end = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(0);
+    let (head, rest) = bytes.split_at(end);
+    let head = String::from_utf8_lossy(head);
+    let mut words = head.split(' ');
+    let ending: String = words
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .filter(char::is_ascii)
+        .collect();
+    // The name of a file, and of no other one.
+    let name = format!("table{}", ending.replace(['/', '\\', '\0'], ""));
+    let path = write(
+        folder,
+        name.get(..32).unwrap_or(&name),
+        rest.get(1..).unwrap_or_default(),
+    );
+    let mut key = || words.next().unwrap_or_default();
+    let (features, labels, split) = (key(), key(), key());
+    let table = read_table(
+        &path,
+        &Keys {
+            features,
+            labels,
+            split,
+        },
+    )?;
+    let mut row = vec![0.0; table.vectors.width()];
+    for number in 0..table.vectors.rows() {
+        table
+            .vectors
+            .read(number, &mut row)
+            .map_err(|error| Error::io(&path, "read", error))?;
+    }
     Ok(())
 }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::{
     Result,
     backend::Cpu,
-    data::{Episode, EpisodeShape, Items, Targets, Task},
+    data::{Episode, EpisodeShape, Extras, Items, Mask, Targets, Task},
     gradcheck::toy,
     learner::{Learner, LearnerEntry, LearnerList, MetaGradient, New, PredictAt},
     nn::encoder::EncoderSpec,
@@ -28,7 +28,10 @@ use crate::{
     rng::Seed,
     task::{TaskBatch, TaskSpec},
     toolkit::Toolkit,
-    train::task_selection::merge_weighted,
+    train::{
+        answer::{Answerer, Queries, Support},
+        task_selection::merge_weighted,
+    },
 };
 
 type B = Cpu;
@@ -59,7 +62,9 @@ macro_rules! conformance_suite {
             saved_and_loaded_parameters_predict_the_same,
             bad_settings_are_refused_by_name,
             tasks_that_do_not_suit_are_refused,
+            tasks_that_differ_are_refused_or_read,
             an_explanation_belongs_to_the_answer,
+            answers_depend_on_no_other_query,
         }
     };
     ($toolkit:ty: $($promise:ident),+ $(,)?) => {
@@ -300,6 +305,52 @@ pub fn permuting_the_support_changes_nothing<T: Toolkit>() {
     });
 }
 
+/// Order and number of queries change no byte of an answer.
+/// # Panics
+/// Where a learner does not hold it.
+pub fn answers_depend_on_no_other_query<T: Toolkit>() {
+    for_every_learner::<T>(|entry| {
+        let learner = build::<T>(entry, 0);
+        let support = {
+            let Episode { support, .. } = episode(3);
+            Support {
+                inputs: support.inputs,
+                targets: support.targets,
+            }
+        };
+        let mut queries: Vec<Vec<f32>> = Vec::new();
+        for episode in episodes(4..7) {
+            queries.extend(episode.query.inputs.chunks(FEATURES).map(<[f32]>::to_vec));
+        }
+        let way = spec().test.way.0;
+        let mode = match entry.queries_alone {
+            true => Queries::Alone(4),
+            false => Queries::Block(8 * way),
+        };
+        let device = Default::default();
+        let answerer = Answerer::new(learner.as_ref(), &spec(), &support, false, mode, &device);
+        let answerer = answerer.expect("a support of the toy task");
+        let all = |queries: &[Vec<f32>]| -> Vec<Vec<f64>> {
+            let found = answerer.answer(&queries.concat());
+            assert_eq!(found.outputs, way);
+            found.rows().map(<[f64]>::to_vec).collect()
+        };
+        let plain = all(&queries);
+        assert_eq!(plain.len(), queries.len());
+        for (query, answer) in queries.iter().zip(&plain) {
+            let alone = all(std::slice::from_ref(query));
+            assert_eq!(alone[0], *answer, "{}", entry.info.name);
+        }
+        let mut turned: Vec<Vec<f32>> = queries.clone();
+        turned.rotate_left(5);
+        turned.reverse();
+        let mut found = all(&turned);
+        found.reverse();
+        found.rotate_right(5);
+        assert_eq!(found, plain, "{}", entry.info.name);
+    });
+}
+
 fn select(items: &Items, order: &[usize]) -> Items {
     let Targets::Classes(labels) = &items.targets else {
         unreachable!("classification")
@@ -311,6 +362,7 @@ fn select(items: &Items, order: &[usize]) -> Items {
             .collect(),
         targets: Targets::Classes(order.iter().map(|&item| labels[item]).collect()),
         ids: order.iter().map(|&item| items.ids[item]).collect(),
+        mask: None,
     }
 }
 
@@ -344,8 +396,8 @@ pub fn relabelling_the_classes_moves_the_scores_along<T: Toolkit>() {
     });
 }
 
-/// Neither the targets of the queries nor (without transductive statistics) the other queries enter
-/// a prediction.
+/// Neither the targets of the queries nor (unless the learner is transductive) the other queries enter a
+/// prediction.
 /// # Panics
 /// Where a learner does not hold it.
 pub fn the_query_does_not_leak<T: Toolkit>() {
@@ -359,10 +411,18 @@ pub fn the_query_does_not_leak<T: Toolkit>() {
         labels
             .iter_mut()
             .for_each(|label| *label = (*label + 1) % 3);
+        let before = values(answer(learner.as_ref(), &batch(&[plain])));
+        if entry.transductive {
+            let unlabelled = values(answer(learner.as_ref(), &batch(&[changed.clone()])));
+            assert_eq!(before, unlabelled);
+        }
         let last = changed.query.inputs.len() - FEATURES;
         changed.query.inputs[last..].fill(9.0);
-        let before = values(answer(learner.as_ref(), &batch(&[plain])));
         let after = values(answer(learner.as_ref(), &batch(&[changed])));
+        if entry.transductive {
+            assert_ne!(before, after);
+            return;
+        }
         let kept = before.len() - 3;
         assert_eq!(before[..kept], after[..kept]);
         assert_ne!(before[kept..], after[kept..]);
@@ -449,6 +509,106 @@ pub fn tasks_that_do_not_suit_are_refused<T: Toolkit>() {
             ..spec()
         };
         assert_eq!(check(other_way).is_ok(), entry.info.any_way);
+    });
+}
+
+/// The first `kept` items of each of the first `classes` classes, of `per_class`: alone, and in their places
+/// among items that are not there.
+fn fewer(items: &Items, per_class: usize, classes: usize, kept: usize) -> (Items, Items) {
+    let there = |item: &usize| item / per_class < classes && item % per_class < kept;
+    let own: Vec<usize> = (0..items.len()).filter(there).collect();
+    let mut masked = items.clone();
+    for (item, numbers) in masked.inputs.chunks_exact_mut(FEATURES).enumerate() {
+        if !there(&item) {
+            // Not zeros, so that it shows when they are read.
+            numbers.fill(7.0);
+        }
+    }
+    masked.mask = Some(Mask {
+        items: (0..items.len()).map(|item| there(&item)).collect(),
+        numbers: None,
+    });
+    (select(items, &own), masked)
+}
+
+/// Tasks with fewer shots, queries or classes than their shape: a learner is refused them by name, or what is
+/// not there changes nothing of its answers, its loss and its gradient.
+/// # Panics
+/// Where a learner does not hold it.
+pub fn tasks_that_differ_are_refused_or_read<T: Toolkit>() {
+    let extras = Extras {
+        items: true,
+        ..Extras::default()
+    };
+    let spec = TaskSpec { extras, ..spec() };
+    for_every_learner::<T>(|entry| {
+        let encoder = json!({"hidden": [16, 16]});
+        let name = entry.info.name;
+        let (learner, architecture) = match checked::<T>(name, &entry.toy.settings, encoder, &spec)
+        {
+            Ok(checked) => checked,
+            Err(error) => {
+                let message = error.to_string();
+                assert!(
+                    message.starts_with(&format!("`learner.name = {name}`")),
+                    "{message}"
+                );
+                return;
+            }
+        };
+        let learner = learner.build(New {
+            architecture,
+            spec: &spec,
+            seed: Seed(1),
+            device: &Default::default(),
+        });
+        let whole = episode(5);
+        for (classes, shots, queries) in [(3, 1, 4), (2, 2, 4), (2, 1, 3)] {
+            let (support, masked_support) = fewer(&whole.support, 2, classes, shots);
+            let (query, masked_query) = fewer(&whole.query, 4, classes, queries);
+            let small = Episode {
+                shape: EpisodeShape::new(classes, shots, queries),
+                support,
+                query,
+                ..whole.clone()
+            };
+            let masked = Episode {
+                support: masked_support,
+                query: masked_query,
+                ..whole.clone()
+            };
+            let there: Vec<usize> = (0..12)
+                .filter(|&item| masked.query.is_there(item))
+                .collect();
+            let (small, masked) = (batch(&[small]), batch(&[masked]));
+            let expected = values(answer(learner.as_ref(), &small));
+            let found = values(answer(learner.as_ref(), &masked));
+            let found: Vec<&[f32]> = there
+                .iter()
+                .map(|item| &found[3 * item..3 * item + 3])
+                .collect();
+            let scores = found.iter().flat_map(|scores| &scores[..classes]).copied();
+            assert_close(&scores.collect::<Vec<_>>(), &expected, ROUNDING);
+            let absent = found.iter().flat_map(|scores| &scores[classes..]);
+            assert!(absent.into_iter().all(|score| *score == f32::NEG_INFINITY));
+            let of = |tasks: &TaskBatch<B>| {
+                let MetaGradient {
+                    gradients,
+                    losses,
+                    scores,
+                    ..
+                } = learner.meta_gradient(tasks);
+                let gradients = gradients.to_data().into_iter();
+                let gradients = gradients.flat_map(|(_, data)| data.to_vec::<f32>().unwrap());
+                (
+                    gradients.collect::<Vec<f32>>(),
+                    [values(losses), values(scores)].concat(),
+                )
+            };
+            let ((gradient, numbers), (expected, expected_numbers)) = (of(&masked), of(&small));
+            assert_close(&gradient, &expected, ROUNDING);
+            assert_close(&numbers, &expected_numbers, ROUNDING);
+        }
     });
 }
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use burn::tensor::{Bool, Int, Tensor, TensorData, backend::Backend};
 
 use crate::{
     Error, Result,
-    data::{Episode, EpisodeShape, ItemShape, Items, Source, Targets, Task},
+    data::{Episode, EpisodeShape, Extras, ItemShape, Items, Source, Split, Targets, Task},
     rng::Seed,
 };
 
@@ -21,6 +21,10 @@ pub struct TaskSpec {
     pub train: EpisodeShape,
     /// Way, shot and query of the test episodes.
     pub test: EpisodeShape,
+    /// Classes that training episodes are drawn from; 0 where there are none (regression).
+    pub train_classes: usize,
+    /// What they may have beyond even tasks.
+    pub extras: Extras,
 }
 
 impl TaskSpec {
@@ -31,6 +35,8 @@ impl TaskSpec {
             task: source.task(),
             train: shape,
             test: shape,
+            train_classes: source.classes(Split::Train).unwrap_or(0),
+            extras: source.extras(),
         }
     }
 
@@ -111,6 +117,63 @@ impl<B: Backend> TargetBatch<B> {
     }
 }
 
+/// Which items of `t` tasks are there, `b` of each, and which of their numbers; what is not is zero.
+#[derive(Clone, Debug)]
+pub struct MaskBatch<B: Backend> {
+    /// `[t, b]`.
+    pub items: Tensor<B, 2, Bool>,
+    /// `[t, b, f]`; absent where all numbers of the items that are there are.
+    pub numbers: Option<Tensor<B, 3, Bool>>,
+}
+
+impl<B: Backend> MaskBatch<B> {
+    /// The masks of sets of items; none where all are whole.
+    fn of(items: &[&Items], features: usize, device: &B::Device) -> Option<Self> {
+        if items.iter().all(|items| items.mask.is_none()) {
+            return None;
+        }
+        let t = items.len();
+        let b = items.first().map_or(0, |first| first.len());
+        let masked = |items: &Items| {
+            items
+                .mask
+                .as_ref()
+                .is_some_and(|mask| mask.numbers.is_some())
+        };
+        let numbers = items.iter().any(|items| masked(items)).then(|| {
+            let numbers = items.iter().flat_map(|items| {
+                let mask = items.mask.as_ref();
+                match mask.and_then(|mask| mask.numbers.clone()) {
+                    Some(numbers) => numbers,
+                    None => (0..b)
+                        .flat_map(|item| vec![items.is_there(item); features])
+                        .collect(),
+                }
+            });
+            let numbers: Vec<bool> = numbers.collect();
+            Tensor::from_data(TensorData::new(numbers, [t, b, features]), device)
+        });
+        let there = items
+            .iter()
+            .flat_map(|items| (0..b).map(|item| items.is_there(item)));
+        let there: Vec<bool> = there.collect();
+        Some(MaskBatch {
+            items: Tensor::from_data(TensorData::new(there, [t, b]), device),
+            numbers,
+        })
+    }
+
+    fn lift<A>(&self) -> MaskBatch<A>
+    where
+        A: burn::tensor::backend::AutodiffBackend<InnerBackend = B>,
+    {
+        MaskBatch {
+            items: Tensor::from_inner(self.items.clone()),
+            numbers: self.numbers.clone().map(Tensor::from_inner),
+        }
+    }
+}
+
 /// Items of `t` tasks, `b` of each: inputs `[t, b, f]` and their targets.
 #[derive(Clone, Debug)]
 pub struct ItemBatch<B: Backend> {
@@ -118,10 +181,21 @@ pub struct ItemBatch<B: Backend> {
     pub inputs: Tensor<B, 3>,
     /// Targets of the same items.
     pub targets: TargetBatch<B>,
+    /// What of them is there, where not all is.
+    pub mask: Option<MaskBatch<B>>,
 }
 
 impl<B: Backend> ItemBatch<B> {
-    fn new(items: &[&Items], features: usize, task: Task, device: &B::Device) -> Self {
+    /// Items that are all there.
+    pub fn new(inputs: Tensor<B, 3>, targets: TargetBatch<B>) -> Self {
+        ItemBatch {
+            inputs,
+            targets,
+            mask: None,
+        }
+    }
+
+    fn of(items: &[&Items], features: usize, task: Task, device: &B::Device) -> Self {
         let t = items.len();
         let b = items.first().map_or(0, |first| first.ids.len());
         let mut inputs = Vec::with_capacity(t * b * features);
@@ -158,6 +232,7 @@ impl<B: Backend> ItemBatch<B> {
         ItemBatch {
             inputs: Tensor::from_data(TensorData::new(inputs, [t, b, features]), device),
             targets,
+            mask: MaskBatch::of(items, features, device),
         }
     }
 
@@ -176,6 +251,7 @@ impl<B: Backend> ItemBatch<B> {
                     TargetBatch::Values(Tensor::from_inner(values.clone()))
                 }
             },
+            mask: self.mask.as_ref().map(MaskBatch::lift),
         }
     }
 
@@ -198,7 +274,8 @@ pub struct TrainingContext {
 
 /// A meta-batch: `t` tasks of one shape, supports and queries.
 ///
-/// Support items are ordered by class, then by shot: item `class · k + shot`; queries likewise.
+/// Support items are ordered by class, then by shot: item `class · k + shot`; queries likewise. Where tasks
+/// differ in shots or classes, they all have the places of `shape`, and masks say which of them are filled.
 #[derive(Clone, Debug)]
 pub struct TaskBatch<B: Backend> {
     /// Way, shot and query that all tasks of the batch share.
@@ -211,6 +288,11 @@ pub struct TaskBatch<B: Backend> {
     pub context: TrainingContext,
     /// Number of each task's episode in its split.
     pub episodes: Arc<[u64]>,
+    /// Position of each label's class among the classes of its split, `[t · n]`; the labels themselves
+    /// where a source does not say, 0 for a class that is not there, nothing for regression.
+    pub classes: Arc<[u32]>,
+    /// `[t, n, v]`: a vector that describes each class, where the source has such.
+    pub class_vectors: Option<Tensor<B, 3>>,
 }
 
 impl<B: Backend> TaskBatch<B> {
@@ -229,11 +311,45 @@ impl<B: Backend> TaskBatch<B> {
         let queries: Vec<&Items> = episodes.iter().map(|episode| &episode.query).collect();
         TaskBatch {
             shape,
-            support: ItemBatch::new(&supports, features, spec.task, device),
-            query: ItemBatch::new(&queries, features, spec.task, device),
+            support: ItemBatch::of(&supports, features, spec.task, device),
+            query: ItemBatch::of(&queries, features, spec.task, device),
             context: TrainingContext::default(),
             episodes: episodes.iter().map(|episode| episode.index).collect(),
+            classes: match spec.task {
+                Task::Classification => episodes.iter().flat_map(class_positions).collect(),
+                Task::Regression { .. } => Arc::default(),
+            },
+            class_vectors: class_vectors(episodes, shape, device),
         }
+    }
+
+    /// The targets of support and query together as positions of their classes among those of the split,
+    /// `[t, s + q]`.
+    ///
+    /// # Panics
+    /// For regression, which has no classes.
+    pub fn split_labels(&self) -> Tensor<B, 2, Int> {
+        let labels = Tensor::cat(
+            vec![self.support.targets.labels(), self.query.targets.labels()],
+            1,
+        );
+        let [t, _] = labels.dims();
+        let positions: Vec<i32> = self.classes.iter().map(|&class| class as i32).collect();
+        let n = positions.len() / t;
+        let positions =
+            Tensor::<B, 2, Int>::from_data(TensorData::new(positions, [t, n]), &labels.device());
+        positions.gather(1, labels)
+    }
+
+    /// Class scores `[t, q, n]`, with those of classes that are not there at −∞.
+    pub fn of_classes_there(&self, scores: Tensor<B, 3>) -> Tensor<B, 3> {
+        let Some(mask) = &self.support.mask else {
+            return scores;
+        };
+        let [t, q, n] = scores.dims();
+        let items = mask.items.clone().int().reshape([t as i64, n as i64, -1]);
+        let absent = items.max_dim(2).equal_elem(0).reshape([t, 1, n]);
+        scores.mask_fill(absent.expand([t, q, n]), f64::NEG_INFINITY)
     }
 
     /// The same tasks, learned from in this context.
@@ -257,6 +373,134 @@ impl<B: Backend> TaskBatch<B> {
             query: self.query.lift(),
             context: self.context,
             episodes: self.episodes.clone(),
+            classes: self.classes.clone(),
+            class_vectors: self.class_vectors.clone().map(Tensor::from_inner),
         }
+    }
+}
+
+/// Positions of an episode's classes in its split, one for each label.
+fn class_positions(episode: &Episode) -> Vec<u32> {
+    let way = episode.shape.way.0;
+    if episode.classes.is_empty() {
+        return (0..way as u32).collect();
+    }
+    let there = episode.classes.iter().map(|class| class.position);
+    there.chain(std::iter::repeat(0)).take(way).collect()
+}
+
+/// The vectors of the classes of episodes, `[t, n, v]`; none where an episode has none.
+fn class_vectors<B: Backend>(
+    episodes: &[Episode],
+    shape: EpisodeShape,
+    device: &B::Device,
+) -> Option<Tensor<B, 3>> {
+    let vectors = episodes
+        .iter()
+        .map(|episode| episode.class_vectors.as_ref());
+    let vectors: Vec<f32> = vectors
+        .collect::<Option<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+        .copied()
+        .collect();
+    let (t, n) = (episodes.len(), shape.way.0);
+    let v = vectors.len() / (t * n).max(1);
+    Some(Tensor::from_data(
+        TensorData::new(vectors, [t, n, v]),
+        device,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backend::Cpu,
+        data::Mask,
+        gradcheck::toy,
+        nn::loss::{loss, loss_of_items, score, score_of_items},
+    };
+    use burn_autodiff::Autodiff;
+
+    /// Episodes of 2 classes, 2 shots and 1 query; items of 3 numbers.
+    fn episodes() -> (TaskSpec, Vec<Episode>) {
+        let spec = toy::vectors(3, EpisodeShape::new(2, 2, 1));
+        let episodes = (0..2).map(|index| toy::clouds(&spec, index)).collect();
+        (spec, episodes)
+    }
+
+    fn flags<const D: usize>(mask: Tensor<Cpu, D, Bool>) -> Vec<bool> {
+        mask.into_data().to_vec().expect("booleans")
+    }
+
+    #[test]
+    fn masks_and_vectors_of_classes_are_batched() {
+        let (spec, mut episodes) = episodes();
+        let device = Default::default();
+        let even = TaskBatch::<Cpu>::new(&episodes, &spec, &device);
+        assert!(even.support.mask.is_none() && even.query.mask.is_none());
+        episodes[1].support.mask = Some(Mask {
+            items: vec![true, true, true, false],
+            numbers: None,
+        });
+        episodes[0].query.mask = Some(Mask {
+            items: vec![true; 2],
+            numbers: Some(vec![true, true, true, true, false, true]),
+        });
+        episodes[0].class_vectors = Some(vec![1.0, 2.0, 3.0, 4.0]);
+        let tasks = TaskBatch::<Cpu>::new(&episodes, &spec, &device);
+        // One has no vectors, so the batch has none.
+        assert!(tasks.class_vectors.is_none());
+        episodes[1].class_vectors = Some(vec![5.0, 6.0, 0.0, 0.0]);
+        let tasks = TaskBatch::<Cpu>::new(&episodes, &spec, &device).lift::<Autodiff<Cpu>>();
+        let vectors = tasks.class_vectors.expect("both have them").inner();
+        assert_eq!(vectors.dims(), [2, 2, 2]);
+        let support = tasks.support.mask.expect("one has a mask");
+        let there = flags(support.items.inner());
+        assert_eq!(there, [true, true, true, true, true, true, true, false]);
+        assert!(support.numbers.is_none());
+        let query = tasks
+            .query
+            .mask
+            .expect("one has a mask")
+            .numbers
+            .expect("of numbers");
+        let mut expected = vec![true; 12];
+        expected[4] = false;
+        assert_eq!(flags(query.inner()), expected);
+    }
+
+    /// Items that are not there count for nothing; a set without any has the loss 0.
+    #[test]
+    fn losses_are_of_those_that_are_there() {
+        let device = Default::default();
+        let labels = Tensor::<Cpu, 2, Int>::from_ints([[0, 1, 1], [0, 0, 1]], &device);
+        let scores = [
+            [[1.0, 0.5], [-1.0, 2.0], [0.0, f32::NEG_INFINITY]],
+            [[9.0, f32::NEG_INFINITY], [0.0, 0.0], [1.0, 0.0]],
+        ];
+        let scores = Tensor::<Cpu, 3>::from_floats(scores, &device);
+        let mut items = ItemBatch::new(
+            Tensor::zeros([2, 3, 1], &device),
+            TargetBatch::Classes(labels.clone()),
+        );
+        let there = TensorData::new(vec![true, true, false, false, false, false], [2, 3]);
+        items.mask = Some(MaskBatch {
+            items: Tensor::from_data(there, &device),
+            numbers: None,
+        });
+        let first = TargetBatch::Classes(labels.slice([0..1, 0..2]));
+        let kept = scores.clone().slice([0..1, 0..2]);
+        let numbers = |x: Tensor<Cpu, 1>| x.into_data().to_vec::<f32>().expect("f32");
+        let found = numbers(loss_of_items(scores.clone(), &items));
+        let expected = numbers(loss(kept.clone(), &first));
+        // Sums of two numbers near 1 in another order.
+        assert!(
+            (found[0] - expected[0]).abs() < 1e-6 && found[1] == 0.0,
+            "{found:?}"
+        );
+        let found = numbers(score_of_items(scores, &items));
+        assert_eq!(found, [numbers(score(kept, &first))[0], 0.0]);
     }
 }

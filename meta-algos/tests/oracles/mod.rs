@@ -1,11 +1,12 @@
 //! Learners against PyTorch: `learners.py` in this folder wrote the numbers, task by task, from the
 //! equations of the papers.
 
+mod baselines;
 mod memory;
 
 use burn::tensor::{Tensor, TensorData};
 use meta_core::{
-    data::{EpisodeShape, ItemShape, Task},
+    data::{EpisodeShape, Extras, ItemShape, Task},
     learner::PredictAt,
     nn::encoder::EncoderSpec,
     params::Params,
@@ -36,6 +37,8 @@ fn spec(task: Task) -> TaskSpec {
         task,
         train: shape,
         test: shape,
+        train_classes: 0,
+        extras: Extras::default(),
     }
 }
 
@@ -80,10 +83,7 @@ fn items(spec: &TaskSpec, start: f64) -> ItemBatch<B> {
             TargetBatch::Values(tensor(values, [TASKS, count, outputs]))
         }
     };
-    ItemBatch {
-        inputs: tensor(inputs, [TASKS, count, FEATURES]),
-        targets,
-    }
+    ItemBatch::new(tensor(inputs, [TASKS, count, FEATURES]), targets)
 }
 
 fn numbers(list: &Value) -> Vec<f64> {
@@ -197,6 +197,8 @@ fn equals_pytorch(
             noise: None,
         },
         episodes: [0, 1].into(),
+        classes: [].into(),
+        class_vectors: None,
     };
     let answer = learner.predict(&tasks, PredictAt::LastStep).remove(0);
     let answer: Vec<f64> = answer.into_data().iter().collect();

@@ -43,6 +43,8 @@ fn processes_equal_pytorch() {
             query: items(&spec, 1.1),
             context: TrainingContext::default(),
             episodes: [0, 1].into(),
+            classes: [].into(),
+            class_vectors: None,
         };
         let expected = &oracle[case];
         let answers: Vec<f64> = learner

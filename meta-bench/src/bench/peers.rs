@@ -1,4 +1,4 @@
-//! Measures the same workloads in PyTorch and JAX, by the programs in `meta-bench/peers`.
+//! Measures the same workloads in PyTorch, JAX and scikit-learn, by the programs in `meta-bench/peers`.
 //!
 //! A peer reads the files of `export` and computes the first step. It prints times only when its loss and
 //! its meta-gradient agree with ours. Every process measures one workload once; our processes and those
@@ -48,6 +48,10 @@ const PROGRAMS: [(&str, &str); 6] = [
     ("torch_loop.py", include_str!("../../peers/torch_loop.py")),
     ("torch_func.py", include_str!("../../peers/torch_func.py")),
     ("jax_peer.py", include_str!("../../peers/jax_peer.py")),
+    (
+        "sklearn_peer.py",
+        include_str!("../../peers/sklearn_peer.py"),
+    ),
 ];
 
 struct Peer {
@@ -58,7 +62,7 @@ struct Peer {
     arguments: &'static [&'static str],
 }
 
-static PEERS: [Peer; 4] = [
+static PEERS: [Peer; 5] = [
     Peer {
         name: "torch-loop",
         package: "torch",
@@ -81,6 +85,12 @@ static PEERS: [Peer; 4] = [
         name: "jax",
         package: "jax",
         program: "jax_peer.py",
+        arguments: &[],
+    },
+    Peer {
+        name: "sklearn",
+        package: "sklearn",
+        program: "sklearn_peer.py",
         arguments: &[],
     },
 ];

@@ -51,8 +51,10 @@ pub struct Workload {
     pub summary: &'static str,
     /// What a sample is.
     pub kind: Kind,
-    /// Data source, with its default settings.
+    /// Data source.
     pub source: &'static str,
+    /// Settings of the source that are not its defaults.
+    pub data: fn() -> Value,
     /// Encoder, with its default settings.
     pub encoder: &'static str,
     /// Learner.
@@ -66,12 +68,13 @@ pub struct Workload {
 }
 
 /// All workloads; adding a row makes one known to `meta bench`.
-static WORKLOADS: [Workload; 15] = [
+static WORKLOADS: [Workload; 16] = [
     Workload {
         name: "sinusoid-1",
         summary: "second-order MAML, MLP 1-40-40-1, 10 + 10 points, 1 inner step",
         kind: Kind::Train,
         source: "sinusoid",
+        data: || json!({}),
         encoder: "mlp",
         learner: "maml",
         settings: || json!({ "inner_lr": 0.01, "inner_steps": 1 }),
@@ -83,6 +86,7 @@ static WORKLOADS: [Workload; 15] = [
         summary: "second-order MAML, MLP 1-40-40-1, 10 + 10 points, 5 inner steps",
         kind: Kind::Train,
         source: "sinusoid",
+        data: || json!({}),
         encoder: "mlp",
         learner: "maml",
         settings: || json!({ "inner_lr": 0.01, "inner_steps": 5 }),
@@ -94,6 +98,7 @@ static WORKLOADS: [Workload; 15] = [
         summary: "second-order MAML, Conv-4 (64), 28×28, 5-way 1-shot 15-query, 1 inner step",
         kind: Kind::Train,
         source: "glyphs",
+        data: || json!({}),
         encoder: "conv4",
         learner: "maml",
         settings: || json!({ "inner_lr": 0.4, "inner_steps": 1 }),
@@ -105,6 +110,7 @@ static WORKLOADS: [Workload; 15] = [
         summary: "second-order MAML, Conv-4 (64), 28×28, 5-way 1-shot 15-query, 5 inner steps",
         kind: Kind::Train,
         source: "glyphs",
+        data: || json!({}),
         encoder: "conv4",
         learner: "maml",
         settings: || json!({ "inner_lr": 0.1, "inner_steps": 5 }),
@@ -116,6 +122,7 @@ static WORKLOADS: [Workload; 15] = [
         summary: "first-order MAML, Conv-4 (64), 28×28, 5-way 1-shot 15-query, 5 inner steps",
         kind: Kind::Train,
         source: "glyphs",
+        data: || json!({}),
         encoder: "conv4",
         learner: "maml",
         settings: || json!({ "inner_lr": 0.1, "inner_steps": 5, "order": "first" }),
@@ -127,6 +134,7 @@ static WORKLOADS: [Workload; 15] = [
         summary: "prototypical network, Conv-4 (64), 28×28, one episode, 20-way 1-shot 5-query",
         kind: Kind::Train,
         source: "glyphs",
+        data: || json!({}),
         encoder: "conv4",
         learner: "protonet",
         settings: || json!({}),
@@ -138,6 +146,7 @@ static WORKLOADS: [Workload; 15] = [
         summary: "prototypical network, Conv-4 (64), 28×28, one episode, 60-way 5-shot 5-query",
         kind: Kind::Train,
         source: "glyphs",
+        data: || json!({}),
         encoder: "conv4",
         learner: "protonet",
         settings: || json!({}),
@@ -150,6 +159,7 @@ static WORKLOADS: [Workload; 15] = [
                   28×28, 5-way 1-shot 15-query, 1 inner step",
         kind: Kind::Train,
         source: "glyphs",
+        data: || json!({}),
         encoder: "attention",
         learner: "maml",
         settings: || json!({ "inner_lr": 0.1, "inner_steps": 1 }),
@@ -227,10 +237,23 @@ static WORKLOADS: [Workload; 15] = [
         summary: "evaluation of conv4-maml-5: 5 inner steps, then predict",
         kind: Kind::Predict,
         source: "glyphs",
+        data: || json!({}),
         encoder: "conv4",
         learner: "maml",
         settings: || json!({ "inner_lr": 0.1, "inner_steps": 5, "test_steps": 5 }),
         episode: [5, 1, 15],
+        tasks: 100,
+    },
+    Workload {
+        name: "logistic-5w5s",
+        summary: "logistic regression (C = 1) on vectors of 384 numbers, 5-way 5-shot 15-query",
+        kind: Kind::Predict,
+        source: "projected-glyphs",
+        data: || json!({ "width": 384 }),
+        encoder: "identity",
+        learner: "logistic",
+        settings: || json!({ "c": 1.0 }),
+        episode: [5, 5, 15],
         tasks: 100,
     },
 ];
@@ -310,15 +333,10 @@ impl Workload {
     /// # Errors
     /// When the learners of this binary do not have the workload's.
     pub fn prepare<T: Toolkit>(&'static self, effort: Effort) -> Result<Prepared<T>> {
-        let source = (find_source(&T::sources(), self.source)?.build)(&json!({}), None)?;
+        let source = (find_source(&T::sources(), self.source)?.build)(&(self.data)(), None)?;
         let [way, shot, query] = self.episode;
         let shape = EpisodeShape::new(way, shot, effort.query.unwrap_or(query));
-        let spec = TaskSpec {
-            item: source.item_shape(),
-            task: source.task(),
-            train: shape,
-            test: shape,
-        };
+        let spec = TaskSpec::of(source.as_ref(), shape);
         let catalogue = Catalogue::of::<T>();
         let encoder = catalogue
             .encoders

@@ -10,9 +10,14 @@ pub fn learner_table(catalogue: &Catalogue) -> String {
         let info = entry.info;
         let family = json!(info.family);
         out.push_str(&format!(
-            "| [`{name}`](meta-algos/src/{name}.rs) | {} | {} | {} |\n",
+            "| [`{name}`](meta-algos/src/{name}.rs) | {} | {}{} | {} |\n",
             family.as_str().unwrap_or_default(),
             info.summary,
+            if entry.transductive {
+                "; transductive"
+            } else {
+                ""
+            },
             info.paper,
             name = info.name,
         ));

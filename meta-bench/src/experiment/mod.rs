@@ -2,13 +2,15 @@
 
 pub mod check;
 pub mod graph_size;
+pub mod initial;
 pub mod memory;
 pub mod subprocess;
 pub mod trial;
 
 use std::{
+    error::Error as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use meta_core::{
@@ -65,7 +67,8 @@ impl<T: Toolkit> Experiment<T> {
     /// # Errors
     /// The first thing that does not, with the place where it was given.
     pub fn prepare(manifest: Manifest, data_folder: Option<&Path>) -> Result<Self> {
-        let learner = learner::<T>(&manifest)?;
+        let manifest = initial::with_hash(manifest)?;
+        let learner = learner_settings::<T>(&manifest)?;
         let source = source::<T>(&manifest, data_folder)?;
         Self::assemble(manifest, data_folder, source, learner, &Split::ALL)
     }
@@ -75,7 +78,7 @@ impl<T: Toolkit> Experiment<T> {
     /// # Errors
     /// As [`Experiment::prepare`].
     pub fn trained(manifest: Manifest, data_folder: Option<&Path>) -> Result<Self> {
-        let learner = learner::<T>(&manifest)?;
+        let learner = learner_settings::<T>(&manifest)?;
         let source = source::<T>(&manifest, data_folder)?;
         let tested = [manifest.test.split];
         Self::assemble(manifest, data_folder, source, learner, &tested)
@@ -90,7 +93,8 @@ impl<T: Toolkit> Experiment<T> {
         data_folder: Option<&Path>,
         source: Arc<dyn Source>,
     ) -> Result<Self> {
-        let learner = learner::<T>(&manifest)?;
+        let manifest = initial::with_hash(manifest)?;
+        let learner = learner_settings::<T>(&manifest)?;
         Self::assemble(manifest, data_folder, source, learner, &Split::ALL)
     }
 
@@ -107,6 +111,8 @@ impl<T: Toolkit> Experiment<T> {
             task: source.task(),
             train: manifest.data.train_shape(),
             test: manifest.data.test_shape(),
+            train_classes: source.classes(Split::Train).unwrap_or(0),
+            extras: source.extras(),
         };
         if splits.contains(&Split::Train) {
             source
@@ -115,6 +121,11 @@ impl<T: Toolkit> Experiment<T> {
         }
         if splits.contains(&Split::Validation) && manifest.train.validate_every > 0 {
             source.check(Split::Validation, spec.test).map_err(at)?;
+        }
+        for &split in learner.calibration() {
+            if splits.contains(&split) {
+                check_calibration(&manifest, source.as_ref(), split, &spec).map_err(at)?;
+            }
         }
         source.check(manifest.test.split, spec.test).map_err(at)?;
         let encoder = &manifest.encoder;
@@ -249,9 +260,9 @@ impl<T: Toolkit> Experiment<T> {
         use meta_core::nn::encoder::Architecture;
         let statistics = self.architecture.statistics();
         let setting = |key: &str| self.manifest.value(key).cloned().unwrap_or(Value::Null);
-        json!({
+        let mut protocol = json!({
             "normalisation": statistics,
-            "transductive": statistics.transductive(),
+            "transductive": statistics.transductive() || self.learner.transductive(),
             "train": self.spec.train.to_string(),
             "test": self.spec.test.to_string(),
             "rotations": setting("data.rotations"),
@@ -260,7 +271,12 @@ impl<T: Toolkit> Experiment<T> {
             "tested_split": self.manifest.test.split,
             "test_steps": setting("learner.test_steps"),
             "checkpoint_choice": self.manifest.train.keep_best,
-        })
+        });
+        // What is new in tasks: of sources that can do either.
+        if let Some(data) = self.manifest.value("data.protocol") {
+            protocol["data_protocol"] = data.clone();
+        }
+        protocol
     }
 }
 
@@ -284,6 +300,23 @@ pub fn source<T: Toolkit>(
 pub fn split_named(name: &str) -> Result<Split> {
     let found = Split::ALL.into_iter().find(|split| split.name() == name);
     found.ok_or_else(|| Error::unknown("split", name, Split::ALL.map(Split::name)).into())
+}
+
+/// Checks that episodes of the test's shape can be drawn from `split`, which the learner is calibrated on.
+fn check_calibration(
+    manifest: &Manifest,
+    source: &dyn Source,
+    split: Split,
+    spec: &TaskSpec,
+) -> meta_core::Result<()> {
+    if manifest.train.validation_episodes == 0 {
+        let expected = format!(
+            "must be at least 1: `{}` is calibrated on as many {split} episodes after training",
+            manifest.learner.name
+        );
+        return Err(Error::setting("train.validation_episodes", 0, expected));
+    }
+    source.check(split, spec.test)
 }
 
 /// A setting that the training episodes do not share with the test is named by its own key.
@@ -311,7 +344,10 @@ fn training_key(manifest: &Manifest, error: Error) -> Error {
 }
 
 /// The settings of the learner of `manifest`, whose backend is compiled in and computes it rightly.
-fn learner<T: Toolkit>(manifest: &Manifest) -> Result<T::Learners> {
+///
+/// # Errors
+/// When the backend is not or does not, or a setting cannot be used.
+pub fn learner_settings<T: Toolkit>(manifest: &Manifest) -> Result<T::Learners> {
     let at = |error| manifest.locate(error);
     let (backend, learner) = (&manifest.run.backend, &manifest.learner);
     let settings = T::Learners::new(&learner.name, &learner.settings).map_err(at)?;
@@ -333,16 +369,28 @@ fn learner<T: Toolkit>(manifest: &Manifest) -> Result<T::Learners> {
 ///
 /// The calling thread is one of several: outside the pool it would sleep while the pool works, and wake
 /// for each kernel. A pool of one is apart from it, so that a data source may use the pool while the
-/// caller waits for its episodes.
+/// caller waits for its episodes. A process has one pool: where it is there already, it stays as it is.
 ///
 /// # Errors
 /// When the threads cannot be started.
 pub fn start_threads(threads: usize) -> Result<()> {
+    static STARTED: Mutex<bool> = Mutex::new(false);
+    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if *started {
+        return Ok(());
+    }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     let pool = match if threads == 0 { cores() } else { threads } {
         1 => pool,
         _ => pool.use_current_thread(),
     };
-    pool.build_global()
-        .map_err(|error| CommandError::Usage(format!("`threads = {threads}`: {error}")))
+    match pool.build_global() {
+        // What came before has computed in parallel already; results do not depend on the threads.
+        Err(error) if error.source().is_none() => {}
+        other => {
+            other.map_err(|error| CommandError::Usage(format!("`threads = {threads}`: {error}")))?
+        }
+    }
+    *started = true;
+    Ok(())
 }

@@ -366,7 +366,7 @@ mod tests {
     use super::*;
     use meta_core::{
         backend::Cpu,
-        data::{EpisodeShape, ItemShape, Items, Task},
+        data::{EpisodeShape, Extras, ItemShape, Items, Task},
         nn::encoder::EncoderSpec,
     };
 
@@ -385,6 +385,8 @@ mod tests {
             task: Task::Classification,
             train: shape,
             test: shape,
+            train_classes: way,
+            extras: Extras::default(),
         }
     }
 
@@ -410,17 +412,10 @@ mod tests {
                 Episode {
                     index,
                     shape,
-                    query: Items {
-                        inputs: queries.collect(),
-                        targets: classes(2),
-                        ids: (0..2 * way as u64).collect(),
-                    },
-                    support: Items {
-                        targets: classes(shape.shot.0),
-                        ids: (0..s as u64).collect(),
-                        inputs,
-                    },
+                    query: Items::new(queries.collect(), classes(2), (0..2 * way as u64).collect()),
+                    support: Items::new(inputs, classes(shape.shot.0), (0..s as u64).collect()),
                     classes: Vec::new(),
+                    class_vectors: None,
                 }
             })
             .collect()

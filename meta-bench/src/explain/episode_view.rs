@@ -1,7 +1,7 @@
 //! Prepares an episode for pictures: its items, how they look, and what was predicted for them.
 
 use meta_core::{
-    data::{Episode, ItemShape, Targets},
+    data::{Episode, ItemPicture, ItemShape, Targets},
     nn::attention::MapAxis,
     train::eval::highest,
 };
@@ -16,8 +16,12 @@ pub struct EpisodeView {
     pub setting: String,
     /// The episode.
     pub episode: Episode,
+    /// Names of its classes, where they have names.
+    pub class_names: Vec<String>,
     /// Shape of its items.
     pub item: ItemShape,
+    /// Its items as the source draws them, support first; empty where it draws none.
+    pub drawn: Vec<Option<Bitmap>>,
     /// The learner's answer for each query: class scores or values.
     pub answers: Vec<Vec<f64>>,
     /// Queries that pictures show, in order.
@@ -33,8 +37,8 @@ pub struct Mark {
     pub picture: Option<Bitmap>,
     /// The class it belongs to.
     pub class: Option<usize>,
-    /// The class that was predicted, where there is an answer.
-    pub predicted: Option<usize>,
+    /// The class that was predicted, where there is an answer, and what it is called.
+    pub predicted: Option<(usize, String)>,
 }
 
 impl Mark {
@@ -122,6 +126,20 @@ impl EpisodeView {
         }
     }
 
+    /// What a class is called: its name, shortened, or its number.
+    pub fn class_label(&self, class: usize) -> String {
+        /// Letters of a name that fit beside a picture.
+        const LETTERS: usize = 18;
+        let Some(name) = self.class_names.get(class) else {
+            return format!("class {class}");
+        };
+        // The end tells classes of nested folders apart.
+        match name.chars().count().checked_sub(LETTERS) {
+            None | Some(0) => name.clone(),
+            Some(more) => format!("…{}", name.chars().skip(more + 1).collect::<String>()),
+        }
+    }
+
     /// The class that was predicted for a query; none in regression.
     pub fn predicted(&self, query: usize) -> Option<usize> {
         self.class(self.support() + query)?;
@@ -135,14 +153,23 @@ impl EpisodeView {
 
     /// An item as a picture, where it is one.
     pub fn picture(&self, item: usize) -> Option<Bitmap> {
-        thumbnail(self.inputs(item), self.item)
+        let drawn = self.drawn.get(item).cloned().flatten();
+        drawn.or_else(|| thumbnail(self.inputs(item), self.item))
+    }
+
+    /// Whether an item is there: support, then queries.
+    pub fn is_there(&self, item: usize) -> bool {
+        match item.checked_sub(self.support()) {
+            None => self.episode.support.is_there(item),
+            Some(query) => self.episode.query.is_there(query),
+        }
     }
 
     /// An item on an axis.
     pub fn mark(&self, item: usize) -> Mark {
         let query = item.checked_sub(self.support());
         let label = match self.class(item) {
-            Some(class) => format!("class {class}"),
+            Some(class) => self.class_label(class),
             None if self.numbers() => format!("{:.2}", self.inputs(item)[0]),
             None => query.unwrap_or(item).to_string(),
         };
@@ -150,7 +177,9 @@ impl EpisodeView {
             label,
             picture: self.picture(item),
             class: self.class(item),
-            predicted: query.and_then(|query| self.predicted(query)),
+            predicted: query
+                .and_then(|query| self.predicted(query))
+                .map(|class| (class, self.class_label(class))),
         }
     }
 
@@ -194,7 +223,7 @@ impl EpisodeView {
                             .find(|&item| self.class(item) == Some(class))
                             .and_then(|item| self.picture(item)),
                         class: Some(class),
-                        ..Mark::named(format!("class {class}"))
+                        ..Mark::named(self.class_label(class))
                     })
                     .collect(),
             },
@@ -214,6 +243,21 @@ pub fn axis_name(axis: &MapAxis) -> &'static str {
         MapAxis::Part(..) => "part",
         MapAxis::Other(name) => name,
     }
+}
+
+/// A picture that a source drew, where it has as many pixels as it says.
+pub fn bitmap(picture: ItemPicture) -> Option<Bitmap> {
+    let ItemPicture {
+        width,
+        height,
+        rgba,
+    } = picture;
+    let bytes = width.checked_mul(height)?.checked_mul(4)?;
+    (bytes > 0 && rgba.len() == bytes).then_some(Bitmap {
+        width,
+        height,
+        rgba,
+    })
 }
 
 /// An item as a picture: one channel as ink on paper, three as colours; none for anything else.
@@ -255,6 +299,18 @@ mod tests {
         assert_eq!(thumbnail(&[1.0; 4], shape(1, 2, 2)), None);
     }
 
+    /// A source's own picture of an item, if it is one.
+    #[test]
+    fn a_source_draws_its_items() {
+        let picture = |bytes: usize| ItemPicture {
+            width: 2,
+            height: 1,
+            rgba: vec![7; bytes],
+        };
+        assert_eq!(bitmap(picture(8)).unwrap().rgba, [7; 8]);
+        assert_eq!(bitmap(picture(7)), None);
+    }
+
     /// Numbers are ordered by their size, and an axis of another length is numbered.
     #[test]
     fn axes_of_a_regression() {
@@ -262,6 +318,7 @@ mod tests {
             inputs: inputs.to_vec(),
             targets: Targets::Values(vec![0.0; inputs.len()]),
             ids: (0..inputs.len() as u64).collect(),
+            mask: None,
         };
         let view = EpisodeView {
             title: String::new(),
@@ -272,17 +329,22 @@ mod tests {
                 support: items(&[0.5, -1.0, 2.0]),
                 query: items(&[4.0, 3.0]),
                 classes: Vec::new(),
+                class_vectors: None,
             },
+            class_names: vec!["fox".to_owned(), "animals/mammals/red fox".to_owned()],
             item: ItemShape {
                 height: 1,
                 width: 1,
                 channels: 1,
             },
+            drawn: Vec::new(),
             answers: vec![vec![0.0]; 2],
             shown: vec![0, 1],
         };
         assert_eq!(view.shown(&MapAxis::Support, 3).places, [1, 0, 2]);
         assert_eq!(view.shown(&MapAxis::Query, 2).places, [1, 0]);
+        let labels = [0, 1, 2].map(|class| view.class_label(class));
+        assert_eq!(labels, ["fox", "…s/mammals/red fox", "class 2"]);
         assert_eq!(view.shown(&MapAxis::Query, 2).marks[0].label, "3.00");
         let other = view.shown(&MapAxis::Other("memory slot"), 2);
         assert_eq!(

@@ -76,13 +76,13 @@ fn groups(marks: &[Mark]) -> Vec<(usize, usize, &str)> {
 
 /// What was predicted for a query of a known class, and the colour to say it in.
 fn answer(mark: &Mark) -> Option<(String, Colour)> {
-    let (class, predicted) = (mark.class?, mark.predicted?);
-    let (sign, colour) = if class == predicted {
+    let (class, (predicted, label)) = (mark.class?, mark.predicted.as_ref()?);
+    let (sign, colour) = if class == *predicted {
         ("✓", GREY)
     } else {
         ("✗", MARK)
     };
-    Some((format!("→ class {predicted} {sign}"), colour))
+    Some((format!("→ {label} {sign}"), colour))
 }
 
 /// A matrix to be drawn.

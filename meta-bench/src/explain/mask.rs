@@ -1,7 +1,7 @@
 //! Masks episodes: what can be masked, in which order, and by what.
 
 use meta_core::{
-    data::{Episode, ItemShape, Items, Targets},
+    data::{Episode, ItemShape, Items, Mask, Targets},
     nn::attention::MapAxis,
     rng::Seed,
 };
@@ -334,6 +334,13 @@ pub fn shortened(mut episode: Episode, features: usize) -> Episode {
         inputs: inputs.copied().collect(),
         targets,
         ids: kept.iter().map(|&item| query.ids[item]).collect(),
+        mask: query.mask.as_ref().map(|mask| Mask {
+            items: kept.iter().map(|&item| mask.items[item]).collect(),
+            numbers: mask.numbers.as_ref().map(|numbers| {
+                let own = |&item: &usize| numbers[item * features..(item + 1) * features].to_vec();
+                kept.iter().flat_map(own).collect()
+            }),
+        }),
     };
     episode.shape.query.0 = kept.len() / episode.shape.way.0.max(1);
     episode
@@ -372,6 +379,7 @@ mod tests {
             inputs: vec![1.0, 2.0, 3.0, 6.0],
             targets: Targets::Values(vec![1.0, 3.0]),
             ids: vec![0, 1],
+            mask: None,
         };
         mask_items(&mut items, &[1], 2);
         assert_eq!(items.inputs, [1.0, 2.0, 2.0, 4.0]);

@@ -74,13 +74,17 @@ fn nearest_mean(episode: &Episode, classes: &[u32]) -> f64 {
     let features = episode.support.inputs.len() / episode.support.len();
     let way = episode.shape.way.0;
     let means = class_means(&episode.support, way, features);
-    let queries = episode.query.inputs.chunks(features);
-    let right = queries.zip(classes).filter(|(query, class)| {
+    let queries = episode.query.inputs.chunks(features).zip(classes);
+    let there = |item: &usize| episode.query.is_there(*item);
+    let queries = queries.enumerate().filter(|(item, _)| there(item));
+    let right = queries.filter(|(_, (query, class))| {
         let distance = |mean: &Vec<f64>| -> f64 {
             let differences = mean.iter().zip(*query).map(|(m, x)| m - f64::from(*x));
             differences.map(|d| d * d).sum()
         };
-        let nearest = (0..way).reduce(|best, next| {
+        // A class that is not there has no mean.
+        let nearest = (0..way).filter(|&class| means[class].iter().all(|m| !m.is_nan()));
+        let nearest = nearest.reduce(|best, next| {
             if distance(&means[next]) < distance(&means[best]) {
                 next
             } else {
@@ -89,14 +93,16 @@ fn nearest_mean(episode: &Episode, classes: &[u32]) -> f64 {
         });
         nearest == Some(**class as usize)
     });
-    right.count() as f64 / classes.len() as f64
+    let count = (0..classes.len()).filter(there).count();
+    right.count() as f64 / count as f64
 }
 
 fn class_means(support: &Items, way: usize, features: usize) -> Vec<Vec<f64>> {
     let mut means = vec![vec![0.0; features]; way];
     let mut counts = vec![0.0; way];
     if let Targets::Classes(classes) = &support.targets {
-        for (item, &class) in support.inputs.chunks(features).zip(classes) {
+        let items = support.inputs.chunks(features).zip(classes).enumerate();
+        for (_, (item, &class)) in items.filter(|(item, _)| support.is_there(*item)) {
             counts[class as usize] += 1.0;
             let mean = &mut means[class as usize];
             mean.iter_mut()
@@ -113,24 +119,30 @@ fn class_means(support: &Items, way: usize, features: usize) -> Vec<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use meta_core::data::EpisodeShape;
+    use meta_core::data::{EpisodeShape, Mask};
 
     /// Classes at 0 and 10 on a line: 4 belongs to the first, 9 and 12 to the second, 6 is taken for
     /// the second.
     #[test]
     fn the_nearest_mean_by_hand() {
-        let items = |inputs: &[f32], classes: &[u32]| Items {
-            inputs: inputs.to_vec(),
-            targets: Targets::Classes(classes.to_vec()),
-            ids: (0..classes.len() as u64).collect(),
+        let items = |inputs: &[f32], classes: &[u32]| {
+            let ids = (0..classes.len() as u64).collect();
+            Items::new(inputs.to_vec(), Targets::Classes(classes.to_vec()), ids)
         };
-        let episode = Episode {
-            index: 0,
-            shape: EpisodeShape::new(2, 2, 2),
-            support: items(&[-1.0, 1.0, 9.0, 11.0], &[0, 0, 1, 1]),
-            query: items(&[4.0, 6.0, 9.0, 12.0], &[0, 0, 1, 1]),
-            classes: Vec::new(),
-        };
+        let shape = EpisodeShape::new(2, 2, 2);
+        let support = items(&[-1.0, 1.0, 9.0, 11.0], &[0, 0, 1, 1]);
+        let query = items(&[4.0, 6.0, 9.0, 12.0], &[0, 0, 1, 1]);
+        let mut episode = Episode::new(0, shape, support, query, Vec::new());
         assert_eq!(nearest_mean(&episode, &[0, 0, 1, 1]), 0.75);
+        // Without the item at 11, the second mean is 9, and without the query at 6, none is wrong.
+        let mask = |items: [bool; 4]| {
+            Some(Mask {
+                items: items.to_vec(),
+                numbers: None,
+            })
+        };
+        episode.support.mask = mask([true, true, true, false]);
+        episode.query.mask = mask([true, false, true, true]);
+        assert_eq!(nearest_mean(&episode, &[0, 0, 1, 1]), 1.0);
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         table::{Format, Table},
     },
     run::{
-        checksums,
+        checksums, evaluations,
         folder::{RECORD, RunFolder, TAGS, abandoned, foreign, hold_tags},
         result::{read_result, score_cell},
         state::{State, folders},
@@ -124,7 +124,7 @@ fn remove(root: &Path, names: &[String]) -> Result<()> {
 }
 
 fn list(root: &Path, conditions: &[String], format: Format) -> Result<()> {
-    let (runs, damaged) = store::read(&[root.to_owned()])?;
+    let (runs, damaged) = store::read_with_evaluations(&[root.to_owned()])?;
     let mut table = Table::new([
         "run", "state", "learner", "encoder", "source", "seed", "score", "tags",
     ]);
@@ -136,7 +136,10 @@ fn list(root: &Path, conditions: &[String], format: Format) -> Result<()> {
             run.shown("encoder.name").into(),
             run.shown("data.source").into(),
             run.shown("seed").into(),
-            score_cell(&run.folder, &run.state),
+            match (&run.evaluation, &run.result) {
+                (Some(_), Some(result)) => result.cell(),
+                _ => score_cell(&run.folder, &run.state),
+            },
             run.tags.join(" ").into(),
         ]);
     }
@@ -303,6 +306,7 @@ fn verify(root: &Path, names: &[String]) -> Result<()> {
     for folder in folders {
         let verified = match State::of(&folder) {
             State::Finished => checksums::verify(&folder, true)
+                .and_then(|()| evaluations::verify(&folder))
                 .map_err(CommandError::from)
                 .and_then(|()| read_result(&folder))
                 .map(|_| &mut good),

@@ -19,7 +19,8 @@ use crate::{
         text::{parse_value, toml},
     },
     run::{
-        folder::{CHECKSUMS, RECORD, TAGS},
+        evaluations::{self, Evaluation},
+        folder::{CHECKSUMS, EVALS, RECORD, SCORES, TAGS},
         result::{TestResult, read_result},
         state::State,
     },
@@ -40,6 +41,20 @@ pub struct Stored {
     pub result: Option<TestResult>,
     /// Its tags.
     pub tags: Vec<String>,
+    /// The file with the scores of every episode.
+    pub scores: PathBuf,
+    /// Hash of the content of the data that it was tested on; empty where that is not recorded.
+    pub content: String,
+    /// The first digits of the evaluation that this is, where it is not the run's own test.
+    pub evaluation: Option<String>,
+}
+
+/// Where an evaluation was tested: a key beside the settings, where a run has an evaluation on other data.
+pub const TESTED_ON: &str = "test.on";
+
+/// The first letters of a hash.
+pub fn short(hash: &str) -> String {
+    hash.chars().take(12).collect()
 }
 
 /// What is read of a record.
@@ -47,6 +62,13 @@ pub struct Stored {
 struct Record {
     hash: String,
     manifest: Value,
+    #[serde(default)]
+    data: Value,
+}
+
+/// The content hash of recorded data.
+fn content_of(data: &Value) -> String {
+    data["content"].as_str().unwrap_or_default().to_owned()
 }
 
 impl Stored {
@@ -60,17 +82,19 @@ impl Stored {
             return Err(CommandError::Usage(why));
         }
         let record = folder.join(RECORD);
-        let (hash, settings) = match fs::read(&record) {
+        let (hash, settings, content) = match fs::read(&record) {
             Ok(bytes) => {
                 let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
                     CommandError::from(Error::data(&record, format!("is damaged: {error}")))
                 })?;
                 let settings = flat(&record.manifest);
                 let settings = settings.map(|(key, value)| (key, value.clone())).collect();
-                (record.hash, settings)
+                (record.hash, settings, content_of(&record.data))
             }
             // A run that failed before it had a folder of its own.
-            Err(_) if matches!(state, State::Failed(_)) => (String::new(), BTreeMap::new()),
+            Err(_) if matches!(state, State::Failed(_)) => {
+                (String::new(), BTreeMap::new(), String::new())
+            }
             Err(error) => return Err(Error::io(&record, "read", error).into()),
         };
         let result = match state {
@@ -79,6 +103,9 @@ impl Stored {
         };
         let tags = fs::read_to_string(folder.join(TAGS)).unwrap_or_default();
         Ok(Stored {
+            scores: folder.join(SCORES),
+            content,
+            evaluation: None,
             folder: folder.to_owned(),
             hash,
             settings,
@@ -88,13 +115,38 @@ impl Stored {
         })
     }
 
-    /// The last part of the folder's path.
+    /// One of the run's evaluations, as a run of its own.
+    fn evaluated(&self, evaluation: Evaluation) -> Self {
+        let flat = flat(&evaluation.manifest);
+        let mut settings: BTreeMap<String, Value> =
+            flat.map(|(key, value)| (key, value.clone())).collect();
+        if let Some(on) = &evaluation.on {
+            settings.insert(TESTED_ON.to_owned(), Value::String(on.clone()));
+        }
+        Stored {
+            scores: evaluation.path(&self.folder),
+            content: content_of(&evaluation.data),
+            evaluation: Some(evaluation.short().to_owned()),
+            folder: self.folder.clone(),
+            hash: evaluation.hash,
+            settings,
+            state: self.state.clone(),
+            result: Some(evaluation.result),
+            tags: self.tags.clone(),
+        }
+    }
+
+    /// The last part of the folder's path, and the evaluation after it.
     pub fn name(&self) -> String {
-        self.folder
+        let folder = self
+            .folder
             .file_name()
             .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
+            .to_string_lossy();
+        match &self.evaluation {
+            Some(digits) => format!("{folder}/{EVALS}/{digits}"),
+            None => folder.into_owned(),
+        }
     }
 
     /// The value of a setting for people, `–` where there is none.
@@ -156,6 +208,39 @@ pub fn read(paths: &[PathBuf]) -> Result<(Vec<Stored>, Vec<String>)> {
         }
     }
     Ok((runs, damaged))
+}
+
+/// As [`read`], each run followed by its evaluations besides its own test.
+///
+/// # Errors
+/// As there.
+pub fn read_with_evaluations(paths: &[PathBuf]) -> Result<(Vec<Stored>, Vec<String>)> {
+    let (runs, mut damaged) = read(paths)?;
+    let mut all = Vec::with_capacity(runs.len());
+    for run in runs {
+        let mut evaluated = Vec::new();
+        if run.state == State::Finished {
+            for read in evaluations::all(&run.folder)? {
+                match read {
+                    Ok(evaluation) if evaluation.is_own_test => {}
+                    Ok(evaluation) => evaluated.push(run.evaluated(evaluation)),
+                    Err(error) => damaged.push(error.to_string()),
+                }
+            }
+        }
+        all.push(run);
+        all.extend(evaluated);
+    }
+    let is_elsewhere = |run: &Stored| run.settings.contains_key(TESTED_ON);
+    if all.iter().any(is_elsewhere) {
+        let own = Value::String("own data".to_owned());
+        for run in &mut all {
+            run.settings
+                .entry(TESTED_ON.to_owned())
+                .or_insert_with(|| own.clone());
+        }
+    }
+    Ok((all, damaged))
 }
 
 /// A condition on runs: `learner.name=maml`, `train.lr<0.01`, `tag=paper`, `state!=failed`.
@@ -275,6 +360,9 @@ mod tests {
             state: State::Finished,
             result: None,
             tags: vec!["paper".to_owned()],
+            scores: PathBuf::from("runs/a-1/scores.json"),
+            content: String::new(),
+            evaluation: None,
         };
         for (text, expected) in [
             ("train.lr=0.01", true),

@@ -33,7 +33,7 @@ use choices::{Chosen, choice, default_entries, falls_away};
 use entries::{Entry, SECTIONS, apply, flat, locate};
 use layer::Layer;
 use origin::Origin;
-use settings::{DataSettings, RunSettings, TestSettings};
+use settings::{DataSettings, RunSettings, TestSettings, WeightSettings};
 use text::toml;
 
 /// A resolved manifest: every key has its value and its origin.
@@ -47,6 +47,8 @@ pub struct Manifest {
     pub source: Chosen,
     /// The encoder and its settings.
     pub encoder: Chosen,
+    /// What the encoder starts from.
+    pub weights: WeightSettings,
     /// The learner and its settings.
     pub learner: Chosen,
     /// Settings of the outer loop.
@@ -62,14 +64,23 @@ pub struct Manifest {
 
 /// Keys that change no result: `name` is a label, and the others say where and how fast. The data at
 /// `data.path` enters the identity by its content.
-const NOT_IDENTITY: [&str; 7] = [
+const NOT_IDENTITY: [&str; 9] = [
     "name",
+    "init_from",
+    "encoder.weights",
     "device",
     "threads",
     "data.path",
     "data.cache_dir",
     "train.graphs_at_once",
     "train.memory",
+];
+/// Keys that nothing but the test depends on: a run that differs in no other is trained already.
+const TEST_ONLY: [&str; 4] = [
+    "test.episodes",
+    "test.split",
+    "test.chunk",
+    "test.outsiders",
 ];
 /// Keys that bound memory and change nothing but rounding: a run may resume with others.
 const BOUNDS: [&str; 3] = ["train.task_chunk", "train.chunk_memory", "test.chunk"];
@@ -180,6 +191,8 @@ impl Manifest {
             fields(DataSettings::fields()),
             fields(TrainSettings::fields()),
         );
+        let of_weights = fields(WeightSettings::fields());
+        let of_start = |key: &str| of_weights.contains(&key);
         let is_common = |key: &str| of_data.contains(&key);
         let of_loop = |key: &str| of_train.contains(&key);
         let at = |error| locate(&entries, error);
@@ -196,12 +209,15 @@ impl Manifest {
         let data = DataSettings::from_value("data", &object("data", &is_common)).map_err(at)?;
         let train = TrainSettings::from_value("train", &object("train", &of_loop)).map_err(at)?;
         let test = TestSettings::from_value("test", &object("test", &all)).map_err(at)?;
+        let weights =
+            WeightSettings::from_value("encoder", &object("encoder", &of_start)).map_err(at)?;
         train.check().map_err(at)?;
         Ok(Manifest {
             run,
             data,
             source: chosen("data", "source", &|key| !is_common(key)),
-            encoder: chosen("encoder", "name", &|key| key != "name"),
+            encoder: chosen("encoder", "name", &|key| key != "name" && !of_start(key)),
+            weights,
             learner: chosen("learner", "name", &|key| key != "name"),
             optimizer: chosen("train", "optimizer", &|key| !of_loop(key)),
             train,
@@ -258,15 +274,46 @@ impl Manifest {
     /// The first value that results depend on and that is another one in `other`, which is the
     /// [`Manifest::values`] of a manifest: key, value here, value there.
     pub fn first_difference_from(&self, other: &Value) -> Option<(String, String, String)> {
+        self.differences_from(other).next()
+    }
+
+    /// As [`Manifest::first_difference_from`], of the values that training depends on.
+    pub fn first_training_difference_from(
+        &self,
+        other: &Value,
+    ) -> Option<(String, String, String)> {
+        let mut differences = self.differences_from(other);
+        differences.find(|(key, ..)| !TEST_ONLY.contains(&key.as_str()))
+    }
+
+    /// The values of `self` that only the test depends on and that are others in `other`, as overrides.
+    pub fn test_overrides(&self, other: &Value) -> Vec<String> {
+        let differences = self.differences_from(other);
+        let of_test = differences.filter(|(key, ..)| TEST_ONLY.contains(&key.as_str()));
+        of_test
+            .map(|(key, here, _)| format!("{key}={here}"))
+            .collect()
+    }
+
+    fn differences_from<'a>(
+        &'a self,
+        other: &'a Value,
+    ) -> impl Iterator<Item = (String, String, String)> + 'a {
         let shown = |value: &Value| toml(value).unwrap_or_else(|| "nothing".to_owned());
-        self.identity().find_map(|entry| {
-            let there = match entry.section {
-                "" => &other[&entry.key],
-                section => &other[section][&entry.key],
-            };
-            let differs = *there != entry.value;
-            differs.then(|| (entry.dotted(), shown(&entry.value), shown(there)))
-        })
+        let of_identity = |entry: &&Entry| Self::is_identity(&entry.dotted());
+        self.entries
+            .iter()
+            .filter(of_identity)
+            .filter_map(move |entry| {
+                let there = match entry.section {
+                    "" => &other[&entry.key],
+                    section => &other[section][&entry.key],
+                };
+                // A key that is newer than the record had its default.
+                let is_same = *there == entry.value
+                    || (there.is_null() && entry.left_out_at.as_ref() == Some(&entry.value));
+                (!is_same).then(|| (entry.dotted(), shown(&entry.value), shown(there)))
+            })
     }
 
     /// The value at `key` (`learner.inner_lr`), where there is one.
@@ -421,6 +468,14 @@ mod tests {
             ),
             ("[train]\nlr = -1", ["m.toml:2", "train.lr", "above 0"]),
             ("data = 5", ["m.toml:1", "`data = 5`", "expected a table"]),
+            (
+                "[train]\ntrain_way = 5",
+                [
+                    "m.toml:2",
+                    "`train.train_way`",
+                    "did you mean `data.train_way`",
+                ],
+            ),
             ("[trian]", ["m.toml:1", "section `trian`", "`train`"]),
             ("[seed]\nx = 1", ["m.toml:2", "`seed", "expected a value"]),
             (

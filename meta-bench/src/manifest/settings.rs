@@ -25,6 +25,14 @@ settings! {
         /// Threads of the CPU backends, 0 for one per core. Changes no result, and so is not part
         /// of the run's identity.
         threads: usize = 0, between(0, 4096);
+        /// Run folder (or file of parameters) whose best parameters training starts from; empty: from
+        /// parameters drawn from `seed`. Another learner gives its encoder. Not part of the run's
+        /// identity: `init_hash` is.
+        #[added("0.2")]
+        init_from: String = String::new();
+        /// Hash of the parameters of `init_from`: filled in, or checked where it is given.
+        #[added("0.2")]
+        init_hash: String = String::new();
     }
 }
 
@@ -77,6 +85,20 @@ impl DataSettings {
 }
 
 settings! {
+    /// Settings of `[encoder]` that every encoder has; the encoder's own follow.
+    pub struct WeightSettings {
+        /// File of weights that the encoder starts from, from PyTorch (`.pt`, `.safetensors`) or `meta
+        /// export`: of `conv4`, `resnet12` and `mlp`. Empty: drawn from `seed`. Not part of the run's
+        /// identity: `weights_hash` is.
+        #[added("0.2")]
+        weights: String = String::new();
+        /// Hash of that file: filled in, or checked where it is given.
+        #[added("0.2")]
+        weights_hash: String = String::new();
+    }
+}
+
+settings! {
     /// Settings of the test.
     pub struct TestSettings {
         /// Frozen episodes of the test.
@@ -89,5 +111,9 @@ settings! {
         /// Tasks that are evaluated at once, on a CPU in up to four graphs side by side. 0: all.
         /// Bounds memory; changes only rounding.
         chunk: usize = 20;
+        /// Share of queries of classes that their task does not have, below 1; 0 for none. With some, the
+        /// result says how well they are told from the others.
+        #[added("0.2")]
+        outsiders: f64 = 0.0, below_one();
     }
 }

@@ -1,36 +1,39 @@
-//! `meta eval`: tests the best parameters of a run again.
+//! `meta eval`: tests the best parameters of a run again, on its own data or on others.
 
 use std::{
     path::{Path, PathBuf},
     time::Instant,
 };
 
+use burn::tensor::TensorData;
 use clap::Args;
 use meta_core::{
     Error,
     backend::{WithBackend, dispatch},
+    data::Task,
     learner::{Learner, PredictAt},
     params::Params,
     primitives::Primitives,
-    toolkit::{Catalogue, Toolkit},
+    toolkit::Toolkit,
     train::{
-        checkpoint_file,
+        checkpoint_file::{self, Checkpoint},
         eval::{Metric, evaluate},
+        outsiders::rejection,
         parameters_like,
     },
 };
 use serde_json::{Value, json};
 
 use super::{
-    checksums::check_fixed,
-    folder::{self, Found, inspect, read_json},
-    result::{TestResult, Trained, read_result, show},
+    elsewhere::{Changes, TrainedRun, trained},
+    evaluations::Evaluation,
+    folder,
+    result::{Outsiders, TestResult, Trained, read_result, show},
 };
 use crate::{
     command::Execute,
-    experiment::{Experiment, memory::Needed, start_threads},
+    experiment::{Experiment, memory::Needed},
     failure::{CommandError, Result},
-    manifest::Manifest,
     output::progress::Progress,
 };
 
@@ -39,10 +42,14 @@ use crate::{
 pub struct EvalArgs {
     /// The run folder.
     run_dir: PathBuf,
-    /// Changes to `test.*`, `data.way`, `data.shot`, `data.query`, `learner.*`, `backend` or
-    /// `threads`.
+    /// Changes to `test.*`, `data.way`, `data.shot`, `data.query`, `data.path`, `learner.*`, `backend`
+    /// or `threads`; with --on, to all of `data.*`.
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
+    /// Test on the data of this manifest, by its `[data]` and `[test]`; what it leaves out is as in the
+    /// run. All classes are tested, unless a split is given.
+    #[arg(long, value_name = "MANIFEST")]
+    on: Option<PathBuf>,
     /// Folder with the data sets [default: that of the run].
     #[arg(long, env = "META_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
@@ -63,18 +70,42 @@ impl Execute for EvalArgs {
     /// # Errors
     /// Whatever is wrong with the folder, the changes or the data.
     fn execute<T: Toolkit>(self) -> Result<()> {
-        let (experiment, record) =
-            trained::<T>(&self.run_dir, &self.overrides, self.data.as_deref())?;
-        let target = experiment.manifest.run.target();
-        let evaluator = Evaluator {
-            experiment,
-            path: self.run_dir,
-            record,
-            quiet: self.quiet,
-            force: self.force,
+        let changes = Changes {
+            overrides: &self.overrides,
+            on: self.on.as_deref(),
+            data: self.data.as_deref(),
         };
-        show(&dispatch(&target, evaluator)??, self.json, self.quiet)
+        let run = trained::<T>(&self.run_dir, changes)?;
+        show(
+            &evaluate_run(run, &self.run_dir, self.quiet, self.force)?,
+            self.json,
+            self.quiet,
+        )
     }
+}
+
+/// Tests the best parameters of a trained run at `path`, and keeps the evaluation beside its own test
+/// where it has one.
+///
+/// # Errors
+/// Whatever goes wrong with the test.
+pub fn evaluate_run<T: Toolkit>(
+    run: TrainedRun<T>,
+    path: &Path,
+    quiet: bool,
+    force: bool,
+) -> Result<TestResult> {
+    if !quiet && let Some(on) = &run.elsewhere {
+        eprintln!("other data than that of the run: {on}");
+    }
+    let target = run.experiment.manifest.run.target();
+    let evaluator = Evaluator {
+        run,
+        path: path.to_owned(),
+        quiet,
+        force,
+    };
+    dispatch(&target, evaluator)?
 }
 
 /// Tests `learner`: the result, and the scores of every episode.
@@ -90,6 +121,14 @@ pub fn test<T: Toolkit, B: Primitives>(
     let episodes = experiment.test_episodes();
     progress.start_test(episodes.count);
     let started = Instant::now();
+    let outsiders = experiment.manifest.test.outsiders;
+    let rejected = (outsiders > 0.0 && experiment.spec.task == Task::Classification)
+        .then(|| {
+            let spec = &experiment.spec;
+            rejection(learner, spec, &episodes, outsiders, device, |_| {})
+        })
+        .transpose()
+        .map_err(|error| experiment.manifest.locate(error))?;
     let evaluation = evaluate(
         learner,
         &experiment.spec,
@@ -108,7 +147,7 @@ pub fn test<T: Toolkit, B: Primitives>(
         other => other.into(),
     })?;
     let seconds = started.elapsed().as_secs_f64();
-    let result = TestResult::new(experiment, hash, run_dir, trained, &evaluation, seconds);
+    let mut result = TestResult::new(experiment, hash, run_dir, trained, &evaluation, seconds);
     let mut scores = json!({
         "episode_set": result.episode_set,
         "metric": result.metric,
@@ -117,72 +156,11 @@ pub fn test<T: Toolkit, B: Primitives>(
     if let Some(densities) = &evaluation.log_likelihood {
         scores["log_likelihood"] = json!(densities);
     }
+    if let (Some(rejected), Some(found)) = (&rejected, &mut result.probabilities) {
+        found.outsiders = Some(Outsiders::of(outsiders, rejected));
+        scores["outsiders"] = json!(rejected);
+    }
     Ok((result, scores))
-}
-
-/// Sections and keys that `meta eval` may change: nothing that the trained parameters depend on.
-const EVALUATION_KEYS: [&str; 10] = [
-    "test.",
-    "learner.",
-    "data.way=",
-    "data.shot=",
-    "data.query=",
-    "data.path=",
-    "backend=",
-    "device=",
-    "precision=",
-    "threads=",
-];
-
-/// The experiment of the run at `path`, with changes that its trained parameters do not depend on, and
-/// its record. Data sets are in `data`, or where they were recorded.
-///
-/// # Errors
-/// Whatever is wrong with the folder, the changes or the data.
-pub fn trained<T: Toolkit>(
-    path: &Path,
-    changes: &[String],
-    data: Option<&Path>,
-) -> Result<(Experiment<T>, Value)> {
-    if inspect(path)? == Found::Nothing {
-        return Err(CommandError::Usage(format!(
-            "{}: expected a run folder, found nothing",
-            path.display()
-        )));
-    }
-    check_fixed(path)?;
-    for change in changes {
-        let squeezed = change.replace(' ', "");
-        let allowed = EVALUATION_KEYS.iter().any(|key| squeezed.starts_with(key));
-        if !allowed || squeezed.starts_with("learner.name=") {
-            return Err(CommandError::Usage(format!(
-                "`{change}` cannot change in a trained run; what can change: test.*, data.way, data.shot, \
-                 data.query, data.path, learner.* except its name, backend, device, precision, threads"
-            )));
-        }
-    }
-    let manifest = Manifest::resolve(&path.join(folder::MANIFEST), &[], &Catalogue::of::<T>())?;
-    let train = manifest.data.train_shape();
-    // The training shape stays, whatever the test shape becomes.
-    let mut overrides = vec![
-        format!("data.train_way={}", train.way),
-        format!("data.train_shot={}", train.shot),
-        format!("data.train_query={}", train.query),
-    ];
-    overrides.extend(changes.iter().cloned());
-    let manifest = manifest.with_overrides(&overrides)?;
-    start_threads(manifest.run.threads)?;
-    let record = read_json(&path.join(folder::RECORD))?;
-    let recorded = record["data"]["folder"].as_str().map(PathBuf::from);
-    let data_folder = data.map(Path::to_owned).or(recorded);
-    let experiment = Experiment::<T>::trained(manifest, data_folder.as_deref())?;
-    if record["data"]["content"] != json!(experiment.source.content_hash()) {
-        return Err(CommandError::Usage(format!(
-            "{}: the data differs from the data of the run",
-            path.display()
-        )));
-    }
-    Ok((experiment, record))
 }
 
 /// The best parameters of a run.
@@ -193,6 +171,50 @@ pub struct Best<B: Primitives> {
     pub iteration: u64,
     /// What they were chosen by; none where nothing was validated.
     pub value: Option<f64>,
+    /// Hash of their file.
+    pub hash: String,
+}
+
+/// The file of the best parameters of the run at `path`: its hash, and the tensors by name.
+///
+/// # Errors
+/// When there is none yet, or it is damaged.
+pub fn best_file(path: &Path) -> Result<(String, Vec<(String, TensorData)>)> {
+    let (hash, mut best) = read_best(path)?;
+    Ok((hash, best.take("parameters")))
+}
+
+fn read_best(path: &Path) -> Result<(String, Checkpoint)> {
+    let file = path.join(folder::BEST);
+    if !file.exists() {
+        return Err(CommandError::Usage(format!(
+            "{}: has no {} yet; let the run reach its first validation",
+            path.display(),
+            folder::BEST
+        )));
+    }
+    let bytes = std::fs::read(&file).map_err(|error| Error::io(&file, "read", error))?;
+    let hash = blake3::hash(&bytes).to_hex().to_string();
+    Ok((hash, checkpoint_file::verified(&file, bytes)?))
+}
+
+/// Parameters like `like` from the `stored` tensors of the file at `path`, in the format of `like`: what was
+/// trained in one may be evaluated in another.
+///
+/// # Errors
+/// When they belong to another network.
+pub fn stored_parameters<B: Primitives>(
+    path: &Path,
+    stored: Vec<(String, TensorData)>,
+    like: &Params<B>,
+    device: &B::Device,
+) -> Result<Params<B>> {
+    let format = like.to_data().first().map(|(_, data)| data.dtype);
+    let converted = stored.into_iter().map(|(name, data)| match format {
+        Some(format) if data.dtype != format => (name, data.convert_dtype(format)),
+        _ => (name, data),
+    });
+    Ok(parameters_like(path, converted.collect(), like, device)?)
 }
 
 /// Reads the best parameters of the run at `path` for a learner with parameters `like` these.
@@ -204,34 +226,20 @@ pub fn best_parameters<B: Primitives>(
     like: &Params<B>,
     device: &B::Device,
 ) -> Result<Best<B>> {
-    let file = path.join(folder::BEST);
-    if !file.exists() {
-        return Err(CommandError::Usage(format!(
-            "{}: has no {} yet; let the run reach its first validation",
-            path.display(),
-            folder::BEST
-        )));
-    }
-    let mut best = checkpoint_file::read(&file)?;
-    // What was trained in one format may be evaluated in another.
-    let format = like.to_data().first().map(|(_, data)| data.dtype);
-    let stored = best.take("parameters").into_iter();
-    let converted = stored.map(|(name, data)| match format {
-        Some(format) if data.dtype != format => (name, data.convert_dtype(format)),
-        _ => (name, data),
-    });
+    let (hash, mut best) = read_best(path)?;
+    let stored = best.take("parameters");
     Ok(Best {
-        parameters: parameters_like(&file, converted.collect(), like, device)?,
+        parameters: stored_parameters(&path.join(folder::BEST), stored, like, device)?,
         iteration: best.record["iteration"].as_u64().unwrap_or(0),
         value: best.record["value"].as_f64(),
+        hash,
     })
 }
 
 /// An evaluation on a backend whose name is known only now.
 struct Evaluator<T: Toolkit> {
-    experiment: Experiment<T>,
+    run: TrainedRun<T>,
     path: PathBuf,
-    record: Value,
     quiet: bool,
     force: bool,
 }
@@ -240,7 +248,7 @@ impl<T: Toolkit> WithBackend for Evaluator<T> {
     type Output = Result<TestResult>;
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
-        let experiment = &self.experiment;
+        let experiment = &self.run.experiment;
         let mut learner = experiment.fitting_learner::<B>(Needed::ForTest, &device, self.force)?;
         let best = best_parameters(&self.path, &learner.parameters(), &device)?;
         let count = best.parameters.num_elements();
@@ -258,11 +266,14 @@ impl<T: Toolkit> WithBackend for Evaluator<T> {
             best_value: best.value,
             train_seconds: before.as_ref().map_or(0.0, |result| result.train_seconds),
         };
-        let hash = self.record["hash"].as_str().unwrap_or_default().to_owned();
-        let metric = Metric::of(self.experiment.spec.task);
+        let hash = self.run.record["hash"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let metric = Metric::of(experiment.spec.task);
         let mut progress = Progress::new(self.quiet, metric, 0, 0, 1);
-        let (result, _) = test(
-            &self.experiment,
+        let (result, scores) = test(
+            experiment,
             learner.as_ref(),
             &device,
             &mut progress,
@@ -270,6 +281,36 @@ impl<T: Toolkit> WithBackend for Evaluator<T> {
             &self.path,
             trained,
         )?;
+        if before.is_some() {
+            self.keep(&best.hash, &result, scores)?;
+        }
         Ok(result)
+    }
+}
+
+impl<T: Toolkit> Evaluator<T> {
+    /// Keeps the evaluation of the parameters whose file has the hash `parameters`.
+    fn keep(&self, parameters: &str, result: &TestResult, scores: Value) -> Result<()> {
+        let experiment = &self.run.experiment;
+        let content = experiment.source.content_hash();
+        let manifest = &experiment.manifest;
+        let evaluation = Evaluation {
+            hash: manifest.hash(&format!("{content}\nparameters {parameters}")),
+            is_own_test: manifest.hash(&content) == result.hash,
+            on: self.run.elsewhere.clone(),
+            manifest: manifest.values(),
+            data: json!({
+                "source": experiment.source.name(),
+                "content": experiment.source.content_hash(),
+                "description": experiment.source.describe(),
+            }),
+            result: result.clone(),
+            scores,
+        };
+        evaluation.write(&self.path)?;
+        if !self.quiet {
+            eprintln!("kept in {}", evaluation.path(&self.path).display());
+        }
+        Ok(())
     }
 }

@@ -222,6 +222,16 @@ impl<'a> RunWriter<'a> {
         Ok(())
     }
 
+    /// Writes the best parameters, whatever their file holds: calibration changes them after the last
+    /// iteration.
+    ///
+    /// # Errors
+    /// As [`RunWriter::write_best`].
+    pub fn rewrite_best<B: Primitives>(&mut self, state: &TrainState<B>) -> Result<()> {
+        self.best_written = None;
+        self.write_best(state)
+    }
+
     fn time(&mut self, iteration: u64) -> Result<()> {
         let train_seconds = self.train_seconds();
         self.timing.push(&TimingLine {

@@ -1,11 +1,15 @@
 //! `meta run`: turns a checked experiment into a run folder with a result.
 
 pub mod checksums;
+mod earlier;
+pub mod elsewhere;
 pub mod eval;
+pub mod evaluations;
 pub mod folder;
 pub mod interrupt;
 mod memory_limit;
 mod metrics;
+pub mod predictions;
 pub mod record;
 pub mod result;
 pub mod state;
@@ -30,12 +34,15 @@ use serde_json::{Value, json};
 
 use crate::{
     command::Execute,
-    experiment::{Experiment, memory::Needed, start_threads},
+    experiment::{Experiment, initial, memory::Needed, start_threads},
     failure::{CommandError, Result},
     manifest::{Manifest, args::ManifestArgs},
     output::progress::Progress,
 };
 use checksums::{Checksums, Extra, check_fixed, check_unfinished};
+use earlier::Earlier;
+use elsewhere::{Changes, trained};
+use eval::evaluate_run;
 use folder::{Found, RunFolder, inspect, json_bytes, read_json};
 use interrupt::STOP;
 use memory_limit::MemoryLimit;
@@ -93,9 +100,27 @@ impl RunArgs {
             .unwrap_or_else(|| experiment.default_folder());
         let mut hash = experiment.hash();
         let locked = match inspect(&path)? {
-            Found::Nothing => None,
+            Found::Nothing => {
+                if self.dir.is_none() {
+                    match earlier::find(&experiment, &path)? {
+                        Some(Earlier::Trained(folder)) => {
+                            return self.test_again(&experiment, &folder);
+                        }
+                        Some(Earlier::Differs(difference)) if !self.quiet => {
+                            eprintln!("a new run: {difference}");
+                        }
+                        _ => {}
+                    }
+                }
+                None
+            }
             Found::Finished => {
-                same_run(&path, &experiment)?;
+                if let Err(other) = same_run(&path, &experiment) {
+                    return match earlier::is_trained_as(&path, &experiment)? {
+                        true => self.test_again(&experiment, &path),
+                        false => Err(other),
+                    };
+                }
                 if !self.quiet {
                     eprintln!("{}: this run is finished; its result:", path.display());
                 }
@@ -124,6 +149,32 @@ impl RunArgs {
             until: u64::MAX,
             force: self.force,
         })
+    }
+}
+
+impl RunArgs {
+    /// Tests the finished run in `folder`, which is trained as `experiment` says, with its test settings.
+    fn test_again<T: Toolkit>(
+        &self,
+        experiment: &Experiment<T>,
+        folder: &Path,
+    ) -> Result<TestResult> {
+        let record = read_json(&folder.join(folder::RECORD))?;
+        let overrides = experiment.manifest.test_overrides(&record["manifest"]);
+        if !self.quiet {
+            eprintln!(
+                "{}: this run is trained; it is tested with {}",
+                folder.display(),
+                overrides.join(", ")
+            );
+        }
+        let changes = Changes {
+            overrides: &overrides,
+            on: None,
+            data: self.manifest.data.as_deref(),
+        };
+        let run = trained::<T>(folder, changes)?;
+        evaluate_run(run, folder, self.quiet, self.force)
     }
 }
 
@@ -237,9 +288,17 @@ impl<T: Toolkit> WithBackend for Session<T> {
         let experiment = &self.experiment;
         let mut learner = experiment.fitting_learner::<B>(Needed::ForRun, &device, self.force)?;
         let parameters = learner.parameters();
+        let settings = &experiment.manifest.train;
+        settings
+            .check_trainable(&parameters)
+            .map_err(|error| experiment.manifest.locate(error))?;
         let folder = match self.locked.take() {
             Some(folder) => folder,
-            None => self.create_folder(&parameters, &device)?,
+            None => {
+                let manifest = &experiment.manifest;
+                let start = initial::start(manifest, parameters.clone(), &device)?;
+                self.create_folder(&start, &device)?
+            }
         };
         forget_failure(&folder)?;
         // A fresh run also starts from the file that it has just written: there is one path for both.
@@ -264,7 +323,10 @@ impl<T: Toolkit> WithBackend for Session<T> {
             }
             return Err(interrupted(&folder, state.iteration));
         }
-        writer.write_best(&state)?;
+        match learner.calibration() {
+            [] => writer.write_best(&state)?,
+            _ => writer.rewrite_best(&state)?,
+        }
         let train_seconds = writer.train_seconds();
         if let Some(best) = &state.best {
             learner.set_parameters(best.parameters.clone());

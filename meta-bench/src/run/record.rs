@@ -45,6 +45,7 @@ pub fn record<T: Toolkit, B: Primitives>(
             "content": experiment.source.content_hash(),
             "description": experiment.source.describe(),
             "folder": data_folder,
+            "train_classes": experiment.spec.train_classes,
             "test_episode_set": experiment.test_episodes().hash(),
         },
         "manifest": manifest.values(),

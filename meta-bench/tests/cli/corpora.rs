@@ -105,6 +105,24 @@ fn run_folders() {
 }
 
 #[test]
+fn tables() {
+    for name in [
+        "stored.npz",
+        "packed.npz",
+        "table.safetensors",
+        "table.pt",
+        "table.csv",
+    ] {
+        accepts("table", name);
+    }
+    assert!(
+        !accepted("table")
+            .iter()
+            .any(|file| file.starts_with("bad-"))
+    );
+}
+
+#[test]
 fn trials() {
     accepts("trials", "usual.csv");
 }

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::workbench::Workbench;
+use crate::workbench::{Workbench, root};
 
 const FOLDER: &str = r#"[data]
 source = "folder"
@@ -91,5 +91,103 @@ fn special_files_are_refused_at_once() {
             .mistake();
         assert!(message.contains(path), "{message}");
         assert!(message.contains("a regular file is needed"), "{message}");
+    }
+}
+
+/// Vectors of a table: a run, its protocol in the record, and what is refused by name.
+#[test]
+fn vectors_of_a_table() {
+    const FEATURES: &str = r#"[data]
+source = "features"
+path = "table.csv"
+features = "x*"
+labels = "label"
+split_key = "split"
+protocol = "new_items"
+way = 3
+shot = 2
+query = 2
+[encoder]
+name = "mlp"
+hidden = [4]
+[train]
+iterations = 2
+validate_every = 0
+[test]
+episodes = 4
+"#;
+    let bench = Workbench::new(FEATURES);
+    let mut table = "label,split,x0,x1\n".to_owned();
+    for row in 0..36 {
+        let split = if row % 3 == 2 { "test" } else { "train" };
+        table.push_str(&format!("class {},{split},{row},{}\n", row / 12, row % 5));
+    }
+    bench.write("table.csv", table.as_bytes());
+    bench.run("run m.toml --dir done").ok();
+    let record = String::from_utf8(bench.bytes("done/record.json")).unwrap();
+    assert!(
+        record.contains("\"data_protocol\": \"new_items\""),
+        "{record}"
+    );
+    for (change, expected) in [
+        (
+            "data.labels=lable",
+            "unknown column `lable` (did you mean `label`?)",
+        ),
+        ("data.shot=9", "`data.shot = 9`"),
+        (
+            "data.query=5",
+            "class `class 0` has 4 test items; `data.fewer",
+        ),
+        ("data.protocol=new", "data.protocol"),
+        ("data.class_vectors=absent.npz", "absent.npz: cannot read"),
+        // A learner that cannot take them is refused tasks that differ.
+        (
+            "data.least_shot=1 learner.name=matching_net",
+            "`learner.name = matching_net`",
+        ),
+        ("data.fewer=all encoder.norm=episode", "encoder.norm"),
+    ] {
+        let message = bench
+            .run(&format!("check m.toml --no-trial {change}"))
+            .mistake();
+        assert!(message.contains(expected), "{change}: {message}");
+    }
+    bench
+        .run("check m.toml --no-trial data.least_shot=1 data.fewer=all data.query=9")
+        .ok();
+    bench
+        .run("run m.toml --dir uneven data.least_shot=1 data.least_way=2")
+        .ok();
+    bench.write(
+        "table.csv",
+        table
+            .replace("class 2,train,25,0", "class 2,train,nan,0")
+            .as_bytes(),
+    );
+    let message = bench.run("check m.toml --no-trial").mistake();
+    assert!(message.contains("row 25, column `x0` is NaN"), "{message}");
+}
+
+/// A table of Parquet, its compression and its list column, where the reader is compiled in.
+#[test]
+fn parquet_where_it_is_compiled_in() {
+    let bench = Workbench::new("data.source=\"features\"");
+    let path = root().join("meta-core/tests/data/formats/list.parquet");
+    let read = |features: &str| {
+        let settings = format!("data.features={features} data.labels=class_name --no-trial");
+        bench
+            .run(&format!(
+                "check m.toml data.path={} {settings}",
+                path.display()
+            ))
+            .mistake()
+    };
+    if cfg!(feature = "parquet") {
+        assert!(read("class_name").contains("column `class_name` row 0 is text"));
+        // Two classes, read whole, do not make tasks of five.
+        assert!(read("embedding").contains("`data.way"));
+    } else {
+        assert!(read("embedding").contains("build with `--features parquet`"));
     }
 }

@@ -1,5 +1,6 @@
 //! The binary `meta` from the outside: every test runs it in a temporary folder.
 
+mod answers;
 mod backends;
 mod bench;
 mod commands;
@@ -8,6 +9,7 @@ mod corpora;
 mod damage;
 mod data;
 mod diverged;
+mod elsewhere;
 mod explain;
 mod extremes;
 mod fingerprints;
@@ -16,6 +18,7 @@ mod mistakes;
 mod names;
 mod races;
 mod reference;
+mod report;
 mod resume;
 mod slurm;
 mod surroundings;

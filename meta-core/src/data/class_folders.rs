@@ -92,7 +92,7 @@ impl ClassFolders {
     pub fn splits(&self) -> Result<Option<Vec<Split>>, String> {
         let names = || self.classes.keys().map(String::as_str);
         let mut named: Vec<Split> = names()
-            .flat_map(|name| name.split('/').filter_map(split_named))
+            .flat_map(|name| name.split('/').filter_map(Split::named))
             .collect();
         named.sort_by_key(|split| split.position());
         named.dedup();
@@ -100,10 +100,10 @@ impl ClassFolders {
         if named.len() < 2 {
             return Ok(None);
         }
-        let split_of = |name: &str| name.split_once('/').and_then(|(top, _)| split_named(top));
+        let split_of = |name: &str| name.split_once('/').and_then(|(top, _)| Split::named(top));
         if let Some(odd) = names().find(|name| split_of(name).is_none()) {
             let layout =
-                names().find(|name| name.split('/').any(|part| split_named(part).is_some()));
+                names().find(|name| name.split('/').any(|part| Split::named(part).is_some()));
             return Err(format!(
                 "folders are named as splits (`{}`), but not each class lies in one of the top (`{odd}`)",
                 layout.unwrap_or_default()
@@ -135,7 +135,7 @@ impl ClassFolders {
     pub fn merged(self) -> Result<Self, String> {
         let mut classes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (name, positions) in self.classes {
-            let parts = name.split('/').filter(|part| split_named(part).is_none());
+            let parts = name.split('/').filter(|part| Split::named(part).is_none());
             let class = parts.collect::<Vec<_>>().join("/");
             if class.is_empty() {
                 return Err(format!(
@@ -148,16 +148,6 @@ impl ClassFolders {
             classes,
             loose: self.loose,
         })
-    }
-}
-
-/// The split that a folder's name says, whatever its case.
-fn split_named(folder: &str) -> Option<Split> {
-    match folder.to_ascii_lowercase().as_str() {
-        "train" | "training" => Some(Split::Train),
-        "val" | "valid" | "validation" | "dev" => Some(Split::Validation),
-        "test" | "testing" => Some(Split::Test),
-        _ => None,
     }
 }
 

@@ -53,8 +53,10 @@ pub fn contact_sheet(
             } else {
                 (&episode.query, class)
             };
-            let pixels = set.inputs[number * item.features()..].chunks_exact(item.channels);
-            for (pixel, channels) in pixels.take(item.height * item.width).enumerate() {
+            let start = number * item.features();
+            let mut picture = set.inputs[start..start + item.features()].to_vec();
+            source.to_picture(&mut picture);
+            for (pixel, channels) in picture.chunks_exact(item.channels).enumerate() {
                 let shown = |channel: usize| {
                     let value = channels[channel % item.channels];
                     let shown = if source.is_ink() { 1.0 - value } else { value };

@@ -1,6 +1,6 @@
 //! Drawing a classification episode: which classes, which of their items, in which rotation.
 
-use super::episode::{ClassRef, Episode, EpisodeShape, Items, Split, Targets};
+use super::episode::{ClassRef, Episode, EpisodeShape, Items, Mask, Split, Targets};
 use super::source::Source;
 use crate::error::Result;
 use crate::rng::Seed;
@@ -30,6 +30,7 @@ pub fn classification_episode(
     let number = |position: usize| (Split::ALL.len() * position + split.position()) as u32;
     let references = draws.iter().map(|draw| ClassRef {
         class: number(draw.position),
+        position: draw.position as u32,
         quarter_turns: 0,
     });
     let features = source.item_shape().features();
@@ -82,34 +83,63 @@ pub(crate) fn assemble(
     classes: Vec<ClassRef>,
     write: impl Fn(usize, usize, &mut [f32]),
 ) -> Episode {
-    let gather = |from: usize, count: usize| {
-        let total = draws.len() * count;
+    let parts = draws.iter().map(|draw| draw.items.split_at(shape.shot.0));
+    let parts: Vec<(&[usize], &[usize])> = parts.collect();
+    assemble_parts(index, shape, features, &parts, classes, write)
+}
+
+/// Puts drawn classes together into an episode: the support and query items of each, at most as many as the
+/// shape says, of at most as many classes. Where there are fewer, masks say so.
+pub(crate) fn assemble_parts(
+    index: u64,
+    shape: EpisodeShape,
+    features: usize,
+    parts: &[(&[usize], &[usize])],
+    classes: Vec<ClassRef>,
+    write: impl Fn(usize, usize, &mut [f32]),
+) -> Episode {
+    let gather = |of_query: bool, count: usize| {
+        let total = shape.way.0 * count;
         let mut inputs = vec![0.0; total * features];
         let mut labels = Vec::with_capacity(total);
         let mut ids = Vec::with_capacity(total);
+        let mut there = Vec::with_capacity(total);
         let mut places = inputs.chunks_exact_mut(features.max(1));
-        for (label, (draw, class)) in draws.iter().zip(&classes).enumerate() {
-            for &item in &draw.items[from..from + count] {
+        for label in 0..shape.way.0 {
+            let items = match parts.get(label) {
+                Some((support, query)) => {
+                    if of_query {
+                        query
+                    } else {
+                        support
+                    }
+                }
+                None => &[][..],
+            };
+            for place in 0..count {
+                let (item, numbers) = (items.get(place), places.next());
                 labels.push(label as u32);
-                ids.push(u64::from(class.class) << 32 | item as u64);
-                if let Some(place) = places.next() {
-                    write(label, item, place);
+                there.push(item.is_some());
+                ids.push(match (item, classes.get(label)) {
+                    (Some(&item), Some(of)) => u64::from(of.class) << 32 | item as u64,
+                    // No item has this number.
+                    _ => u64::MAX,
+                });
+                if let (Some(&item), Some(numbers)) = (item, numbers) {
+                    write(label, item, numbers);
                 }
             }
         }
-        Items {
-            inputs,
-            targets: Targets::Classes(labels),
-            ids,
+        let mut items = Items::new(inputs, Targets::Classes(labels), ids);
+        if !there.iter().all(|&there| there) {
+            items.mask = Some(Mask {
+                items: there,
+                numbers: None,
+            });
         }
+        items
     };
-    let support = gather(0, shape.shot.0);
-    let query = gather(shape.shot.0, shape.query.0);
-    Episode {
-        index,
-        shape,
-        support,
-        query,
-        classes,
-    }
+    let support = gather(false, shape.shot.0);
+    let query = gather(true, shape.query.0);
+    Episode::new(index, shape, support, query, classes)
 }

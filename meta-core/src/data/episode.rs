@@ -100,6 +100,16 @@ impl Split {
         }
     }
 
+    /// The split that a folder or a column calls by this name, whatever its case.
+    pub(crate) fn named(name: &str) -> Option<Split> {
+        match name.to_ascii_lowercase().as_str() {
+            "train" | "training" => Some(Split::Train),
+            "val" | "valid" | "validation" | "dev" => Some(Split::Validation),
+            "test" | "testing" => Some(Split::Test),
+            _ => None,
+        }
+    }
+
     /// The scope of this split's episodes in the seed tree.
     pub fn scope(self) -> &'static str {
         match self {
@@ -182,9 +192,37 @@ pub struct Items {
     /// Identity of each item in its source (`class << 32 | item`, or a counter for drawn functions).
     /// Support and query of an episode share none.
     pub ids: Vec<u64>,
+    /// What of the items is there, where not all is.
+    pub mask: Option<Mask>,
+}
+
+/// What of a set of items is there; the rest fills the shape of its episode.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mask {
+    /// `[items]`: whether an item is there. One that is not is of zeros, and its target is one that an item
+    /// at its place could have.
+    pub items: Vec<bool>,
+    /// `[items, f]`: whether a number of an item is there, and zero where not; absent where all are.
+    pub numbers: Option<Vec<bool>>,
 }
 
 impl Items {
+    /// Items that are all there.
+    pub fn new(inputs: Vec<f32>, targets: Targets, ids: Vec<u64>) -> Self {
+        Items {
+            inputs,
+            targets,
+            ids,
+            mask: None,
+        }
+    }
+
+    /// Whether the item at that position is there.
+    pub fn is_there(&self, item: usize) -> bool {
+        let mask = self.mask.as_ref();
+        mask.is_none_or(|mask| mask.items.get(item).copied().unwrap_or(false))
+    }
+
     /// Number of items.
     pub fn len(&self) -> usize {
         self.ids.len()
@@ -201,12 +239,30 @@ impl Items {
 pub struct ClassRef {
     /// The class's number in the source, unique over all splits: the upper half of its items' ids.
     pub class: u32,
+    /// Its position among the classes of its split.
+    pub position: u32,
     /// Counter-clockwise quarter turns that this class's items were rotated by, in 0..4; the same for
     /// its support and query.
     pub quarter_turns: u8,
 }
 
+/// What the tasks of a source may have beyond even ones: those with as many shots of every class, and items of
+/// as many numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Extras {
+    /// A task may have fewer classes than its shape, or fewer support or query items of some: items carry
+    /// masks.
+    pub items: bool,
+    /// An item may have fewer numbers than its shape, or lack some: masks say which.
+    pub numbers: bool,
+    /// Width of the vector that comes with each class; 0 for none.
+    pub class_vector: usize,
+}
+
 /// One task: a support set to learn from and a query set to predict.
+///
+/// Its shape is a bound where items carry masks: a class with fewer items, or a class that is not there, has
+/// items that are not there in their places.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Episode {
     /// The episode's number in its split.
@@ -217,6 +273,29 @@ pub struct Episode {
     pub support: Items,
     /// `[q]` items, ordered by class, then by query number.
     pub query: Items,
-    /// The `way` classes in the order of their labels; empty for regression.
+    /// The `way` classes in the order of their labels, fewer where some are not there; empty for regression.
     pub classes: Vec<ClassRef>,
+    /// `[way, v]`, row-major: a vector that describes each class, where the source has such; zeros where a
+    /// class is not there.
+    pub class_vectors: Option<Vec<f32>>,
+}
+
+impl Episode {
+    /// An episode without vectors of classes.
+    pub fn new(
+        index: u64,
+        shape: EpisodeShape,
+        support: Items,
+        query: Items,
+        classes: Vec<ClassRef>,
+    ) -> Self {
+        Episode {
+            index,
+            shape,
+            support,
+            query,
+            classes,
+            class_vectors: None,
+        }
+    }
 }

@@ -1,24 +1,22 @@
 //! Any folder or zip archive of `class/image.png`.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::class_folders::{ClassFolders, SplitFolders, compose, place_of_name};
+use super::class_folders::{ClassFolders, SplitFolders};
+use super::class_splits::{Fractions, by_files};
 use super::episode::Split;
 use super::image_cache::{DecodeGroup, ImageCache};
-use super::image_decode::{Background, ImageFilter, ImageFormat};
+use super::image_decode::{Background, Fit, ImageFilter, ImageFormat};
 use super::image_files::{ImageTree, resolve};
-use super::image_set::{ImageSet, ImageSource, Rotations, SharedPicture};
+use super::image_set::{Changes, ImageSource, Rotations, SharedPicture};
+use super::pictures::PictureSettings;
 use super::source::{Source, SourceSettings};
 use crate::error::{Error, Result};
-use crate::{files, settings};
-
-/// The largest list of classes.
-const MAXIMUM_LIST_BYTES: u64 = 1 << 26;
+use crate::settings;
 
 settings! {
     /// Settings of the class-folder source.
@@ -63,8 +61,12 @@ settings! {
         augment_evaluation: bool = false;
         /// 1 (grey) or 3 (RGB).
         channels: usize = 3;
-        /// Height and width in pixels, 1..=1024; other aspect ratios are squeezed.
+        /// Height and width in pixels, 1..=1024.
         image_size: usize = 32;
+        /// What becomes of an image that is not square: `squeeze` it, `crop` the square in its middle, or `pad`
+        /// it with the `background`.
+        #[added("0.2")]
+        fit: Fit = Fit::Squeeze;
         /// How images are resized.
         filter: ImageFilter = ImageFilter::Lanczos3;
         /// What shows where a picture is transparent: `white` or `black`.
@@ -75,6 +77,7 @@ settings! {
         /// Folder for decoded images, so that the next start is fast. Empty:
         /// `$XDG_CACHE_HOME/meta-attention`, else `~/.cache/meta-attention`.
         cache_dir: String = String::new();
+        ..pictures: PictureSettings;
     }
 }
 
@@ -102,9 +105,11 @@ impl FolderSettings {
             filter: self.filter,
             invert: self.invert,
             background: self.background,
+            fit: self.fit,
         };
         format.check()?;
         self.check()?;
+        self.pictures.check(self.channels)?;
         let path = resolve(&self.path, data_dir);
         if !path.exists() {
             return Err(Error::data(
@@ -139,7 +144,9 @@ impl FolderSettings {
             tracing::info!(path = %path.display(), "folders of splits are the splits");
         }
         let (splits, splits_by) = if self.has_split_files() {
-            (self.split_by_files(&set, &path, data_dir)?, "files")
+            let names: Vec<&str> = set.names().collect();
+            let lists = self.split_files();
+            (by_files(lists, &names, &path, data_dir)?, "files")
         } else if let Some(layout) = layout {
             let of = |split| {
                 (0..layout.len())
@@ -148,20 +155,28 @@ impl FolderSettings {
             };
             (Split::ALL.map(of), "folders")
         } else {
-            (self.split_by_name(&set), "hash of the class name")
+            (
+                self.fractions().by_name(set.names()),
+                "hash of the class name",
+            )
         };
         let shared = set.shared_pictures(&splits);
         if self.duplicates == Duplicates::Refuse && !shared.is_empty() {
             let name = |class: usize, item: usize| names[classes[class].1[item]].as_str();
             return Err(Error::data(&path, shared_message(&shared, name)));
         }
+        let changes = Changes {
+            rotations: self.rotations,
+            augment_evaluation: self.augment_evaluation,
+            pictures: self.pictures.pictures(|| set.moments(&splits[0])),
+        };
         let mut notes = vec![("pictures_in_two_splits", json!(shared.len()))];
         notes.extend(skipped.describe().map(|skipped| ("not_read", skipped)));
         Ok(ImageSource::new(
             "folder",
             set,
             splits,
-            (self.rotations, self.augment_evaluation),
+            changes,
             self.invert,
             self.described(splits_by),
             notes,
@@ -211,7 +226,7 @@ impl FolderSettings {
     fn described(&self, splits_by: &str) -> serde_json::Value {
         // The fractions matter only where hashes decide.
         let fraction = |fraction: f64| splits_by.starts_with("hash").then_some(fraction);
-        json!({
+        let mut described = json!({
             "split": splits_by,
             "validation_fraction": fraction(self.validation_fraction),
             "test_fraction": fraction(self.test_fraction),
@@ -221,7 +236,14 @@ impl FolderSettings {
             "image_size": self.image_size,
             "filter": self.filter,
             "invert": self.invert,
-        })
+        });
+        for (key, value) in self.pictures.changed() {
+            described[key] = value;
+        }
+        if self.fit != Fit::Squeeze {
+            described["fit"] = json!(self.fit);
+        }
+        described
     }
 
     fn check(&self) -> Result<()> {
@@ -232,23 +254,14 @@ impl FolderSettings {
                 "must name a folder or zip archive of `class/image.png`",
             ));
         }
-        for (key, fraction, room) in [
-            ("data.validation_fraction", self.validation_fraction, 1.0),
-            (
-                "data.test_fraction",
-                self.test_fraction,
-                1.0 - self.validation_fraction,
-            ),
-        ] {
-            if !(0.0..=room).contains(&fraction) {
-                return Err(Error::setting(
-                    key,
-                    fraction,
-                    "must be in 0..=1, and both fractions together at most 1",
-                ));
-            }
+        self.fractions().check()
+    }
+
+    fn fractions(&self) -> Fractions {
+        Fractions {
+            validation: self.validation_fraction,
+            test: self.test_fraction,
         }
-        Ok(())
     }
 
     fn has_split_files(&self) -> bool {
@@ -261,67 +274,6 @@ impl FolderSettings {
             (Split::Validation, &self.validation_classes),
             (Split::Test, &self.test_classes),
         ]
-    }
-
-    fn split_by_name(&self, set: &ImageSet) -> [Vec<usize>; 3] {
-        let mut splits = [Vec::new(), Vec::new(), Vec::new()];
-        for (position, name) in set.names().enumerate() {
-            let place = place_of_name(name);
-            let split = if place < self.test_fraction {
-                Split::Test
-            } else if place < self.test_fraction + self.validation_fraction {
-                Split::Validation
-            } else {
-                Split::Train
-            };
-            splits[split.position()].push(position);
-        }
-        splits
-    }
-
-    fn split_by_files(
-        &self,
-        set: &ImageSet,
-        path: &Path,
-        data_dir: Option<&Path>,
-    ) -> Result<[Vec<usize>; 3]> {
-        let names: Vec<&str> = set.names().collect();
-        let by_name = names.iter().enumerate();
-        let by_name: HashMap<String, usize> = by_name
-            .map(|(position, name)| (compose(name), position))
-            .collect();
-        let mut taken: Vec<Option<Split>> = vec![None; names.len()];
-        for (split, file) in self.split_files() {
-            if file.is_empty() {
-                continue;
-            }
-            let file = resolve(file, data_dir);
-            let text = files::read_text(&file, MAXIMUM_LIST_BYTES)?;
-            for name in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                let Some(&position) = by_name.get(&compose(name)) else {
-                    let missing = Error::unknown("class", name, names.iter().copied().take(5));
-                    return Err(Error::data(
-                        &file,
-                        format!(
-                            "{missing}, … ({} classes in {})",
-                            names.len(),
-                            path.display()
-                        ),
-                    ));
-                };
-                if let Some(other) = taken[position].replace(split) {
-                    return Err(Error::data(
-                        &file,
-                        format!("class `{name}` is listed for {split} but already for {other}"),
-                    ));
-                }
-            }
-        }
-        Ok(Split::ALL.map(|split| {
-            (0..names.len())
-                .filter(|&position| taken[position] == Some(split))
-                .collect()
-        }))
     }
 }
 

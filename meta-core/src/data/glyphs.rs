@@ -229,6 +229,7 @@ impl Source for GlyphsSource {
             .iter()
             .map(|draw| ClassRef {
                 class: Self::class_number(split, draw.position),
+                position: draw.position as u32,
                 quarter_turns: 0,
             })
             .collect();

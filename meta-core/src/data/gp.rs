@@ -307,6 +307,7 @@ impl Source for GpSource {
             ids: (first..first + inputs.len()).map(|id| id as u64).collect(),
             inputs,
             targets: Targets::Values(values.to_vec()),
+            mask: None,
         };
         Ok(Episode {
             index,
@@ -314,6 +315,7 @@ impl Source for GpSource {
             support: items(support, &values[..shot], 0),
             query: items(query_inputs, &values[shot..], shot),
             classes: Vec::new(),
+            class_vectors: None,
         })
     }
 
@@ -444,6 +446,7 @@ mod tests {
             inputs: inputs.to_vec(),
             targets: Targets::Values(values.to_vec()),
             ids: (0..inputs.len() as u64).collect(),
+            mask: None,
         };
         let episode = Episode {
             index: 0,
@@ -451,6 +454,7 @@ mod tests {
             support: items(&[100.0], &[3.0]),
             query: items(&[0.0, 50.0], &[0.5, -1.5]),
             classes: Vec::new(),
+            class_vectors: None,
         };
         let found = source.log_likelihood(Seed(0), Split::Test, &episode);
         let variance = 1.5 + source.own_variance();
@@ -472,6 +476,7 @@ mod tests {
             inputs: inputs.to_vec(),
             targets: Targets::Values(values.to_vec()),
             ids: (0..inputs.len() as u64).collect(),
+            mask: None,
         };
         let episode = Episode {
             index: 0,
@@ -479,6 +484,7 @@ mod tests {
             support: items(&[-1.0, -0.25, 0.5, 1.5], &[0.5, -0.75, 1.0, 0.25]),
             query: items(&[-0.5, 0.75, 2.0], &[0.25, 1.25, -0.5]),
             classes: Vec::new(),
+            class_vectors: None,
         };
         let expected = [-0.934295635727742, -0.9396699223340473, -4.691803190411334];
         for (kernel, expected) in KERNELS.into_iter().zip(expected) {

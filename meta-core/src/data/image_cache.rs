@@ -160,7 +160,7 @@ fn is_foreign(file: &Path) -> bool {
 
 /// `$XDG_CACHE_HOME/meta-attention`, else `~/.cache/meta-attention`. As that standard says, a relative
 /// `$XDG_CACHE_HOME` is ignored.
-fn default_folder() -> Option<PathBuf> {
+pub(crate) fn default_folder() -> Option<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)

@@ -8,7 +8,7 @@ use std::io::Cursor;
 
 use image::imageops::FilterType;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, RgbImage};
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Luma, Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -67,10 +67,37 @@ pub enum Background {
     Black,
 }
 
+impl Background {
+    fn value(self) -> u8 {
+        match self {
+            Background::White => 255,
+            Background::Black => 0,
+        }
+    }
+}
+
+/// What becomes of an image that is not square.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fit {
+    /// It is squeezed into a square.
+    Squeeze,
+    /// The square in its middle is taken.
+    Crop,
+    /// It becomes a square by a border of the background.
+    Pad,
+}
+
+impl Fit {
+    fn is_squeeze(&self) -> bool {
+        *self == Fit::Squeeze
+    }
+}
+
 /// What decoded images look like.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct ImageFormat {
-    /// Height and width in pixels; other aspect ratios are squeezed.
+    /// Height and width in pixels.
     pub size: usize,
     /// 1 (luma) or 3 (RGB).
     pub channels: usize,
@@ -78,6 +105,9 @@ pub(crate) struct ImageFormat {
     /// Whether to store 255 − v.
     pub invert: bool,
     pub background: Background,
+    /// Left out of the key of a cache where it is as it always was.
+    #[serde(skip_serializing_if = "Fit::is_squeeze")]
+    pub fit: Fit,
 }
 
 /// Identity of a picture: a hash of its pixels before they are resized.
@@ -123,7 +153,11 @@ impl ImageFormat {
         let resized = if picture.width() == size && picture.height() == size {
             picture
         } else {
-            picture.resize_exact(size, size, self.filter.into())
+            match self.fit {
+                Fit::Squeeze => picture.resize_exact(size, size, self.filter.into()),
+                Fit::Crop => picture.resize_to_fill(size, size, self.filter.into()),
+                Fit::Pad => self.padded(&picture),
+            }
         };
         let flip = if self.invert { 255 } else { 0 };
         for (place, value) in place.iter_mut().zip(resized.into_bytes()) {
@@ -134,15 +168,30 @@ impl ImageFormat {
         Ok(digest)
     }
 
+    /// The whole picture in the middle of a square of the background.
+    fn padded(&self, picture: &DynamicImage) -> DynamicImage {
+        let size = self.size as u32;
+        let inside = picture.resize(size, size, self.filter.into());
+        let border = self.background.value();
+        let mut square = match self.channels {
+            1 => DynamicImage::ImageLuma8(GrayImage::from_pixel(size, size, Luma([border]))),
+            _ => DynamicImage::ImageRgb8(RgbImage::from_pixel(size, size, Rgb([border; 3]))),
+        };
+        let middle = |side: u32| i64::from((size - side.min(size)) / 2);
+        let (left, top) = (middle(inside.width()), middle(inside.height()));
+        image::imageops::replace(&mut square, &inside, left, top);
+        match self.channels {
+            1 => DynamicImage::ImageLuma8(square.into_luma8()),
+            _ => DynamicImage::ImageRgb8(square.into_rgb8()),
+        }
+    }
+
     /// The picture over the background, where it has an alpha channel: `α v + (1 − α) background`.
     fn opaque(&self, picture: DynamicImage) -> DynamicImage {
         if !picture.color().has_alpha() {
             return picture;
         }
-        let background = match self.background {
-            Background::White => 255,
-            Background::Black => 0,
-        };
+        let background = u32::from(self.background.value());
         let picture = picture.into_rgba8();
         let mut opaque = RgbImage::new(picture.width(), picture.height());
         for (place, pixel) in opaque.pixels_mut().zip(picture.pixels()) {

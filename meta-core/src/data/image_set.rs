@@ -1,5 +1,6 @@
 //! Images in memory, by class, and the source that draws episodes from them.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use super::draw::{assemble, draw_classes};
 use super::episode::{ClassRef, Episode, EpisodeShape, ItemShape, Split, Task};
 use super::image_decode::Digest;
+use super::pictures::{Moments, Pictures};
 use super::source::{Smallest, Source, check_classification};
 use crate::error::Result;
 use crate::rng::Seed;
@@ -156,6 +158,40 @@ impl ImageSet {
         shared
     }
 
+    /// Mean and standard deviation of each channel over all pixels of these classes, of bytes as numbers in
+    /// \[0, 1\].
+    pub fn moments(&self, classes: &[usize]) -> Moments {
+        let channels = self.shape.channels;
+        let (mut sums, mut squares) = (vec![0u64; channels], vec![0u64; channels]);
+        let mut pixels = 0u64;
+        for &class in classes {
+            let ImageClass { first, count, .. } = self.classes[class];
+            let features = self.shape.features();
+            let own = &self.pixels[first * features..(first + count) * features];
+            for pixel in own.chunks_exact(channels) {
+                for ((sum, square), &byte) in sums.iter_mut().zip(&mut squares).zip(pixel) {
+                    *sum += u64::from(byte);
+                    *square += u64::from(byte) * u64::from(byte);
+                }
+                pixels += 1;
+            }
+        }
+        let count = pixels.max(1) as f64;
+        let means = sums.iter().map(|&sum| sum as f64 / count / 255.0);
+        let means: Vec<f64> = means.collect();
+        let deviations = squares.iter().zip(&means).map(|(&square, mean)| {
+            let variance = square as f64 / count / (255.0 * 255.0) - mean * mean;
+            // A channel of one value stays as it is, but for its mean.
+            if variance > 1e-12 {
+                variance.sqrt()
+            } else {
+                1.0
+            }
+        });
+        let deviations = deviations.collect();
+        (means, deviations)
+    }
+
     fn image(&self, class: usize, item: usize) -> &[u8] {
         let features = self.shape.features();
         let start = (self.classes[class].first + item) * features;
@@ -194,11 +230,17 @@ pub struct ImageSource {
     splits: [Vec<usize>; 3],
     /// The smallest class of each split that has classes.
     smallest: [Option<usize>; 3],
-    rotations: Rotations,
-    augment_evaluation: bool,
+    changes: Changes,
     is_ink: bool,
     content_hash: String,
     description: Value,
+}
+
+/// What is done to the images of an episode.
+pub(crate) struct Changes {
+    pub rotations: Rotations,
+    pub augment_evaluation: bool,
+    pub pictures: Pictures,
 }
 
 impl ImageSource {
@@ -208,12 +250,11 @@ impl ImageSource {
         name: &'static str,
         set: ImageSet,
         splits: [Vec<usize>; 3],
-        rotations: (Rotations, bool),
+        changes: Changes,
         is_ink: bool,
         settings: Value,
         notes: Vec<(&'static str, Value)>,
     ) -> Self {
-        let (rotations, augment_evaluation) = rotations;
         let mut hasher = blake3::Hasher::new();
         // Sorted, whatever map type `serde_json` was built with.
         let sorted: BTreeMap<_, _> = settings.as_object().into_iter().flatten().collect();
@@ -231,8 +272,7 @@ impl ImageSource {
             set,
             splits,
             smallest,
-            rotations,
-            augment_evaluation,
+            changes,
             is_ink,
             content_hash: hasher.finalize().to_hex().to_string(),
             description: Value::Null,
@@ -255,6 +295,9 @@ impl ImageSource {
             "settings": settings,
             "content_hash": source.content_hash,
         });
+        if let Some((mean, deviation)) = source.changes.pictures.moments() {
+            source.description["channels"] = json!({ "mean": mean, "deviation": deviation });
+        }
         for (key, note) in notes {
             source.description[key] = note;
         }
@@ -273,7 +316,7 @@ impl ImageSource {
 
     fn class_count(&self, split: Split) -> usize {
         let classes = self.splits[split.position()].len();
-        match self.rotations {
+        match self.changes.rotations {
             Rotations::Classes => 4 * classes,
             Rotations::Augment | Rotations::None => classes,
         }
@@ -282,7 +325,7 @@ impl ImageSource {
     /// The class of the files, and the rotation where it is part of the class, at a position of a split.
     fn class_at(&self, split: Split, position: usize) -> (usize, u8) {
         let classes = &self.splits[split.position()];
-        match self.rotations {
+        match self.changes.rotations {
             Rotations::Classes => (classes[position / 4], (position % 4) as u8),
             Rotations::Augment | Rotations::None => (classes[position], 0),
         }
@@ -317,6 +360,22 @@ impl Source for ImageSource {
         self.is_ink
     }
 
+    fn to_picture(&self, item: &mut [f32]) {
+        self.changes.pictures.restore(item);
+    }
+
+    fn class_name(&self, class: ClassRef) -> Option<String> {
+        let number = match self.changes.rotations {
+            Rotations::Classes => class.class / 4,
+            Rotations::Augment | Rotations::None => class.class,
+        };
+        let name = &self.set.classes.get(number as usize)?.name;
+        Some(match class.quarter_turns {
+            0 => name.clone(),
+            turns => format!("{name} ({}°)", 90 * u32::from(turns)),
+        })
+    }
+
     fn check(&self, split: Split, shape: EpisodeShape) -> Result<()> {
         check_classification(
             self.name,
@@ -346,8 +405,13 @@ impl Source for ImageSource {
             self.class_count(split),
             |position| self.set.classes[self.class_at(split, position).0].count,
         );
-        let augment = self.rotations == Rotations::Augment
-            && (split == Split::Train || self.augment_evaluation);
+        let Changes {
+            rotations,
+            augment_evaluation,
+            pictures,
+        } = &self.changes;
+        let augment =
+            *rotations == Rotations::Augment && (split == Split::Train || *augment_evaluation);
         let mut turns = augment.then(|| seed.stream(split.scope(), index, "rotations"));
         let drawn: Vec<(usize, u8)> = draws
             .iter()
@@ -359,15 +423,21 @@ impl Source for ImageSource {
             .collect();
         let classes = drawn
             .iter()
-            .map(|&(class, quarter_turns)| ClassRef {
-                class: match self.rotations {
+            .zip(&draws)
+            .map(|(&(class, quarter_turns), draw)| ClassRef {
+                class: match self.changes.rotations {
                     Rotations::Classes => 4 * class as u32 + u32::from(quarter_turns),
                     Rotations::Augment | Rotations::None => class as u32,
                 },
+                position: draw.position as u32,
                 quarter_turns,
             })
             .collect();
         let shape_of_item = self.set.shape;
+        let change = split == Split::Train && pictures.augments();
+        let stream = change.then(|| seed.stream(split.scope(), index, "pictures"));
+        // Images are written one after the other.
+        let stream = RefCell::new(stream);
         Ok(assemble(
             index,
             shape,
@@ -378,6 +448,10 @@ impl Source for ImageSource {
                 let (class, quarter_turns) = drawn[label];
                 let image = self.set.image(class, item);
                 write_rotated(image, shape_of_item, quarter_turns, place);
+                if let Some(stream) = stream.borrow_mut().as_mut() {
+                    pictures.augment(place, shape_of_item, stream);
+                }
+                pictures.normalize(place);
             },
         ))
     }

@@ -7,24 +7,32 @@
 //! |---|---|
 //! | `episode` | what an episode is |
 //! | `source` | what a source promises |
-//! | `glyphs`, `projected`, `sinusoid`, `gp`, `omniglot`, `folder` | the sources |
+//! | `glyphs`, `projected`, `sinusoid`, `gp`, `omniglot`, `folder`, `features` | the sources |
 //! | `draw` | drawing classes and items |
+//! | `formats` | readers of files of numbers |
 //! | `image_decode` | from a file's bytes to pixels |
-//! | `image_archive`, `image_files`, `class_folders` | images on disk, and what the folders around them mean |
+//! | `image_archive`, `image_files`, `class_folders`, `class_splits` | images on disk, what the folders around them mean, and which class is of which split |
 //! | `image_set`, `image_cache` | images in memory, and decoded on disk |
+//! | `pictures` | augmentation and normalisation |
+//! | `preparation`, `own_items` | what training did to its data, done to what a person brings |
 //! | `prefetch` | making episodes ahead of time |
 //! | `contact_sheet` | looking at a source |
 
 mod class_folders;
+mod class_splits;
 mod contact_sheet;
 mod draw;
 mod episode;
+pub mod formats;
 mod image_archive;
 mod image_cache;
 mod image_decode;
 mod image_files;
 mod image_set;
+mod own_items;
+mod pictures;
 mod prefetch;
+mod preparation;
 mod source;
 
 use crate::error::{Error, Result};
@@ -33,18 +41,26 @@ pub use class_folders::SplitFolders;
 pub use contact_sheet::contact_sheet;
 pub use draw::classification_episode;
 pub use episode::{
-    ClassRef, Episode, EpisodeShape, ItemShape, Items, Query, Shot, Split, Targets, Task, Way,
+    ClassRef, Episode, EpisodeShape, Extras, ItemShape, Items, Mask, Query, Shot, Split, Targets,
+    Task, Way,
 };
+pub use features::{FeatureSource, Fewer, Protocol};
 pub use folder::Duplicates;
 pub use glyphs::{GlyphWorld, GlyphsSource};
 pub use gp::{GpSource, Kernel};
-pub use image_decode::{Background, ImageFilter};
+pub use image_decode::{Background, Fit, ImageFilter};
 pub use image_set::{ImageSource, Rotations};
 pub use omniglot::OmniglotSplit;
+pub use own_items::{ItemKeys, OwnItems, Wanted};
+pub use pictures::PictureSettings;
 pub use prefetch::Prefetch;
+pub use preparation::Preparation;
 pub use projected::ProjectedSource;
 pub use sinusoid::{SinusoidSource, Wave};
-pub use source::{BuildSource, Source, SourceEntry, SourceSettings, episode_set_hash};
+pub use source::{
+    BuildSource, ItemPicture, Source, SourceEntry, SourceSettings, episode_set_hash,
+    stored_episode_set_hash,
+};
 
 /// Writes the modules and the list of sources: a line for each.
 macro_rules! list_of_sources {
@@ -68,6 +84,7 @@ list_of_sources! {
     gp::GpSettings,
     omniglot::OmniglotSettings,
     folder::FolderSettings,
+    features::FeaturesSettings,
 }
 
 /// The source of that name among `entries`.

@@ -11,9 +11,10 @@ use serde_json::json;
 
 use super::class_folders::ClassFolders;
 use super::image_cache::{DecodeGroup, ImageCache};
-use super::image_decode::{Background, ImageFilter, ImageFormat};
+use super::image_decode::{Background, Fit, ImageFilter, ImageFormat};
 use super::image_files::{ImageTree, resolve};
-use super::image_set::{ImageSet, ImageSource, Rotations};
+use super::image_set::{Changes, ImageSet, ImageSource, Rotations};
+use super::pictures::Pictures;
 use super::source::{Source, SourceSettings};
 use crate::error::{Error, Result};
 use crate::settings;
@@ -96,6 +97,7 @@ impl OmniglotSettings {
             filter: self.filter,
             invert: true,
             background: Background::White,
+            fit: Fit::Squeeze,
         };
         format.check()?;
         let path = if self.path.is_empty() {
@@ -123,7 +125,11 @@ impl OmniglotSettings {
             "omniglot",
             set,
             splits,
-            (self.rotations, self.augment_evaluation),
+            Changes {
+                rotations: self.rotations,
+                augment_evaluation: self.augment_evaluation,
+                pictures: Pictures::plain(),
+            },
             true,
             settings,
             vec![("pictures_in_two_splits", json!(shared))],

@@ -183,6 +183,7 @@ impl Source for ProjectedSource {
             .iter()
             .map(|draw| ClassRef {
                 class: GlyphsSource::class_number(split, draw.position),
+                position: draw.position as u32,
                 quarter_turns: 0,
             })
             .collect();

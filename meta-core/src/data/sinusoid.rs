@@ -128,6 +128,7 @@ impl SinusoidSource {
             inputs: Vec::with_capacity(ids.len()),
             targets: Targets::Values(Vec::new()),
             ids: ids.clone().map(|id| id as u64).collect(),
+            mask: None,
         };
         let mut values = Vec::with_capacity(ids.len());
         for _ in ids {
@@ -176,13 +177,7 @@ impl Source for SinusoidSource {
         let noise = (self.settings.noise > 0.0).then(|| stream("noise"));
         let support = self.items(wave, &mut stream("support"), noise, 0..shot);
         let query = self.items(wave, &mut stream("query"), None, shot..shot + query);
-        Ok(Episode {
-            index,
-            shape,
-            support,
-            query,
-            classes: Vec::new(),
-        })
+        Ok(Episode::new(index, shape, support, query, Vec::new()))
     }
 
     fn content_hash(&self) -> String {

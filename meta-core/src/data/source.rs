@@ -5,10 +5,21 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::episode::{Episode, EpisodeShape, ItemShape, Split, Task};
+use super::episode::{ClassRef, Episode, EpisodeShape, Extras, ItemShape, Split, Task};
 use crate::error::{Error, Result};
 use crate::rng::Seed;
 use crate::settings::{Field, Settings};
+
+/// Pixels, row by row from the top: red, green, blue and opacity of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemPicture {
+    /// Pixels in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Four bytes a pixel.
+    pub rgba: Vec<u8>,
+}
 
 /// Where episodes come from.
 ///
@@ -31,6 +42,25 @@ pub trait Source: Send + Sync {
 
     /// Number of items of the smallest class of any split; `None` where there is no limit.
     fn items_per_class(&self) -> Option<usize> {
+        None
+    }
+
+    /// What its tasks may have beyond even ones.
+    fn extras(&self) -> Extras {
+        Extras::default()
+    }
+
+    /// Puts the numbers of an image back to what people see, in \[0, 1\]: undoes a normalisation.
+    fn to_picture(&self, _item: &mut [f32]) {}
+
+    /// A picture of an item that is no image, such as a text, a sequence or a state; pictures of episodes
+    /// show it. `item` holds the numbers of its inputs. An image needs none.
+    fn draw_item(&self, _item: &[f32]) -> Option<ItemPicture> {
+        None
+    }
+
+    /// The name of a class of its episodes, where classes have names.
+    fn class_name(&self, _class: ClassRef) -> Option<String> {
         None
     }
 
@@ -58,7 +88,7 @@ pub trait Source: Send + Sync {
     /// Makes episode `index`.
     ///
     /// # Errors
-    /// As [`Source::check`]; never for any other reason.
+    /// As [`Source::check`]; else only where a file that items are read from fails.
     fn episode(&self, seed: Seed, split: Split, shape: EpisodeShape, index: u64)
     -> Result<Episode>;
 
@@ -67,6 +97,21 @@ pub trait Source: Send + Sync {
     /// learner can exceed on average. Each target's own (marginal) density, as learners give it.
     fn log_likelihood(&self, _seed: Seed, _split: Split, _episode: &Episode) -> Option<f64> {
         None
+    }
+
+    /// `count` items of no class at all, `[count, f]`, for episode `index` of this stream, where the source
+    /// has such for the split; the same for the same stream and index.
+    ///
+    /// # Errors
+    /// Where a file that items are read from fails.
+    fn outsiders(
+        &self,
+        _seed: Seed,
+        _split: Split,
+        _index: u64,
+        _count: usize,
+    ) -> Result<Option<Vec<f32>>> {
+        Ok(None)
     }
 
     /// Hexadecimal hash of everything that episodes depend on: settings and, for files, their content
@@ -93,15 +138,23 @@ pub fn episode_set_hash(
     shape: EpisodeShape,
     count: u64,
 ) -> String {
+    stored_episode_set_hash(&source.content_hash(), seed, split, shape, count)
+}
+
+/// The same where the source is known by its content alone, as in a record.
+pub fn stored_episode_set_hash(
+    content_hash: &str,
+    seed: Seed,
+    split: Split,
+    shape: EpisodeShape,
+    count: u64,
+) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"episode-set 1\n");
     hasher.update(
         format!(
-            "{} {seed} {split} {} {} {} {count}",
-            source.content_hash(),
-            shape.way,
-            shape.shot,
-            shape.query
+            "{content_hash} {seed} {split} {} {} {} {count}",
+            shape.way, shape.shot, shape.query
         )
         .as_bytes(),
     );
@@ -141,7 +194,9 @@ pub(crate) fn check_classification(
     }
     if way.0 > classes {
         let expected = match classes {
-            0 => format!("`{source}` has no {split} classes (`data.{split}_classes`)"),
+            0 => format!(
+                "`{source}` has no {split} classes (`data.{split}_classes`, `data.{split}_fraction`)"
+            ),
             _ => format!("must be at most {classes}, the number of {split} classes of `{source}`"),
         };
         return refuse("data.way", way.0, expected);

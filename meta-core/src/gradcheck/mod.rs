@@ -41,9 +41,14 @@ pub trait ModuleCase {
 pub struct OfModule<'a, F>(pub &'a F);
 
 impl<F: ModuleCase> OfModule<'_, F> {
-    /// The trainable parameters of the module as built, one after the other.
+    /// The trainable parameters of the module as built, one after the other; of a module without any, one
+    /// number that nothing depends on.
     pub fn parameters<B: Primitives>(&self, device: &B::Device) -> Vec<f64> {
-        host(Params::of(&self.0.module::<B>(device)).flatten())
+        let parameters = Params::of(&self.0.module::<B>(device));
+        match parameters.num_elements() == 0 {
+            true => vec![0.0],
+            false => host(parameters.flatten()),
+        }
     }
 }
 
@@ -53,10 +58,15 @@ impl<F: ModuleCase> Function for OfModule<'_, F> {
         let (flat, device) = (flat.clone(), flat.device());
         let skeleton = self.0.module::<L>(&device);
         let built = Params::of(&skeleton);
-        let module = built.unflatten(flat.unsqueeze()).write_into(skeleton);
-        let output = self.0.output(&module, inputs);
-        let length = output.dims()[0];
-        (output.tanh() * vector::<L>(&direction(length, 3), &device)).sum()
+        let score = |module: &F::Module<L>| {
+            let output = self.0.output(module, inputs);
+            let length = output.dims()[0];
+            (output.tanh() * vector::<L>(&direction(length, 3), &device)).sum()
+        };
+        match built.num_elements() == 0 {
+            true => score(&skeleton) + flat.mul_scalar(0.0).sum(),
+            false => score(&built.unflatten(flat.unsqueeze()).write_into(skeleton)),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Toy tasks: small, random or solvable, for checks and tests.
 
 use crate::{
-    data::{Episode, EpisodeShape, ItemShape, Items, Targets, Task},
+    data::{Episode, EpisodeShape, Extras, ItemShape, Items, Targets, Task},
     rng::Seed,
     task::TaskSpec,
 };
@@ -17,6 +17,8 @@ pub fn vectors(features: usize, shape: EpisodeShape) -> TaskSpec {
         task: Task::Classification,
         train: shape,
         test: shape,
+        train_classes: shape.way.0,
+        extras: Extras::default(),
     }
 }
 
@@ -38,6 +40,7 @@ pub fn clouds(spec: &TaskSpec, index: u64) -> Episode {
                 .collect(),
             targets: Targets::Classes(classes.iter().map(|&class| class as u32).collect()),
             ids: (first..first + classes.len() as u64).collect(),
+            mask: None,
         }
     };
     Episode {
@@ -46,6 +49,7 @@ pub fn clouds(spec: &TaskSpec, index: u64) -> Episode {
         support: items(shape.shot.0, 0),
         query: items(shape.query.0, 100),
         classes: Vec::new(),
+        class_vectors: None,
     }
 }
 
@@ -65,6 +69,8 @@ pub fn small_spec(task: Task) -> TaskSpec {
         task,
         train: shape,
         test: shape,
+        train_classes: shape.way.0,
+        extras: Extras::default(),
     }
 }
 
@@ -84,6 +90,7 @@ pub fn random_episode(spec: &TaskSpec, index: u64) -> Episode {
                 Task::Regression { outputs } => Targets::Values(normal(count * outputs)),
             },
             ids: (0..count as u64).collect(),
+            mask: None,
         }
     };
     let shape = spec.train;
@@ -93,5 +100,6 @@ pub fn random_episode(spec: &TaskSpec, index: u64) -> Episode {
         support: items(shape.support_items(), shape.shot.0, "support"),
         query: items(shape.query_items(), shape.query.0, "query"),
         classes: Vec::new(),
+        class_vectors: None,
     }
 }

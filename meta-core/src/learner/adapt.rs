@@ -200,6 +200,6 @@ impl<A: Architecture, D: Clone> Adaptable<A, D> {
         let (predictions, pass) = self.predict_queries(fast, tasks, pass);
         let losses = loss::loss(predictions.clone(), &tasks.query.targets);
         let buffers = pass.statistics.take().with_prefix("encoder");
-        MetaGradient::of(leaves, losses, predictions, &tasks.query.targets, buffers)
+        MetaGradient::of(leaves, losses, predictions, &tasks.query, buffers)
     }
 }

@@ -96,7 +96,7 @@ impl<L: Primitives> Embedded<L> {
         Embedded {
             support: ItemBatch {
                 inputs: support,
-                targets: tasks.support.targets.clone(),
+                ..tasks.support.clone()
             },
             query,
             pass,

@@ -421,8 +421,13 @@ pub(super) fn through_steps<B: Primitives>(
     let lifted = tasks.lift::<Autodiff<B>>();
     let leaves = shared.clone().lift::<Autodiff<B>>();
     let end = in_one_graph(adaptation, &leaves, &lifted);
-    let targets = &lifted.query.targets;
-    MetaGradient::of(&leaves, end.losses, end.predictions, targets, end.buffers)
+    MetaGradient::of(
+        &leaves,
+        end.losses,
+        end.predictions,
+        &lifted.query,
+        end.buffers,
+    )
 }
 
 /// The weighted query losses of all steps in one graph over `shared`, and the last predictions.

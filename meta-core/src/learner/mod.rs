@@ -6,13 +6,14 @@
 //! never form one (Reptile, Meta-LSTM) share the outer loop with those that do.
 //!
 //! A learner's file defines its settings ([`settings!`](crate::settings!)), which implement
-//! [`LearnerSettings`], and how it learns, in one of three ways:
+//! [`LearnerSettings`], and how it learns, in one of four ways:
 //!
 //! | way | implement | and get |
 //! |---|---|---|
 //! | one forward pass answers | [`single_pass::SinglePass`] | [`single_pass::SinglePassLearner`] |
 //! | a network adapts by gradient steps | [`inner_loop::Unrolled`] | [`inner_loop::UnrolledLearner`] |
 //! | a part of it does, on embeddings | [`partial::Partial`] | [`partial::PartialLearner`] |
+//! | features are classified, nothing is learned across tasks | [`feature_rule::FeatureRule`] | [`feature_rule::FeatureLearner`] |
 //!
 //! or [`Learner`] itself. One line in `meta-algos/src/lib.rs`, or in a toolkit of your own
 //! ([`toolkit!`](crate::toolkit!)), puts it into the binary, the manifests, the tables of the
@@ -20,12 +21,15 @@
 
 pub mod adapt;
 pub mod embed;
+pub mod feature_rule;
+pub mod feature_transform;
 pub mod generated_start;
 pub mod inner_loop;
 pub mod network;
 pub mod partial;
 pub mod predictive;
 pub mod single_pass;
+pub mod support_descent;
 pub mod support_order;
 pub mod tokens;
 
@@ -35,13 +39,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    Result,
-    nn::{attention::AttentionMap, encoder::Architecture, loss},
+    Error, Result,
+    data::Split,
+    nn::{attention::AttentionMap, encoder::Architecture, loss, norm::Statistics},
     params::Params,
     primitives::Primitives,
     rng::Seed,
     settings::{Field, Settings},
-    task::{TargetBatch, TaskBatch, TaskSpec},
+    task::{ItemBatch, TaskBatch, TaskSpec},
 };
 
 /// The family a learner belongs to.
@@ -58,6 +63,8 @@ pub enum Family {
     InContext,
     /// Attention is what is learned to learn, or what makes the task's learner.
     Attention,
+    /// Classifies features by the support alone: nothing is learned across tasks.
+    Baseline,
 }
 
 /// What a learner's file says of itself; help, tables and documentation read it.
@@ -97,14 +104,14 @@ impl<B: Primitives> MetaGradient<B> {
         leaves: &Params<Autodiff<B>>,
         losses: Tensor<Autodiff<B>, 1>,
         predictions: Tensor<Autodiff<B>, 3>,
-        targets: &TargetBatch<Autodiff<B>>,
+        queries: &ItemBatch<Autodiff<B>>,
         buffers: Params<Autodiff<B>>,
     ) -> Self {
         let gradients = leaves.gradients(&losses.clone().mean().backward());
         MetaGradient {
             gradients,
             buffers: buffers.lower(),
-            scores: loss::score(predictions, targets).inner(),
+            scores: loss::score_of_items(predictions, queries).inner(),
             losses: losses.inner(),
         }
     }
@@ -175,6 +182,31 @@ pub trait Learner<B: Primitives>: Send + Sync {
         None
     }
 
+    /// Standard deviations of the predictions for the queries, `[t, q, outputs]`; none where the learner
+    /// predicts no density.
+    fn deviations(&self, _tasks: &TaskBatch<B>) -> Option<Tensor<B, 3>> {
+        None
+    }
+
+    /// The splits on whose episodes the learner is calibrated after training, in this order.
+    fn calibration(&self) -> &'static [Split] {
+        &[]
+    }
+
+    /// Measures on episodes of `split`, of the shape of the test, what the learner keeps beside its
+    /// parameters: buffers that no gradient reaches. Called for each split of
+    /// [`Learner::calibration`], with the parameters that will be tested.
+    ///
+    /// # Errors
+    /// When an episode cannot be read.
+    fn calibrate(
+        &mut self,
+        _split: Split,
+        _batches: &mut dyn Iterator<Item = Result<TaskBatch<B>>>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
     /// What the learner can show of how it decided; its predictions alone where that is nothing.
     fn explain(&self, tasks: &TaskBatch<B>) -> Explanation<B> {
         Explanation {
@@ -240,6 +272,19 @@ pub trait LearnerSettings: Settings {
     /// Backends on which Burn 0.21 computes this learner's gradients wrongly, by their names in manifests.
     const WRONG_ON: &'static [&'static str] = &[];
 
+    /// Whether a prediction may depend on the other queries of its task.
+    const TRANSDUCTIVE: bool = false;
+
+    /// Whether each query is answered as the only one of a task of its own: always where the learner is
+    /// transductive, and where the place of a query among others reaches the last bits of its answer, since
+    /// the order of a sum follows it.
+    const QUERIES_ALONE: bool = Self::TRANSDUCTIVE;
+
+    /// Whether it learns tasks whose shots, classes or numbers differ: it reads the masks of items and
+    /// answers for the classes that are there ([`TaskBatch::of_classes_there`]). Its encoder sees zeros
+    /// where a number is not there. Others are refused such tasks.
+    const READS_MASKS: bool = false;
+
     /// Checks the settings against each other, the encoder and the tasks; ranges are checked already.
     ///
     /// # Errors
@@ -251,6 +296,11 @@ pub trait LearnerSettings: Settings {
     /// Its inner steps; none where the learner answers in one pass.
     fn steps(&self) -> Steps {
         Steps::default()
+    }
+
+    /// As [`Learner::calibration`].
+    fn calibration(&self) -> &'static [Split] {
+        &[]
     }
 
     /// What its meta-gradient is the gradient of: how `meta gradcheck` and the tests check it. Small
@@ -266,6 +316,29 @@ pub trait LearnerSettings: Settings {
 
     /// Builds the learner from settings that are checked, with parameters drawn from the seed.
     fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>>;
+}
+
+/// Checks that a learner and its encoder can take what tasks have beyond even ones.
+///
+/// # Errors
+/// [`Error::Setting`] naming the learner, or the encoder's normalisation.
+pub fn check_extras<S: LearnerSettings>(statistics: Statistics, spec: &TaskSpec) -> Result<()> {
+    if !(spec.extras.items || spec.extras.numbers) {
+        return Ok(());
+    }
+    if !S::READS_MASKS {
+        let expected = "learns tasks of one shape alone, and those of `data` differ in shots, classes or \
+                        numbers; take a learner that reads masks, such as `protonet`, or make the tasks even";
+        return Err(Error::setting("learner.name", S::INFO.name, expected));
+    }
+    if !matches!(statistics, Statistics::None | Statistics::Layer) {
+        let expected = "averages over items, also those that are not there in tasks whose shots or classes \
+                        differ; take `none` or `layer`, or another encoder";
+        let name = serde_json::to_value(statistics).unwrap_or_default();
+        let name = name.as_str().unwrap_or_default().to_owned();
+        return Err(Error::setting("encoder.norm", name, expected));
+    }
+    Ok(())
 }
 
 /// How a learner is trained on the task of the conformance suite: 3-way 2-shot, items of 8 numbers, an
@@ -306,6 +379,10 @@ pub struct LearnerEntry {
     pub gradient_of: GradientOf,
     /// How the conformance suite trains it.
     pub toy: Toy,
+    /// Whether a prediction may depend on the other queries of its task.
+    pub transductive: bool,
+    /// As [`LearnerSettings::QUERIES_ALONE`].
+    pub queries_alone: bool,
 }
 
 impl LearnerEntry {
@@ -317,6 +394,8 @@ impl LearnerEntry {
             default_settings: S::defaults(),
             gradient_of: S::gradient_of(),
             toy: S::toy(),
+            transductive: S::TRANSDUCTIVE,
+            queries_alone: S::QUERIES_ALONE,
         }
     }
 }
@@ -338,6 +417,15 @@ pub trait LearnerList: Clone + Send + Sync + Sized + 'static {
 
     /// As [`LearnerSettings::WRONG_ON`].
     fn wrong_on(&self) -> &'static [&'static str];
+
+    /// As [`LearnerSettings::TRANSDUCTIVE`].
+    fn transductive(&self) -> bool;
+
+    /// As [`LearnerSettings::QUERIES_ALONE`].
+    fn queries_alone(&self) -> bool;
+
+    /// As [`LearnerSettings::calibration`].
+    fn calibration(&self) -> &'static [Split];
 
     /// As [`LearnerSettings::check`].
     ///
@@ -435,6 +523,39 @@ macro_rules! learners {
                 }
             }
 
+            fn transductive(&self) -> bool {
+                match self {
+                    $($list::$settings(_) => {
+                        <$module::$settings as $crate::learner::LearnerSettings>::TRANSDUCTIVE
+                    })*
+                    $($list::BuiltIn(settings) => {
+                        <$base as $crate::learner::LearnerList>::transductive(settings)
+                    })?
+                }
+            }
+
+            fn queries_alone(&self) -> bool {
+                match self {
+                    $($list::$settings(_) => {
+                        <$module::$settings as $crate::learner::LearnerSettings>::QUERIES_ALONE
+                    })*
+                    $($list::BuiltIn(settings) => {
+                        <$base as $crate::learner::LearnerList>::queries_alone(settings)
+                    })?
+                }
+            }
+
+            fn calibration(&self) -> &'static [$crate::data::Split] {
+                match self {
+                    $($list::$settings(settings) => {
+                        $crate::learner::LearnerSettings::calibration(settings)
+                    })*
+                    $($list::BuiltIn(settings) => {
+                        <$base as $crate::learner::LearnerList>::calibration(settings)
+                    })?
+                }
+            }
+
             fn check<A: $crate::nn::encoder::Architecture>(
                 &self,
                 architecture: &A,
@@ -442,6 +563,8 @@ macro_rules! learners {
             ) -> $crate::Result<()> {
                 match self {
                     $($list::$settings(settings) => {
+                        let statistics = $crate::nn::encoder::Architecture::statistics(architecture);
+                        $crate::learner::check_extras::<$module::$settings>(statistics, spec)?;
                         $crate::learner::LearnerSettings::check(settings, architecture, spec)
                     })*
                     $($list::BuiltIn(settings) => {

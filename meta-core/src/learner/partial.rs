@@ -200,9 +200,8 @@ impl<R: Partial, A: Architecture, B: Primitives> Learner<B> for PartialLearner<R
         let embedded = self.embed(&leaves, &lifted, true);
         let shared = Self::shared(&leaves, &embedded);
         let end = in_one_graph::<B, _>(&self.of_readout(), &shared, &lifted);
-        let targets = &lifted.query.targets;
         let buffers = embedded.pass.statistics.take().with_prefix(ENCODER);
-        MetaGradient::of(&leaves, end.losses, end.predictions, targets, buffers)
+        MetaGradient::of(&leaves, end.losses, end.predictions, &lifted.query, buffers)
     }
 
     fn predict(&self, tasks: &TaskBatch<B>, at: PredictAt) -> Vec<Tensor<B, 3>> {
@@ -234,7 +233,7 @@ impl<R: Partial, D> OfReadout<'_, R, D> {
     ) -> ItemBatch<L> {
         ItemBatch {
             inputs: embedding(shared, SUPPORT),
-            targets: tasks.support.targets.clone(),
+            ..tasks.support.clone()
         }
     }
 }

@@ -60,10 +60,9 @@ pub trait SinglePass: Send + Sync + 'static {
 
     /// Loss of each task, `[t]`, from the output of the forward pass.
     fn losses<L: Primitives>(&self, output: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 1> {
-        let targets = &tasks.query.targets;
         match self.predictive() {
-            Some(predictive) => predictive.losses(output, targets),
-            None => loss::loss(self.predictions(output, tasks), targets),
+            Some(predictive) => predictive.losses(output, &tasks.query.targets),
+            None => loss::loss_of_items(self.predictions(output, tasks), &tasks.query),
         }
     }
 }
@@ -128,7 +127,7 @@ impl<R: SinglePass, B: Primitives> Learner<B> for SinglePassLearner<R, B> {
             Some(path) => statistics.with_prefix(path),
             None => statistics,
         };
-        MetaGradient::of(&leaves, losses, predictions, &lifted.query.targets, buffers)
+        MetaGradient::of(&leaves, losses, predictions, &lifted.query, buffers)
     }
 
     fn predict(&self, tasks: &TaskBatch<B>, _at: PredictAt) -> Vec<Tensor<B, 3>> {
@@ -141,6 +140,11 @@ impl<R: SinglePass, B: Primitives> Learner<B> for SinglePassLearner<R, B> {
         let predictive = self.rule.predictive()?;
         let output = self.forward(tasks, &Self::evaluation(tasks));
         predictive.log_likelihood(output, &tasks.query.targets)
+    }
+
+    fn deviations(&self, tasks: &TaskBatch<B>) -> Option<Tensor<B, 3>> {
+        let predictive = self.rule.predictive()?;
+        predictive.deviations(self.forward(tasks, &Self::evaluation(tasks)))
     }
 
     fn explain(&self, tasks: &TaskBatch<B>) -> Explanation<B> {

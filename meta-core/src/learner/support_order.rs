@@ -99,10 +99,9 @@ mod tests {
             }
         }
         let labels = TensorData::new(labels, [tasks, ITEMS]);
-        ItemBatch {
-            inputs: Tensor::from_data(TensorData::new(inputs, [tasks, ITEMS, 2]), &device),
-            targets: TargetBatch::Classes(Tensor::<Cpu, 2, Int>::from_data(labels, &device)),
-        }
+        let inputs = Tensor::from_data(TensorData::new(inputs, [tasks, ITEMS, 2]), &device);
+        let labels = Tensor::<Cpu, 2, Int>::from_data(labels, &device);
+        ItemBatch::new(inputs, TargetBatch::Classes(labels))
     }
 
     fn values(x: Tensor<Cpu, 3>) -> Vec<f32> {

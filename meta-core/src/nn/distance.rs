@@ -2,6 +2,8 @@
 
 use burn::tensor::{Int, Tensor, backend::Backend};
 
+use crate::task::ItemBatch;
+
 /// 1 where an item is of a class, else 0: labels `[t, b]` to `[t, b, n]`, in the dtype of `like`.
 pub fn membership<B: Backend>(
     labels: Tensor<B, 2, Int>,
@@ -34,6 +36,26 @@ pub fn class_means<B: Backend>(
     membership.swap_dims(1, 2).matmul(items) / counts
 }
 
+/// [`class_means`] of what `embedded [t, s, d]` holds of `items`, over those that are there; zero of a class
+/// that is not.
+pub fn prototypes<B: Backend>(
+    embedded: Tensor<B, 3>,
+    items: &ItemBatch<B>,
+    way: usize,
+) -> Tensor<B, 3> {
+    let labels = items.targets.labels();
+    let Some(mask) = &items.mask else {
+        return class_means(embedded, labels, way);
+    };
+    let [t, s, d] = embedded.dims();
+    let absent = mask.items.clone().bool_not().reshape([t, s, 1]);
+    let membership =
+        membership(labels, way, &embedded).mask_fill(absent.clone().expand([t, s, way]), 0.0);
+    let embedded = embedded.mask_fill(absent.expand([t, s, d]), 0.0);
+    let counts = membership.clone().sum_dim(1).swap_dims(1, 2).clamp_min(1.0);
+    membership.swap_dims(1, 2).matmul(embedded) / counts
+}
+
 /// `‖a − b‖² = ‖a‖² − 2 a·b + ‖b‖²`: `a [t, q, d]`, `b [t, n, d]`, result `[t, q, n]`.
 pub fn squared_distances<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
     let squares = |x: &Tensor<B, 3>| (x.clone() * x.clone()).sum_dim(2);
@@ -56,11 +78,20 @@ pub fn cosines<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
 }
 
 /// `x / ‖x‖` along the last axis.
-fn unit<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
+pub fn unit<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
     let [t, n, d] = x.dims();
     // As a matrix, since backends are fastest there with one number for each row.
     let x = x.reshape([t * n, d]);
     // The offset keeps the gradient finite at x = 0.
     let norm = (x.clone() * x.clone()).sum_dim(1).add_scalar(1e-12).sqrt();
     (x / norm).reshape([t, n, d])
+}
+
+/// 1 for the `k` largest of the last axis, else 0: `closeness [t, q, m]` to `[t, q, m]`, all of them where
+/// `k ≥ m`.
+pub fn nearest<B: Backend>(closeness: Tensor<B, 3>, k: usize) -> Tensor<B, 3> {
+    let [t, q, m] = closeness.dims();
+    let (_, places) = closeness.clone().topk_with_indices(k.min(m), 2);
+    let chosen = places.one_hot::<4>(m).float().cast(closeness.dtype());
+    chosen.sum_dim(2).reshape([t, q, m])
 }

@@ -1,8 +1,8 @@
 //! Losses and scores of predictions, per task.
 
-use burn::tensor::{Int, Tensor, activation::log_softmax, backend::Backend};
+use burn::tensor::{Bool, Int, Tensor, activation::log_softmax, backend::Backend};
 
-use crate::task::TargetBatch;
+use crate::task::{ItemBatch, TargetBatch};
 
 /// Mean loss of each task, `[t]`: softmax cross-entropy of class scores `[t, b, n]`, or mean squared
 /// error of values `[t, b, outputs]`.
@@ -25,6 +25,49 @@ pub fn score<B: Backend>(predictions: Tensor<B, 3>, targets: &TargetBatch<B>) ->
         TargetBatch::Classes(labels) => accuracy(predictions, labels.clone()),
         TargetBatch::Values(values) => squared_error(predictions, values.clone()),
     }
+}
+
+/// [`loss`] of predictions for `items`, over those that are there.
+///
+/// # Panics
+/// As there.
+pub fn loss_of_items<B: Backend>(predictions: Tensor<B, 3>, items: &ItemBatch<B>) -> Tensor<B, 1> {
+    match &items.mask {
+        None => loss(predictions, &items.targets),
+        Some(mask) => over_those_there(predictions, &items.targets, mask.items.clone(), loss),
+    }
+}
+
+/// [`score`] of predictions for `items`, over those that are there.
+///
+/// # Panics
+/// As there.
+pub fn score_of_items<B: Backend>(predictions: Tensor<B, 3>, items: &ItemBatch<B>) -> Tensor<B, 1> {
+    match &items.mask {
+        None => score(predictions, &items.targets),
+        Some(mask) => over_those_there(predictions, &items.targets, mask.items.clone(), score),
+    }
+}
+
+/// `of` each item as a task of its own, and the mean over those of a task that are there; 0 where none is.
+fn over_those_there<B: Backend>(
+    predictions: Tensor<B, 3>,
+    targets: &TargetBatch<B>,
+    there: Tensor<B, 2, Bool>,
+    of: impl Fn(Tensor<B, 3>, &TargetBatch<B>) -> Tensor<B, 1>,
+) -> Tensor<B, 1> {
+    let [t, b, outputs] = predictions.dims();
+    let alone = match targets {
+        TargetBatch::Classes(labels) => TargetBatch::Classes(labels.clone().reshape([t * b, 1])),
+        TargetBatch::Values(values) => {
+            TargetBatch::Values(values.clone().reshape([t * b, 1, outputs]))
+        }
+    };
+    let items = of(predictions.reshape([t * b, 1, outputs]), &alone).reshape([t, b]);
+    // Not a product: where a class is not there, its loss is infinite.
+    let items = items.mask_fill(there.clone().bool_not(), 0.0);
+    let counts = there.float().cast(items.dtype()).sum_dim(1).clamp_min(1.0);
+    (items.sum_dim(1) / counts).reshape([t])
 }
 
 /// `−log softmax(z)[y]`, mean over the items of each task: `z [t, b, n]`, `y [t, b]`, result `[t]`.

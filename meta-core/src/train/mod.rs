@@ -11,9 +11,11 @@
 //! logged, validated or saved; a loss or gradient that is not a number is found then, and reported
 //! with the iteration that produced it.
 
+pub mod answer;
 pub mod checkpoint_file;
 pub mod eval;
 mod observer;
+pub mod outsiders;
 mod settings;
 mod state;
 pub mod task_selection;
@@ -118,6 +120,7 @@ impl<B: Primitives> Trainer<B> {
         observer: &mut dyn Observer<B>,
     ) -> Result<(TrainState<B>, Ending)> {
         let settings = &self.settings;
+        settings.check_trainable(&learner.parameters())?;
         let mut episodes = Prefetch::new(
             self.source.clone(),
             self.seed,
@@ -181,7 +184,53 @@ impl<B: Primitives> Trainer<B> {
         } else {
             Ending::Finished
         };
+        self.finish(learner, &mut state, observer)?;
         Ok((state, ending))
+    }
+
+    /// After the last iteration: calibrates the best parameters, and saves them where that, or a training
+    /// of no iterations, has made them.
+    fn finish(
+        &self,
+        learner: &mut dyn Learner<B>,
+        state: &mut TrainState<B>,
+        observer: &mut dyn Observer<B>,
+    ) -> Result<()> {
+        let splits = learner.calibration();
+        if state.best.is_some() && splits.is_empty() {
+            return Ok(());
+        }
+        let last = learner.parameters();
+        let mut best = state.best.take().unwrap_or_else(|| Best {
+            iteration: state.iteration,
+            value: None,
+            parameters: last.clone(),
+        });
+        learner.set_parameters(best.parameters);
+        for &split in splits {
+            learner.calibrate(split, &mut self.calibration_batches(split))?;
+        }
+        best.parameters = learner.parameters();
+        learner.set_parameters(last);
+        state.best = Some(best);
+        observer.checkpoint(&learner.parameters(), state)
+    }
+
+    /// As many frozen episodes of `split` as a validation has, of the shape of the test, batch by batch.
+    fn calibration_batches(&self, split: Split) -> impl Iterator<Item = Result<TaskBatch<B>>> {
+        let count = self.settings.validation_episodes as u64;
+        let size = self.validation_graphs.tasks_at_a_time().unwrap_or(1).max(1) as u64;
+        let seed = match split {
+            Split::Train => self.seed,
+            Split::Validation | Split::Test => self.validation_seed,
+        };
+        (0..count.div_ceil(size)).map(move |batch| {
+            let indices = batch * size..count.min((batch + 1) * size);
+            let episodes: Result<Vec<Episode>> = indices
+                .map(|index| self.source.episode(seed, split, self.spec.test, index))
+                .collect();
+            Ok(TaskBatch::new(&episodes?, &self.spec, &self.device))
+        })
     }
 
     fn out_of_patience(&self, state: &TrainState<B>) -> bool {
@@ -206,7 +255,7 @@ impl<B: Primitives> Trainer<B> {
             let graphs = settings.graphs();
             sum_over_chunks(learner, spec, episodes, context, graphs, device)
         };
-        let (gradient, weights) = match settings.task_selection {
+        let (mut gradient, weights) = match settings.task_selection {
             TaskSelection::None => (together(), None),
             TaskSelection::Uniform => (together(), Some(TaskWeights::uniform(episodes.len()))),
             TaskSelection::Attention => {
@@ -223,6 +272,10 @@ impl<B: Primitives> Trainer<B> {
                 (gradient, Some(weights))
             }
         };
+        if settings.freeze_encoder {
+            let frozen = gradient.gradients.filter(TrainSettings::is_of_encoder);
+            gradient.gradients = gradient.gradients.overwrite(frozen.scale(0.0));
+        }
         let health = Tensor::cat(
             vec![
                 gradient.losses.clone().mean(),
@@ -271,7 +324,13 @@ impl<B: Primitives> Trainer<B> {
             &gradients,
             optimizer,
         );
-        learner.set_parameters(parameters.overwrite(step.gradient.buffers));
+        let mut parameters = parameters.overwrite(step.gradient.buffers);
+        if self.settings.freeze_encoder {
+            // Weight decay and moments move what has no gradient, and running statistics are buffers.
+            let before = learner.parameters();
+            parameters = parameters.overwrite(before.filter(TrainSettings::is_of_encoder));
+        }
+        learner.set_parameters(parameters);
         optimizer
     }
 
@@ -473,12 +532,7 @@ mod tests {
         let shape = EpisodeShape::new(1, 2, 5);
         settings.check().unwrap();
         Trainer {
-            spec: TaskSpec {
-                item: source.item_shape(),
-                task: source.task(),
-                train: shape,
-                test: shape,
-            },
+            spec: TaskSpec::of(source.as_ref(), shape),
             source,
             optimizer: Arc::new(settings.built_in_optimizer().expect("built in")),
             settings,

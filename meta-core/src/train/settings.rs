@@ -1,5 +1,6 @@
 //! Settings of the outer loop.
 
+use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
 use super::task_selection::TaskSelection;
@@ -7,6 +8,7 @@ use crate::{
     Error, Result,
     optim::{OptimizerKind, OptimizerSettings, UpdateSettings},
     parallel::TaskChunks,
+    params::Params,
     settings,
 };
 
@@ -38,8 +40,9 @@ pub enum KeepBest {
 settings! {
     /// Settings of the outer loop.
     pub struct TrainSettings {
-        /// Outer iterations (steps of the outer optimiser).
-        iterations: u64 = 2000, at_least(1);
+        /// Outer iterations (steps of the outer optimiser). 0: nothing is trained, and the first
+        /// parameters are tested.
+        iterations: u64 = 2000;
         /// Tasks in a meta-batch.
         meta_batch: usize = 4, size(1);
         /// Tasks in one computation graph; the gradients of a meta-batch's chunks are averaged with
@@ -68,6 +71,10 @@ settings! {
         step_factor: f64 = 0.5, fraction();
         /// Iterations over which the learning rate first rises linearly from 0.
         warmup: u64 = 0;
+        /// Whether the encoder's parameters stay as they start: what stands below `encoder.`, for learners
+        /// that learn something beside it.
+        #[added("0.2")]
+        freeze_encoder: bool = false;
         /// Update rule of the outer loop: `adam`, `adamw`, `sgd`, or one of a crate of your own.
         optimizer: String = "adam".to_owned();
         /// Weights of the tasks of a meta-batch: `none` (all alike), `attention` (by attention over
@@ -107,7 +114,7 @@ impl TrainSettings {
         let refuse = |key: &str, value: String, expected: String| {
             Err(Error::setting(format!("train.{key}"), value, expected))
         };
-        if self.warmup >= self.iterations {
+        if self.warmup > 0 && self.warmup >= self.iterations {
             let expected = format!("must be below train.iterations = {}", self.iterations);
             return refuse("warmup", self.warmup.to_string(), expected);
         }
@@ -121,6 +128,34 @@ impl TrainSettings {
             return refuse("patience", self.patience.to_string(), expected);
         }
         Ok(())
+    }
+
+    /// Checks that there is something to train, unless nothing is to be trained.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming `train.iterations`.
+    pub fn check_trainable<B: Backend>(&self, parameters: &Params<B>) -> Result<()> {
+        if self.iterations > 0 && parameters.num_elements() == 0 {
+            let expected = "must be 0: this learner and this encoder have nothing to train";
+            return Err(Error::setting(
+                "train.iterations",
+                self.iterations,
+                expected,
+            ));
+        }
+        let beside = parameters.filter(|name| !Self::is_of_encoder(name));
+        let has_encoder = parameters.names().any(Self::is_of_encoder);
+        if self.freeze_encoder && (!has_encoder || beside.num_elements() == 0) {
+            let expected = "leaves nothing to train: this learner is its encoder; for a test of weights as \
+                            they are, `train.iterations = 0`";
+            return Err(Error::setting("train.freeze_encoder", true, expected));
+        }
+        Ok(())
+    }
+
+    /// Whether the parameter or buffer of this name is one of the encoder.
+    pub fn is_of_encoder(name: &str) -> bool {
+        name.starts_with("encoder.")
     }
 
     /// The outer optimiser, where it is one of [`crate::optim`].
@@ -209,7 +244,7 @@ mod tests {
         assert_eq!(settings.update.momentum, 0.9);
         settings.check().unwrap();
         for (key, value) in [
-            ("iterations", json!(0)),
+            ("iterations", json!(-1)),
             ("meta_batch", json!(0)),
             ("lr", json!(0.0)),
             ("momentum", json!(1.0)),

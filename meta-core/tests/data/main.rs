@@ -4,7 +4,9 @@
 //! so when they skip.
 
 mod episodes;
+mod features;
 mod folder;
+mod formats;
 mod glyphs;
 mod omniglot;
 mod pictures;

@@ -9,6 +9,7 @@
 
 mod masked;
 mod sequence;
+pub mod weights;
 
 pub use masked::{FeatureAttention, FeatureMask, Masked, MaskedEncoder, MaybeMasked};
 pub use sequence::Steps;
@@ -438,6 +439,7 @@ encoders! {
         Lstm = lstm::{LstmSettings, LstmEncoder},
         Bilstm = bilstm::{BilstmSettings, BilstmEncoder},
         Gru = gru::{GruSettings, GruEncoder},
+        Identity = identity::{IdentitySettings, Identity},
     }
 }
 

@@ -1,0 +1,204 @@
+//! Learners beside baselines on the same test.
+
+use std::path::Path;
+
+use meta_core::{
+    stats::{holm, mean, paired_t},
+    toolkit::Toolkit,
+    train::eval::Metric,
+};
+
+use super::{
+    finished_run::{FinishedRun, markdown},
+    published::reference,
+};
+use crate::{finished::store::short, output::units::duration_text, run::result::TestResult};
+
+/// The baselines that a reviewer asks for: what others are better than, or not.
+const BASELINES: [&str; 2] = ["nearest_centroid", "logistic"];
+
+/// The runs of one test: the same frozen episodes.
+pub struct Against {
+    data: String,
+    way: usize,
+    shot: usize,
+    query: usize,
+    episode_set: String,
+    floor: Vec<f64>,
+    learners: Vec<Tested>,
+}
+
+struct Tested {
+    result: TestResult,
+    scores: Vec<f64>,
+    meta_batch: usize,
+    commit: String,
+}
+
+/// What a table calls the data of a run: its file without the ending, or its source.
+fn data<T: Toolkit>(run: &FinishedRun<T>) -> String {
+    let path = run.experiment.manifest.source.settings["path"].as_str();
+    let path = Path::new(path.unwrap_or_default());
+    match path.file_stem() {
+        Some(stem) => stem.to_string_lossy().into_owned(),
+        None => run.result.source.clone(),
+    }
+}
+
+impl Against {
+    /// The test of a run.
+    pub fn new<T: Toolkit>(run: &FinishedRun<T>) -> Self {
+        let mut test = Against {
+            data: data(run),
+            way: run.result.way,
+            shot: run.result.shot,
+            query: run.result.query,
+            episode_set: run.result.episode_set.clone(),
+            floor: run.baseline.clone(),
+            learners: Vec::new(),
+        };
+        test.add(run);
+        test
+    }
+
+    /// Whether a run was tested on these episodes.
+    pub fn is_of<T: Toolkit>(&self, run: &FinishedRun<T>) -> bool {
+        self.episode_set == run.result.episode_set
+    }
+
+    /// Adds a run of this test.
+    pub fn add<T: Toolkit>(&mut self, run: &FinishedRun<T>) {
+        self.learners.push(Tested {
+            result: run.result.clone(),
+            scores: run.scores.clone(),
+            meta_batch: run.experiment.manifest.train.meta_batch,
+            commit: run.commit(),
+        });
+    }
+
+    fn baseline(&self, name: &str) -> Option<&Tested> {
+        let accuracy = |row: &&Tested| row.result.metric == Metric::Accuracy;
+        let mut found = self.learners.iter().filter(accuracy);
+        found.find(|row| row.result.learner == name)
+    }
+
+    /// Whether all baselines are among the runs.
+    pub fn has_baselines(&self) -> bool {
+        BASELINES.iter().all(|name| self.baseline(name).is_some())
+    }
+
+    /// The table of this test, the best learner first; nothing without the baselines.
+    pub fn section(&self) -> Option<String> {
+        let baselines: Vec<&Tested> = BASELINES
+            .iter()
+            .map(|name| self.baseline(name))
+            .collect::<Option<_>>()?;
+        let mut order: Vec<usize> = (0..self.learners.len()).collect();
+        let score = |&row: &usize| -self.learners[row].result.mean;
+        order.sort_by(|a, b| score(a).total_cmp(&score(b)));
+        let columns: Vec<Vec<Difference>> = baselines
+            .iter()
+            .map(|baseline| self.differences(baseline))
+            .collect();
+        let mut out = format!(
+            "## {}, {}-way {}-shot, {} queries a class\n\n\
+             {} episodes `{}`. Floor, the nearest class mean of the raw inputs: {:.2} %. {}\n\n\
+             | learner | encoder | test score | − {} | − {} | iterations × tasks | training | commit |\n\
+             |---|---|--:|--:|--:|--:|--:|---|\n",
+            markdown(&self.data),
+            self.way,
+            self.shot,
+            self.query,
+            self.floor.len(),
+            markdown(&short(&self.episode_set)),
+            100.0 * mean(&self.floor),
+            reference(&self.data, self.way, self.shot).unwrap_or_default(),
+            BASELINES[0],
+            BASELINES[1],
+        );
+        for row in order {
+            let tested = &self.learners[row];
+            out.push_str(&format!(
+                "| {} | {} | {:.2} ± {:.2} % | {} | {} | {} × {} | {} | {} |\n",
+                markdown(&tested.result.learner),
+                markdown(&tested.result.encoder),
+                100.0 * tested.result.mean,
+                100.0 * tested.result.ci95,
+                columns[0][row].text,
+                columns[1][row].text,
+                tested.result.iterations,
+                tested.meta_batch,
+                duration_text(tested.result.train_seconds),
+                tested.commit,
+            ));
+        }
+        out.push('\n');
+        for (name, column) in BASELINES.iter().zip(&columns) {
+            out.push_str(&self.verdict(name, column));
+        }
+        out.push('\n');
+        Some(out)
+    }
+
+    /// The differences of all learners to one of them, corrected for their number.
+    fn differences(&self, baseline: &Tested) -> Vec<Difference> {
+        let pairs: Vec<_> = self
+            .learners
+            .iter()
+            .map(|row| paired_t(&row.scores, &baseline.scores))
+            .collect();
+        let own = |row: &Tested| std::ptr::eq(row, baseline);
+        let others = self
+            .learners
+            .iter()
+            .zip(&pairs)
+            .filter(|(row, _)| !own(row));
+        let p_values: Vec<f64> = others.map(|(_, pair)| pair.p_value).collect();
+        let mut corrected = holm(&p_values).into_iter();
+        let differences = self.learners.iter().zip(&pairs).map(|(row, pair)| {
+            let p_value = if own(row) {
+                1.0
+            } else {
+                corrected.next().unwrap_or(1.0)
+            };
+            let (gap, half) = (pair.difference.mean, pair.difference.half_width);
+            Difference {
+                text: if own(row) {
+                    "–".to_owned()
+                } else {
+                    format!("{:+.2} ± {:.2}", 100.0 * gap, 100.0 * half)
+                },
+                gap,
+                p_value,
+            }
+        });
+        differences.collect()
+    }
+
+    /// Which learners are better than a baseline, and which are worse.
+    fn verdict(&self, baseline: &str, column: &[Difference]) -> String {
+        let names = |sign: f64| {
+            let rows = self.learners.iter().zip(column);
+            let rows = rows.filter(|(_, d)| d.p_value < LEVEL && d.gap * sign > 0.0);
+            let names: Vec<String> = rows.map(|(row, _)| markdown(&row.result.learner)).collect();
+            match names.is_empty() {
+                true => "none".to_owned(),
+                false => names.join(", "),
+            }
+        };
+        format!(
+            "- Better than `{baseline}`: {}. Worse: {}.\n",
+            names(1.0),
+            names(-1.0)
+        )
+    }
+}
+
+/// A difference counts below this p-value, corrected by Holm for the rows of the table.
+const LEVEL: f64 = 0.05;
+
+struct Difference {
+    text: String,
+    gap: f64,
+    p_value: f64,
+}

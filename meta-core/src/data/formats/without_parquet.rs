@@ -1,0 +1,25 @@
+//! What stands for the reader of Parquet in builds without it.
+
+use std::path::Path;
+
+use super::array::Text;
+use super::table::{Keys, Table};
+use crate::error::{Error, Result};
+
+fn absent<T>(path: &Path) -> Result<T> {
+    let message =
+        "Parquet is not compiled in; build with `--features parquet`, or save the table as CSV";
+    Err(Error::data(path, message))
+}
+
+pub(super) fn table(path: &Path, _keys: &Keys<'_>) -> Result<Table> {
+    absent(path)
+}
+
+pub(super) fn labels(path: &Path, _keys: &Keys<'_>) -> Result<Text> {
+    absent(path)
+}
+
+pub(super) fn header(path: &Path) -> Result<Vec<String>> {
+    absent(path)
+}
