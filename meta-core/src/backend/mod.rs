@@ -243,6 +243,7 @@ pub fn options() -> impl Iterator<Item = &'static str> {
         ("fusion", cfg!(feature = "fusion")),
         ("autotune", cfg!(feature = "autotune")),
         ("avx512", cfg!(feature = "avx512")),
+        ("parquet", cfg!(feature = "parquet")),
     ]
     .into_iter()
     .filter_map(|(name, compiled)| compiled.then_some(name))

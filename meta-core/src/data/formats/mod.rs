@@ -77,6 +77,9 @@ impl Format {
             .to_ascii_lowercase();
         let found = ENDINGS.iter().find(|(ending, _)| name.ends_with(ending));
         found.map(|(_, format)| *format).ok_or_else(|| {
+            if !path.exists() {
+                return Error::data(path, "is not there; expected a file or a folder");
+            }
             let known = ENDINGS.map(|(ending, _)| ending).join(", ");
             Error::data(
                 path,
