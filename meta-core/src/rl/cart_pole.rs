@@ -80,7 +80,8 @@ impl FamilySettings for CartPoleSettings {
         ] {
             if low > high {
                 let key = format!("environment.{name}_low");
-                let expected = format!("must be at most `environment.{name}_high`, which is {high}");
+                let expected =
+                    format!("must be at most `environment.{name}_high`, which is {high}");
                 return Err(Error::setting(key, low, expected));
             }
         }
@@ -287,7 +288,12 @@ impl Environment for CartPole {
     }
 
     fn policy(&self, name: &str, settings: &Value) -> Result<MakePolicy> {
-        random_policy(Environment::actions(self), name, settings, Environment::policies(self))
+        random_policy(
+            Environment::actions(self),
+            name,
+            settings,
+            Environment::policies(self),
+        )
     }
 }
 
@@ -313,8 +319,8 @@ mod tests {
         for (lean, turn, force) in [(0.1, 0.5, 10.0), (-1.2, 2.0, -3.0), (2.9, -4.0, 0.0)] {
             let (speeding, turning) = POLE.accelerations(&[0.3, -0.2, lean, turn], force);
             let (sin, cos) = f64::sin_cos(lean);
-            let push = (cart_mass + mass) * speeding
-                + mass * length * (turning * cos - turn * turn * sin);
+            let push =
+                (cart_mass + mass) * speeding + mass * length * (turning * cos - turn * turn * sin);
             let torque = mass * length * speeding * cos
                 + 4.0 / 3.0 * mass * length * length * turning
                 - mass * GRAVITY * length * sin;

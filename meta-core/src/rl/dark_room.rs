@@ -51,7 +51,11 @@ impl FamilySettings for DarkRoomSettings {
                 "leaves no goal to train on: {validation} tiles are for validation and {test} for \
                  the test, of {tiles}"
             );
-            return Err(Error::setting("environment.test_share", self.test_share, expected));
+            return Err(Error::setting(
+                "environment.test_share",
+                self.test_share,
+                expected,
+            ));
         }
         let mut goals: Vec<u32> = (0..tiles as u32).collect();
         Seed(0)
@@ -195,7 +199,12 @@ impl Environment for DarkRoom {
     }
 
     fn policy(&self, name: &str, settings: &Value) -> Result<MakePolicy> {
-        random_policy(Environment::actions(self), name, settings, Environment::policies(self))
+        random_policy(
+            Environment::actions(self),
+            name,
+            settings,
+            Environment::policies(self),
+        )
     }
 }
 
@@ -254,6 +263,9 @@ mod tests {
             ..Default::default()
         };
         let error = all.open().err().unwrap().to_string();
-        assert!(error.starts_with("`environment.test_share = 0.95`"), "{error}");
+        assert!(
+            error.starts_with("`environment.test_share = 0.95`"),
+            "{error}"
+        );
     }
 }

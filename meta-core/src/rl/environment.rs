@@ -373,8 +373,7 @@ impl<E: Environment> Environments for Batch<E> {
         let observations = to.observations.chunks_exact_mut(self.observation_width);
         let results = to.rewards.iter_mut().zip(&mut to.done);
         let lanes = self.lanes.iter_mut().zip(actions.chunks_exact(width));
-        for (((lane, action), observation), (reward, done)) in
-            lanes.zip(observations).zip(results)
+        for (((lane, action), observation), (reward, done)) in lanes.zip(observations).zip(results)
         {
             *reward = 0.0;
             let Some((state, noise)) = lane.running.as_mut().filter(|_| !*done) else {

@@ -179,7 +179,10 @@ mod tests {
         ];
         for (successes, failures, index) in published {
             let own = table.index(successes, failures, 1);
-            assert!((own - index).abs() < 1e-4, "{successes} {failures}: {own}, {index}");
+            assert!(
+                (own - index).abs() < 1e-4,
+                "{successes} {failures}: {own}, {index}"
+            );
         }
         let table = GittinsTable::new(10, 0.99);
         assert!((table.index(0, 0, 1) - 0.8699).abs() < 1e-4);
@@ -200,7 +203,8 @@ mod tests {
             for sum in (0..=depth).rev() {
                 for successes in 0..=sum {
                     let p = (a + successes as f64) / (a + b + sum as f64);
-                    let (lost, won) = (row[successes].max(restart), row[successes + 1].max(restart));
+                    let (lost, won) =
+                        (row[successes].max(restart), row[successes + 1].max(restart));
                     value = p * (1.0 + discount * won) + (1.0 - p) * discount * lost;
                     row[successes] = value;
                 }
@@ -220,7 +224,10 @@ mod tests {
         for (successes, failures) in [(0, 0), (3, 1), (1, 5), (7, 4), (12, 0), (0, 12)] {
             let own = table.index(successes, failures, 1);
             let other = restart_index(1.0 + successes as f64, 1.0 + failures as f64, 0.95, 240);
-            assert!((own - other).abs() < 5e-5, "{successes} {failures}: {own}, {other}");
+            assert!(
+                (own - other).abs() < 5e-5,
+                "{successes} {failures}: {own}, {other}"
+            );
         }
     }
 
@@ -244,7 +251,8 @@ mod tests {
             (rewards, pulls)
         }
         let table = GittinsTable::new(12, 1.0);
-        for (successes, failures, left) in [(0, 0, 10), (0, 0, 1), (2, 1, 9), (0, 4, 8), (5, 5, 2)] {
+        for (successes, failures, left) in [(0, 0, 10), (0, 0, 1), (2, 1, 9), (0, 4, 8), (5, 5, 2)]
+        {
             let (a, b) = (1.0 + successes as f64, 1.0 + failures as f64);
             let mut rate = 0.0;
             for _ in 0..50 {
@@ -252,7 +260,10 @@ mod tests {
                 rate = rewards / pulls;
             }
             let own = table.index(successes, failures, left);
-            assert!((own - rate).abs() < 2e-5, "{successes} {failures} {left}: {own}, {rate}");
+            assert!(
+                (own - rate).abs() < 2e-5,
+                "{successes} {failures} {left}: {own}, {rate}"
+            );
         }
     }
 }

@@ -154,9 +154,8 @@ impl Environment for Navigation {
     }
 
     fn best_return(&self, goal: &[f64; 2]) -> Option<f64> {
-        let left = |time: usize| {
-            goal.map(|coordinate| (coordinate.abs() - SPEED * time as f64).max(0.0))
-        };
+        let left =
+            |time: usize| goal.map(|coordinate| (coordinate.abs() - SPEED * time as f64).max(0.0));
         let gap = |time: usize| left(time)[0].hypot(left(time)[1]);
         let steps = 1..=self.0.horizon;
         let end = steps.clone().find(|&time| gap(time) < NEAR);
@@ -178,6 +177,11 @@ impl Environment for Navigation {
     }
 
     fn policy(&self, name: &str, settings: &Value) -> Result<MakePolicy> {
-        random_policy(Environment::actions(self), name, settings, Environment::policies(self))
+        random_policy(
+            Environment::actions(self),
+            name,
+            settings,
+            Environment::policies(self),
+        )
     }
 }

@@ -142,7 +142,11 @@ mod tests {
         assert_eq!(counts[0], 0);
         // 5 standard deviations of a binomial of 30 000 and 1/3.
         let bound = 5.0 * (30_000.0f64 * 2.0 / 9.0).sqrt();
-        assert!(counts[1..].iter().all(|&c| (f64::from(c) - 10_000.0).abs() < bound));
+        assert!(
+            counts[1..]
+                .iter()
+                .all(|&c| (f64::from(c) - 10_000.0).abs() < bound)
+        );
         assert_eq!(best_of([1.0, 2.0, 2.0].into_iter(), None), 1);
     }
 }

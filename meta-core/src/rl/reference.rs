@@ -100,13 +100,28 @@ fn bandit_entries() -> Vec<Entry<6>> {
     let index = "index of the pulls left; the paper approximates a discounted one";
     let cut = "discounted index; the paper approximates it and tunes it";
     vec![
-        entry("random", none.clone(), [5.0, 5.0, 5.1, 49.9, 49.9, 49.8], TEXTBOOK),
-        entry("greedy", none.clone(), [6.6, 6.6, 6.5, 74.8, 77.1, 78.0], TEXTBOOK),
+        entry(
+            "random",
+            none.clone(),
+            [5.0, 5.0, 5.1, 49.9, 49.9, 49.8],
+            TEXTBOOK,
+        ),
+        entry(
+            "greedy",
+            none.clone(),
+            [6.6, 6.6, 6.5, 74.8, 77.1, 78.0],
+            TEXTBOOK,
+        ),
         entry("epsilon_greedy", none.clone(), epsilon, UNTUNED),
         entry("epsilon_greedy", json!({"epsilon": 0.02}), epsilon, OTHER),
         entry("ucb1", none.clone(), ucb, UNTUNED),
         entry("ucb1", json!({"scale": 0.2}), ucb, OTHER),
-        entry("thompson", none.clone(), [5.7, 5.5, 5.2, 74.7, 76.7, 64.5], TEXTBOOK),
+        entry(
+            "thompson",
+            none.clone(),
+            [5.7, 5.5, 5.2, 74.7, 76.7, 64.5],
+            TEXTBOOK,
+        ),
         entry(
             "thompson",
             json!({"optimistic": true}),
@@ -134,7 +149,13 @@ fn tabular_entries() -> Vec<Entry<5>> {
         entry("random", none.clone(), 100.1, 250.2, TEXTBOOK),
         entry("greedy", none.clone(), 134.8, 368.8, belief),
         entry("epsilon_greedy", none.clone(), 132.8, 377.3, UNTUNED),
-        entry("psrl", none.clone(), 138.1, 408.8, "beliefs of the true prior"),
+        entry(
+            "psrl",
+            none.clone(),
+            138.1,
+            408.8,
+            "beliefs of the true prior",
+        ),
         entry("opsrl", none.clone(), 144.1, 425.2, UNTUNED),
         entry("ucrl2", none.clone(), 146.6, 424.1, UNTUNED),
         entry("ucrl2", json!({"scale": 0.1}), 146.6, 424.1, OTHER),
@@ -191,14 +212,26 @@ pub fn reference_table(settings: &ReferenceSettings) -> Result<Vec<ReferenceRow>
             let setup = format!("n = {pulls}, k = {arms}");
             rows.push(row(family.as_ref(), settings, setup, 1, entry, place)?);
         }
-        rows.push(best(family.as_ref(), settings, format!("n = {pulls}, k = {arms}"), 1)?);
+        rows.push(best(
+            family.as_ref(),
+            settings,
+            format!("n = {pulls}, k = {arms}"),
+            1,
+        )?);
     }
     let family = TabularSettings::default().open()?;
     let counts = if settings.long { EPISODES.len() } else { 1 };
     for (place, episodes) in EPISODES.into_iter().take(counts).enumerate() {
         let setup = format!("n = {episodes}");
         for entry in tabular_entries() {
-            rows.push(row(family.as_ref(), settings, setup.clone(), episodes, entry, place)?);
+            rows.push(row(
+                family.as_ref(),
+                settings,
+                setup.clone(),
+                episodes,
+                entry,
+                place,
+            )?);
         }
         rows.push(best(family.as_ref(), settings, setup, episodes)?);
     }

@@ -36,7 +36,11 @@ pub fn advantages(
 ) -> Vec<f64> {
     let steps = rewards.len();
     let given = (values.len(), done.len());
-    assert_eq!(given, (steps + 1, steps), "values and ends of {steps} steps");
+    assert_eq!(
+        given,
+        (steps + 1, steps),
+        "values and ends of {steps} steps"
+    );
     let mut ahead = 0.0;
     let mut advantages = vec![0.0; steps];
     for step in (0..steps).rev() {
@@ -156,7 +160,10 @@ fn solve(gram: &[f64], target: &[f64], ridge: f64) -> Option<Vec<f64>> {
         let known: f64 = (row + 1..n).map(|k| lower[k * n + row] * weights[k]).sum();
         weights[row] = (weights[row] - known) / lower[row * n + row];
     }
-    weights.iter().all(|weight| weight.is_finite()).then_some(weights)
+    weights
+        .iter()
+        .all(|weight| weight.is_finite())
+        .then_some(weights)
 }
 
 #[cfg(test)]

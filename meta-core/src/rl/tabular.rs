@@ -65,7 +65,11 @@ impl FamilySettings for TabularSettings {
             let expected = format!(
                 "states × actions × horizon must be at most {MOST_VALUES}; states × actions are {table}"
             );
-            return Err(Error::setting("environment.horizon", self.horizon, expected));
+            return Err(Error::setting(
+                "environment.horizon",
+                self.horizon,
+                expected,
+            ));
         }
         if !self.reward_mean.is_finite() {
             let (key, expected) = ("environment.reward_mean", "must be finite");

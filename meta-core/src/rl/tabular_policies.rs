@@ -402,7 +402,11 @@ mod tests {
             for _ in 0..20_000 {
                 flat_dirichlet(&mut stream, &mut other);
                 // Drawn points outside are pulled to the ball's edge.
-                let distance: f64 = estimate.iter().zip(&other).map(|(a, b)| (a - b).abs()).sum();
+                let distance: f64 = estimate
+                    .iter()
+                    .zip(&other)
+                    .map(|(a, b)| (a - b).abs())
+                    .sum();
                 let share = (radius / distance).min(1.0);
                 let point = estimate.iter().zip(&other).zip(&values);
                 let value: f64 = point.map(|((a, b), v)| v * (a + share * (b - a))).sum();

@@ -131,7 +131,9 @@ fn oracle_returns(family: &dyn Family, count: u64, episodes: usize) -> (Vec<f64>
     let lanes = Lanes::trials(seed, split, &tasks);
     let oracle = |lane: usize| family.oracle(seed, split, tasks[lane]).expect("an oracle");
     let returns = run_trials(family, lanes, episodes, oracle).expect("returns");
-    let best = tasks.iter().map(|&task| family.best_return(seed, split, task));
+    let best = tasks
+        .iter()
+        .map(|&task| family.best_return(seed, split, task));
     (
         returns.chunks(episodes).map(mean).collect(),
         best.map(|best| best.expect("a best return")).collect(),
@@ -154,7 +156,10 @@ fn oracles_reach_the_best_return() {
         let (returns, best) = oracle_returns(family.as_ref(), 200, 1);
         for (task, (own, best)) in returns.iter().zip(&best).enumerate() {
             let gap = (own - best).abs();
-            assert!(gap <= tolerance, "{entry} {settings} task {task}: {own} {best}");
+            assert!(
+                gap <= tolerance,
+                "{entry} {settings} task {task}: {own} {best}"
+            );
         }
     }
 }
@@ -163,12 +168,25 @@ fn oracles_reach_the_best_return() {
 /// alarm in 6e-5 of fresh seeds, and the seed is fixed.
 #[test]
 fn oracles_reach_the_best_expected_return() {
-    for (family, episodes) in [("bernoulli_bandit", 10), ("gaussian_bandit", 1), ("tabular_mdp", 10)] {
+    for (family, episodes) in [
+        ("bernoulli_bandit", 10),
+        ("gaussian_bandit", 1),
+        ("tabular_mdp", 10),
+    ] {
         let family = (find_family(&families(), family).unwrap().build)(&Value::Null).unwrap();
         let (returns, best) = oracle_returns(family.as_ref(), 400, episodes);
-        let gaps: Vec<f64> = returns.iter().zip(best).map(|(own, best)| own - best).collect();
+        let gaps: Vec<f64> = returns
+            .iter()
+            .zip(best)
+            .map(|(own, best)| own - best)
+            .collect();
         let error = standard_deviation(&gaps) / (gaps.len() as f64).sqrt();
-        assert!(mean(&gaps).abs() < 4.0 * error, "{}: {}", family.name(), mean(&gaps));
+        assert!(
+            mean(&gaps).abs() < 4.0 * error,
+            "{}: {}",
+            family.name(),
+            mean(&gaps)
+        );
     }
 }
 
@@ -180,7 +198,9 @@ fn no_path_to_a_goal_is_better_than_the_best() {
     let mut chance = seed.stream("paths", 0, "test");
     for task in 0..10 {
         let lanes: Vec<u64> = vec![task; 200];
-        let mut environments = family.environments(Lanes::trials(seed, split, &lanes)).unwrap();
+        let mut environments = family
+            .environments(Lanes::trials(seed, split, &lanes))
+            .unwrap();
         let mut steps = environments.buffers();
         environments.reset(&mut steps);
         let mut oracle = family.oracle(seed, split, task).unwrap();
@@ -218,13 +238,19 @@ fn paired(family: &dyn Family, a: (&str, Value), b: (&str, Value), tasks: usize,
 /// Every policy beats chance by more than 5 standard errors, and none but for chance beats the oracle.
 #[test]
 fn policies_lie_between_chance_and_the_best() {
-    let bernoulli = BernoulliBanditSettings { arms: 5, pulls: 60 }.open().unwrap();
+    let bernoulli = BernoulliBanditSettings { arms: 5, pulls: 60 }
+        .open()
+        .unwrap();
     let gaussian = GaussianBanditSettings {
         pulls: 60,
         ..Default::default()
     };
     let problems = TabularSettings::default().open().unwrap();
-    for (family, n) in [(bernoulli, 1), (gaussian.open().unwrap(), 1), (problems, 12)] {
+    for (family, n) in [
+        (bernoulli, 1),
+        (gaussian.open().unwrap(), 1),
+        (problems, 12),
+    ] {
         for &name in &family.policies()[1..] {
             if family.name() == "gaussian_bandit" && name == "gittins" {
                 continue;
@@ -235,7 +261,13 @@ fn policies_lie_between_chance_and_the_best() {
                 _ => Value::Null,
             };
             let own = (name, settings);
-            let over = paired(family.as_ref(), own.clone(), ("random", Value::Null), 100, n);
+            let over = paired(
+                family.as_ref(),
+                own.clone(),
+                ("random", Value::Null),
+                100,
+                n,
+            );
             assert!(over > 5.0, "{} {name}: {over}", family.name());
             let under = paired(family.as_ref(), ("best", Value::Null), own, 100, n);
             assert!(under > 0.0, "{} {name}: {under}", family.name());
@@ -269,10 +301,11 @@ fn trials_are_the_same_alone_and_in_any_order() {
 #[test]
 fn frozen_tasks_have_an_identity() {
     let family = BernoulliBanditSettings::default().open().unwrap();
-    let other = BernoulliBanditSettings { arms: 6, pulls: 10 }.open().unwrap();
-    let hash = |family: &dyn Family, seed, split, count| {
-        task_set_hash(family, Seed(seed), split, count)
-    };
+    let other = BernoulliBanditSettings { arms: 6, pulls: 10 }
+        .open()
+        .unwrap();
+    let hash =
+        |family: &dyn Family, seed, split, count| task_set_hash(family, Seed(seed), split, count);
     let own = hash(family.as_ref(), 0, Split::Test, 1000);
     assert_eq!(own, hash(family.as_ref(), 0, Split::Test, 1000));
     assert_eq!(own.len(), 64);
@@ -323,7 +356,10 @@ fn mistakes_in_settings_name_the_key() {
     let family = NavigationSettings::default().open().unwrap();
     let none = Lanes::trials(Seed(0), Split::Test, &[]);
     let error = family.environments(none).err().unwrap().to_string();
-    assert!(error.starts_with("`tasks × episodes = 0 × 1`: must be"), "{error}");
+    assert!(
+        error.starts_with("`tasks × episodes = 0 × 1`: must be"),
+        "{error}"
+    );
     assert!(family.policy("psrl", &Value::Null).is_err());
 }
 
