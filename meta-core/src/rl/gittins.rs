@@ -42,8 +42,8 @@ fn place(successes: usize, failures: usize) -> usize {
 impl GittinsTable {
     /// Indices of a horizon of `pulls` for γ = 1, else of an infinite horizon discounted by γ.
     ///
-    /// An infinite horizon is cut where what is left weighs less than 10⁻⁶ of the whole, and at 4 · `pulls`
-    /// + 2000 pulls at the latest.
+    /// Learning of an infinite horizon is cut where γᵗ is below 10⁻³, and at 4 · `pulls` + 2000 pulls at the
+    /// latest: from there on an arm is pulled for ever or not at all, by its mean.
     pub fn new(pulls: usize, discount: f64) -> Self {
         if discount >= 1.0 {
             Self::finite(pulls)
@@ -53,16 +53,16 @@ impl GittinsTable {
     }
 
     /// The index of an arm after that many successes and failures, with `left` pulls to go.
+    ///
+    /// The table knows arms of at most `pulls` pulls, those to go included: beyond, fewer count as left, and
+    /// where none is, the index is the mean.
     pub fn index(&self, successes: usize, failures: usize, left: usize) -> f64 {
-        if successes + failures > self.pulls {
-            // Beyond the table: the mean, which the index approaches.
-            return (successes + 1) as f64 / (successes + failures + 2) as f64;
+        let done = successes + failures;
+        let left = left.min(self.pulls.saturating_sub(done));
+        if left == 0 {
+            return (successes + 1) as f64 / (done + 2) as f64;
         }
-        let start = if self.finite {
-            self.start_of(left.clamp(1, self.pulls))
-        } else {
-            0
-        };
+        let start = if self.finite { self.start_of(left) } else { 0 };
         f64::from(self.indices[start + place(successes, failures)])
     }
 
@@ -105,7 +105,7 @@ impl GittinsTable {
     }
 
     fn discounted(pulls: usize, discount: f64) -> Self {
-        let cut = (1e-6f64.ln() / discount.ln()).ceil().max(1.0);
+        let cut = (1e-3f64.ln() / discount.ln()).ceil().max(1.0);
         let depth = pulls + (cut as usize).min(3 * pulls + 2000);
         let mut table = GittinsTable {
             pulls,
@@ -116,7 +116,10 @@ impl GittinsTable {
         let mut row = vec![0.0f64; depth + 2];
         for step in 1..GRID {
             let rate = step as f64 / GRID as f64;
-            row.fill(0.0);
+            for (successes, place) in row.iter_mut().enumerate() {
+                let p = (successes + 1) as f64 / (depth + 3) as f64;
+                *place = ((p - rate) / (1.0 - discount)).max(0.0);
+            }
             for sum in (0..=depth).rev() {
                 for successes in 0..=sum {
                     let p = (successes + 1) as f64 / (sum + 2) as f64;
@@ -220,7 +223,7 @@ mod tests {
     /// that is within 5e-5.
     #[test]
     fn discounted_indices_are_those_of_the_game_with_restarts() {
-        let table = GittinsTable::new(12, 0.95);
+        let table = GittinsTable::new(13, 0.95);
         for (successes, failures) in [(0, 0), (3, 1), (1, 5), (7, 4), (12, 0), (0, 12)] {
             let own = table.index(successes, failures, 1);
             let other = restart_index(1.0 + successes as f64, 1.0 + failures as f64, 0.95, 240);
