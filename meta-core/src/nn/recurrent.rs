@@ -37,6 +37,25 @@ impl<B: Backend> LstmState<B> {
             cell: zeros,
         }
     }
+
+    /// This state where a step is `there`, and the `other` one where not: `there [t, b, 1]`, 1 or 0.
+    fn or(self, other: Self, there: &Tensor<B, 3>) -> Self {
+        let choose =
+            |own: Tensor<B, 3>, other: Tensor<B, 3>| other.clone() + (own - other) * there.clone();
+        LstmState {
+            hidden: choose(self.hidden, other.hidden),
+            cell: choose(self.cell, other.cell),
+        }
+    }
+}
+
+/// Steps with what is there of them.
+fn with_there<'a, B: Backend>(
+    steps: &'a [Tensor<B, 3>],
+    there: Option<&'a [Tensor<B, 3>]>,
+) -> impl DoubleEndedIterator<Item = (&'a Tensor<B, 3>, Option<&'a Tensor<B, 3>>)> {
+    let step = move |(place, step)| (step, there.and_then(|there| there.get(place)));
+    steps.iter().enumerate().map(step)
 }
 
 /// One step of long short-term memory (Hochreiter and Schmidhuber, 1997, with the forget gate of
@@ -100,15 +119,23 @@ impl<B: Primitives> LstmCell<B> {
         }
     }
 
-    /// The states after each of these steps, the first from a state of zeros.
-    fn states<'a>(&self, steps: impl Iterator<Item = &'a Tensor<B, 3>>) -> Vec<LstmState<B>> {
+    /// The states after each of these steps, the first from a state of zeros. Where a step is not there (0
+    /// and not 1 in `there`, `[t, b, 1]`), the state stays as it is.
+    fn states<'a>(
+        &self,
+        steps: impl Iterator<Item = (&'a Tensor<B, 3>, Option<&'a Tensor<B, 3>>)>,
+    ) -> Vec<LstmState<B>> {
         let mut states: Vec<LstmState<B>> = Vec::new();
-        for x in steps {
+        for (x, there) in steps {
             let state = states.last().cloned().unwrap_or_else(|| {
                 let [t, b, _] = x.dims();
                 LstmState::zeros(t, b, self.width(), &x.device())
             });
-            states.push(self.forward(x.clone(), state));
+            let next = self.forward(x.clone(), state.clone());
+            states.push(match there {
+                None => next,
+                Some(there) => next.or(state, there),
+            });
         }
         states
     }
@@ -141,8 +168,21 @@ impl<B: Primitives> Lstm<B> {
     /// # Panics
     /// When there is no step.
     pub fn forward(&self, steps: &[Tensor<B, 3>]) -> Vec<LstmState<B>> {
+        self.forward_there(steps, None)
+    }
+
+    /// The same where some steps are not there: `there` is 1 or 0 for each, `[t, b, 1]`. The state stays as it
+    /// is at a step that is not, so the last one is that after the last step that is.
+    ///
+    /// # Panics
+    /// When there is no step.
+    pub fn forward_there(
+        &self,
+        steps: &[Tensor<B, 3>],
+        there: Option<&[Tensor<B, 3>]>,
+    ) -> Vec<LstmState<B>> {
         assert!(!steps.is_empty(), "a sequence has at least one step");
-        self.cell.states(steps.iter())
+        self.cell.states(with_there(steps, there))
     }
 }
 
@@ -180,9 +220,21 @@ impl<B: Primitives> BiLstm<B> {
     /// # Panics
     /// When there is no step.
     pub fn forward(&self, steps: &[Tensor<B, 3>]) -> Vec<(LstmState<B>, LstmState<B>)> {
+        self.forward_there(steps, None)
+    }
+
+    /// The same where some steps are not there, as of [`Lstm::forward_there`].
+    ///
+    /// # Panics
+    /// When there is no step.
+    pub fn forward_there(
+        &self,
+        steps: &[Tensor<B, 3>],
+        there: Option<&[Tensor<B, 3>]>,
+    ) -> Vec<(LstmState<B>, LstmState<B>)> {
         assert!(!steps.is_empty(), "a sequence has at least one step");
-        let forwards = self.forwards.states(steps.iter());
-        let backwards = self.backwards.states(steps.iter().rev());
+        let forwards = self.forwards.states(with_there(steps, there));
+        let backwards = self.backwards.states(with_there(steps, there).rev());
         forwards
             .into_iter()
             .zip(backwards.into_iter().rev())

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     Encoder, EncoderInfo, EncoderSettings, Operations, Steps,
-    lstm::{LstmSettings, dropped},
+    lstm::{LstmSettings, dropped, there},
     products,
 };
 use crate::{
@@ -95,6 +95,8 @@ pub struct BilstmEncoder<B: Backend> {
     steps: Steps,
     #[module(skip)]
     dropout: f64,
+    #[module(skip)]
+    padding: bool,
 }
 
 impl<B: Backend> BilstmEncoder<B> {
@@ -112,20 +114,22 @@ impl<B: Backend> BilstmEncoder<B> {
                 .collect(),
             steps: Steps::of(item),
             dropout: settings.dropout,
+            padding: settings.padding,
         }
     }
 }
 
 impl<B: Primitives> Encoder<B> for BilstmEncoder<B> {
     fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
+        let there = there(self.padding, self.steps, &x);
         let steps = split(self.steps.rows(x), self.steps.length);
         let (last, below) = self.layers.split_last().expect("at least one layer");
         let steps = below.iter().fold(steps, |steps, layer| {
-            let states = layer.forward(&steps).into_iter();
+            let states = layer.forward_there(&steps, there.as_deref()).into_iter();
             let shown = states.map(|(f, b)| Tensor::cat(vec![f.hidden, b.hidden], 2));
             dropped(shown.collect(), self.dropout, pass)
         });
-        let states = last.forward(&steps);
+        let states = last.forward_there(&steps, there.as_deref());
         let (first, last) = (states.first(), states.last());
         let (first, last) = first.zip(last).expect("at least one step");
         Tensor::cat(vec![last.0.hidden.clone(), first.1.hidden.clone()], 2)

@@ -6,7 +6,9 @@ use burn::{
 };
 use serde_json::{Value, json};
 
-use super::{Encoder, EncoderInfo, EncoderSettings, Operations, Steps, products};
+use super::{
+    Encoder, EncoderInfo, EncoderSettings, Operations, Steps, products, sequence::steps_there,
+};
 use crate::{
     Result,
     data::ItemShape,
@@ -32,6 +34,10 @@ settings! {
         /// Probability with which an output of a layer is dropped in training before the next one
         /// (Zaremba et al., 2014).
         dropout: f64 = 0.0, below_one();
+        /// Whether rows of zeros are padding, and not read: for items of unequal lengths, such as texts and
+        /// series.
+        #[added("0.2")]
+        padding: bool = false;
     }
 }
 
@@ -111,6 +117,15 @@ pub(super) fn dropped<B: Backend>(
     steps.into_iter().map(drop).collect()
 }
 
+/// What is there of each step, where padding is asked for.
+pub(super) fn there<B: Backend>(
+    padding: bool,
+    steps: Steps,
+    x: &Tensor<B, 3>,
+) -> Option<Vec<Tensor<B, 3>>> {
+    padding.then(|| steps_there(&steps.padding(x), x))
+}
+
 /// Reads an item step by step; the embedding is the last state that the last layer shows.
 #[derive(Module, Debug)]
 pub struct LstmEncoder<B: Backend> {
@@ -119,6 +134,8 @@ pub struct LstmEncoder<B: Backend> {
     steps: Steps,
     #[module(skip)]
     dropout: f64,
+    #[module(skip)]
+    padding: bool,
 }
 
 impl<B: Backend> LstmEncoder<B> {
@@ -135,23 +152,26 @@ impl<B: Backend> LstmEncoder<B> {
                 .collect(),
             steps: Steps::of(item),
             dropout: settings.dropout,
+            padding: settings.padding,
         }
     }
 }
 
 impl<B: Primitives> Encoder<B> for LstmEncoder<B> {
     fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
+        let there = there(self.padding, self.steps, &x);
         let steps = split(self.steps.rows(x), self.steps.length);
         let (last, below) = self.layers.split_last().expect("at least one layer");
         let steps = below.iter().fold(steps, |steps, layer| {
-            let states = layer.forward(&steps).into_iter();
+            let states = layer.forward_there(&steps, there.as_deref()).into_iter();
             dropped(
                 states.map(|state| state.hidden).collect(),
                 self.dropout,
                 pass,
             )
         });
-        let state = last.forward(&steps).pop().expect("at least one step");
+        let mut states = last.forward_there(&steps, there.as_deref());
+        let state = states.pop().expect("at least one step");
         state.hidden
     }
 }
