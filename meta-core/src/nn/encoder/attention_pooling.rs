@@ -159,7 +159,11 @@ impl EncoderSettings for AttentionPoolingSettings {
 
     /// Without `hard`, whose gradient is no derivative.
     fn small() -> Vec<Value> {
-        let of = |kind: &str, recurrent: usize| json!({"kind": kind, "recurrent": recurrent, "hidden": 3, "heads": 2, "span": 2});
+        let of = |kind: &str, recurrent: usize| {
+            json!({
+                "kind": kind, "recurrent": recurrent, "hidden": 3, "heads": 2, "span": 2,
+            })
+        };
         vec![
             of("additive", 2),
             of("additive", 0),
@@ -387,7 +391,7 @@ mod tests {
             ..settings
         };
         let encoder = settings.on(item).expect("small");
-        encoder.init(&mut Initializer::seeded(Seed(1)), &Default::default())
+        encoder.init::<Cpu>(&mut Initializer::seeded(Seed(1)), &Default::default())
     }
 
     fn of(kind: PoolingKind) -> AttentionPoolingSettings {
@@ -471,7 +475,7 @@ mod tests {
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
             assert!(
-                (f64::from(*found) - expected).abs() < 3e-6,
+                (f64::from(*found) - expected).abs() < 1e-5,
                 "{found} {expected}"
             );
         }

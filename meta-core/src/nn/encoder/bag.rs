@@ -126,7 +126,7 @@ mod tests {
             channels: 2,
         };
         let bag = BagSettings::default().on(item).expect("defaults");
-        let bag: Bag<Cpu> = bag.init(&mut Initializer::zeros(), &Default::default());
+        let bag: Bag<Cpu> = bag.init::<Cpu>(&mut Initializer::zeros(), &Default::default());
         let x = Tensor::<Cpu, 3>::from_data(
             [[[1.0, 2.0, 0.0, 0.0, 3.0, -4.0, 0.0, 0.0], [0.0; 8]]],
             &Default::default(),
