@@ -694,6 +694,14 @@ fn real_texts_are_read() {
         (classes(&fewrel), fewrel.items_per_class()),
         (80, Some(137))
     );
+    let banking = read(TextSettings {
+        files: ["train", "test"]
+            .map(|part| format!("text/banking77/{part}.csv.gz"))
+            .to_vec(),
+        ..of("", 40)
+    });
+    assert_eq!(banking.describe()["texts"], 13_083);
+    assert_eq!(classes(&banking), 77);
     for (source, lowest) in [(&clinc, 0.5), (&fewrel, 0.4)] {
         let (accuracy, described) = (floor(source), source.describe());
         println!("{accuracy} {described}");
