@@ -54,8 +54,10 @@ fn with_there<'a, B: Backend>(
     steps: &'a [Tensor<B, 3>],
     there: Option<&'a [Tensor<B, 3>]>,
 ) -> impl DoubleEndedIterator<Item = (&'a Tensor<B, 3>, Option<&'a Tensor<B, 3>>)> {
-    let step = move |(place, step)| (step, there.and_then(|there| there.get(place)));
-    steps.iter().enumerate().map(step)
+    let with = move |(place, step): (usize, &'a Tensor<B, 3>)| {
+        (step, there.and_then(|there| there.get(place)))
+    };
+    steps.iter().enumerate().map(with)
 }
 
 /// One step of long short-term memory (Hochreiter and Schmidhuber, 1997, with the forget gate of
