@@ -211,7 +211,7 @@ mod tests {
                 expected.push((0..4).map(answer).fold(0.0, f64::max));
             }
         }
-        assert!(Params::of(&model).to_data().into_iter().count() == 4);
+        assert_eq!(Params::of(&model).to_data().len(), 4);
         assert!(expected.iter().any(|&answer| answer > 0.1));
         for (found, expected) in found.iter().zip(&expected) {
             assert!(
