@@ -287,9 +287,11 @@ fn the_shipped_manifests_resolve() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         // Vectors of its own where no file is named.
         let synthetic = name == "features-learners.toml";
-        let data = ["omniglot", "features", "folder", "cifar"]
-            .into_iter()
-            .find(|data| name.contains(data) && !synthetic);
+        let data = [
+            "omniglot", "features", "folder", "cifar", "clinc150", "fewrel", "ucr",
+        ]
+        .into_iter()
+        .find(|data| name.contains(data) && !synthetic);
         let mut command = bench.command("check");
         let ran = crate::workbench::Ran::from(
             command

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `episode` | what an episode is |
 //! | `source` | what a source promises |
-//! | `glyphs`, `projected`, `sinusoid`, `gp`, `omniglot`, `folder`, `features` | the sources |
+//! | `glyphs`, `projected`, `sinusoid`, `gp`, `omniglot`, `folder`, `features`, `topics`, `text`, `series` | the sources |
 //! | `draw` | drawing classes and items |
 //! | `formats` | readers of files of numbers |
 //! | `image_decode` | from a file's bytes to pixels |
@@ -56,11 +56,14 @@ pub use pictures::PictureSettings;
 pub use prefetch::Prefetch;
 pub use preparation::Preparation;
 pub use projected::ProjectedSource;
+pub use series::{LabelPlace, MissingValues, SeriesFit, SeriesSource};
 pub use sinusoid::{SinusoidSource, Wave};
 pub use source::{
     BuildSource, ItemPicture, Source, SourceEntry, SourceSettings, episode_set_hash,
     stored_episode_set_hash,
 };
+pub use text::{TextSource, Tokens, UnknownWords, Vocabulary};
+pub use topics::TopicsSource;
 
 /// Writes the modules and the list of sources: a line for each.
 macro_rules! list_of_sources {
@@ -85,6 +88,9 @@ list_of_sources! {
     omniglot::OmniglotSettings,
     folder::FolderSettings,
     features::FeaturesSettings,
+    topics::TopicsSettings,
+    text::TextSettings,
+    series::SeriesSettings,
 }
 
 /// The source of that name among `entries`.

@@ -64,7 +64,7 @@ pub const ROOMS: &[Rooms] = &[
             "class_folders contact_sheet formats image_archive image_decode pictures prefetch",
             "image_files image_set",
             "class_splits image_cache",
-            "glyphs sinusoid gp omniglot folder features",
+            "glyphs sinusoid gp omniglot folder features topics text series",
             "projected preparation",
             "own_items",
             "mod",
@@ -74,8 +74,8 @@ pub const ROOMS: &[Rooms] = &[
         "meta-core",
         "data::formats",
         &[
-            "array",
-            "archive table",
+            "array unpacked",
+            "archive table tar",
             "csv numpy parquet pytorch safetensors without_parquet",
             "mod",
         ],
@@ -99,6 +99,11 @@ pub const ROOMS: &[Rooms] = &[
             "tests",
         ],
     ),
+
+        "data::text",
+        &["tokens", "settings", "read vectors", "corpus", "mod"],
+    ),
+    rooms("meta-core", "data::series", &["settings", "read", "mod"]),
     rooms(
         "meta-core",
         "nn",

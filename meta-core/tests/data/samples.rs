@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use image::{GrayImage, ImageFormat, Luma};
 use meta_core::data::{
     EpisodeShape, FolderSettings, GlyphWorld, GpSettings, ImageSource, ProjectedSettings,
-    Rotations, SinusoidSettings, Source, Split, Task,
+    Rotations, SinusoidSettings, Source, Split, Task, TopicsSettings,
 };
 use meta_core::rng::Seed;
 
@@ -133,6 +133,17 @@ pub fn all_sources() -> &'static [Arc<dyn Source>] {
             Arc::new(folder_source(Rotations::Classes, false)),
             Arc::new(folder_source(Rotations::Augment, true)),
             Arc::new(GpSettings::default().build().expect("valid")),
+            Arc::new(
+                TopicsSettings {
+                    train_classes: 40,
+                    validation_classes: 7,
+                    test_classes: 11,
+                    items_per_class: 8,
+                    ..TopicsSettings::default()
+                }
+                .build()
+                .expect("valid"),
+            ),
         ]
     })
 }

@@ -26,6 +26,8 @@ mod parquet;
 mod pytorch;
 mod safetensors;
 mod table;
+mod tar;
+mod unpacked;
 
 use std::path::Path;
 
@@ -37,6 +39,8 @@ use crate::files::read_text;
 
 pub use array::{Array, Element, MAXIMUM_BYTES, Number, Numbers, Region, Text};
 pub use table::{Keys, Table, Vectors};
+pub(super) use tar::read_tar;
+pub(super) use unpacked::{Lines, MAXIMUM_TEXT, open_unpacked, read_unpacked};
 
 /// The largest list of labels.
 const MAXIMUM_LIST: u64 = 1 << 30;

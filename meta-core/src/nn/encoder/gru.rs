@@ -96,6 +96,8 @@ pub struct GruEncoder<B: Backend> {
     steps: Steps,
     #[module(skip)]
     dropout: f64,
+    #[module(skip)]
+    padding: bool,
 }
 
 impl<B: Backend> GruEncoder<B> {
@@ -112,13 +114,14 @@ impl<B: Backend> GruEncoder<B> {
                 .collect(),
             steps: Steps::of(item),
             dropout: settings.dropout,
+            padding: settings.padding,
         }
     }
 }
 
 impl<B: Primitives> Encoder<B> for GruEncoder<B> {
     fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
-        let reading = Reading::of(self.steps.length);
+        let reading = self.steps.reading(&x, self.padding);
         let (last, below) = self.layers.split_last().expect("at least one layer");
         let x = below.iter().fold(self.steps.rows(x), |x, layer| {
             dropped(layer.forward(x, &reading), self.dropout, pass)

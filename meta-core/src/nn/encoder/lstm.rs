@@ -33,6 +33,10 @@ settings! {
         /// Probability with which an output of a layer is dropped in training before the next one
         /// (Zaremba et al., 2014).
         dropout: f64 = 0.0, below_one();
+        /// Whether rows of zeros are padding, and not read: for items of unequal lengths, such as texts and
+        /// series.
+        #[added("0.2")]
+        padding: bool = false;
     }
 }
 
@@ -107,6 +111,8 @@ pub struct LstmEncoder<B: Backend> {
     steps: Steps,
     #[module(skip)]
     dropout: f64,
+    #[module(skip)]
+    padding: bool,
 }
 
 impl<B: Backend> LstmEncoder<B> {
@@ -123,13 +129,14 @@ impl<B: Backend> LstmEncoder<B> {
                 .collect(),
             steps: Steps::of(item),
             dropout: settings.dropout,
+            padding: settings.padding,
         }
     }
 }
 
 impl<B: Primitives> Encoder<B> for LstmEncoder<B> {
     fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
-        let reading = Reading::of(self.steps.length);
+        let reading = self.steps.reading(&x, self.padding);
         let (last, below) = self.layers.split_last().expect("at least one layer");
         let x = below.iter().fold(self.steps.rows(x), |x, layer| {
             dropped(layer.forward(x, &reading), self.dropout, pass)
