@@ -80,8 +80,16 @@ pub const ROOMS: &[Rooms] = &[
             "mod",
         ],
     ),
-    rooms("meta-core", "data::prior", &["problem", "columns", "mod tests"]),
-    rooms("meta-core", "data::tables", &["column", "table", "mod tests"]),
+    rooms(
+        "meta-core",
+        "data::prior",
+        &["problem", "columns", "mod", "tests"],
+    ),
+    rooms(
+        "meta-core",
+        "data::tables",
+        &["column", "table", "mod", "tests"],
+    ),
     rooms(
         "meta-core",
         "data::features",
