@@ -120,13 +120,6 @@ impl LearnerSettings for PfnSettings {
 
     fn check<A: Architecture>(&self, architecture: &A, spec: &TaskSpec) -> Result<()> {
         check_heads("learner.heads", self.heads, "learner.width", self.width)?;
-        if let Task::Regression { outputs } = spec.task
-            && outputs != 1
-        {
-            let expected =
-                format!("predicts one number of a row, and those of `data` have {outputs}");
-            return Err(Error::setting("learner.name", Self::INFO.name, expected));
-        }
         let (columns, features) = (architecture.width(), spec.item.features());
         if spec.extras.numbers && (columns, architecture.activations()) != (features, features) {
             let expected = "reads which numbers are missing from the columns of the table themselves; \
@@ -297,7 +290,7 @@ fn statistics<L: Primitives>(
 
 impl<A: Architecture> Pfn<A> {
     /// The cells of all rows, `[t, r·c, d]`, what is not there of them, and mean and deviation of the
-    /// support's targets, `[t, 1, 1]`, in regression.
+    /// support's targets, `[t, 1, o]`, in regression.
     fn cells<L: Primitives>(
         &self,
         model: &PfnModel<L, A::Model<L>>,
@@ -359,7 +352,7 @@ impl<A: Architecture> Pfn<A> {
         (cells, size, hidden, moments)
     }
 
-    /// What the target column says of each row, `[t, r, 2]`: the standardised target, and whether it is
+    /// What the target column says of each row, `[t, r, o + 1]`: the standardised target, and whether it is
     /// known; and its mean and deviation.
     fn targets<L: Primitives>(
         &self,
@@ -380,7 +373,8 @@ impl<A: Architecture> Pfn<A> {
         };
         let of_support = Tensor::cat(vec![values, known.clone()], 2);
         let unknown = of_support.clone().narrow(1, 0, 1).zeros_like();
-        let of_query = unknown.expand([t, rows - s, 2]);
+        let width = of_support.dims()[2];
+        let of_query = unknown.expand([t, rows - s, width]);
         (Tensor::cat(vec![of_support, of_query], 1), moments)
     }
 }
@@ -551,7 +545,8 @@ impl<A: Architecture> SinglePass for Pfn<A> {
         let (d, classes) = (settings.width, self.predictive.is_none());
         let encoder = self.architecture.init(initializer, device);
         let cell = Linear::glorot(2, d, initializer, device);
-        let target = Linear::glorot(2, d, initializer, device);
+        let outputs = self.predictive.map_or(1, OutputDistribution::outputs);
+        let target = Linear::glorot(outputs + 1, d, initializer, device);
         let layers = (0..settings.layers)
             .map(|_| PfnLayer::init(settings, classes, initializer, device))
             .collect();
@@ -580,7 +575,7 @@ impl<A: Architecture> SinglePass for Pfn<A> {
     }
 
     /// Logarithms of the probabilities of classes, `[t, q, n]`, or masses of bins, mean and deviation of the
-    /// support's targets, `[t, q, B + 2]`.
+    /// support's targets, `[t, q, o (B + 2)]`.
     fn forward<L: Primitives>(
         &self,
         model: &Self::Model<L>,
@@ -632,7 +627,10 @@ impl<A: Architecture> SinglePass for Pfn<A> {
             (_, _, Some(decoder), _) => {
                 let masses = decoder.forward(query);
                 let [mean, deviation] = moments.expect("of values");
-                let each = |x: Tensor<L, 3>| x.expand([t, r - s, 1]);
+                let each = |x: Tensor<L, 3>| {
+                    let o = x.dims()[2];
+                    x.expand([t, r - s, o])
+                };
                 Tensor::cat(vec![masses, each(mean), each(deviation)], 2)
             }
             _ => unreachable!("either classes or values are decoded"),
@@ -650,8 +648,7 @@ mod tests {
     use crate::toy::{PredictAt, assert_close, refusal, spec, tasks, values};
     use burn::tensor::TensorData;
     use meta_core::{
-        backend::Cpu, data::EpisodeShape, gradcheck::toy, nn::encoder::EncoderSpec, rng::Seed,
-        task::MaskBatch,
+        backend::Cpu, gradcheck::toy, nn::encoder::EncoderSpec, rng::Seed, task::MaskBatch,
     };
 
     type B = Cpu;
@@ -891,10 +888,5 @@ mod tests {
         missing.extras.numbers = true;
         let found = message(json!({}), &missing);
         assert!(found.contains("`identity`"), "{found}");
-        let wide = TaskSpec {
-            task: Task::Regression { outputs: 2 },
-            ..toy::vectors(3, EpisodeShape::new(1, 4, 2))
-        };
-        assert!(message(json!({}), &wide).contains("one number"));
     }
 }

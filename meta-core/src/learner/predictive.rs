@@ -51,8 +51,7 @@ impl OutputDistribution {
         }
     }
 
-    /// Distributions over this many bins, at least 2, for tasks of one number; as [`Self::new`] for
-    /// classes.
+    /// Distributions over this many bins, at least 2; as [`Self::new`] for classes.
     pub fn binned(spec: &TaskSpec, bins: usize) -> Self {
         OutputDistribution {
             task: spec.task,
@@ -66,12 +65,12 @@ impl OutputDistribution {
         self.outputs
     }
 
-    /// Numbers that the network puts out for a query; bins have `μ` and `σ` behind them.
+    /// Numbers that the network puts out for a query; behind bins come `μ` and `σ` of every output.
     pub fn width(self) -> usize {
         match (self.task, self.values) {
             (Task::Classification, _) => self.outputs,
             (Task::Regression { .. }, Values::Normal(_)) => 2 * self.outputs,
-            (Task::Regression { .. }, Values::Binned(bins)) => bins,
+            (Task::Regression { .. }, Values::Binned(bins)) => bins * self.outputs,
         }
     }
 
@@ -79,8 +78,10 @@ impl OutputDistribution {
     pub fn predictions<B: Backend>(self, output: Tensor<B, 3>) -> Tensor<B, 3> {
         match (self.task, self.values) {
             (Task::Regression { .. }, Values::Binned(bins)) => {
-                let [first, _] = binned_moments(&output, bins);
-                first * output.clone().narrow(2, bins + 1, 1) + output.narrow(2, bins, 1)
+                let [t, q, _] = output.dims();
+                let parts = Binned::of(output, self.outputs, bins);
+                let [first, _] = parts.moments();
+                (first * parts.deviation + parts.mean).reshape([t, q, self.outputs])
             }
             _ => output.narrow(2, 0, self.outputs),
         }
@@ -92,15 +93,17 @@ impl OutputDistribution {
             (Task::Classification, _) => None,
             (_, Values::Normal(least)) => Some(self.deviation_of(output, least)),
             (_, Values::Binned(bins)) => {
-                let [first, second] = binned_moments(&output, bins);
+                let [t, q, _] = output.dims();
+                let parts = Binned::of(output, self.outputs, bins);
+                let [first, second] = parts.moments();
                 let variance = (second - first.clone() * first).clamp_min(0.0);
-                Some(variance.sqrt() * output.narrow(2, bins + 1, 1))
+                Some((variance.sqrt() * parts.deviation).reshape([t, q, self.outputs]))
             }
         }
     }
 
-    /// The values below which a target lies with the probabilities `levels`, in (0, 1): `[t, q, levels]`;
-    /// of bins alone.
+    /// The values below which a target lies with the probabilities `levels`, in (0, 1): `[t, q·outputs,
+    /// levels]`; of bins alone.
     pub fn quantiles<B: Backend>(
         self,
         output: Tensor<B, 3>,
@@ -109,16 +112,26 @@ impl OutputDistribution {
         let (Task::Regression { .. }, Values::Binned(bins)) = (self.task, self.values) else {
             return None;
         };
-        let [t, q, width] = output.dims();
+        let [t, q, _] = output.dims();
         let device = output.device();
-        let rows: Vec<f64> = output.into_data().iter::<f64>().collect();
-        let found = rows.chunks_exact(width).flat_map(|row| {
-            let (mean, deviation) = (row[bins], row[bins + 1]);
-            let masses = softmax_of(&row[..bins]);
-            let at = move |&level: &f64| mean + deviation * quantile(&masses, level);
-            levels.iter().map(at).collect::<Vec<f64>>()
-        });
-        let found = TensorData::new(found.collect::<Vec<f64>>(), [t, q, levels.len()]);
+        let Binned {
+            log_masses,
+            mean,
+            deviation,
+        } = Binned::of(output, self.outputs, bins);
+        let host = |x: Tensor<B, 3>| -> Vec<f64> { x.into_data().iter::<f64>().collect() };
+        let (masses, mean, deviation) = (host(log_masses.exp()), host(mean), host(deviation));
+        let found = masses
+            .chunks_exact(bins)
+            .enumerate()
+            .flat_map(|(row, masses)| {
+                let at = |&level: &f64| mean[row] + deviation[row] * quantile(masses, level);
+                levels.iter().map(at).collect::<Vec<f64>>()
+            });
+        let found = TensorData::new(
+            found.collect::<Vec<f64>>(),
+            [t, q * self.outputs, levels.len()],
+        );
         Some(Tensor::from_data(found, &device))
     }
 
@@ -149,7 +162,13 @@ impl OutputDistribution {
         };
         let [t, q, _] = output.dims();
         let (densities, constant) = match self.values {
-            Values::Binned(bins) => (binned_densities(output, values.clone(), bins), 0.0),
+            Values::Binned(bins) => {
+                let values = values.clone().reshape([t, q * self.outputs, 1]);
+                (
+                    Binned::of(output, self.outputs, bins).densities(values),
+                    0.0,
+                )
+            }
             Values::Normal(least) => {
                 let deviation = self.deviation_of(output.clone(), least);
                 let error = (values.clone() - self.predictions(output)) / deviation.clone();
@@ -209,47 +228,62 @@ fn row<B: Backend>(numbers: Vec<f64>, like: &Tensor<B, 3>) -> Tensor<B, 3> {
     Tensor::from_data(data, &like.device()).cast(like.dtype())
 }
 
-/// Mean and mean square of the standardised target, `[t, q, 1]` each.
-fn binned_moments<B: Backend>(output: &Tensor<B, 3>, bins: usize) -> [Tensor<B, 3>; 2] {
-    let masses = log_softmax(output.clone().narrow(2, 0, bins), 2).exp();
-    moments_of_bins(bins).map(|moments| (masses.clone() * row(moments, output)).sum_dim(2))
+/// The output for bins, a row for every query and output: `b = q·outputs`.
+struct Binned<B: Backend> {
+    /// Logarithms of the masses, `[t, b, B]`.
+    log_masses: Tensor<B, 3>,
+    /// `μ`, `[t, b, 1]`.
+    mean: Tensor<B, 3>,
+    /// `σ`, `[t, b, 1]`.
+    deviation: Tensor<B, 3>,
 }
 
-/// `ln p(y)`, `[t, q, 1]`.
-fn binned_densities<B: Backend>(
-    output: Tensor<B, 3>,
-    values: Tensor<B, 3>,
-    bins: usize,
-) -> Tensor<B, 3> {
-    let [t, q, _] = output.dims();
-    let deviation = output.clone().narrow(2, bins + 1, 1);
-    let z = (values - output.clone().narrow(2, bins, 1)) / deviation.clone();
-    let borders = borders(bins);
-    let tail = std::f64::consts::FRAC_2_PI.sqrt().ln();
-    let mut heights = vec![tail];
-    heights.extend(borders.windows(2).map(|pair| -(pair[1] - pair[0]).ln()));
-    heights.push(tail);
-    let (first, last) = (borders[0], borders[bins - 2]);
-    let shape = [t, q, bins - 1];
-    let above = z
-        .clone()
-        .expand(shape)
-        .greater_equal(row(borders, &z).expand(shape));
-    let bin = above.int().sum_dim(2);
-    let log_masses = log_softmax(output.narrow(2, 0, bins), 2);
-    let heights = row(heights, &z).expand([t, q, bins]);
-    let beyond =
-        z.clone().neg().add_scalar(first).clamp_min(0.0) + z.sub_scalar(last).clamp_min(0.0);
-    (log_masses + heights).gather(2, bin)
-        - (beyond.clone() * beyond).mul_scalar(0.5)
-        - deviation.log()
-}
+impl<B: Backend> Binned<B> {
+    fn of(output: Tensor<B, 3>, outputs: usize, bins: usize) -> Self {
+        let [t, q, _] = output.dims();
+        let part = |first: usize, width: usize| {
+            let part = output.clone().narrow(2, first, outputs * width);
+            part.reshape([t, q * outputs, width])
+        };
+        Binned {
+            log_masses: log_softmax(part(0, bins), 2),
+            mean: part(outputs * bins, 1),
+            deviation: part(outputs * (bins + 1), 1),
+        }
+    }
 
-fn softmax_of(logits: &[f64]) -> Vec<f64> {
-    let largest = logits.iter().copied().fold(f64::MIN, f64::max);
-    let powers: Vec<f64> = logits.iter().map(|z| (z - largest).exp()).collect();
-    let sum: f64 = powers.iter().sum();
-    powers.into_iter().map(|power| power / sum).collect()
+    /// Mean and mean square of the standardised target, `[t, b, 1]` each.
+    fn moments(&self) -> [Tensor<B, 3>; 2] {
+        let masses = self.log_masses.clone().exp();
+        let bins = masses.dims()[2];
+        moments_of_bins(bins).map(|moments| (masses.clone() * row(moments, &masses)).sum_dim(2))
+    }
+
+    /// `ln p(y)` of values `[t, b, 1]`, of the same shape.
+    fn densities(self, values: Tensor<B, 3>) -> Tensor<B, 3> {
+        let [t, b, bins] = self.log_masses.dims();
+        let z = (values - self.mean) / self.deviation.clone();
+        let borders = borders(bins);
+        let tail = std::f64::consts::FRAC_2_PI.sqrt().ln();
+        let mut heights = vec![tail];
+        heights.extend(borders.windows(2).map(|pair| -(pair[1] - pair[0]).ln()));
+        heights.push(tail);
+        let (first, last) = (borders[0], borders[bins - 2]);
+        let shape = [t, b, bins - 1];
+        let borders = row(borders, &z).expand(shape);
+        let bin = z
+            .clone()
+            .expand(shape)
+            .greater_equal(borders)
+            .int()
+            .sum_dim(2);
+        let heights = row(heights, &z).expand([t, b, bins]);
+        let beyond =
+            z.clone().neg().add_scalar(first).clamp_min(0.0) + z.sub_scalar(last).clamp_min(0.0);
+        (self.log_masses + heights).gather(2, bin)
+            - (beyond.clone() * beyond).mul_scalar(0.5)
+            - self.deviation.log()
+    }
 }
 
 /// The standardised value below which the share `level` of the masses of bins lies.
@@ -322,6 +356,32 @@ mod tests {
         assert!((found.expect("a density").into_scalar() - constant).abs() < 1e-6);
     }
 
+    /// Two numbers of a target are two distributions.
+    #[test]
+    fn outputs_are_read_apart() {
+        let spec = TaskSpec {
+            task: Task::Regression { outputs: 2 },
+            ..spec()
+        };
+        let predictive = OutputDistribution::binned(&spec, 2);
+        let device = Default::default();
+        // Masses of two bins for each, then both means and both deviations.
+        let output = [[[0.0, 9.0, 9.0, 0.0, 1.0, -4.0, 2.0, 3.0]]];
+        let output = Tensor::<Cpu, 3>::from_floats(output, &device);
+        assert_eq!(predictive.width(), 4);
+        let means = numbers(predictive.predictions(output.clone()));
+        // The border is 0, and half of a normal has the mean √(2/π); e⁻⁹ of the mass is in the other.
+        let half = std::f64::consts::FRAC_2_PI.sqrt();
+        assert!((means[0] - (1.0 + 2.0 * half)).abs() < 1e-3, "{means:?}");
+        assert!((means[1] - (-4.0 - 3.0 * half)).abs() < 1e-3, "{means:?}");
+        let values = Tensor::from_floats([[[1.0002, -3.9997]]], &device);
+        let found = predictive.log_likelihood(output, &queries(values));
+        // Just above the border both are ln √(2/π) − ln σ; the second target falls into the empty bin above it.
+        let expected = half.ln() - 0.5 * (2.0f64.ln() + 3.0f64.ln()) - 0.5 * 9.0;
+        let found = f64::from(found.expect("a density").into_scalar());
+        assert!((found - expected).abs() < 1e-3, "{found} {expected}");
+    }
+
     const BINS: usize = 7;
 
     /// Some masses, then mean 3 and deviation 2 of the support.
@@ -349,7 +409,8 @@ mod tests {
             .collect();
         let values = TensorData::new(grid.clone(), [1, count, 1]);
         let values = Tensor::<Cpu, 3>::from_data(values, &Default::default());
-        let density = numbers(binned_densities(output(count), values, BINS));
+        let parts = Binned::of(output(count), 1, BINS);
+        let density = numbers(parts.densities(values));
         let weights: Vec<f64> = density.iter().map(|log| log.exp() * step).collect();
         let total: f64 = weights.iter().sum();
         let mean: f64 = weights.iter().zip(&grid).map(|(w, y)| w * y).sum();
