@@ -25,7 +25,8 @@
 //! ```
 //!
 //! Trained by the mean of `−ln p(y | x)` over the queries. No query is read by anybody. Features, support
-//! rows and classes are sets: their order changes rounding alone. Tasks may differ in features, rows and
+//! rows and classes are sets: their order changes rounding alone. A column that is the same in all of the
+//! support is not read. Tasks may differ in features, rows and
 //! classes, up to `max_features`, `max_rows` and `max_classes`, and in training and test alike.
 //!
 //! Columns are the outputs of the encoder: those of the table itself with `identity`.
@@ -241,8 +242,8 @@ struct Size {
 struct Hidden<L: Primitives> {
     /// `[t, 1, 1, s]`.
     support: Option<Tensor<L, 4, Bool>>,
-    /// `[t·r, 1, 1, c]`.
-    columns: Option<Tensor<L, 4, Bool>>,
+    /// `[t·r, 1, 1, c]`: those that say nothing, since all of the support has the same there, or nothing.
+    columns: Tensor<L, 4, Bool>,
 }
 
 /// 1 where an item is there, `[t, b, 1]`; none where all are.
@@ -311,7 +312,7 @@ impl<A: Architecture> Pfn<A> {
         let there = numbers_there(&tasks.support, &support);
         let [mean, deviation, varies] = statistics(&support, there.as_ref());
         let all = Tensor::cat(vec![support.clone(), query.clone()], 1);
-        let z = ((all - mean) / deviation * varies).clamp(-CLIP, CLIP);
+        let z = ((all - mean) / deviation * varies.clone()).clamp(-CLIP, CLIP);
         let of_query = numbers_there(&tasks.query, &query);
         let known = match (&there, of_query) {
             (None, None) => None,
@@ -335,19 +336,11 @@ impl<A: Architecture> Pfn<A> {
         let absent = |items: &Tensor<L, 2, Bool>| items.clone().bool_not().reshape([t, 1, 1, s]);
         let hidden = Hidden {
             support: tasks.support.mask.as_ref().map(|mask| absent(&mask.items)),
-            columns: there
-                .filter(|_| {
-                    let masks = [&tasks.support.mask, &tasks.query.mask];
-                    masks
-                        .iter()
-                        .any(|mask| mask.as_ref().is_some_and(|mask| mask.numbers.is_some()))
-                })
-                .map(|there| {
-                    let counts = there.sum_dim(1);
-                    let of_target = counts.clone().narrow(2, 0, 1).ones_like();
-                    let columns = Tensor::cat(vec![counts, of_target], 2).equal_elem(0.0);
-                    columns.expand([t, r, c]).reshape([t * r, 1, 1, c])
-                }),
+            columns: {
+                let of_target = varies.clone().narrow(2, 0, 1).ones_like();
+                let columns = Tensor::cat(vec![varies, of_target], 2).equal_elem(0.0);
+                columns.expand([t, r, c]).reshape([t * r, 1, 1, c])
+            },
         };
         (cells, size, hidden, moments)
     }
@@ -493,7 +486,7 @@ impl<L: Primitives> PfnLayer<L> {
             normalised.clone(),
             normalised,
             rows,
-            hidden.columns.as_ref(),
+            Some(&hidden.columns),
             pass,
         );
         let part = MapAxis::Part(1, size.columns);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a folder of tables | rows of one of them |
 //! | tables with `group` | rows of one group of one table: a hospital, a customer, a month |
-//! | one table, `resample = true` | rows of it; those of validation and test are other rows |
+//! | tables with `resample` | rows of one of them; those of validation and test are other rows |
 //! | tables with fixed test masks | support of the rows that a mask leaves, queries of those that it names |
 //!
 //! Task `i` of a split is of its table (or group) `i mod n`, and of mask `⌊i / n⌋ mod m`: as many episodes as
@@ -78,8 +78,8 @@ settings! {
         target: String = String::new();
         /// The column whose values make tasks of a table; it is no feature. Empty for none.
         group: String = String::new();
-        /// Whether tasks are drawn from one table without groups: rows of validation and test are other rows
-        /// than those of training, by the hash of their number.
+        /// Whether every split has every table, so that one table without groups will do: rows of validation
+        /// and test are other rows than those of training, by the hash of their number.
         resample: bool = false;
         /// Columns that are left out: numbers of rows, and what is known only after the target.
         leave_out: Vec<String> = Vec::new();
@@ -137,7 +137,7 @@ impl TablesSettings {
             return Err(Error::setting("data.path", "\"\"", expected));
         }
         if self.resample && !self.group.is_empty() {
-            let expected = "draws tasks from one table without groups; leave out one of the two";
+            let expected = "splits the rows of tables without groups; leave out one of the two";
             return Err(Error::setting("data.resample", true, expected));
         }
         let path = resolve(&self.path, data_folder);
