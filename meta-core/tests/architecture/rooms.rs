@@ -59,12 +59,12 @@ pub const ROOMS: &[Rooms] = &[
         "data",
         &[
             "episode",
-            "source",
+            "cholesky rows source",
             "draw",
             "class_folders contact_sheet formats image_archive image_decode pictures prefetch",
             "image_files image_set",
             "class_splits image_cache",
-            "glyphs sinusoid gp omniglot folder features topics text series",
+            "glyphs sinusoid gp prior tables omniglot folder features topics text series",
             "projected preparation",
             "own_items",
             "mod",
@@ -79,6 +79,16 @@ pub const ROOMS: &[Rooms] = &[
             "csv numpy parquet pytorch safetensors without_parquet",
             "mod",
         ],
+    ),
+    rooms(
+        "meta-core",
+        "data::prior",
+        &["problem", "columns", "mod", "tests"],
+    ),
+    rooms(
+        "meta-core",
+        "data::tables",
+        &["column", "table", "mod", "tests"],
     ),
     rooms(
         "meta-core",

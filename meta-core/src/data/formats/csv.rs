@@ -6,7 +6,7 @@ use std::path::Path;
 use csv::{ByteRecord, ReaderBuilder};
 
 use super::array::Text;
-use super::table::{Columns, Keys, Table, TableBuilder};
+use super::table::{Cells, Columns, Keys, Table, TableBuilder};
 use super::unpacked::{MAXIMUM_TEXT, Unpacked, open_unpacked};
 use crate::error::{Error, Result};
 
@@ -23,6 +23,37 @@ pub(super) fn header(path: &Path) -> Result<Vec<String>> {
 /// The column of `keys.labels` alone.
 pub(super) fn labels(path: &Path, keys: &Keys<'_>) -> Result<Text> {
     Ok(read(path, keys)?.into_labels())
+}
+
+/// All columns as text.
+pub(super) fn cells(path: &Path, header: bool) -> Result<Cells> {
+    let mut rows = Rows::open(path)?;
+    let count = rows.header.len();
+    let mut cells = Cells {
+        names: match header {
+            true => rows.header.clone(),
+            false => (1..=count)
+                .map(|column| format!("column {column}"))
+                .collect(),
+        },
+        columns: vec![Text::default(); count],
+        lines: Vec::new(),
+    };
+    // Without a header the row that was read for one is the first.
+    let mut there = if header { rows.next()? } else { true };
+    while there {
+        for (column, text) in cells.columns.iter_mut().enumerate() {
+            let cell = rows.cell(column)?.trim();
+            text.push(match cells.lines.is_empty() {
+                true => cell.trim_start_matches('\u{feff}'),
+                false => cell,
+            });
+        }
+        cells.lines.push(rows.line());
+        cells.check_size(path)?;
+        there = rows.next()?;
+    }
+    Ok(cells)
 }
 
 fn read<'a>(path: &'a Path, keys: &Keys<'_>) -> Result<TableBuilder<'a>> {
