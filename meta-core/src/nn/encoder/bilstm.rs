@@ -18,7 +18,7 @@ use crate::{
         Pass,
         init::Initializer,
         norm::Statistics,
-        recurrent::{BiLstm, Reading},
+        recurrent::BiLstm,
     },
     primitives::Primitives,
     settings,

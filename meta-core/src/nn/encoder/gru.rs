@@ -18,7 +18,7 @@ use crate::{
         Pass,
         init::Initializer,
         norm::Statistics,
-        recurrent::{Gru, Reading},
+        recurrent::Gru,
     },
     primitives::Primitives,
     settings,

@@ -15,7 +15,7 @@ use crate::{
         dropout::dropout,
         init::Initializer,
         norm::Statistics,
-        recurrent::{Lstm, Reading},
+        recurrent::Lstm,
     },
     primitives::Primitives,
     settings,
