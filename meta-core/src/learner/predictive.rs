@@ -225,7 +225,7 @@ fn moments_of_bins(bins: usize) -> [Vec<f64>; 2] {
 fn row<B: Backend>(numbers: Vec<f64>, like: &Tensor<B, 3>) -> Tensor<B, 3> {
     let count = numbers.len();
     let data = TensorData::new(numbers, [1, 1, count]);
-    Tensor::from_data(data, &like.device()).cast(like.dtype())
+    Tensor::<B, 3>::from_data(data, &like.device()).cast(like.dtype())
 }
 
 /// The output for bins, a row for every query and output: `b = q·outputs`.

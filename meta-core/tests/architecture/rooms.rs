@@ -109,7 +109,8 @@ pub const ROOMS: &[Rooms] = &[
             "tests",
         ],
     ),
-
+    rooms(
+        "meta-core",
         "data::text",
         &["tokens", "settings", "read vectors", "corpus", "mod"],
     ),
