@@ -58,15 +58,15 @@ pub use omniglot::OmniglotSplit;
 pub use own_items::{ItemKeys, OwnItems, Wanted};
 pub use pictures::PictureSettings;
 pub use prefetch::Prefetch;
-pub use prior::{PriorSource, PriorTask};
 pub use preparation::Preparation;
+pub use prior::{PriorSource, PriorTask};
 pub use projected::ProjectedSource;
 pub use sinusoid::{SinusoidSource, Wave};
-pub use tables::{Fill, TableTask, TablesSource};
 pub use source::{
     BuildSource, ItemPicture, Source, SourceEntry, SourceSettings, episode_set_hash,
     stored_episode_set_hash,
 };
+pub use tables::{Fill, TableTask, TablesSource};
 
 /// Writes the modules and the list of sources: a line for each.
 macro_rules! list_of_sources {
