@@ -64,6 +64,7 @@ pub use projected::ProjectedSource;
 pub use series::{LabelPlace, MissingValues, SeriesFit, SeriesSource};
 pub use sinusoid::{SinusoidSource, Wave};
 pub(crate) use source::settings_hash;
+
 pub use source::{
     BuildSource, ItemPicture, Source, SourceEntry, SourceSettings, episode_set_hash,
     stored_episode_set_hash,
