@@ -259,7 +259,8 @@ fn range(values: impl Iterator<Item = f64>, air: f64) -> (f64, f64) {
     }
     let width = match high - low {
         width if width > 1e-9 * high.abs().max(1e-300) => width,
-        _ => high.abs().max(1e-6),
+        _ if high == 0.0 => 1.0,
+        _ => high.abs(),
     };
     (low - air * width, high + air * width)
 }

@@ -51,6 +51,8 @@ pub struct Pace {
     plain: Sum,
     validating: Sum,
     validations: f64,
+    /// The iteration of the last validation that was counted.
+    counted: Option<u64>,
 }
 
 impl Pace {
@@ -73,8 +75,8 @@ impl Pace {
             return;
         }
         self.validating.add(done, seconds - then);
-        // A checkpoint after the validation parts its stretch: what follows is counted once.
-        if iteration > before {
+        // A checkpoint after the validation parts its stretch: it is counted once.
+        if self.counted.replace(before) != Some(before) {
             self.validations += 1.0;
         }
     }

@@ -41,7 +41,7 @@ pub fn check_target(path: &Path, mark: &str) -> Result<()> {
     let mut bytes = Vec::new();
     if metadata.is_file() {
         let mut file = File::open(path).map_err(read)?;
-        let mut beginning = file.by_ref().take(LOOKED_AT);
+        let mut beginning = (&file).take(LOOKED_AT);
         beginning.read_to_end(&mut bytes).map_err(read)?;
         if metadata.len() > LOOKED_AT {
             let end = metadata.len().saturating_sub(LOOKED_AT).max(LOOKED_AT);

@@ -205,10 +205,9 @@ mod tests {
     use super::*;
 
     fn live(jobs: usize, finished: (f64, usize)) -> Live {
-        Live {
-            finished,
-            ..Live::new(true, 10, jobs)
-        }
+        let mut live = Live::new(true, 10, jobs);
+        live.finished = finished;
+        live
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Sources {
     /// When a path is neither a run, a sweep nor a folder of runs.
     pub fn new(paths: &[PathBuf]) -> Result<Self> {
         let default = || vec![PathBuf::from("runs")];
-        let sources = Sources {
+        let mut sources = Sources {
             may_come: paths.is_empty(),
             paths: if paths.is_empty() {
                 default()
@@ -59,6 +59,8 @@ impl Sources {
             looked: None,
         };
         sources.find()?;
+        // What was there and is gone may come back.
+        sources.may_come = true;
         Ok(sources)
     }
 

@@ -96,7 +96,8 @@ impl Drawing {
             paint: self.ground.into(),
             line: None,
         };
-        for shape in std::iter::once(&ground).chain(&self.shapes) {
+        draw(&mut content, &ground);
+        for shape in &self.shapes {
             if let Shape::Image {
                 corner,
                 size,
