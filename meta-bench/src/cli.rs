@@ -23,11 +23,13 @@ use crate::{
         GradcheckArgs,
         equivalence::{EquivalenceArgs, EquivalenceOneArgs},
     },
+    init::InitArgs,
     list::ListArgs,
     run::{RunArgs, eval::EvalArgs},
     shell::{CompletionsArgs, ManArgs},
     sweep::{SweepArgs, worker::SweepWorkerArgs},
     use_trained::{calibrate::CalibrateArgs, embed::EmbedArgs, fit::FitArgs, predict::PredictArgs},
+    watch::WatchArgs,
 };
 
 /// Few-shot meta-learning, from a manifest to a number you can trust.
@@ -85,9 +87,11 @@ macro_rules! commands {
 }
 
 commands! {
+    Init(InitArgs),
     Run(RunArgs),
     Sweep(SweepArgs),
     SweepWorker(SweepWorkerArgs),
+    Watch(WatchArgs),
     Compare(CompareArgs),
     Diff(DiffArgs),
     Runs(RunsArgs),

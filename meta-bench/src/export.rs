@@ -41,6 +41,8 @@ enum To {
     Csv,
     /// An array of objects.
     Json,
+    /// A table for pandas, polars and DuckDB; in builds with the feature `parquet`.
+    Parquet,
     /// Event files: scalars, the manifest, hyper-parameters, the pictures of `meta explain`.
     Tensorboard,
     /// The encoder's weights by PyTorch's names and layouts, and `model.py`, which loads them.
@@ -56,6 +58,7 @@ impl Execute for ExportArgs {
         let to = match self.to {
             To::Csv => Target::Csv,
             To::Json => Target::Json,
+            To::Parquet => Target::Parquet,
             To::Tensorboard => Target::Tensorboard,
             To::Safetensors => {
                 let ([run], Some(folder)) = (self.runs.as_slice(), &self.output) else {

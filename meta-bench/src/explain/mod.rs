@@ -37,7 +37,7 @@ use crate::{
     command::Execute,
     experiment::{Experiment, split_named},
     failure::{CommandError, Result},
-    output::progress::Progress,
+    output::{pace::Work, progress::Progress},
     run::{
         elsewhere::{Changes, TrainedRun, trained},
         eval::best_parameters,
@@ -332,7 +332,7 @@ impl<T: Toolkit> Explainer<'_, T> {
         }
         let experiment = &self.experiment;
         let metric = Metric::of(experiment.spec.task);
-        let mut progress = Progress::new(self.args.quiet, metric, 0, 0, 1);
+        let mut progress = Progress::new(self.args.quiet, metric, 0, Work::default(), 1);
         progress.start_test(self.checked);
         let features = experiment.spec.item.features();
         let episodes: Vec<Episode> = (0..self.checked as u64)

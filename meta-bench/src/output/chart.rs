@@ -36,16 +36,47 @@ pub fn draw_charts(
     Ok(drawing)
 }
 
-/// Writes a picture into the SVG file at `path`.
+/// A form of picture files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PictureFormat {
+    /// SVG, which has no ending of another one.
+    Svg,
+    /// PNG.
+    Png,
+    /// PDF.
+    Pdf,
+}
+
+impl PictureFormat {
+    /// The form that a file's name asks for.
+    pub fn of(path: &Path) -> Self {
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        match ending.to_str() {
+            Some("png") => PictureFormat::Png,
+            Some("pdf") => PictureFormat::Pdf,
+            _ => PictureFormat::Svg,
+        }
+    }
+}
+
+/// Writes a picture into the file at `path`: PNG or PDF where its name ends so, else SVG.
 ///
 /// # Errors
 /// When it cannot be written, or something else is there.
-pub fn write_svg(path: &Path, drawing: &Drawing) -> Result<()> {
-    // The mark is the first thing in the picture.
-    let svg = drawing
-        .to_svg()
-        .replacen(">\n", &format!(">\n{PICTURE}\n"), 1);
-    write_over(path, svg.as_bytes(), PICTURE)
+pub fn write_picture(path: &Path, drawing: &Drawing) -> Result<()> {
+    let bytes = match PictureFormat::of(path) {
+        // The mark is the first thing in the picture.
+        PictureFormat::Svg => drawing
+            .to_svg()
+            .replacen(">\n", &format!(">\n<!-- {PICTURE} -->\n"), 1)
+            .into_bytes(),
+        PictureFormat::Png => drawing.to_png().ok_or_else(|| {
+            let size = "the picture is too large for PNG; name a file that ends in .svg or .pdf";
+            CommandError::Usage(format!("{}: {size}", path.display()))
+        })?,
+        PictureFormat::Pdf => drawing.to_pdf(),
+    };
+    write_over(path, &bytes, PICTURE)
 }
 
 /// The font of charts, as `plotters` asks for one; letters have their own outlines.

@@ -13,6 +13,7 @@ mod elsewhere;
 mod explain;
 mod extremes;
 mod fingerprints;
+mod first;
 mod foreign;
 mod mistakes;
 mod names;

@@ -167,8 +167,8 @@ pub const ROOMS: &[Rooms] = &[
             "run",
             "finished explain gradcheck bench use_trained",
             "export sweep",
-            "docs",
-            "list contact_sheet shell untrusted",
+            "docs watch",
+            "list contact_sheet init shell untrusted",
             "cli",
         ],
     ),
@@ -176,8 +176,10 @@ pub const ROOMS: &[Rooms] = &[
         "meta-bench",
         "output",
         &[
-            "drawing status_line target text units",
+            "event_file pace status_line target text units",
+            "drawing",
             "chart progress table",
+            "figure",
             "mod",
         ],
     ),
@@ -207,10 +209,11 @@ pub const ROOMS: &[Rooms] = &[
         "meta-bench",
         "run",
         &[
-            "folder interrupt memory_limit",
-            "checksums state record",
-            "result metrics",
-            "evaluations",
+            "curve folder memory_limit tail",
+            "checksums interrupt state record",
+            "follow result",
+            "evaluations events",
+            "metrics",
             "elsewhere",
             "eval",
             "earlier predictions",
@@ -223,6 +226,7 @@ pub const ROOMS: &[Rooms] = &[
         &[
             "baseline metrics store",
             "results runs diff compare plot_run plot_setting",
+            "plot_many",
             "export plot report",
             "mod",
         ],
@@ -235,7 +239,7 @@ pub const ROOMS: &[Rooms] = &[
     rooms(
         "meta-bench",
         "finished::export",
-        &["event_file rows", "tensorboard", "mod"],
+        &["parquet rows without_parquet", "tensorboard", "mod"],
     ),
     rooms(
         "meta-bench",
@@ -261,7 +265,7 @@ pub const ROOMS: &[Rooms] = &[
     rooms(
         "meta-bench",
         "output::drawing",
-        &["outlines style", "mod", "canvas png", "svg"],
+        &["outlines style", "mod", "canvas pdf png", "svg"],
     ),
     rooms(
         "meta-bench",
@@ -286,8 +290,8 @@ pub const ROOMS: &[Rooms] = &[
         "meta-bench",
         "sweep",
         &[
-            "sourced",
-            "ranges trials",
+            "sourced task",
+            "live ranges trials",
             "spec",
             "expand",
             "plan",
@@ -314,5 +318,6 @@ pub const ROOMS: &[Rooms] = &[
             "mod",
         ],
     ),
+    rooms("meta-bench", "watch", &["view", "screen sources", "mod"]),
     rooms("meta-bench", "docs", &["learners manifest searches", "mod"]),
 ];
