@@ -27,7 +27,13 @@ use crate::{
     run::{RunArgs, eval::EvalArgs},
     shell::{CompletionsArgs, ManArgs},
     sweep::{SweepArgs, worker::SweepWorkerArgs},
-    use_trained::{calibrate::CalibrateArgs, embed::EmbedArgs, fit::FitArgs, predict::PredictArgs},
+    use_trained::{
+        calibrate::CalibrateArgs,
+        embed::EmbedArgs,
+        fit::FitArgs,
+        predict::PredictArgs,
+        serve::{self, ServeArgs},
+    },
 };
 
 /// Few-shot meta-learning, from a manifest to a number you can trust.
@@ -51,6 +57,7 @@ fn version() -> &'static str {
         let features: Vec<_> = backends
             .map(|info| info.feature)
             .chain(backend::options())
+            .chain(serve::COMPILED.then_some("serve"))
             .collect();
         let version = env!("CARGO_PKG_VERSION");
         format!(
@@ -95,6 +102,7 @@ commands! {
     Eval(EvalArgs),
     Fit(FitArgs),
     Predict(PredictArgs),
+    Serve(ServeArgs),
     Embed(EmbedArgs),
     Calibrate(CalibrateArgs),
     Export(ExportArgs),

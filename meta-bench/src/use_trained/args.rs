@@ -84,6 +84,28 @@ impl KeyArgs {
         )?)
     }
 
+    /// What answers are learnt from: the support at a path, or that of a fitted file. `given` is the path of
+    /// the learner, for the message.
+    ///
+    /// # Errors
+    /// As [`KeyArgs::support`], and where there is neither.
+    pub fn fitted<T: Toolkit>(
+        &self,
+        trained: &TrainedLearner<T>,
+        given: &Path,
+        support: Option<&Path>,
+    ) -> Result<Fitted> {
+        match (support, &trained.fitted) {
+            (Some(support), _) => self.support(trained, support),
+            (None, Some(fitted)) => Ok(fitted.clone()),
+            (None, None) => Err(CommandError::Usage(format!(
+                "{}: is a run, which knows none of your classes; give labelled items by --support, or a file \
+                 that `meta fit` wrote",
+                given.display()
+            ))),
+        }
+    }
+
     /// Adds the items of `NAME=PATH`, all of that class.
     ///
     /// # Errors

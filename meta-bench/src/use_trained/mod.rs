@@ -10,6 +10,7 @@ pub mod fit;
 mod fitted;
 pub mod predict;
 mod render;
+pub mod serve;
 mod session;
 mod trained;
 

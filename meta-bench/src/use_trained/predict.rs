@@ -5,10 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use meta_core::{
     data::{OwnItems, Task},
-    nn::encoder::Architecture,
     toolkit::Toolkit,
 };
-use serde_json::{Value, json};
 
 use super::{
     answer::Answer,
@@ -72,17 +70,9 @@ impl Execute for PredictArgs {
     fn execute<T: Toolkit>(self) -> Result<()> {
         let trained = TrainedLearner::<T>::open_with(&self.trained, &self.overrides)?;
         start_threads(trained.manifest.run.threads)?;
-        let fitted = match (&self.support, &trained.fitted) {
-            (Some(support), _) => self.keys.support(&trained, support)?,
-            (None, Some(fitted)) => fitted.clone(),
-            (None, None) => {
-                return Err(CommandError::Usage(format!(
-                    "{}: is a run, which knows none of your classes; give labelled items by --support, or \
-                     a file that `meta fit` wrote",
-                    self.trained.display()
-                )));
-            }
-        };
+        let fitted = self
+            .keys
+            .fitted(&trained, &self.trained, self.support.as_deref())?;
         let items = self.keys.items(&trained, &self.query)?;
         if self.transductive && items.len() > MOST_TOGETHER {
             return Err(CommandError::Usage(format!(
@@ -110,7 +100,7 @@ impl PredictArgs {
             classes => classes.min(self.top as usize),
         };
         let wording = trained.wording(fitted, top);
-        let header = self.header(trained, fitted, wording.temperature());
+        let header = trained.header(fitted, self.transductive);
         let outputs = match trained.task() {
             Task::Classification => 0,
             Task::Regression { outputs } => outputs,
@@ -162,27 +152,5 @@ impl PredictArgs {
             Some(printer) => printer.finish(),
             None => Ok(()),
         }
-    }
-
-    /// What answers depend on beside the items.
-    fn header<T: Toolkit>(
-        &self,
-        trained: &TrainedLearner<T>,
-        fitted: &Fitted,
-        temperature: f64,
-    ) -> Value {
-        let mut header = json!({
-            "run": trained.record["hash"].as_str().map(|hash| &hash[..hash.len().min(12)]),
-            "learner": trained.manifest.learner.name,
-            "statistics": trained.architecture.statistics(),
-            "transductive": self.transductive && trained.is_transductive(),
-            "parameters": trained.parameters_hash(),
-        });
-        if trained.task() == Task::Classification {
-            header["classes"] = json!(fitted.classes.len());
-            header["temperature"] = json!(temperature);
-            header["calibrated"] = json!(trained.calibration.is_some());
-        }
-        header
     }
 }

@@ -15,7 +15,7 @@ use meta_core::{
     toolkit::{Catalogue, Toolkit},
     train::answer::{Queries, Support},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     answer::Wording,
@@ -329,6 +329,23 @@ impl<T: Toolkit> TrainedLearner<T> {
             top: top.max(1),
             calibration: self.calibration.as_ref(),
         }
+    }
+
+    /// What answers depend on beside the items; `together` says whether queries are answered together.
+    pub fn header(&self, fitted: &Fitted, together: bool) -> Value {
+        let mut header = json!({
+            "run": self.record["hash"].as_str().map(|hash| &hash[..hash.len().min(12)]),
+            "learner": self.manifest.learner.name,
+            "statistics": self.architecture.statistics(),
+            "transductive": together && self.is_transductive(),
+            "parameters": self.parameters_hash(),
+        });
+        if self.task == Task::Classification {
+            header["classes"] = json!(fitted.classes.len());
+            header["temperature"] = json!(self.wording(fitted, 1).temperature());
+            header["calibrated"] = json!(self.calibration.is_some());
+        }
+        header
     }
 
     /// The support that labelled items make, in the order of the names of their classes.

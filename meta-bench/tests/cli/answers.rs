@@ -34,7 +34,7 @@ fn stripes(class: usize, item: usize) -> Vec<u8> {
 
 /// Five pictures of each of three classes in `pets`, four others of each of four in `new`, and a fourth class
 /// in `dots`.
-fn with_pets(manifest: &str) -> Workbench {
+pub fn with_pets(manifest: &str) -> Workbench {
     let bench = Workbench::new(manifest);
     for (class, name) in ["rows", "columns", "slopes", "corner"].iter().enumerate() {
         for item in 0..9 {
@@ -154,6 +154,10 @@ fn what_cannot_be_read_is_named() {
             "--add corner",
         ),
         ("fit run --support pets --out m.toml", "m.toml"),
+        #[cfg(not(feature = "serve"))]
+        ("serve nothing.meta", "--features serve"),
+        #[cfg(feature = "serve")]
+        ("serve nothing.meta --port 0", "nothing.meta"),
         ("embed run --data new --out m.toml", "m.toml"),
     ] {
         let message = bench.run(arguments).mistake();
@@ -418,18 +422,89 @@ fn exported_encoders_are_the_same_in_pytorch() {
     assert!(message.contains("encoder.norm"), "{message}");
 }
 
+/// Every encoder that is exported as ONNX equals itself there to 1e-5; the others are refused with the reason.
+#[test]
+fn exported_encoders_are_the_same_in_onnx() {
+    let bench = Workbench::new(GLYPHS);
+    let program = python_with("import onnx, onnxruntime");
+    for (name, changes) in [
+        ("running", "encoder.norm=running"),
+        ("plain", "encoder.norm=none"),
+        ("mlp", "encoder.name=mlp"),
+        ("mlp-running", "encoder.name=mlp encoder.norm=running"),
+        (
+            "resnet",
+            "encoder.name=resnet12 encoder.widths=[3,4] encoder.norm=running encoder.average=true",
+        ),
+        (
+            "resnet-plain",
+            "encoder.name=resnet12 encoder.widths=[3,4] encoder.norm=none encoder.average=false",
+        ),
+    ] {
+        bench
+            .run(&format!(
+                "run m.toml {changes} train.iterations=2 --dir {name} --quiet"
+            ))
+            .ok();
+        for _ in 0..2 {
+            // Its own files are replaced.
+            bench
+                .run(&format!("export {name} --to onnx --out {name}-out"))
+                .ok();
+        }
+        let Some(program) = &program else { continue };
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/run_onnx.py");
+        let checked = std::process::Command::new(program)
+            .arg(script)
+            .arg(bench.path(&format!("{name}-out")))
+            .output()
+            .expect("Python runs");
+        let text = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{changes}: {text}");
+    }
+    for (name, changes, expected) in [
+        ("episode", "encoder.norm=episode", "items of a task"),
+        ("layer", "encoder.norm=layer", "no operator"),
+        (
+            "attention",
+            "encoder.name=attention",
+            "`attention` is not written",
+        ),
+    ] {
+        bench
+            .run(&format!(
+                "run m.toml {changes} train.iterations=0 --dir {name} --quiet"
+            ))
+            .ok();
+        let message = bench
+            .run(&format!("export {name} --to onnx --out none"))
+            .mistake();
+        assert!(message.contains(expected), "{message}");
+    }
+    bench.write("mine/model.onnx", "mine");
+    let message = bench.run("export plain --to onnx --out mine").mistake();
+    assert!(message.contains("model.onnx"), "{message}");
+}
+
+/// A Python (`META_PYTHON`, else `python3`) that can do this.
+fn python_with(imports: &str) -> Option<String> {
+    let program = std::env::var("META_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has = std::process::Command::new(&program)
+        .args(["-c", imports])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !has {
+        eprintln!("skipped: `{program}` cannot `{imports}` (META_PYTHON names another)");
+    }
+    has.then_some(program)
+}
+
 /// Exports a run and lets PyTorch check it; whether there is a Python with PyTorch (`META_PYTHON`, else
 /// `python3`).
 fn python(bench: &Workbench, run: &str, what: &str) -> bool {
-    let program = std::env::var("META_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let has_torch = std::process::Command::new(&program)
-        .args(["-c", "import torch, safetensors.torch"])
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !has_torch {
-        eprintln!("skipped: `{program}` has no torch and safetensors (META_PYTHON names another)");
+    let Some(program) = python_with("import torch, safetensors.torch") else {
         return false;
-    }
+    };
     let out = format!("{run}-out");
     bench
         .run(&format!("export {run} --to safetensors --out {out}"))

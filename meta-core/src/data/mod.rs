@@ -48,7 +48,7 @@ pub use features::{FeatureSource, Fewer, Protocol};
 pub use folder::Duplicates;
 pub use glyphs::{GlyphWorld, GlyphsSource};
 pub use gp::{GpSource, Kernel};
-pub use image_decode::{Background, Fit, ImageFilter};
+pub use image_decode::{Background, Fit, ImageFilter, picture_size};
 pub use image_set::{ImageSource, Rotations};
 pub use omniglot::OmniglotSplit;
 pub use own_items::{ItemKeys, OwnItems, Wanted};
