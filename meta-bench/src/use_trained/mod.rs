@@ -12,6 +12,7 @@ pub mod predict;
 mod render;
 pub mod serve;
 mod session;
+mod table_file;
 mod trained;
 
 pub use answer::Answer;

@@ -51,7 +51,7 @@ pub use gp::{GpSource, Kernel};
 pub use image_decode::{Background, Fit, ImageFilter, picture_size};
 pub use image_set::{ImageSource, Rotations};
 pub use omniglot::OmniglotSplit;
-pub use own_items::{ItemKeys, OwnItems, Wanted};
+pub use own_items::{ItemKeys, OwnItems, Wanted, class_vectors};
 pub use pictures::PictureSettings;
 pub use prefetch::Prefetch;
 pub use preparation::Preparation;

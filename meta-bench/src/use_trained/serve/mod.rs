@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::Args;
 use meta_core::toolkit::Toolkit;
 
-use super::args::KeyArgs;
+use super::args::SupportArgs;
 use crate::{command::Execute, failure::Result};
 
 #[cfg(feature = "serve")]
@@ -48,12 +48,9 @@ pub struct ServeArgs {
     /// Changes to `learner.*`, `backend`, `device`, `precision` or `threads`.
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Labelled items to learn from, as of `meta fit`.
-    #[arg(long, value_name = "PATH")]
-    support: Option<PathBuf>,
-    /// Arrays or columns.
+    /// What is learnt from.
     #[command(flatten)]
-    keys: KeyArgs,
+    support: SupportArgs,
     /// The port; 0 takes one that is free.
     #[arg(long, default_value_t = 8080)]
     port: u16,

@@ -30,9 +30,7 @@ impl ServeArgs {
     pub(super) fn start<T: Toolkit>(self) -> Result<()> {
         let trained = TrainedLearner::<T>::open_with(&self.trained, &self.overrides)?;
         start_threads(trained.manifest.run.threads)?;
-        let fitted = self
-            .keys
-            .fitted(&trained, &self.trained, self.support.as_deref())?;
+        let fitted = self.support.fitted(&trained, &self.trained, &[])?;
         let address = SocketAddr::new(self.host, self.port);
         let refused = |error: std::io::Error| {
             CommandError::Usage(format!(

@@ -36,7 +36,8 @@ use crate::error::{Error, Result};
 use crate::files::read_text;
 
 pub use array::{Array, Element, MAXIMUM_BYTES, Number, Numbers, Region, Text};
-pub use table::{Keys, Table, Vectors};
+pub use parquet::TableWriter;
+pub use table::{Cells, Keys, Table, Vectors};
 
 /// The largest list of labels.
 const MAXIMUM_LIST: u64 = 1 << 30;
