@@ -28,7 +28,13 @@ use crate::{
     run::{RunArgs, eval::EvalArgs},
     shell::{CompletionsArgs, ManArgs},
     sweep::{SweepArgs, worker::SweepWorkerArgs},
-    use_trained::{calibrate::CalibrateArgs, embed::EmbedArgs, fit::FitArgs, predict::PredictArgs},
+    use_trained::{
+        calibrate::CalibrateArgs,
+        embed::EmbedArgs,
+        fit::FitArgs,
+        predict::PredictArgs,
+        serve::{self, ServeArgs},
+    },
     watch::WatchArgs,
 };
 
@@ -53,6 +59,7 @@ fn version() -> &'static str {
         let features: Vec<_> = backends
             .map(|info| info.feature)
             .chain(backend::options())
+            .chain(serve::COMPILED.then_some("serve"))
             .collect();
         let version = env!("CARGO_PKG_VERSION");
         format!(
@@ -99,6 +106,7 @@ commands! {
     Eval(EvalArgs),
     Fit(FitArgs),
     Predict(PredictArgs),
+    Serve(ServeArgs),
     Embed(EmbedArgs),
     Calibrate(CalibrateArgs),
     Export(ExportArgs),

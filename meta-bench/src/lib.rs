@@ -15,8 +15,8 @@
 //! | [`experiment`] | builds and checks what a manifest names; forecasts memory and time |
 //! | [`run`] | one run in its folder: trains, resumes, tests |
 //! | `finished` | finds, compares, draws, reports and exports finished runs |
-//! | [`use_trained`] | names what a person brings, by a trained learner |
 //! | `explain` | shows what a trained learner predicts, attends to and how it adapts |
+//! | [`use_trained`] | names what a person brings, by a trained learner |
 //! | `export` | writes runs into the files of other tools |
 //! | `gradcheck` | checks gradients, and compares backends |
 //! | `bench` | measures speed and memory |

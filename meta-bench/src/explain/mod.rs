@@ -14,6 +14,7 @@ mod map_pictures;
 mod maps;
 mod mask;
 mod numbers;
+mod own;
 mod pictures;
 mod space;
 mod stream;
@@ -45,15 +46,19 @@ use crate::{
         predictions::{Predictions, Which, predictions},
     },
 };
+pub use explained::ExplainedBatch;
+pub use own::{OwnItem, OwnSetting, own_pictures};
+pub use pictures::check_target;
+
 use curves::Trajectory;
 use deletion::{Deletion, deletion};
 use episode_view::{EpisodeView, Shown, bitmap};
-use explained::{ExplainedBatch, ExplainedEpisode};
+use explained::ExplainedEpisode;
 use map_pictures::{caption, draw_map, draw_matrices};
 use maps::Map;
 use mask::shortened;
 use numbers::{confusion_numbers, episode_numbers, map_numbers, space_numbers};
-use pictures::{KIND, NUMBERS, Pictures, check_target, slug};
+use pictures::{KIND, NUMBERS, Pictures, slug};
 use space::{Space, embeddings};
 use stream::Stream;
 

@@ -21,6 +21,8 @@ mod races;
 mod reference;
 mod report;
 mod resume;
+#[cfg(feature = "serve")]
+mod serve;
 mod slurm;
 mod surroundings;
 mod sweep;
