@@ -78,6 +78,9 @@ impl LearnerSettings for SnailSettings {
         any_way: false,
     };
 
+    /// A query reads itself in the column of its place, so the order of its sums follows the place.
+    const QUERIES_ALONE: bool = true;
+
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
         spec.require_one_way(Self::INFO.name)
     }

@@ -14,15 +14,20 @@ use crate::{
     docs::DocsArgs,
     experiment::{check::CheckArgs, trial::TrialArgs},
     explain::ExplainArgs,
+    export::ExportArgs,
     failure::Result,
-    finished::{compare::CompareArgs, diff::DiffArgs, plot::PlotArgs, runs::RunsArgs},
+    finished::{
+        compare::CompareArgs, diff::DiffArgs, plot::PlotArgs, report::ReportArgs, runs::RunsArgs,
+    },
     gradcheck::{
         GradcheckArgs,
         equivalence::{EquivalenceArgs, EquivalenceOneArgs},
     },
     list::ListArgs,
     run::{RunArgs, eval::EvalArgs},
+    shell::{CompletionsArgs, ManArgs},
     sweep::{SweepArgs, worker::SweepWorkerArgs},
+    use_trained::{calibrate::CalibrateArgs, embed::EmbedArgs, fit::FitArgs, predict::PredictArgs},
 };
 
 /// Few-shot meta-learning, from a manifest to a number you can trust.
@@ -86,7 +91,13 @@ commands! {
     Compare(CompareArgs),
     Diff(DiffArgs),
     Runs(RunsArgs),
+    Report(ReportArgs),
     Eval(EvalArgs),
+    Fit(FitArgs),
+    Predict(PredictArgs),
+    Embed(EmbedArgs),
+    Calibrate(CalibrateArgs),
+    Export(ExportArgs),
     Explain(ExplainArgs),
     Check(CheckArgs),
     Trial(TrialArgs),
@@ -99,4 +110,6 @@ commands! {
     Equivalence(EquivalenceArgs),
     EquivalenceOne(EquivalenceOneArgs),
     Docs(DocsArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }

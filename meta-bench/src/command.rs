@@ -1,5 +1,7 @@
 //! Defines what a command is: arguments that can be executed.
 
+use std::sync::OnceLock;
+
 use clap::Args;
 use meta_core::toolkit::Toolkit;
 
@@ -15,3 +17,6 @@ pub trait Execute: Args {
     /// What kept it from being done; see [`crate::failure::CommandError::exit_code`].
     fn execute<T: Toolkit>(self) -> Result<()>;
 }
+
+/// The program with all of its commands, once it runs.
+pub static PROGRAM: OnceLock<clap::Command> = OnceLock::new();

@@ -14,13 +14,15 @@
 //! | [`manifest`] | resolves a manifest: every value with its origin |
 //! | [`experiment`] | builds and checks what a manifest names; forecasts memory and time |
 //! | [`run`] | one run in its folder: trains, resumes, tests |
-//! | `finished` | finds, compares and draws finished runs |
-//! | `explain` | shows what a trained learner attends to and how it adapts |
+//! | `finished` | finds, compares, draws, reports and exports finished runs |
+//! | [`use_trained`] | names what a person brings, by a trained learner |
+//! | `explain` | shows what a trained learner predicts, attends to and how it adapts |
+//! | `export` | writes runs into the files of other tools |
 //! | `gradcheck` | checks gradients, and compares backends |
 //! | `bench` | measures speed and memory |
 //! | `sweep` | many runs: plans all of them, then starts them |
 //! | `docs` | writes the parts of the documentation that come from the code |
-//! | `list`, `contact_sheet` | two small commands |
+//! | `list`, `contact_sheet`, `shell` | small commands |
 //! | [`untrusted`] | readers of what others wrote, for fuzzing and tests |
 //! | `cli` | the list of commands, one line each |
 
@@ -39,6 +41,7 @@ mod contact_sheet;
 mod docs;
 pub mod experiment;
 mod explain;
+mod export;
 pub mod failure;
 mod finished;
 mod gradcheck;
@@ -47,18 +50,24 @@ mod machine;
 pub mod manifest;
 mod output;
 pub mod run;
+mod shell;
 mod sweep;
 pub mod untrusted;
+pub mod use_trained;
 
 use std::{io::IsTerminal, process::ExitCode};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use cli::Cli;
 use failure::{CommandError, Result};
 pub use meta_algos::BuiltIn;
 pub use meta_core::toolkit::{Catalogue, Toolkit};
 use output::text::visible;
+pub use use_trained::{Answer, Fitted, TrainedLearner};
+
+/// A trained learner with what `meta` has.
+pub type Trained = TrainedLearner<BuiltIn>;
 
 /// The binary with the learners, encoders, sources and optimisers of `T`; `meta` has those of [`BuiltIn`].
 ///
@@ -68,6 +77,7 @@ use output::text::visible;
 /// put right, 130 when interrupted.
 pub fn main_with<T: Toolkit>() -> ExitCode {
     let cli = Cli::parse();
+    command::PROGRAM.get_or_init(Cli::command);
     match start_log(&cli.log).and_then(|()| cli.command.execute::<T>()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -2,19 +2,27 @@
 
 use clap::{Args, ValueEnum};
 use meta_core::{
+    Error,
     backend::backends,
     nn::attention::attentions,
+    settings::Field,
     toolkit::{Catalogue, Toolkit},
 };
 use serde_json::{Value, json};
 
-use crate::{command::Execute, failure::Result, output::print};
+use crate::{
+    command::Execute,
+    docs::manifest::{Group, groups},
+    failure::Result,
+    output::{print, table::wrapped},
+};
 
-/// Show what a manifest can name.
+/// Show what a manifest can name, or explain a name or a setting.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Which list [default: all].
-    kind: Option<ListKind>,
+    /// Which list: learners, encoders, attention, data, optimizers or backends; or what is explained: a name
+    /// such as `protonet`, a setting such as `learner.inner_lr` [default: all lists].
+    what: Option<String>,
     /// Print as one JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -38,18 +46,122 @@ enum ListKind {
 }
 
 impl Execute for ListArgs {
-    /// Prints the lists.
+    /// Prints the lists, or the explanation.
     ///
     /// # Errors
-    /// When stdout cannot be written.
+    /// For a name that does not exist, and when stdout cannot be written.
     fn execute<T: Toolkit>(self) -> Result<()> {
-        let lists = lists(self.kind, &Catalogue::of::<T>());
+        let catalogue = Catalogue::of::<T>();
+        let kind = match &self.what {
+            None => None,
+            Some(what) => match ListKind::from_str(what, false) {
+                Ok(kind) => Some(kind),
+                Err(_) => return explain(what, &catalogue, self.json),
+            },
+        };
+        let lists = lists(kind, &catalogue);
         print(&if self.json {
             format!("{lists}\n")
         } else {
             table(&lists)
         })
     }
+}
+
+/// Prints what there is to know about a name, or about the setting `table.key` or `name.key`.
+fn explain(what: &str, catalogue: &Catalogue, json: bool) -> Result<()> {
+    let (table, key) = what.rsplit_once('.').unwrap_or(("", what));
+    let groups = groups(catalogue);
+    let of_name = |group: &&Group| group.choice == what && !what.is_empty();
+    let named: Vec<(&Group, Vec<&Field>)> = groups
+        .iter()
+        .filter(of_name)
+        .map(|group| (group, group.fields.iter().collect()))
+        .collect();
+    let found = if named.is_empty() {
+        let of_key = groups
+            .iter()
+            .filter(|group| group.table == table || (!table.is_empty() && group.choice == table));
+        of_key
+            .map(|group| {
+                (
+                    group,
+                    group
+                        .fields
+                        .iter()
+                        .filter(|field| field.name == key)
+                        .collect(),
+                )
+            })
+            .filter(|(_, fields): &(&Group, Vec<&Field>)| !fields.is_empty())
+            .collect()
+    } else {
+        named
+    };
+    if found.is_empty() {
+        let settings = groups.iter().flat_map(|group| {
+            let name = |field: &Field| match group.table {
+                "" => field.name.to_owned(),
+                table => format!("{table}.{}", field.name),
+            };
+            group.fields.iter().map(name).collect::<Vec<String>>()
+        });
+        let choices = groups.iter().map(|group| group.choice.to_owned());
+        let kinds = ListKind::value_variants()
+            .iter()
+            .filter_map(|kind| Some(kind.to_possible_value()?.get_name().to_owned()));
+        let mut known: Vec<String> = kinds.chain(choices).chain(settings).collect();
+        known.retain(|name| !name.is_empty());
+        known.sort();
+        known.dedup();
+        let known = known.iter().map(String::as_str);
+        return Err(Error::unknown("list, name or setting", what, known).into());
+    }
+    print(&if json {
+        format!("{}\n", explained_json(&found))
+    } else {
+        explained(&found)
+    })
+}
+
+fn explained_json(found: &[(&Group, Vec<&Field>)]) -> Value {
+    let rows = found.iter().flat_map(|(group, fields)| {
+        fields.iter().map(|field| {
+            json!({
+                "table": group.table,
+                "of": group.choice,
+                "key": field.name,
+                "default": group.default_of(field),
+                "meaning": field.doc,
+            })
+        })
+    });
+    rows.collect()
+}
+
+fn explained(found: &[(&Group, Vec<&Field>)]) -> String {
+    let mut out = String::new();
+    for (group, fields) in found {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        let title = group.title.trim_start_matches('#').trim().replace('`', "");
+        out.push_str(&format!("{title}\n"));
+        if !group.note.is_empty() && fields.len() == group.fields.len() {
+            out.push_str(&format!("{}\n", group.note));
+        }
+        for field in fields {
+            out.push_str(&format!(
+                "\n  {} = {}\n",
+                field.name,
+                group.default_of(field)
+            ));
+            for line in wrapped(&field.doc, 92) {
+                out.push_str(&format!("      {line}\n"));
+            }
+        }
+    }
+    out
 }
 
 /// The lists that `kind` asks for, all for none, as one object of arrays.

@@ -28,7 +28,10 @@ use crate::{
     rng::Seed,
     task::{TaskBatch, TaskSpec},
     toolkit::Toolkit,
-    train::task_selection::merge_weighted,
+    train::{
+        answer::{Answerer, Queries, Support},
+        task_selection::merge_weighted,
+    },
 };
 
 type B = Cpu;
@@ -61,6 +64,7 @@ macro_rules! conformance_suite {
             tasks_that_do_not_suit_are_refused,
             tasks_that_differ_are_refused_or_read,
             an_explanation_belongs_to_the_answer,
+            answers_depend_on_no_other_query,
         }
     };
     ($toolkit:ty: $($promise:ident),+ $(,)?) => {
@@ -298,6 +302,52 @@ pub fn permuting_the_support_changes_nothing<T: Toolkit>() {
             &values(answer(learner.as_ref(), &batch(&[plain]))),
             ROUNDING,
         );
+    });
+}
+
+/// Order and number of queries change no byte of an answer.
+/// # Panics
+/// Where a learner does not hold it.
+pub fn answers_depend_on_no_other_query<T: Toolkit>() {
+    for_every_learner::<T>(|entry| {
+        let learner = build::<T>(entry, 0);
+        let support = {
+            let Episode { support, .. } = episode(3);
+            Support {
+                inputs: support.inputs,
+                targets: support.targets,
+            }
+        };
+        let mut queries: Vec<Vec<f32>> = Vec::new();
+        for episode in episodes(4..7) {
+            queries.extend(episode.query.inputs.chunks(FEATURES).map(<[f32]>::to_vec));
+        }
+        let way = spec().test.way.0;
+        let mode = match entry.queries_alone {
+            true => Queries::Alone(4),
+            false => Queries::Block(8 * way),
+        };
+        let device = Default::default();
+        let answerer = Answerer::new(learner.as_ref(), &spec(), &support, false, mode, &device);
+        let answerer = answerer.expect("a support of the toy task");
+        let all = |queries: &[Vec<f32>]| -> Vec<Vec<f64>> {
+            let found = answerer.answer(&queries.concat());
+            assert_eq!(found.outputs, way);
+            found.rows().map(<[f64]>::to_vec).collect()
+        };
+        let plain = all(&queries);
+        assert_eq!(plain.len(), queries.len());
+        for (query, answer) in queries.iter().zip(&plain) {
+            let alone = all(std::slice::from_ref(query));
+            assert_eq!(alone[0], *answer, "{}", entry.info.name);
+        }
+        let mut turned: Vec<Vec<f32>> = queries.clone();
+        turned.rotate_left(5);
+        turned.reverse();
+        let mut found = all(&turned);
+        found.reverse();
+        found.rotate_right(5);
+        assert_eq!(found, plain, "{}", entry.info.name);
     });
 }
 

@@ -94,7 +94,7 @@
 //! | rooms | what they hold |
 //! |---|---|
 //! | `error` | [`Error`], which names the key, the file or the value |
-//! | `device` `files` `rng` `settings` `stats` | failures of an accelerator; files that are never half written; the seed tree; settings with defaults and ranges; means and intervals |
+//! | `calibration` `device` `files` `rng` `settings` `stats` | how far probabilities can be believed; failures of an accelerator; files that are never half written; the seed tree; settings with defaults and ranges; means and intervals |
 //! | `data` `params` | episodes and the [sources](data::sources) they come from; [parameters](params::Params) that are lifted to a level and fanned out over tasks |
 //! | `optim` `primitives` `task` | [optimisers](optim::Optimizer); [operations](primitives::Primitives) closed under differentiation; [episodes as tensors](task::TaskBatch) |
 //! | `backend` `nn` | a [backend](backend::dispatch) by its name; layers, [attention](nn::attention) and [encoders](nn::encoder) |
@@ -107,6 +107,7 @@
 mod error;
 
 pub mod backend;
+pub mod calibration;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 pub mod conformance;
 pub mod data;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     manifest::{
-        settings::{DataSettings, RunSettings, TestSettings},
+        settings::{DataSettings, RunSettings, TestSettings, WeightSettings},
         text::toml,
     },
     sweep::slurm::SlurmSettings,
@@ -31,67 +31,117 @@ pub fn manifest_reference(catalogue: &Catalogue) -> String {
          starts it all the same. Manifests are regular files of at most 16 MiB; at most 1000 files \
          extend each other, 64 in a row.\n",
     );
-    let mut section = |title: &str, note: &str, fields: Vec<Field>, defaults: Value| {
-        out.push_str(&format!("\n{title}\n\n"));
-        if !note.is_empty() {
-            out.push_str(&format!("{note}\n\n"));
+    for group in groups(catalogue) {
+        out.push_str(&format!("\n{}\n\n", group.title));
+        if !group.note.is_empty() {
+            out.push_str(&format!("{}\n\n", group.note));
         }
-        if fields.is_empty() {
-            return;
+        if group.fields.is_empty() {
+            continue;
         }
         out.push_str("| key | default | meaning |\n|---|---|---|\n");
-        for field in fields {
-            let default = toml(&defaults[field.name]).unwrap_or_else(|| "not set".to_owned());
+        for field in &group.fields {
+            let default = group.default_of(field);
             let meaning = field.doc.replace('|', "\\|");
             out.push_str(&format!("| `{}` | `{default}` | {meaning} |\n", field.name));
         }
-    };
-    let (run, data) = (RunSettings::fields(), DataSettings::fields());
-    section("## Top of the file", "", run, RunSettings::defaults());
-    section(
-        "## `[data]`",
-        "These keys, and in the same table those of the chosen source.",
-        data,
-        DataSettings::defaults(),
-    );
-    for entry in &catalogue.sources {
-        let title = format!("### `source = \"{}\"`", entry.name);
-        let defaults = (entry.default_settings)();
-        section(&title, entry.summary, (entry.fields)(), defaults);
     }
-    for entry in &catalogue.encoders {
-        let info = entry.info;
-        let title = format!("## `[encoder]`, `name = \"{}\"`", info.name);
-        let note = format!("{}. {}.", capitalised(info.summary), info.paper);
-        let defaults = (entry.default_settings)();
-        section(&title, &note, (entry.fields)(), defaults);
+    out
+}
+
+/// Settings that are documented together.
+pub struct Group {
+    /// The table of a manifest that they stand in; empty for the top of the file.
+    pub table: &'static str,
+    /// The learner, encoder, source or optimiser that has them; empty where every manifest does.
+    pub choice: &'static str,
+    /// Its heading, as Markdown.
+    pub title: String,
+    /// What there is to know besides.
+    pub note: String,
+    /// The settings.
+    pub fields: Vec<Field>,
+    defaults: Value,
+}
+
+impl Group {
+    /// The default of one of its settings, as a manifest has it.
+    pub fn default_of(&self, field: &Field) -> String {
+        toml(&self.defaults[field.name]).unwrap_or_else(|| "not set".to_owned())
     }
-    for entry in &catalogue.learners {
-        let info = entry.info;
-        let title = format!("## `[learner]`, `name = \"{}\"`", info.name);
-        let note = format!("{}. {}.", capitalised(info.summary), info.paper);
-        let defaults = entry.default_settings.clone();
-        section(&title, &note, entry.fields.clone(), defaults);
-    }
-    let train = TrainSettings::fields();
-    section("## `[train]`", "", train, TrainSettings::defaults());
-    for entry in &catalogue.optimizers {
-        let fields = (entry.fields)();
-        if !fields.is_empty() {
-            let title = format!("### `optimizer = \"{}\"`", entry.name);
-            let defaults = (entry.default_settings)();
-            section(&title, entry.summary, fields, defaults);
+
+    fn of_every<S: Settings>(table: &'static str, title: &str, note: &str) -> Self {
+        Group {
+            table,
+            choice: "",
+            title: title.to_owned(),
+            note: note.to_owned(),
+            fields: S::fields(),
+            defaults: S::defaults(),
         }
     }
-    let test = TestSettings::fields();
-    section("## `[test]`", "", test, TestSettings::defaults());
-    section(
+}
+
+/// All settings, in the order of the reference.
+pub fn groups(catalogue: &Catalogue) -> Vec<Group> {
+    let mut all = vec![
+        Group::of_every::<RunSettings>("", "## Top of the file", ""),
+        Group::of_every::<DataSettings>(
+            "data",
+            "## `[data]`",
+            "These keys, and in the same table those of the chosen source.",
+        ),
+    ];
+    all.extend(catalogue.sources.iter().map(|entry| Group {
+        table: "data",
+        choice: entry.name,
+        title: format!("### `source = \"{}\"`", entry.name),
+        note: entry.summary.to_owned(),
+        fields: (entry.fields)(),
+        defaults: (entry.default_settings)(),
+    }));
+    all.push(Group::of_every::<WeightSettings>(
+        "encoder",
+        "## `[encoder]`",
+        "These keys, and in the same table those of the chosen encoder.",
+    ));
+    all.extend(catalogue.encoders.iter().map(|entry| Group {
+        table: "encoder",
+        choice: entry.info.name,
+        title: format!("## `[encoder]`, `name = \"{}\"`", entry.info.name),
+        note: format!("{}. {}.", capitalised(entry.info.summary), entry.info.paper),
+        fields: (entry.fields)(),
+        defaults: (entry.default_settings)(),
+    }));
+    all.extend(catalogue.learners.iter().map(|entry| Group {
+        table: "learner",
+        choice: entry.info.name,
+        title: format!("## `[learner]`, `name = \"{}\"`", entry.info.name),
+        note: format!("{}. {}.", capitalised(entry.info.summary), entry.info.paper),
+        fields: entry.fields.clone(),
+        defaults: entry.default_settings.clone(),
+    }));
+    all.push(Group::of_every::<TrainSettings>(
+        "train",
+        "## `[train]`",
+        "",
+    ));
+    let of_optimizers = catalogue.optimizers.iter().map(|entry| Group {
+        table: "train",
+        choice: entry.name,
+        title: format!("### `optimizer = \"{}\"`", entry.name),
+        note: entry.summary.to_owned(),
+        fields: (entry.fields)(),
+        defaults: (entry.default_settings)(),
+    });
+    all.extend(of_optimizers.filter(|group| !group.fields.is_empty()));
+    all.push(Group::of_every::<TestSettings>("test", "## `[test]`", ""));
+    all.push(Group::of_every::<SlurmSettings>(
+        "slurm",
         "## `[slurm]`",
         "For `meta sweep --launcher slurm`; no part of a run.",
-        SlurmSettings::fields(),
-        SlurmSettings::defaults(),
-    );
-    out
+    ));
+    all
 }
 
 fn capitalised(text: &str) -> String {

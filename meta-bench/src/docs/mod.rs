@@ -1,7 +1,7 @@
 //! `meta docs`: writes the parts of the documentation that come from the code.
 
 mod learners;
-mod manifest;
+pub mod manifest;
 mod searches;
 
 use std::path::{Path, PathBuf};

@@ -8,10 +8,18 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::TensorData;
 use meta_core::{
-    Error, files::read_regular, params::Params, primitives::Primitives, train::checkpoint_file,
+    Error,
+    files::{open_regular, read_regular},
+    nn::encoder::weights,
+    params::Params,
+    primitives::Primitives,
+    train::checkpoint_file,
 };
 
-use crate::{failure::Result, manifest::Manifest};
+use crate::{
+    failure::Result,
+    manifest::{Manifest, settings::WeightSettings},
+};
 
 /// The file of a run's best parameters.
 pub const BEST: &str = "best.safetensors";
@@ -45,6 +53,7 @@ fn read(manifest: &Manifest) -> Result<(PathBuf, Vec<u8>)> {
 /// # Errors
 /// When there are none, or others than the manifest says.
 pub fn with_hash(manifest: Manifest) -> Result<Manifest> {
+    let manifest = with_weights_hash(manifest)?;
     if manifest.run.init_from.is_empty() {
         return match manifest.run.init_hash.as_str() {
             "" => Ok(manifest),
@@ -67,7 +76,72 @@ pub fn with_hash(manifest: Manifest) -> Result<Manifest> {
     manifest.with_overrides(&[format!("init_hash=\"{hash}\"")])
 }
 
-/// `parameters`, with those of `init_from` in place.
+/// The manifest with the hash of the weights that its encoder starts from.
+fn with_weights_hash(manifest: Manifest) -> Result<Manifest> {
+    let WeightSettings {
+        weights,
+        weights_hash: given,
+    } = &manifest.weights;
+    let refuse = |key: &str, value: &str, expected: String| {
+        Err(manifest.locate(Error::setting(key, value, expected)))
+    };
+    if weights.is_empty() {
+        return match given.as_str() {
+            "" => Ok(manifest),
+            hash => {
+                let expected = "is the hash of the file `encoder.weights`, which is not given";
+                refuse("encoder.weights_hash", hash, expected.to_owned())
+            }
+        };
+    }
+    if !manifest.run.init_from.is_empty() {
+        let expected = "says what the encoder starts from, and so does `init_from`; leave one out";
+        return refuse("encoder.weights", weights, expected.to_owned());
+    }
+    let path = Path::new(weights);
+    let mut file = open_regular(path, MOST_BYTES)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher
+        .update_reader(&mut file)
+        .map_err(|error| Error::io(path, "read", error))?;
+    let hash = hasher.finalize().to_hex().to_string();
+    if !given.is_empty() && *given != hash {
+        let expected = format!("the file {} has another hash: {hash}", path.display());
+        return refuse("encoder.weights_hash", given, expected);
+    }
+    manifest.with_overrides(&[format!("encoder.weights_hash=\"{hash}\"")])
+}
+
+/// `parameters`, with the weights of `encoder.weights` in place.
+fn weighted<B: Primitives>(
+    manifest: &Manifest,
+    parameters: Params<B>,
+    device: &B::Device,
+) -> Result<Params<B>> {
+    let path = Path::new(&manifest.weights.weights);
+    let dtype = parameters.to_data().first().map(|(_, data)| data.dtype);
+    let shapes = parameters.shapes();
+    let has_prefix = shapes.iter().any(|(name, _)| name.starts_with(ENCODER));
+    let prefix = if has_prefix { ENCODER } else { "" };
+    let own = shapes.into_iter().filter_map(|(name, shape)| {
+        let bare = name.strip_prefix(prefix)?.to_owned();
+        Some((bare, shape))
+    });
+    let own: Vec<(String, Vec<usize>)> = own.collect();
+    let found = weights::read(path, &manifest.encoder.name, &own)?;
+    let named = found.into_iter().map(|(name, data)| {
+        let data = match dtype {
+            Some(dtype) => data.convert_dtype(dtype),
+            None => data,
+        };
+        (format!("{prefix}{name}"), data)
+    });
+    let taken: Vec<(String, TensorData)> = named.collect();
+    tracing::info!(path = %path.display(), tensors = taken.len(), "the encoder starts from these weights");
+    Ok(parameters.overwrite(Params::from_data(taken, device)))
+}
+
+/// `parameters`, with those of `init_from` or `encoder.weights` in place.
 ///
 /// # Errors
 /// When the file is damaged, or has not the whole encoder in the same shapes.
@@ -76,6 +150,9 @@ pub fn start<B: Primitives>(
     parameters: Params<B>,
     device: &B::Device,
 ) -> Result<Params<B>> {
+    if !manifest.weights.weights.is_empty() {
+        return weighted(manifest, parameters, device);
+    }
     if manifest.run.init_from.is_empty() {
         return Ok(parameters);
     }

@@ -8,6 +8,7 @@ pub mod subprocess;
 pub mod trial;
 
 use std::{
+    error::Error as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -67,7 +68,7 @@ impl<T: Toolkit> Experiment<T> {
     /// The first thing that does not, with the place where it was given.
     pub fn prepare(manifest: Manifest, data_folder: Option<&Path>) -> Result<Self> {
         let manifest = initial::with_hash(manifest)?;
-        let learner = learner::<T>(&manifest)?;
+        let learner = learner_settings::<T>(&manifest)?;
         let source = source::<T>(&manifest, data_folder)?;
         Self::assemble(manifest, data_folder, source, learner, &Split::ALL)
     }
@@ -77,7 +78,7 @@ impl<T: Toolkit> Experiment<T> {
     /// # Errors
     /// As [`Experiment::prepare`].
     pub fn trained(manifest: Manifest, data_folder: Option<&Path>) -> Result<Self> {
-        let learner = learner::<T>(&manifest)?;
+        let learner = learner_settings::<T>(&manifest)?;
         let source = source::<T>(&manifest, data_folder)?;
         let tested = [manifest.test.split];
         Self::assemble(manifest, data_folder, source, learner, &tested)
@@ -93,7 +94,7 @@ impl<T: Toolkit> Experiment<T> {
         source: Arc<dyn Source>,
     ) -> Result<Self> {
         let manifest = initial::with_hash(manifest)?;
-        let learner = learner::<T>(&manifest)?;
+        let learner = learner_settings::<T>(&manifest)?;
         Self::assemble(manifest, data_folder, source, learner, &Split::ALL)
     }
 
@@ -343,7 +344,10 @@ fn training_key(manifest: &Manifest, error: Error) -> Error {
 }
 
 /// The settings of the learner of `manifest`, whose backend is compiled in and computes it rightly.
-fn learner<T: Toolkit>(manifest: &Manifest) -> Result<T::Learners> {
+///
+/// # Errors
+/// When the backend is not or does not, or a setting cannot be used.
+pub fn learner_settings<T: Toolkit>(manifest: &Manifest) -> Result<T::Learners> {
     let at = |error| manifest.locate(error);
     let (backend, learner) = (&manifest.run.backend, &manifest.learner);
     let settings = T::Learners::new(&learner.name, &learner.settings).map_err(at)?;
@@ -380,8 +384,13 @@ pub fn start_threads(threads: usize) -> Result<()> {
         1 => pool,
         _ => pool.use_current_thread(),
     };
-    pool.build_global()
-        .map_err(|error| CommandError::Usage(format!("`threads = {threads}`: {error}")))?;
+    match pool.build_global() {
+        // What came before has computed in parallel already; results do not depend on the threads.
+        Err(error) if error.source().is_none() => {}
+        other => {
+            other.map_err(|error| CommandError::Usage(format!("`threads = {threads}`: {error}")))?
+        }
+    }
     *started = true;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Prepares an episode for pictures: its items, how they look, and what was predicted for them.
 
 use meta_core::{
-    data::{Episode, ItemShape, Targets},
+    data::{Episode, ItemPicture, ItemShape, Targets},
     nn::attention::MapAxis,
     train::eval::highest,
 };
@@ -20,6 +20,8 @@ pub struct EpisodeView {
     pub class_names: Vec<String>,
     /// Shape of its items.
     pub item: ItemShape,
+    /// Its items as the source draws them, support first; empty where it draws none.
+    pub drawn: Vec<Option<Bitmap>>,
     /// The learner's answer for each query: class scores or values.
     pub answers: Vec<Vec<f64>>,
     /// Queries that pictures show, in order.
@@ -151,7 +153,16 @@ impl EpisodeView {
 
     /// An item as a picture, where it is one.
     pub fn picture(&self, item: usize) -> Option<Bitmap> {
-        thumbnail(self.inputs(item), self.item)
+        let drawn = self.drawn.get(item).cloned().flatten();
+        drawn.or_else(|| thumbnail(self.inputs(item), self.item))
+    }
+
+    /// Whether an item is there: support, then queries.
+    pub fn is_there(&self, item: usize) -> bool {
+        match item.checked_sub(self.support()) {
+            None => self.episode.support.is_there(item),
+            Some(query) => self.episode.query.is_there(query),
+        }
     }
 
     /// An item on an axis.
@@ -234,6 +245,21 @@ pub fn axis_name(axis: &MapAxis) -> &'static str {
     }
 }
 
+/// A picture that a source drew, where it has as many pixels as it says.
+pub fn bitmap(picture: ItemPicture) -> Option<Bitmap> {
+    let ItemPicture {
+        width,
+        height,
+        rgba,
+    } = picture;
+    let bytes = width.checked_mul(height)?.checked_mul(4)?;
+    (bytes > 0 && rgba.len() == bytes).then_some(Bitmap {
+        width,
+        height,
+        rgba,
+    })
+}
+
 /// An item as a picture: one channel as ink on paper, three as colours; none for anything else.
 pub fn thumbnail(inputs: &[f32], item: ItemShape) -> Option<Bitmap> {
     if item.height * item.width <= 1 {
@@ -273,6 +299,18 @@ mod tests {
         assert_eq!(thumbnail(&[1.0; 4], shape(1, 2, 2)), None);
     }
 
+    /// A source's own picture of an item, if it is one.
+    #[test]
+    fn a_source_draws_its_items() {
+        let picture = |bytes: usize| ItemPicture {
+            width: 2,
+            height: 1,
+            rgba: vec![7; bytes],
+        };
+        assert_eq!(bitmap(picture(8)).unwrap().rgba, [7; 8]);
+        assert_eq!(bitmap(picture(7)), None);
+    }
+
     /// Numbers are ordered by their size, and an axis of another length is numbered.
     #[test]
     fn axes_of_a_regression() {
@@ -299,6 +337,7 @@ mod tests {
                 width: 1,
                 channels: 1,
             },
+            drawn: Vec::new(),
             answers: vec![vec![0.0]; 2],
             shown: vec![0, 1],
         };

@@ -46,11 +46,6 @@ impl ExplainedBatch {
         }
     }
 
-    /// Whether the learner attends to nothing and adapts in no steps.
-    pub fn is_empty(&self) -> bool {
-        self.maps.iter().all(Vec::is_empty) && self.of_batch.is_empty() && self.answers[0].len() < 2
-    }
-
     /// Its episodes, each as `view` shows it with the last answers; and the maps of the meta-batch.
     pub fn by_episode(
         self,

@@ -1,8 +1,12 @@
-//! `meta explain`: shows what a trained learner attends to, how it adapts, and whether masking what it
-//! attends to hurts. It writes pictures, and the numbers behind them.
+//! `meta explain`: shows what a trained learner predicts, which classes it confuses, what it attends to, how
+//! it adapts, and whether masking what it attends to hurts. It writes pictures, and the numbers behind them.
+//!
+//! Every learner has the pictures of its episodes: the items with what was predicted for them, and where they
+//! are in the space of its encoder.
 
 mod curves;
 mod deletion;
+mod episode_pictures;
 mod episode_view;
 mod explained;
 mod heatmap;
@@ -11,6 +15,7 @@ mod maps;
 mod mask;
 mod numbers;
 mod pictures;
+mod space;
 mod stream;
 
 use std::path::PathBuf;
@@ -37,17 +42,19 @@ use crate::{
         elsewhere::{Changes, TrainedRun, trained},
         eval::best_parameters,
         folder::EXPLAIN,
+        predictions::{Predictions, Which, predictions},
     },
 };
 use curves::Trajectory;
 use deletion::{Deletion, deletion};
-use episode_view::{EpisodeView, Shown};
+use episode_view::{EpisodeView, Shown, bitmap};
 use explained::{ExplainedBatch, ExplainedEpisode};
 use map_pictures::{caption, draw_map, draw_matrices};
 use maps::Map;
 use mask::shortened;
-use numbers::{episode_numbers, map_numbers};
+use numbers::{confusion_numbers, episode_numbers, map_numbers, space_numbers};
 use pictures::{KIND, NUMBERS, Pictures, check_target, slug};
+use space::{Space, embeddings};
 use stream::Stream;
 
 /// Episodes that are explained unless told otherwise.
@@ -57,7 +64,7 @@ const QUERIES: usize = 10;
 /// Version of the form of the numbers.
 const VERSION: u64 = 1;
 
-/// Show what a trained learner attends to and how it adapts, as pictures and as numbers.
+/// Show what a trained learner predicts, attends to and how it adapts, as pictures and as numbers.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// The run folder.
@@ -85,6 +92,9 @@ pub struct ExplainArgs {
     /// Episodes of the deletion check, from the first; 0 for none [default: 100].
     #[arg(long, value_name = "N")]
     deletion_episodes: Option<usize>,
+    /// Episodes whose predictions show which classes are confused, from the first; 0 for none [default: 100].
+    #[arg(long, value_name = "N")]
+    confusion_episodes: Option<usize>,
     /// The folder to write [default: RUN_DIR/explain].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -103,7 +113,7 @@ impl Execute for ExplainArgs {
     /// Writes the pictures and the numbers.
     ///
     /// # Errors
-    /// Whatever is wrong with the folder, the episodes or the data; and when there is nothing to show.
+    /// Whatever is wrong with the folder, the episodes or the data.
     fn execute<T: Toolkit>(self) -> Result<()> {
         let out = self
             .out
@@ -120,7 +130,10 @@ impl Execute for ExplainArgs {
         check_target(&out, self.force)?;
         let stream = Stream::of(&experiment, split_named(&self.split)?);
         let indices = self.indices(&stream)?;
-        let checked = self.checked(&stream)?;
+        let checked =
+            self.first_episodes(&stream, "--deletion-episodes", self.deletion_episodes)?;
+        let confused =
+            self.first_episodes(&stream, "--confusion-episodes", self.confusion_episodes)?;
         let target = experiment.manifest.run.target();
         let explainer = Explainer {
             experiment,
@@ -129,6 +142,7 @@ impl Execute for ExplainArgs {
             stream,
             indices,
             checked,
+            confused,
         };
         dispatch(&target, explainer)??.write(&out)
     }
@@ -160,11 +174,11 @@ impl ExplainArgs {
         }
     }
 
-    /// How many episodes the deletion check takes.
-    fn checked(&self, stream: &Stream) -> Result<usize> {
-        match (self.deletion_episodes, stream.count) {
+    /// How many episodes from the first on `option` asks for; 100 unless it says.
+    fn first_episodes(&self, stream: &Stream, option: &str, asked: Option<usize>) -> Result<usize> {
+        match (asked, stream.count) {
             (Some(count), _) if count > 0 => {
-                stream.check(&format!("--deletion-episodes {count}"), count as u64 - 1)?;
+                stream.check(&format!("{option} {count}"), count as u64 - 1)?;
                 Ok(count)
             }
             (Some(_), _) => Ok(0),
@@ -182,6 +196,8 @@ struct Explainer<'a, T: Toolkit> {
     indices: Vec<u64>,
     /// Episodes of the deletion check.
     checked: usize,
+    /// Episodes whose predictions are counted.
+    confused: usize,
 }
 
 impl<T: Toolkit> WithBackend for Explainer<'_, T> {
@@ -192,11 +208,12 @@ impl<T: Toolkit> WithBackend for Explainer<'_, T> {
         let mut learner = experiment.learner::<B>(&device);
         let best = best_parameters(&self.args.run_dir, &learner.parameters(), &device)?;
         learner.set_parameters(best.parameters);
-        let (explained, of_batch) = self.explain(learner.as_ref(), &device)?;
+        let (explained, of_batch, spaces) = self.explain(learner.as_ref(), &device)?;
         let mut pictures = Pictures::default();
         let of_episodes: Vec<Value> = explained
             .iter()
-            .map(|explained| self.draw_episode(explained, &mut pictures))
+            .zip(&spaces)
+            .map(|(explained, space)| self.draw_episode(explained, space, &mut pictures))
             .collect::<Result<_>>()?;
         let of_batch: Vec<Value> = of_batch
             .iter()
@@ -207,6 +224,14 @@ impl<T: Toolkit> WithBackend for Explainer<'_, T> {
             .iter()
             .map(|check| self.draw_check(check, &mut pictures))
             .collect::<Result<_>>()?;
+        let which = Which {
+            split: self.stream.split,
+            seed: self.stream.seed,
+            shape: self.stream.shape,
+            count: self.confused,
+        };
+        let predicted = predictions(experiment, learner.as_ref(), which, &device)?;
+        let confusion = self.draw_confusion(&predicted, &mut pictures)?;
         if self.checked > 0 && checks.is_empty() {
             pictures.sentences.push(
                 "no deletion check: nothing attends to support items or to parts of the queries"
@@ -231,6 +256,7 @@ impl<T: Toolkit> WithBackend for Explainer<'_, T> {
             "metric": Metric::of(experiment.spec.task),
             "episodes": of_episodes,
             "batch": of_batch,
+            "confusion": confusion,
             "deletion": checks,
         });
         let numbers = format!("{numbers}\n").into_bytes();
@@ -263,12 +289,13 @@ impl<T: Toolkit> Explainer<'_, T> {
         )
     }
 
-    /// What the learner says of the episodes, and the maps of all of them together.
+    /// What the learner says of the episodes, the maps of all of them together, and where the items of each
+    /// episode are.
     fn explain<B: Primitives>(
         &self,
         learner: &dyn Learner<B>,
         device: &B::Device,
-    ) -> Result<(Vec<ExplainedEpisode>, Vec<Map>)> {
+    ) -> Result<(Vec<ExplainedEpisode>, Vec<Map>, Vec<Space>)> {
         let experiment = &self.experiment;
         let episodes: Vec<Episode> = self
             .indices
@@ -279,23 +306,19 @@ impl<T: Toolkit> Explainer<'_, T> {
         let [t, s] = batch.support.dims();
         let q = batch.query.dims()[1];
         let explained = ExplainedBatch::new(learner.explain(&batch), [t, s, q]);
-        if explained.is_empty() {
-            let manifest = &experiment.manifest;
-            return Err(CommandError::Usage(format!(
-                "{}: nothing to show: learner `{}` with encoder `{}` attends to nothing and adapts \
-                 in no steps",
-                self.args.run_dir.display(),
-                manifest.learner.name,
-                manifest.encoder.name,
-            )));
-        }
+        let raw = || -> Vec<Space> {
+            let of_episode = |episode: &Episode| Space::raw(&episode.support, &episode.query);
+            episodes.iter().map(of_episode).collect()
+        };
+        let spaces = embeddings(experiment, &learner.parameters(), &batch, device);
+        let spaces = spaces.unwrap_or_else(raw);
         let (explained, of_batch) =
             explained.by_episode(episodes, |episode, answers| self.view(episode, answers));
         let metric = Metric::of(experiment.spec.task);
         for explained in &explained {
             explained.check(metric, self.stream.split)?;
         }
-        Ok((explained, of_batch))
+        Ok((explained, of_batch, spaces))
     }
 
     /// The deletion checks, where they are asked for.
@@ -347,6 +370,13 @@ impl<T: Toolkit> Explainer<'_, T> {
             .map(|class| source.class_name(*class))
             .collect::<Option<_>>();
         let item = self.experiment.spec.item;
+        let drawn = [&episode.support, &episode.query]
+            .into_iter()
+            .flat_map(|items| {
+                let rows = items.inputs.chunks_exact(item.features().max(1));
+                rows.map(|row| source.draw_item(row).and_then(bitmap))
+            });
+        let drawn = drawn.collect();
         if item.height * item.width > 1 {
             for items in [&mut episode.support, &mut episode.query] {
                 let images = items.inputs.chunks_exact_mut(item.features());
@@ -358,15 +388,27 @@ impl<T: Toolkit> Explainer<'_, T> {
             setting: self.setting(),
             class_names: class_names.unwrap_or_default(),
             item,
+            drawn,
             episode,
             answers,
             shown,
         }
     }
 
-    fn draw_episode(&self, explained: &ExplainedEpisode, pictures: &mut Pictures) -> Result<Value> {
+    fn draw_episode(
+        &self,
+        explained: &ExplainedEpisode,
+        space: &Space,
+        pictures: &mut Pictures,
+    ) -> Result<Value> {
         let (view, index) = (&explained.view, explained.view.episode.index);
         let mut names: Vec<String> = Vec::new();
+        if let Some(drawing) = episode_pictures::items(view) {
+            names.push(pictures.add(&format!("episode-{index}"), &drawing)?);
+        }
+        if let Some(drawing) = episode_pictures::projection(view, space) {
+            names.push(pictures.add(&format!("episode-{index}-projection"), &drawing)?);
+        }
         let mut maps = Vec::new();
         for map in &explained.maps {
             let base = format!("episode-{index}-{}", slug(&map.name));
@@ -398,7 +440,33 @@ impl<T: Toolkit> Explainer<'_, T> {
             )?;
             names.push(pictures.add(&format!("episode-{index}-adaptation"), &drawing)?);
         }
-        Ok(episode_numbers(explained, maps, &names))
+        let mut numbers = episode_numbers(explained, maps, &names);
+        numbers["space"] = space_numbers(view, space);
+        Ok(numbers)
+    }
+
+    fn draw_confusion(&self, predicted: &Predictions, pictures: &mut Pictures) -> Result<Value> {
+        if predicted.all.is_empty() {
+            return Ok(Value::Null);
+        }
+        let title = format!("{}: confusion of classes", self.name());
+        let drawing = episode_pictures::confusion(&title, &self.setting(), predicted);
+        let mut numbers = confusion_numbers(predicted);
+        if let Some(drawing) = drawing {
+            numbers["pictures"] = json!([pictures.add("confusion", &drawing)?]);
+        }
+        let right = 100.0 * predicted.accuracy();
+        pictures.sentences.push(format!(
+            "{} of the {} queries of {} episodes are right ({right:.2} %)",
+            predicted
+                .all
+                .iter()
+                .filter(|one| one.class == one.predicted)
+                .count(),
+            predicted.all.len(),
+            predicted.episodes.len()
+        ));
+        Ok(numbers)
     }
 
     fn draw_batch(&self, map: &Map, view: &EpisodeView, pictures: &mut Pictures) -> Result<Value> {

@@ -7,9 +7,13 @@ use meta_core::{
 use serde_json::{Value, json};
 
 use super::{
+    episode_pictures::probabilities,
+    episode_view::EpisodeView,
     explained::ExplainedEpisode,
     maps::{Map, Matrix},
+    space::Space,
 };
+use crate::run::predictions::Predictions;
 
 /// Six decimals: what single precision holds of a weight.
 fn rounded(value: f64) -> f64 {
@@ -92,7 +96,13 @@ pub fn episode_numbers(
         let predicted: Vec<Option<usize>> = (0..view.queries())
             .map(|query| view.predicted(query))
             .collect();
+        let probability = |query: usize| {
+            let scores = probabilities(view.answers.get(query)?);
+            scores.get(predicted[query]?).copied().map(rounded)
+        };
+        let probability: Vec<Option<f64>> = (0..view.queries()).map(probability).collect();
         query["predicted"] = json!(predicted);
+        query["probability"] = json!(probability);
     }
     let answers = explained.answers.last().map(|step| -> Vec<Vec<f64>> {
         step.iter()
@@ -113,6 +123,7 @@ pub fn episode_numbers(
     json!({
         "episode": episode.index,
         "classes": episode.classes,
+        "class_names": view.class_names,
         "support": items(&episode.support),
         "query": query,
         "answers": answers,
@@ -120,5 +131,60 @@ pub fn episode_numbers(
         "movement": movement,
         "maps": maps,
         "pictures": pictures,
+    })
+}
+
+/// Where the items of an episode are: its classes in the order of the distance of their prototypes from each
+/// query, and the projection to two dimensions.
+pub fn space_numbers(view: &EpisodeView, space: &Space) -> Value {
+    let episode = &view.episode;
+    let (places, shares) = space.projected();
+    let places: Vec<[f64; 2]> = places
+        .into_iter()
+        .map(|(x, y)| [rounded(x), rounded(y)])
+        .collect();
+    let (support, query) = places.split_at(space.support.len());
+    let mut numbers = json!({
+        "of": space.of,
+        "support": support,
+        "query": query,
+        "shares_of_variance": shares.map(rounded),
+    });
+    if matches!(episode.support.targets, Targets::Classes(_)) {
+        let prototypes = space.prototypes(&episode.support, episode.shape.way.0);
+        let nearest = space.nearest(&prototypes).into_iter().map(|classes| {
+            let classes = classes.into_iter();
+            classes
+                .map(|(class, distance)| json!({ "class": class, "distance": rounded(distance) }))
+                .collect::<Vec<Value>>()
+        });
+        numbers["nearest_prototypes"] = nearest.collect();
+    }
+    numbers
+}
+
+/// How often each class was recognised, and what it was taken for.
+pub fn confusion_numbers(predictions: &Predictions) -> Value {
+    let name = |class: usize| predictions.classes[class].as_str();
+    let classes: Vec<Value> = predictions
+        .hardest()
+        .iter()
+        .map(|one| json!({ "class": name(one.class), "queries": one.queries, "right": one.right }))
+        .collect();
+    let wrong = predictions.confusions().into_iter();
+    let wrong: Vec<Value> = wrong
+        .filter(|one| one.class != one.taken_for)
+        .map(|one| {
+            let (class, taken_for) = (name(one.class), name(one.taken_for));
+            json!({ "class": class, "taken_for": taken_for, "queries": one.count, "of": one.of })
+        })
+        .collect();
+    json!({
+        "episodes": predictions.episodes.len(),
+        "queries": predictions.all.len(),
+        "accuracy": rounded(predictions.accuracy()),
+        "calibration_error": rounded(predictions.calibration_error()),
+        "classes": classes,
+        "confusions": wrong,
     })
 }

@@ -1,11 +1,14 @@
-//! Finds, lists, compares and draws finished runs.
+//! Finds, lists, compares, draws and reports finished runs.
 
 pub mod baseline;
 pub mod compare;
 pub mod diff;
+pub mod export;
+mod metrics;
 pub mod plot;
 mod plot_run;
 mod plot_setting;
+pub mod report;
 pub mod results;
 pub mod runs;
 mod store;

@@ -19,7 +19,10 @@ use crate::{
         },
         drawing::{Area, Colour, Drawing, Drawn, LINES},
     },
-    run::{folder::METRICS, result::TestResult},
+    run::{
+        folder::{METRICS, RECORD, read_json},
+        result::TestResult,
+    },
 };
 
 const BLUE_LINE: Colour = LINES[0];
@@ -82,7 +85,20 @@ pub fn plot_run(folder: &Path, result: &TestResult, out: &Path) -> Result<()> {
             half_width: factor * step.ci95,
         })
         .collect();
+    // A record of an older version may not say it.
+    let record = read_json(&folder.join(RECORD)).unwrap_or_default();
+    let shape = |key: &str| {
+        record["protocol"][key]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let named = |kind: &str, key: &str| match shape("train") == shape("test") {
+        true => format!("{kind} tasks"),
+        false => format!("{kind} tasks, {}", shape(key)),
+    };
     let picture = Picture {
+        tasks: (named("training", "train"), named("validation", "test")),
         title: format!(
             "{}: {} with {}, {}",
             result.name, result.learner, result.encoder, result.source
@@ -116,6 +132,8 @@ fn smooth(points: &[Point]) -> Vec<Point> {
 
 struct Picture {
     title: String,
+    /// What tasks of training and of validation are called: with their shapes where these differ.
+    tasks: (String, String),
     metric: Metric,
     name: &'static str,
     train: Vec<Point>,
@@ -165,14 +183,14 @@ impl Picture {
                 self.train.iter().map(|point| (point.x, point.mean)),
                 BLUE_LINE.mix(0.6).stroke_width(1),
             ))?
-            .label("training tasks (smoothed)")
+            .label(format!("{} (means of stretches)", self.tasks.0))
             .legend(legend_line(BLUE_LINE));
         chart
             .draw_series(LineSeries::new(
                 self.validation.iter().map(|point| (point.x, point.mean)),
                 ORANGE_LINE.stroke_width(2),
             ))?
-            .label("validation tasks, 95 % interval")
+            .label(format!("{}, 95 % interval", self.tasks.1))
             .legend(legend_line(ORANGE_LINE.stroke_width(2)));
         chart.draw_series(self.validation.iter().map(|point| point.bar(ORANGE_LINE)))?;
         chart

@@ -43,6 +43,8 @@ pub struct Stored {
     pub tags: Vec<String>,
     /// The file with the scores of every episode.
     pub scores: PathBuf,
+    /// Hash of the content of the data that it was tested on; empty where that is not recorded.
+    pub content: String,
     /// The first digits of the evaluation that this is, where it is not the run's own test.
     pub evaluation: Option<String>,
 }
@@ -60,6 +62,13 @@ pub fn short(hash: &str) -> String {
 struct Record {
     hash: String,
     manifest: Value,
+    #[serde(default)]
+    data: Value,
+}
+
+/// The content hash of recorded data.
+fn content_of(data: &Value) -> String {
+    data["content"].as_str().unwrap_or_default().to_owned()
 }
 
 impl Stored {
@@ -73,17 +82,19 @@ impl Stored {
             return Err(CommandError::Usage(why));
         }
         let record = folder.join(RECORD);
-        let (hash, settings) = match fs::read(&record) {
+        let (hash, settings, content) = match fs::read(&record) {
             Ok(bytes) => {
                 let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
                     CommandError::from(Error::data(&record, format!("is damaged: {error}")))
                 })?;
                 let settings = flat(&record.manifest);
                 let settings = settings.map(|(key, value)| (key, value.clone())).collect();
-                (record.hash, settings)
+                (record.hash, settings, content_of(&record.data))
             }
             // A run that failed before it had a folder of its own.
-            Err(_) if matches!(state, State::Failed(_)) => (String::new(), BTreeMap::new()),
+            Err(_) if matches!(state, State::Failed(_)) => {
+                (String::new(), BTreeMap::new(), String::new())
+            }
             Err(error) => return Err(Error::io(&record, "read", error).into()),
         };
         let result = match state {
@@ -93,6 +104,7 @@ impl Stored {
         let tags = fs::read_to_string(folder.join(TAGS)).unwrap_or_default();
         Ok(Stored {
             scores: folder.join(SCORES),
+            content,
             evaluation: None,
             folder: folder.to_owned(),
             hash,
@@ -113,6 +125,7 @@ impl Stored {
         }
         Stored {
             scores: evaluation.path(&self.folder),
+            content: content_of(&evaluation.data),
             evaluation: Some(evaluation.short().to_owned()),
             folder: self.folder.clone(),
             hash: evaluation.hash,
@@ -348,6 +361,7 @@ mod tests {
             result: None,
             tags: vec!["paper".to_owned()],
             scores: PathBuf::from("runs/a-1/scores.json"),
+            content: String::new(),
             evaluation: None,
         };
         for (text, expected) in [

@@ -13,7 +13,7 @@ use super::{
     entries::Entry,
     layer::Layer,
     origin::Origin,
-    settings::{DataSettings, RunSettings, TestSettings},
+    settings::{DataSettings, RunSettings, TestSettings, WeightSettings},
     text::dotted,
 };
 use crate::failure::{CommandError, Result};
@@ -105,11 +105,16 @@ pub fn default_entries(layers: &[Layer], stem: &str, catalogue: &Catalogue) -> R
         let (defaults, fields) = own_settings(section, name, catalogue);
         (section, defaults, fields)
     };
-    let groups: [(&'static str, Value, Vec<Field>); 10] = [
+    let groups: [(&'static str, Value, Vec<Field>); 11] = [
         ("", run.to_value(), RunSettings::fields()),
         ("data", data.to_value(), DataSettings::fields()),
         own("data", &source),
         ("encoder", named(&encoder), Vec::new()),
+        (
+            "encoder",
+            WeightSettings::defaults(),
+            WeightSettings::fields(),
+        ),
         own("encoder", &encoder),
         ("learner", named(&learner), Vec::new()),
         own("learner", &learner),

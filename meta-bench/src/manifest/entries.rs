@@ -129,6 +129,15 @@ pub fn apply(entries: &mut [Entry], layer: Layer) -> Result<()> {
     Ok(())
 }
 
+/// The one key of another section that has exactly this name.
+fn elsewhere(entries: &[Entry], section: &str, key: &str) -> Option<String> {
+    let mut found = entries
+        .iter()
+        .filter(|entry| entry.section != section && entry.key == key && key != "name");
+    let one = found.next()?;
+    found.next().is_none().then(|| one.dotted())
+}
+
 /// What is wrong with a key that no entry has.
 fn unknown(entries: &[Entry], section: &str, key: &str, value: &Value) -> Error {
     let keys = |section: &'static str| {
@@ -144,7 +153,15 @@ fn unknown(entries: &[Entry], section: &str, key: &str, value: &Value) -> Error 
             Error::setting(key, value, expected)
         }
         Some("") => unknown_key("", key, keys("").chain(SECTIONS.into_iter().skip(1))),
-        Some(section) => unknown_key(section, key, keys(section)),
+        Some(section) => match elsewhere(entries, section, key) {
+            Some(other) => Error::Unknown {
+                kind: "key",
+                name: dotted(section, key),
+                nearest: Some(other.clone()),
+                known: vec![other],
+            },
+            None => unknown_key(section, key, keys(section)),
+        },
         None => {
             // A misspelt section, or a table where a top-level key was meant.
             let known = SECTIONS.into_iter().skip(1);

@@ -33,7 +33,7 @@ use choices::{Chosen, choice, default_entries, falls_away};
 use entries::{Entry, SECTIONS, apply, flat, locate};
 use layer::Layer;
 use origin::Origin;
-use settings::{DataSettings, RunSettings, TestSettings};
+use settings::{DataSettings, RunSettings, TestSettings, WeightSettings};
 use text::toml;
 
 /// A resolved manifest: every key has its value and its origin.
@@ -47,6 +47,8 @@ pub struct Manifest {
     pub source: Chosen,
     /// The encoder and its settings.
     pub encoder: Chosen,
+    /// What the encoder starts from.
+    pub weights: WeightSettings,
     /// The learner and its settings.
     pub learner: Chosen,
     /// Settings of the outer loop.
@@ -62,9 +64,10 @@ pub struct Manifest {
 
 /// Keys that change no result: `name` is a label, and the others say where and how fast. The data at
 /// `data.path` enters the identity by its content.
-const NOT_IDENTITY: [&str; 8] = [
+const NOT_IDENTITY: [&str; 9] = [
     "name",
     "init_from",
+    "encoder.weights",
     "device",
     "threads",
     "data.path",
@@ -73,7 +76,12 @@ const NOT_IDENTITY: [&str; 8] = [
     "train.memory",
 ];
 /// Keys that nothing but the test depends on: a run that differs in no other is trained already.
-const TEST_ONLY: [&str; 3] = ["test.episodes", "test.split", "test.chunk"];
+const TEST_ONLY: [&str; 4] = [
+    "test.episodes",
+    "test.split",
+    "test.chunk",
+    "test.outsiders",
+];
 /// Keys that bound memory and change nothing but rounding: a run may resume with others.
 const BOUNDS: [&str; 3] = ["train.task_chunk", "train.chunk_memory", "test.chunk"];
 
@@ -183,6 +191,8 @@ impl Manifest {
             fields(DataSettings::fields()),
             fields(TrainSettings::fields()),
         );
+        let of_weights = fields(WeightSettings::fields());
+        let of_start = |key: &str| of_weights.contains(&key);
         let is_common = |key: &str| of_data.contains(&key);
         let of_loop = |key: &str| of_train.contains(&key);
         let at = |error| locate(&entries, error);
@@ -199,12 +209,15 @@ impl Manifest {
         let data = DataSettings::from_value("data", &object("data", &is_common)).map_err(at)?;
         let train = TrainSettings::from_value("train", &object("train", &of_loop)).map_err(at)?;
         let test = TestSettings::from_value("test", &object("test", &all)).map_err(at)?;
+        let weights =
+            WeightSettings::from_value("encoder", &object("encoder", &of_start)).map_err(at)?;
         train.check().map_err(at)?;
         Ok(Manifest {
             run,
             data,
             source: chosen("data", "source", &|key| !is_common(key)),
-            encoder: chosen("encoder", "name", &|key| key != "name"),
+            encoder: chosen("encoder", "name", &|key| key != "name" && !of_start(key)),
+            weights,
             learner: chosen("learner", "name", &|key| key != "name"),
             optimizer: chosen("train", "optimizer", &|key| !of_loop(key)),
             train,
@@ -455,6 +468,14 @@ mod tests {
             ),
             ("[train]\nlr = -1", ["m.toml:2", "train.lr", "above 0"]),
             ("data = 5", ["m.toml:1", "`data = 5`", "expected a table"]),
+            (
+                "[train]\ntrain_way = 5",
+                [
+                    "m.toml:2",
+                    "`train.train_way`",
+                    "did you mean `data.train_way`",
+                ],
+            ),
             ("[trian]", ["m.toml:1", "section `trian`", "`train`"]),
             ("[seed]\nx = 1", ["m.toml:2", "`seed", "expected a value"]),
             (

@@ -85,6 +85,20 @@ impl DataSettings {
 }
 
 settings! {
+    /// Settings of `[encoder]` that every encoder has; the encoder's own follow.
+    pub struct WeightSettings {
+        /// File of weights that the encoder starts from, from PyTorch (`.pt`, `.safetensors`) or `meta
+        /// export`: of `conv4`, `resnet12` and `mlp`. Empty: drawn from `seed`. Not part of the run's
+        /// identity: `weights_hash` is.
+        #[added("0.2")]
+        weights: String = String::new();
+        /// Hash of that file: filled in, or checked where it is given.
+        #[added("0.2")]
+        weights_hash: String = String::new();
+    }
+}
+
+settings! {
     /// Settings of the test.
     pub struct TestSettings {
         /// Frozen episodes of the test.
@@ -97,5 +111,9 @@ settings! {
         /// Tasks that are evaluated at once, on a CPU in up to four graphs side by side. 0: all.
         /// Bounds memory; changes only rounding.
         chunk: usize = 20;
+        /// Share of queries of classes that their task does not have, below 1; 0 for none. With some, the
+        /// result says how well they are told from the others.
+        #[added("0.2")]
+        outsiders: f64 = 0.0, below_one();
     }
 }

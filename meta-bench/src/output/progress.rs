@@ -37,7 +37,8 @@ pub struct Progress {
     started: (u64, Instant),
     iteration: u64,
     loss: Option<f64>,
-    validation: Option<Interval>,
+    /// The last validation, and its iteration.
+    validation: Option<(u64, Interval)>,
 }
 
 impl Progress {
@@ -98,7 +99,7 @@ impl Progress {
 
     /// A validation is done.
     pub fn validation(&mut self, record: &ValidationRecord) {
-        self.validation = Some(record.score);
+        self.validation = Some((record.iteration, record.score));
         self.show();
     }
 
@@ -142,7 +143,14 @@ impl Progress {
         let done = self.iteration - self.started.0;
         let seconds = self.started.1.elapsed().as_secs_f64();
         let tasks = done as f64 * self.meta_batch as f64;
-        let score = |score| format!("validation {}", score_text(self.metric, score));
+        // What is older than this line says so.
+        let score = |(at, score)| {
+            let text = score_text(self.metric, score);
+            match at == self.iteration {
+                true => format!("validation {text}"),
+                false => format!("validation at {at}: {text}"),
+            }
+        };
         let parts = [
             self.loss.map(|loss| format!("loss {loss:.4}")),
             self.validation.map(score),

@@ -70,12 +70,75 @@ impl Table {
     /// The table in `format`, with a line break at its end.
     pub fn render(&self, format: Format) -> String {
         match format {
-            Format::Text => self.text(),
+            Format::Text => self.text(usize::MAX),
             Format::Markdown => self.lines("| ", " | ", " |", Format::Markdown, Some("---")),
             Format::Csv => self.csv(),
             Format::Json => format!("{:#}\n", self.json()),
             Format::Latex => self.latex(),
         }
+    }
+
+    /// The same, as text in at most `width` columns where one is given: long cells are broken into lines.
+    pub fn render_within(&self, format: Format, width: Option<usize>) -> String {
+        match (format, width) {
+            (Format::Text, Some(width)) => self.text(width),
+            _ => self.render(format),
+        }
+    }
+
+    /// Columns that it takes as text.
+    pub fn width(&self) -> usize {
+        let text = self.text(usize::MAX);
+        text.lines()
+            .map(|line| line.chars().count())
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The same without the columns called `names`.
+    pub fn without(mut self, names: &[&str]) -> Self {
+        let kept: Vec<bool> = self
+            .columns
+            .iter()
+            .map(|name| !names.contains(&name.as_str()))
+            .collect();
+        let mut of_columns = kept.iter();
+        self.columns.retain(|_| *of_columns.next().unwrap_or(&true));
+        for row in &mut self.rows {
+            let mut of_row = kept.iter();
+            row.retain(|_| *of_row.next().unwrap_or(&true));
+        }
+        self
+    }
+
+    /// The same with the columns called `keys` in one, as `key=value`, where they are more than `most`.
+    pub fn gathered(mut self, most: usize, keys: &[&str]) -> Self {
+        let is_key = |name: &String| keys.contains(&name.as_str());
+        let places: Vec<usize> = (0..self.columns.len())
+            .filter(|&column| is_key(&self.columns[column]))
+            .collect();
+        let (Some(&first), true) = (places.first(), places.len() > most) else {
+            return self;
+        };
+        for row in &mut self.rows {
+            let texts = places
+                .iter()
+                .filter(|&&column| row[column].text != "–")
+                .map(|&column| format!("{}={}", self.columns[column], row[column].text));
+            row[first] = Cell::from(texts.collect::<Vec<_>>().join(" "));
+            let mut column = 0;
+            row.retain(|_| {
+                column += 1;
+                column - 1 == first || !places.contains(&(column - 1))
+            });
+        }
+        self.columns[first] = "settings".to_owned();
+        let mut column = 0;
+        self.columns.retain(|_| {
+            column += 1;
+            column - 1 == first || !places.contains(&(column - 1))
+        });
+        self
     }
 
     /// The rows as objects.
@@ -90,28 +153,40 @@ impl Table {
         Value::Array(rows.collect())
     }
 
-    fn text(&self) -> String {
-        let lines: Vec<Vec<String>> =
-            std::iter::once(self.columns.iter().map(|name| visible(name)).collect())
-                .chain(
-                    self.rows
-                        .iter()
-                        .map(|row| row.iter().map(|cell| visible(&cell.text)).collect()),
-                )
-                .collect();
-        let width = |column: usize| {
+    fn text(&self, most: usize) -> String {
+        let head = self.columns.iter().map(|name| visible(name)).collect();
+        let rows = self.rows.iter();
+        let rows = rows.map(|row| row.iter().map(|cell| visible(&cell.text)).collect());
+        let lines: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+        let widest = |column: usize| {
             let widths = lines.iter().map(|cells| cells[column].chars().count());
             widths.max().unwrap_or(0)
         };
-        let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
+        // What a word takes, if it is one.
+        let longest_word = |column: usize| {
+            let words = lines.iter().flat_map(|cells| cells[column].split(' '));
+            words.map(|word| word.chars().count()).max().unwrap_or(0)
+        };
+        let columns = 0..self.columns.len();
+        let least: Vec<usize> = columns
+            .clone()
+            .map(|column| longest_word(column).min(WORD))
+            .collect();
+        let widths = narrowed(columns.map(widest).collect(), &least, most);
         let mut out = String::new();
         for cells in &lines {
-            let padded = cells.iter().zip(&widths).map(|(cell, width)| {
-                let space = " ".repeat(width - cell.chars().count() + 2);
-                format!("{cell}{space}")
-            });
-            out.push_str(padded.collect::<String>().trim_end());
-            out.push('\n');
+            let cells = cells.iter().zip(&widths);
+            let cells: Vec<Vec<String>> =
+                cells.map(|(cell, width)| wrapped(cell, *width)).collect();
+            let height = cells.iter().map(Vec::len).max().unwrap_or(1);
+            for line in 0..height {
+                let padded = cells.iter().zip(&widths).map(|(cell, width)| {
+                    let text = cell.get(line).map_or("", String::as_str);
+                    format!("{text}{}", " ".repeat(width - text.chars().count() + 2))
+                });
+                out.push_str(padded.collect::<String>().trim_end());
+                out.push('\n');
+            }
         }
         out
     }
@@ -161,6 +236,51 @@ impl Table {
             "l".repeat(self.columns.len())
         )
     }
+}
+
+/// The longest word that is not broken.
+const WORD: usize = 16;
+
+/// Widths of columns that fit into `most` letters, two between them, where that can be: the widest are
+/// narrowed, down to the `least` of each.
+fn narrowed(mut widths: Vec<usize>, least: &[usize], most: usize) -> Vec<usize> {
+    let between = 2 * widths.len().saturating_sub(1);
+    while widths.iter().sum::<usize>().saturating_add(between) > most {
+        let can_shrink = widths
+            .iter_mut()
+            .zip(least)
+            .filter(|(width, least)| **width > **least);
+        match can_shrink.max_by_key(|(width, _)| **width) {
+            Some((widest, _)) => *widest -= 1,
+            None => break,
+        }
+    }
+    widths
+}
+
+/// `text` in lines of at most `width` letters, broken at spaces where there are any.
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.last().map_or(0, |line| line.chars().count());
+        let space = usize::from(last > 0);
+        if last + space + word.chars().count() <= width {
+            let line = lines.last_mut().expect("there is a line");
+            if space > 0 {
+                line.push(' ');
+            }
+            line.push_str(word);
+            continue;
+        }
+        let letters: Vec<char> = word.chars().collect();
+        let pieces = letters.chunks(width).map(|piece| piece.iter().collect());
+        if last == 0 {
+            lines.pop();
+        }
+        lines.extend(pieces);
+    }
+    lines
 }
 
 /// `text` as a piece of a document in `format`: it shows as it is, in one line, and does nothing.
@@ -257,6 +377,54 @@ mod tests {
             "\\begin{tabular}{ll}\n\\toprule\nname & score \\\\\n\\midrule\na|b, c & 97.0 $\\pm$ 1.0 \
              \\% \\\\\nlong\\_name & -- \\\\\n\\bottomrule\n\\end{tabular}\n"
         );
+    }
+
+    #[test]
+    fn a_table_is_as_wide_as_a_terminal() {
+        let mut table = Table::new(["name", "score"]);
+        let name = "a name of many words and_one_word_that_is_longer_than_a_column";
+        table.rows.push(vec![name.into(), "97.0 ± 1.0 %".into()]);
+        let shown = table.render_within(Format::Text, Some(34));
+        assert_eq!(
+            shown,
+            "name                  score\n\
+             a name of many words  97.0 ± 1.0 %\n\
+             and_one_word_that_is\n\
+             _longer_than_a_colum\n\
+             n\n"
+        );
+        assert_eq!(
+            table.render_within(Format::Text, None),
+            table.render(Format::Text)
+        );
+        assert!(table.render_within(Format::Csv, Some(10)).contains(name));
+        // No narrower than a word needs.
+        let narrow = table.render_within(Format::Text, Some(3));
+        assert!(narrow.contains("97.0\n"), "{narrow}");
+        assert!(
+            narrow
+                .lines()
+                .all(|line| line.chars().count() <= 16 + 2 + 5),
+            "{narrow}"
+        );
+        assert_eq!(table.clone().without(&["score"]).columns, ["name"]);
+        assert_eq!(
+            table.without(&["name"]).width(),
+            "97.0 ± 1.0 %".chars().count()
+        );
+        assert_eq!(wrapped("", 5), [""]);
+    }
+
+    #[test]
+    fn many_keys_are_one_column() {
+        let mut table = Table::new(["#", "a", "b", "n"]);
+        table
+            .rows
+            .push(vec!["1".into(), "x".into(), "–".into(), "3".into()]);
+        let kept = table.clone().gathered(2, &["a", "b"]);
+        assert_eq!(kept.columns, table.columns);
+        let gathered = table.gathered(1, &["a", "b"]).render(Format::Text);
+        assert_eq!(gathered, "#  settings  n\n1  a=x       3\n");
     }
 
     /// A name can be anything: a formula, a script, a line break, an override of the direction of text.

@@ -5,17 +5,20 @@ use std::{
     time::Instant,
 };
 
+use burn::tensor::TensorData;
 use clap::Args;
 use meta_core::{
     Error,
     backend::{WithBackend, dispatch},
+    data::Task,
     learner::{Learner, PredictAt},
     params::Params,
     primitives::Primitives,
     toolkit::Toolkit,
     train::{
-        checkpoint_file,
+        checkpoint_file::{self, Checkpoint},
         eval::{Metric, evaluate},
+        outsiders::rejection,
         parameters_like,
     },
 };
@@ -25,7 +28,7 @@ use super::{
     elsewhere::{Changes, TrainedRun, trained},
     evaluations::Evaluation,
     folder,
-    result::{TestResult, Trained, read_result, show},
+    result::{Outsiders, TestResult, Trained, read_result, show},
 };
 use crate::{
     command::Execute,
@@ -118,6 +121,14 @@ pub fn test<T: Toolkit, B: Primitives>(
     let episodes = experiment.test_episodes();
     progress.start_test(episodes.count);
     let started = Instant::now();
+    let outsiders = experiment.manifest.test.outsiders;
+    let rejected = (outsiders > 0.0 && experiment.spec.task == Task::Classification)
+        .then(|| {
+            let spec = &experiment.spec;
+            rejection(learner, spec, &episodes, outsiders, device, |_| {})
+        })
+        .transpose()
+        .map_err(|error| experiment.manifest.locate(error))?;
     let evaluation = evaluate(
         learner,
         &experiment.spec,
@@ -136,7 +147,7 @@ pub fn test<T: Toolkit, B: Primitives>(
         other => other.into(),
     })?;
     let seconds = started.elapsed().as_secs_f64();
-    let result = TestResult::new(experiment, hash, run_dir, trained, &evaluation, seconds);
+    let mut result = TestResult::new(experiment, hash, run_dir, trained, &evaluation, seconds);
     let mut scores = json!({
         "episode_set": result.episode_set,
         "metric": result.metric,
@@ -144,6 +155,10 @@ pub fn test<T: Toolkit, B: Primitives>(
     });
     if let Some(densities) = &evaluation.log_likelihood {
         scores["log_likelihood"] = json!(densities);
+    }
+    if let (Some(rejected), Some(found)) = (&rejected, &mut result.probabilities) {
+        found.outsiders = Some(Outsiders::of(outsiders, rejected));
+        scores["outsiders"] = json!(rejected);
     }
     Ok((result, scores))
 }
@@ -160,15 +175,16 @@ pub struct Best<B: Primitives> {
     pub hash: String,
 }
 
-/// Reads the best parameters of the run at `path` for a learner with parameters `like` these.
+/// The file of the best parameters of the run at `path`: its hash, and the tensors by name.
 ///
 /// # Errors
-/// When there are none yet, or they belong to another network.
-pub fn best_parameters<B: Primitives>(
-    path: &Path,
-    like: &Params<B>,
-    device: &B::Device,
-) -> Result<Best<B>> {
+/// When there is none yet, or it is damaged.
+pub fn best_file(path: &Path) -> Result<(String, Vec<(String, TensorData)>)> {
+    let (hash, mut best) = read_best(path)?;
+    Ok((hash, best.take("parameters")))
+}
+
+fn read_best(path: &Path) -> Result<(String, Checkpoint)> {
     let file = path.join(folder::BEST);
     if !file.exists() {
         return Err(CommandError::Usage(format!(
@@ -179,16 +195,41 @@ pub fn best_parameters<B: Primitives>(
     }
     let bytes = std::fs::read(&file).map_err(|error| Error::io(&file, "read", error))?;
     let hash = blake3::hash(&bytes).to_hex().to_string();
-    let mut best = checkpoint_file::verified(&file, bytes)?;
-    // What was trained in one format may be evaluated in another.
+    Ok((hash, checkpoint_file::verified(&file, bytes)?))
+}
+
+/// Parameters like `like` from the `stored` tensors of the file at `path`, in the format of `like`: what was
+/// trained in one may be evaluated in another.
+///
+/// # Errors
+/// When they belong to another network.
+pub fn stored_parameters<B: Primitives>(
+    path: &Path,
+    stored: Vec<(String, TensorData)>,
+    like: &Params<B>,
+    device: &B::Device,
+) -> Result<Params<B>> {
     let format = like.to_data().first().map(|(_, data)| data.dtype);
-    let stored = best.take("parameters").into_iter();
-    let converted = stored.map(|(name, data)| match format {
+    let converted = stored.into_iter().map(|(name, data)| match format {
         Some(format) if data.dtype != format => (name, data.convert_dtype(format)),
         _ => (name, data),
     });
+    Ok(parameters_like(path, converted.collect(), like, device)?)
+}
+
+/// Reads the best parameters of the run at `path` for a learner with parameters `like` these.
+///
+/// # Errors
+/// When there are none yet, or they belong to another network.
+pub fn best_parameters<B: Primitives>(
+    path: &Path,
+    like: &Params<B>,
+    device: &B::Device,
+) -> Result<Best<B>> {
+    let (hash, mut best) = read_best(path)?;
+    let stored = best.take("parameters");
     Ok(Best {
-        parameters: parameters_like(&file, converted.collect(), like, device)?,
+        parameters: stored_parameters(&path.join(folder::BEST), stored, like, device)?,
         iteration: best.record["iteration"].as_u64().unwrap_or(0),
         value: best.record["value"].as_f64(),
         hash,

@@ -12,6 +12,7 @@
 //! | `checksums.txt` | of what does not change, and in the end of all these but `timing.jsonl`, in the form of `b3sum` |
 //! | `failure.json` | why a run of a sweep failed; gone when it is tried again |
 //! | `tags.txt` | tags, one a line |
+//! | `calibration.json` | what `meta calibrate` measured |
 //! | `explain` | the folder that `meta explain` writes |
 //! | `evals` | the folder of the evaluations after the run's own test, one file each |
 //! | `lock`, `tags.lock` | held by the process that works on the run, or on its tags |
@@ -53,6 +54,8 @@ pub const SCORES: &str = "scores.json";
 pub const FAILURE: &str = "failure.json";
 /// Checksums of the files.
 pub const CHECKSUMS: &str = "checksums.txt";
+/// What `meta calibrate` measured.
+pub const CALIBRATION: &str = "calibration.json";
 /// Tags.
 pub const TAGS: &str = "tags.txt";
 /// What a learner attends to, as `meta explain` draws it.
@@ -64,9 +67,21 @@ pub const LOCK: &str = "lock";
 /// Held by the process that changes the tags.
 pub const TAGS_LOCK: &str = "tags.lock";
 /// Every file that a run may have.
-const FILES: [&str; 13] = [
-    MANIFEST, RECORD, CHECKPOINT, BEST, METRICS, TIMING, RESULT, SCORES, FAILURE, CHECKSUMS, TAGS,
-    LOCK, TAGS_LOCK,
+const FILES: [&str; 14] = [
+    MANIFEST,
+    RECORD,
+    CHECKPOINT,
+    BEST,
+    METRICS,
+    TIMING,
+    RESULT,
+    SCORES,
+    FAILURE,
+    CHECKSUMS,
+    CALIBRATION,
+    TAGS,
+    LOCK,
+    TAGS_LOCK,
 ];
 /// What is beside the failure of a run that failed before it began.
 const BESIDE_FAILURE: [&str; 3] = [TAGS, TAGS_LOCK, LOCK];

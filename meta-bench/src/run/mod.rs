@@ -9,6 +9,7 @@ pub mod folder;
 pub mod interrupt;
 mod memory_limit;
 mod metrics;
+pub mod predictions;
 pub mod record;
 pub mod result;
 pub mod state;

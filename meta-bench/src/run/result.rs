@@ -3,16 +3,20 @@
 use std::path::Path;
 
 use meta_core::{
+    calibration::Pooled,
     data::Split,
     stats::{Interval, IntervalMethod},
     toolkit::Toolkit,
-    train::eval::{Evaluation, LogLikelihoods, Metric},
+    train::{
+        eval::{Evaluation, LogLikelihoods, Metric},
+        outsiders::Rejection,
+    },
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    folder::{RESULT, read_json},
+    folder::{RECORD, RESULT, read_json},
     state::State,
 };
 use crate::{
@@ -103,6 +107,43 @@ impl LogLikelihood {
     }
 }
 
+/// How far the probabilities of a test can be believed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probabilities {
+    /// Expected calibration error over all queries, 15 bins; the interval is the jackknife's over episodes.
+    pub expected_calibration_error: Pooled,
+    /// Negative log-likelihood of the right classes, in nats.
+    pub negative_log_likelihood: Nats,
+    /// Figures of rejection, with `test.outsiders`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outsiders: Option<Outsiders>,
+}
+
+/// How well outsiders are told from the queries of a task's classes, by the highest class score.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outsiders {
+    /// Share of all queries.
+    pub share: f64,
+    /// Area under the curve of true over false positives.
+    pub auroc: Nats,
+    /// Share of outsiders that are accepted where 95 % of the others are.
+    pub fpr95: Nats,
+    /// Share of what is accepted there that is answered rightly.
+    pub accepted_accuracy: Nats,
+}
+
+impl Outsiders {
+    /// The figures of a share.
+    pub fn of(share: f64, rejection: &Rejection) -> Self {
+        Outsiders {
+            share,
+            auroc: Nats::of(&rejection.auroc),
+            fpr95: Nats::of(&rejection.fpr95),
+            accepted_accuracy: Nats::of(&rejection.accepted_accuracy),
+        }
+    }
+}
+
 /// The result of a test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TestResult {
@@ -146,6 +187,9 @@ pub struct TestResult {
     /// Log-likelihood of the queries, where the learner predicts densities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_likelihood: Option<LogLikelihood>,
+    /// How far its probabilities can be believed; none for regression, and of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probabilities: Option<Probabilities>,
     /// The score after each adaptation step, from before adaptation on; empty for a learner that does
     /// not adapt by steps.
     pub by_step: Vec<StepScore>,
@@ -234,6 +278,13 @@ impl TestResult {
             episode_set: experiment.test_episodes().hash(),
             loss: evaluation.loss().mean,
             log_likelihood: evaluation.log_likelihood.as_ref().map(LogLikelihood::of),
+            probabilities: evaluation
+                .calibration_error()
+                .map(|expected_calibration_error| Probabilities {
+                    expected_calibration_error,
+                    negative_log_likelihood: Nats::of(&evaluation.losses),
+                    outsiders: None,
+                }),
             by_step,
             seed: manifest.run.seed,
             test_seed: manifest.test.seed,
@@ -289,6 +340,12 @@ impl TestResult {
         Cell::new(format!("{score}{unit}"), self.mean)
     }
 
+    /// Whether the tested parameters were chosen by their score, by the record of the run; else by the loss.
+    fn is_chosen_by_score(&self) -> bool {
+        let record = read_json(&Path::new(&self.run_dir).join(RECORD));
+        record.is_ok_and(|record| record["protocol"]["checkpoint_choice"] == "accuracy")
+    }
+
     /// The summary for people.
     pub fn summary(&self) -> String {
         let shown = |mean: f64, half: f64| score_text(self.metric, self.interval(mean, half));
@@ -331,9 +388,27 @@ impl TestResult {
                 ));
             }
         }
-        let chosen = self
-            .best_value
-            .map_or_else(String::new, |value| format!(", best validation {value:.4}"));
+        if let Some(found) = &self.probabilities {
+            let Pooled { mean, ci95 } = found.expected_calibration_error;
+            out.push_str(&format!(
+                "  {:<18} {} % ± {}\n",
+                "calibration error",
+                percent(mean),
+                percent(ci95)
+            ));
+            if let Some(outsiders) = &found.outsiders {
+                out.push_str(&format!(
+                    "  {:<18} {} (AUROC), false positives at 95 %: {}, accuracy on accepted: {}\n",
+                    "outsiders", outsiders.auroc, outsiders.fpr95, outsiders.accepted_accuracy
+                ));
+            }
+        }
+        let chosen = self.best_value.map_or_else(String::new, |value| {
+            match (self.metric, self.is_chosen_by_score()) {
+                (Metric::Accuracy, true) => format!(", best validation {:.2} %", 100.0 * value),
+                _ => format!(", best validation {value:.4}"),
+            }
+        });
         out.push_str(&format!(
             "  parameters of iteration {} of {}{chosen}\n",
             self.best_iteration, self.iterations
@@ -349,6 +424,10 @@ impl TestResult {
         out.push_str(&format!("  {}\n", self.run_dir));
         out
     }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2}", 100.0 * share)
 }
 
 /// The result of the finished run at `path`.

@@ -214,6 +214,34 @@ fn lists_are_for_people_and_for_scripts() {
     }
     let lists: Value = serde_json::from_str(&bench.run("list --json").ok().stdout).unwrap();
     assert_eq!(lists.as_object().unwrap().len(), 6);
+    // A name and a setting are explained, as a table and as JSON.
+    let shown = bench.run("list protonet").ok().stdout;
+    assert!(
+        shown.starts_with("[learner], name = \"protonet\"") && shown.contains("Snell"),
+        "{shown}"
+    );
+    let shown = bench.run("list maml.inner_lr").ok().stdout;
+    assert!(shown.contains("  inner_lr = "), "{shown}");
+    let setting: Value =
+        serde_json::from_str(&bench.run("list learner.inner_lr --json").ok().stdout).unwrap();
+    let of = |row: &Value| row["of"].as_str().unwrap().to_owned();
+    assert!(
+        setting
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|row| of(row) == "maml"),
+        "{setting}"
+    );
+    let message = bench.run("list protonett").mistake();
+    assert!(message.contains("did you mean `protonet`"), "{message}");
+    let script = bench.run("completions bash").ok().stdout;
+    assert!(
+        script.contains("report") && script.contains("complete -F"),
+        "{script}"
+    );
+    bench.run("man pages").ok();
+    assert!(bench.text("pages/meta-run.1").contains(".TH meta-run 1"));
     let one: Value = serde_json::from_str(&bench.run("list backends --json").ok().stdout).unwrap();
     assert_eq!(one["backends"].as_array().unwrap().len(), 7);
 }

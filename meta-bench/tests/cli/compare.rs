@@ -27,7 +27,8 @@ fn json(bench: &Workbench, arguments: &str) -> Value {
 fn intervals_and_differences_are_those_of_their_definitions() {
     let bench = swept();
     let found = json(&bench, "");
-    let mut scores: Vec<(String, Vec<f64>)> = Vec::new();
+    // By seed: folders are named by hashes.
+    let mut scores: Vec<(u64, (String, Vec<f64>))> = Vec::new();
     for name in bench
         .names("runs")
         .iter()
@@ -48,16 +49,16 @@ fn intervals_and_differences_are_those_of_their_definitions() {
             .iter()
             .map(|score| score.as_f64().unwrap())
             .collect();
-        scores.push((
-            read("result.json")["learner"].as_str().unwrap().to_owned(),
-            last,
-        ));
+        let result = read("result.json");
+        let learner = result["learner"].as_str().unwrap().to_owned();
+        scores.push((result["seed"].as_u64().unwrap(), (learner, last)));
     }
+    scores.sort_by_key(|(seed, _)| *seed);
     let of = |learner: &str| -> Vec<&Vec<f64>> {
         scores
             .iter()
-            .filter(|(name, _)| name == learner)
-            .map(|(_, scores)| scores)
+            .filter(|(_, (name, _))| name == learner)
+            .map(|(_, (_, scores))| scores)
             .collect()
     };
     let close = |found: &Value, expected: f64| {
@@ -95,11 +96,29 @@ fn intervals_and_differences_are_those_of_their_definitions() {
     let (a, b) = (episodes(learner(0)), episodes(learner(1)));
     let pair = &found["pairs"][0];
     close(&pair["a − b"], paired_t(&a, &b).difference.mean);
-    close(&pair["95 %"], paired_t(&a, &b).difference.half_width);
-    close(&pair["p"], paired_t(&a, &b).p_value);
+    close(
+        &pair["over episodes"],
+        paired_t(&a, &b).difference.half_width,
+    );
+    close(&pair["p (episodes)"], paired_t(&a, &b).p_value);
     assert_eq!(pair["episodes"], 20);
+    // Over seeds: of the two means of each learner.
+    let means =
+        |learner: &str| -> Vec<f64> { of(learner).iter().map(|scores| mean(scores)).collect() };
+    let over_seeds = paired_t(&means(learner(0)), &means(learner(1)));
+    close(&pair["over seeds"], over_seeds.difference.half_width);
+    close(&pair["p (seeds)"], over_seeds.p_value);
+    assert_eq!(pair["seeds"], 2);
+    let verdict = found["verdict"].as_str().unwrap();
+    assert!(
+        verdict.starts_with("Verdict: ") && verdict.contains("2 seeds"),
+        "{verdict}"
+    );
     let wilcoxon = json(&bench, "--test wilcoxon");
-    close(&wilcoxon["pairs"][0]["p"], paired_wilcoxon(&a, &b).p_value);
+    close(
+        &wilcoxon["pairs"][0]["p (episodes)"],
+        paired_wilcoxon(&a, &b).p_value,
+    );
 }
 
 #[test]
@@ -117,9 +136,12 @@ fn runs_on_other_episodes_are_not_paired() {
         .iter()
         .map(|note| note.as_str().unwrap())
         .collect();
-    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert_eq!(notes.len(), 1, "{notes:?}");
     for note in notes {
-        assert!(note.starts_with("not paired: "), "{note}");
+        assert!(
+            note.starts_with("2 pairs are not comparable, such as "),
+            "{note}"
+        );
         assert!(
             note.contains("reptile") && note.contains("tested on other episodes"),
             "{note}"
@@ -130,6 +152,34 @@ fn runs_on_other_episodes_are_not_paired() {
     assert!(pooled["rows"][0]["over episodes"].is_null());
     let note = pooled["notes"][0].as_str().unwrap();
     assert!(note.contains("no interval over episodes"), "{note}");
+}
+
+/// A test of 12 episodes is the beginning of one of 20: they are paired on these 12.
+#[test]
+fn fewer_episodes_are_the_first_ones() {
+    let bench = Workbench::new(SINUSOID);
+    bench.run("run m.toml --quiet --dir runs/a").ok();
+    bench
+        .run("run m.toml --quiet --dir runs/b learner.name=anil test.episodes=12")
+        .ok();
+    let found = json(&bench, "--group-by learner.name");
+    let last = |run: &str| -> Vec<f64> {
+        let scores: Value =
+            serde_json::from_slice(&bench.bytes(&format!("runs/{run}/scores.json"))).unwrap();
+        let steps: Vec<Vec<f64>> = serde_json::from_value(scores["scores"].clone()).unwrap();
+        steps.into_iter().next_back().unwrap()
+    };
+    let (a, b) = (last("a"), last("b"));
+    assert_eq!((a.len(), b.len()), (20, 12));
+    let expected = meta_core::stats::paired_t(&a[..12], &b);
+    let pair = &found["pairs"][0];
+    assert_eq!(pair["episodes"], 12);
+    let (found, expected) = (pair["a − b"].as_f64().unwrap(), expected.difference.mean);
+    let is_same = |x: f64, y: f64| (x - y).abs() <= 1e-12 * y.abs();
+    assert!(
+        is_same(found, expected) || is_same(found, -expected),
+        "{found} is not {expected}"
+    );
 }
 
 #[test]

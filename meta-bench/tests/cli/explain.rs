@@ -135,9 +135,45 @@ fn adaptation_is_shown() {
     assert!(movement["distance"][0].as_f64().unwrap() > 0.0);
 }
 
+/// A learner that attends to nothing shows its episode, its predictions and what it confuses.
 #[test]
-fn a_learner_with_nothing_to_show_says_so() {
+fn every_learner_shows_its_episode() {
     let bench = trained(GLYPHS, "");
-    insta::assert_snapshot!(bench.run("explain run").mistake(), @"error: run: nothing to show: learner `protonet` with encoder `conv4` attends to nothing and adapts in no steps");
-    assert!(!bench.path("run/explain").exists());
+    let ran = bench
+        .run("explain run --count 1 --confusion-episodes 4 --quiet")
+        .ok();
+    assert!(
+        ran.stdout
+            .contains("of the 60 queries of 4 episodes are right"),
+        "{}",
+        ran.stdout
+    );
+    for name in ["episode-0", "episode-0-projection", "confusion"] {
+        let (width, height) = size(&bench.bytes(&format!("run/explain/{name}.png")));
+        assert!((300..2000).contains(&width), "{name}: {width}×{height}");
+        assert!((200..3000).contains(&height), "{name}: {width}×{height}");
+    }
+    let numbers = numbers(&bench, "run/explain");
+    let episode = &numbers["episodes"][0];
+    let of = |value: &Value| value.as_array().unwrap().clone();
+    let predicted = of(&episode["query"]["predicted"]);
+    let nearest = of(&episode["space"]["nearest_prototypes"]);
+    assert_eq!((predicted.len(), nearest.len()), (15, 15));
+    // A prototypical network predicts the nearest prototype.
+    for (predicted, nearest) in predicted.iter().zip(&nearest) {
+        assert_eq!(*predicted, nearest[0]["class"]);
+    }
+    for probability in of(&episode["query"]["probability"]) {
+        let probability = probability.as_f64().unwrap();
+        assert!((0.2..=1.0).contains(&probability), "{probability}");
+    }
+    assert_eq!(of(&episode["space"]["support"]).len(), 5);
+    let confusion = &numbers["confusion"];
+    assert_eq!(confusion["queries"], 60);
+    let right: u64 = of(&confusion["classes"])
+        .iter()
+        .map(|class| class["right"].as_u64().unwrap())
+        .sum();
+    let accuracy = confusion["accuracy"].as_f64().unwrap();
+    assert!((right as f64 / 60.0 - accuracy).abs() < 1e-6);
 }

@@ -1,5 +1,6 @@
 //! The binary `meta` from the outside: every test runs it in a temporary folder.
 
+mod answers;
 mod backends;
 mod bench;
 mod commands;
@@ -17,6 +18,7 @@ mod mistakes;
 mod names;
 mod races;
 mod reference;
+mod report;
 mod resume;
 mod slurm;
 mod surroundings;

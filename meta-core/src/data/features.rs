@@ -469,6 +469,28 @@ impl Source for FeatureSource {
         Ok(episode)
     }
 
+    fn outsiders(
+        &self,
+        seed: Seed,
+        split: Split,
+        index: u64,
+        count: usize,
+    ) -> Result<Option<Vec<f32>>> {
+        let rows = &self.set.outside[split.position()];
+        if rows.len() < count {
+            return Ok(None);
+        }
+        let mut stream = seed.stream(split.scope(), index, "outsiders");
+        let drawn = stream.choose_distinct(rows.len(), count);
+        let width = self.set.width;
+        let mut numbers = vec![0.0; count * width];
+        for (row, place) in drawn.into_iter().zip(numbers.chunks_exact_mut(width)) {
+            let read = self.set.read(rows[row], place);
+            read.map_err(|error| Error::io(&self.set.path, "read", error))?;
+        }
+        Ok(Some(numbers))
+    }
+
     fn content_hash(&self) -> String {
         self.content_hash.clone()
     }

@@ -14,7 +14,7 @@ use crate::files;
 /// Folders nested deeper than this are no folders of classes.
 const MAXIMUM_DEPTH: usize = 16;
 /// A file of more bytes is not an image of a few-shot data set.
-const MAXIMUM_IMAGE_BYTES: u64 = 1 << 28;
+pub(crate) const MAXIMUM_IMAGE_BYTES: u64 = 1 << 28;
 /// Images decoded by one task of the thread pool.
 const DECODE_CHUNK: usize = 64;
 /// Formats of pictures that are not read.
@@ -155,6 +155,18 @@ impl ImageTree {
                 Ok(())
             })?;
         Ok((pixels, digests))
+    }
+
+    /// The bytes of the image at a position.
+    ///
+    /// # Errors
+    /// [`Error::Data`] or [`Error::Io`] naming it.
+    pub fn bytes(&self, position: usize) -> Result<Vec<u8>> {
+        let mut archive = match &self.container {
+            Container::Folder => None,
+            Container::Zip(archive) => Some(archive.clone()),
+        };
+        self.read(archive.as_mut(), &self.entries[position])
     }
 
     fn read(&self, archive: Option<&mut ImageArchive>, entry: &Entry) -> Result<Vec<u8>> {

@@ -14,6 +14,7 @@
 //! | `image_archive`, `image_files`, `class_folders`, `class_splits` | images on disk, what the folders around them mean, and which class is of which split |
 //! | `image_set`, `image_cache` | images in memory, and decoded on disk |
 //! | `pictures` | augmentation and normalisation |
+//! | `preparation`, `own_items` | what training did to its data, done to what a person brings |
 //! | `prefetch` | making episodes ahead of time |
 //! | `contact_sheet` | looking at a source |
 
@@ -28,8 +29,10 @@ mod image_cache;
 mod image_decode;
 mod image_files;
 mod image_set;
+mod own_items;
 mod pictures;
 mod prefetch;
+mod preparation;
 mod source;
 
 use crate::error::{Error, Result};
@@ -48,11 +51,16 @@ pub use gp::{GpSource, Kernel};
 pub use image_decode::{Background, Fit, ImageFilter};
 pub use image_set::{ImageSource, Rotations};
 pub use omniglot::OmniglotSplit;
+pub use own_items::{ItemKeys, OwnItems, Wanted};
 pub use pictures::PictureSettings;
 pub use prefetch::Prefetch;
+pub use preparation::Preparation;
 pub use projected::ProjectedSource;
 pub use sinusoid::{SinusoidSource, Wave};
-pub use source::{BuildSource, Source, SourceEntry, SourceSettings, episode_set_hash};
+pub use source::{
+    BuildSource, ItemPicture, Source, SourceEntry, SourceSettings, episode_set_hash,
+    stored_episode_set_hash,
+};
 
 /// Writes the modules and the list of sources: a line for each.
 macro_rules! list_of_sources {

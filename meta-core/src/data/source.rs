@@ -10,6 +10,17 @@ use crate::error::{Error, Result};
 use crate::rng::Seed;
 use crate::settings::{Field, Settings};
 
+/// Pixels, row by row from the top: red, green, blue and opacity of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemPicture {
+    /// Pixels in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Four bytes a pixel.
+    pub rgba: Vec<u8>,
+}
+
 /// Where episodes come from.
 ///
 /// An episode is a pure function of (content of the source, seed, split, shape, index): any episode
@@ -41,6 +52,12 @@ pub trait Source: Send + Sync {
 
     /// Puts the numbers of an image back to what people see, in \[0, 1\]: undoes a normalisation.
     fn to_picture(&self, _item: &mut [f32]) {}
+
+    /// A picture of an item that is no image, such as a text, a sequence or a state; pictures of episodes
+    /// show it. `item` holds the numbers of its inputs. An image needs none.
+    fn draw_item(&self, _item: &[f32]) -> Option<ItemPicture> {
+        None
+    }
 
     /// The name of a class of its episodes, where classes have names.
     fn class_name(&self, _class: ClassRef) -> Option<String> {
@@ -82,6 +99,21 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// `count` items of no class at all, `[count, f]`, for episode `index` of this stream, where the source
+    /// has such for the split; the same for the same stream and index.
+    ///
+    /// # Errors
+    /// Where a file that items are read from fails.
+    fn outsiders(
+        &self,
+        _seed: Seed,
+        _split: Split,
+        _index: u64,
+        _count: usize,
+    ) -> Result<Option<Vec<f32>>> {
+        Ok(None)
+    }
+
     /// Hexadecimal hash of everything that episodes depend on: settings and, for files, their content
     /// (not where they lie or how they are packed).
     fn content_hash(&self) -> String;
@@ -106,15 +138,23 @@ pub fn episode_set_hash(
     shape: EpisodeShape,
     count: u64,
 ) -> String {
+    stored_episode_set_hash(&source.content_hash(), seed, split, shape, count)
+}
+
+/// The same where the source is known by its content alone, as in a record.
+pub fn stored_episode_set_hash(
+    content_hash: &str,
+    seed: Seed,
+    split: Split,
+    shape: EpisodeShape,
+    count: u64,
+) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"episode-set 1\n");
     hasher.update(
         format!(
-            "{} {seed} {split} {} {} {} {count}",
-            source.content_hash(),
-            shape.way,
-            shape.shot,
-            shape.query
+            "{content_hash} {seed} {split} {} {} {} {count}",
+            shape.way, shape.shot, shape.query
         )
         .as_bytes(),
     );

@@ -182,6 +182,12 @@ pub trait Learner<B: Primitives>: Send + Sync {
         None
     }
 
+    /// Standard deviations of the predictions for the queries, `[t, q, outputs]`; none where the learner
+    /// predicts no density.
+    fn deviations(&self, _tasks: &TaskBatch<B>) -> Option<Tensor<B, 3>> {
+        None
+    }
+
     /// The splits on whose episodes the learner is calibrated after training, in this order.
     fn calibration(&self) -> &'static [Split] {
         &[]
@@ -268,6 +274,11 @@ pub trait LearnerSettings: Settings {
 
     /// Whether a prediction may depend on the other queries of its task.
     const TRANSDUCTIVE: bool = false;
+
+    /// Whether each query is answered as the only one of a task of its own: always where the learner is
+    /// transductive, and where the place of a query among others reaches the last bits of its answer, since
+    /// the order of a sum follows it.
+    const QUERIES_ALONE: bool = Self::TRANSDUCTIVE;
 
     /// Whether it learns tasks whose shots, classes or numbers differ: it reads the masks of items and
     /// answers for the classes that are there ([`TaskBatch::of_classes_there`]). Its encoder sees zeros
@@ -370,6 +381,8 @@ pub struct LearnerEntry {
     pub toy: Toy,
     /// Whether a prediction may depend on the other queries of its task.
     pub transductive: bool,
+    /// As [`LearnerSettings::QUERIES_ALONE`].
+    pub queries_alone: bool,
 }
 
 impl LearnerEntry {
@@ -382,6 +395,7 @@ impl LearnerEntry {
             gradient_of: S::gradient_of(),
             toy: S::toy(),
             transductive: S::TRANSDUCTIVE,
+            queries_alone: S::QUERIES_ALONE,
         }
     }
 }
@@ -406,6 +420,9 @@ pub trait LearnerList: Clone + Send + Sync + Sized + 'static {
 
     /// As [`LearnerSettings::TRANSDUCTIVE`].
     fn transductive(&self) -> bool;
+
+    /// As [`LearnerSettings::QUERIES_ALONE`].
+    fn queries_alone(&self) -> bool;
 
     /// As [`LearnerSettings::calibration`].
     fn calibration(&self) -> &'static [Split];
@@ -513,6 +530,17 @@ macro_rules! learners {
                     })*
                     $($list::BuiltIn(settings) => {
                         <$base as $crate::learner::LearnerList>::transductive(settings)
+                    })?
+                }
+            }
+
+            fn queries_alone(&self) -> bool {
+                match self {
+                    $($list::$settings(_) => {
+                        <$module::$settings as $crate::learner::LearnerSettings>::QUERIES_ALONE
+                    })*
+                    $($list::BuiltIn(settings) => {
+                        <$base as $crate::learner::LearnerList>::queries_alone(settings)
                     })?
                 }
             }

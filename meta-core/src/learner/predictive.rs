@@ -50,6 +50,17 @@ impl OutputDistribution {
         output.narrow(2, 0, self.outputs)
     }
 
+    /// Standard deviations, `[t, q, outputs]`; none for classes.
+    pub fn deviations<B: Backend>(self, output: Tensor<B, 3>) -> Option<Tensor<B, 3>> {
+        matches!(self.task, Task::Regression { .. }).then(|| self.deviation_of(output))
+    }
+
+    fn deviation_of<B: Backend>(self, output: Tensor<B, 3>) -> Tensor<B, 3> {
+        activation::softplus(output.narrow(2, self.outputs, self.outputs))
+            .mul_scalar(1.0 - self.least_deviation)
+            .add_scalar(self.least_deviation)
+    }
+
     /// Mean over queries and outputs of `−ln p(y)`, `[t]`: cross-entropy, or the negative log-density.
     pub fn losses<B: Backend>(
         self,
@@ -73,10 +84,7 @@ impl OutputDistribution {
             return None;
         };
         let [t, q, _] = output.dims();
-        let rise = activation::softplus(output.clone().narrow(2, self.outputs, self.outputs));
-        let deviation = rise
-            .mul_scalar(1.0 - self.least_deviation)
-            .add_scalar(self.least_deviation);
+        let deviation = self.deviation_of(output.clone());
         let error = (values.clone() - self.predictions(output)) / deviation.clone();
         let densities = (error.clone() * error).mul_scalar(-0.5) - deviation.log();
         let mean = densities.reshape([t, q * self.outputs]).mean_dim(1);

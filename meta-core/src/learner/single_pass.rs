@@ -142,6 +142,11 @@ impl<R: SinglePass, B: Primitives> Learner<B> for SinglePassLearner<R, B> {
         predictive.log_likelihood(output, &tasks.query.targets)
     }
 
+    fn deviations(&self, tasks: &TaskBatch<B>) -> Option<Tensor<B, 3>> {
+        let predictive = self.rule.predictive()?;
+        predictive.deviations(self.forward(tasks, &Self::evaluation(tasks)))
+    }
+
     fn explain(&self, tasks: &TaskBatch<B>) -> Explanation<B> {
         let pass = Self::evaluation(tasks).recording();
         let output = self.forward(tasks, &pass);

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
+    calibration::{Confidence, Pooled, Reliability, Scored as ScoredQuery},
     data::{
         Episode, EpisodeShape, Items, Mask, Prefetch, Source, Split, Targets, Task,
         episode_set_hash,
@@ -99,6 +100,9 @@ pub struct Evaluation {
     /// Log-likelihoods of the queries, where the learner predicts densities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_likelihood: Option<LogLikelihoods>,
+    /// How sure the learner was of its answer for each query of each episode; empty for regression.
+    #[serde(skip)]
+    pub confidences: Vec<Vec<Confidence>>,
 }
 
 /// Mean over the query of the log-density of its targets given the support, in nats, by episode.
@@ -124,6 +128,20 @@ impl Evaluation {
     /// Mean score after each adaptation step.
     pub fn by_step(&self) -> Vec<Interval> {
         self.scores.iter().map(|step| Interval::t95(step)).collect()
+    }
+
+    /// Expected calibration error over the queries of all episodes; none for regression.
+    pub fn calibration_error(&self) -> Option<Pooled> {
+        let by_episode = self.confidences.iter();
+        let by_episode = by_episode.map(|queries| Reliability::of(queries.iter().copied()));
+        let by_episode: Vec<Reliability> = by_episode.collect();
+        let all = by_episode
+            .iter()
+            .fold(None, |sum: Option<Reliability>, own| {
+                Some(sum.map_or_else(|| own.clone(), |sum| sum.plus(own)))
+            })?;
+        let without = by_episode.iter().map(|own| all.minus(own).error());
+        Some(Pooled::jackknife(all.error(), &without.collect::<Vec<_>>()))
     }
 
     /// Mean query loss of the learner's answer.
@@ -156,6 +174,7 @@ pub fn evaluate<B: Primitives>(
     let mut scores: Vec<Vec<f64>> = Vec::new();
     let mut losses = Vec::new();
     let mut densities = LogLikelihoods::default();
+    let mut confidences = Vec::new();
     let mut episodes = Prefetch::new(
         set.source.clone(),
         set.seed,
@@ -181,6 +200,7 @@ pub fn evaluate<B: Primitives>(
             let last = graph.steps.last().into_iter().flatten();
             losses.extend(last.map(|(_, loss)| loss));
             densities.learner.extend(graph.densities);
+            confidences.extend(graph.confidences);
         }
         if !densities.learner.is_empty() {
             let exact = |episode| set.source.log_likelihood(set.seed, set.split, episode);
@@ -197,6 +217,7 @@ pub fn evaluate<B: Primitives>(
         scores,
         losses,
         log_likelihood,
+        confidences,
     })
 }
 
@@ -206,6 +227,8 @@ struct Scored {
     steps: Vec<Vec<(f64, f64)>>,
     /// Log-likelihood of each task's query, where the learner predicts densities.
     densities: Vec<f64>,
+    /// How sure each task's answers after the last step are; empty for regression.
+    confidences: Vec<Vec<Confidence>>,
 }
 
 impl Scored {
@@ -302,7 +325,12 @@ fn score_graph<B: Primitives>(
     device: &B::Device,
 ) -> Scored {
     let tasks = TaskBatch::new(episodes, spec, device);
-    let steps = learner.predict(&tasks, answers).into_iter();
+    let answered = learner.predict(&tasks, answers);
+    let confidences = match (spec.task, answered.last()) {
+        (Task::Classification, Some(last)) => confidences_of(last.clone(), episodes),
+        _ => Vec::new(),
+    };
+    let steps = answered.into_iter();
     let steps = steps
         .map(|predictions| score_tasks(predictions, episodes))
         .collect();
@@ -311,7 +339,35 @@ fn score_graph<B: Primitives>(
         None => Vec::new(),
     };
     device::check();
-    Scored { steps, densities }
+    Scored {
+        steps,
+        densities,
+        confidences,
+    }
+}
+
+/// How sure the answers of class scores `[t, q, n]` are, for the queries of each task that are there.
+fn confidences_of<B: Primitives>(
+    predictions: Tensor<B, 3>,
+    episodes: &[Episode],
+) -> Vec<Vec<Confidence>> {
+    let [_, q, outputs] = predictions.dims();
+    let values: Vec<f64> = predictions.into_data().iter::<f64>().collect();
+    let tasks = values.chunks(q * outputs).zip(episodes);
+    tasks
+        .map(|(task, episode)| match &episode.query.targets {
+            Targets::Classes(labels) => {
+                let rows = task.chunks(outputs).zip(labels).enumerate();
+                let there = rows.filter(|(item, _)| episode.query.is_there(*item));
+                let scored = there.map(|(_, (scores, &label))| ScoredQuery {
+                    scores: scores.to_vec(),
+                    class: label as usize,
+                });
+                scored.map(|query| query.confidence(1.0)).collect()
+            }
+            Targets::Values(_) => Vec::new(),
+        })
+        .collect()
 }
 
 /// Score and loss of each task from predictions `[t, q, outputs]`.
@@ -416,7 +472,11 @@ mod tests {
 
     #[test]
     fn what_is_no_result_names_its_episode() {
-        let scored = |steps: Vec<Vec<(f64, f64)>>, densities: Vec<f64>| Scored { steps, densities };
+        let scored = |steps: Vec<Vec<(f64, f64)>>, densities: Vec<f64>| Scored {
+            steps,
+            densities,
+            confidences: Vec::new(),
+        };
         let message = |scored: &Scored, metric| {
             let checked = scored.check(metric, Split::Test, 10);
             checked.map_or_else(|error| error.to_string(), |()| String::new())
@@ -456,6 +516,7 @@ mod tests {
             scores: vec![vec![0.2, 0.2], vec![0.8, 1.0]],
             losses: vec![0.5, 0.7],
             log_likelihood: None,
+            confidences: Vec::new(),
         };
         assert!((evaluation.score().mean - 0.9).abs() < 1e-12);
         assert_eq!(evaluation.by_step().len(), 2);

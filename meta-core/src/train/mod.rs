@@ -11,9 +11,11 @@
 //! logged, validated or saved; a loss or gradient that is not a number is found then, and reported
 //! with the iteration that produced it.
 
+pub mod answer;
 pub mod checkpoint_file;
 pub mod eval;
 mod observer;
+pub mod outsiders;
 mod settings;
 mod state;
 pub mod task_selection;
@@ -253,7 +255,7 @@ impl<B: Primitives> Trainer<B> {
             let graphs = settings.graphs();
             sum_over_chunks(learner, spec, episodes, context, graphs, device)
         };
-        let (gradient, weights) = match settings.task_selection {
+        let (mut gradient, weights) = match settings.task_selection {
             TaskSelection::None => (together(), None),
             TaskSelection::Uniform => (together(), Some(TaskWeights::uniform(episodes.len()))),
             TaskSelection::Attention => {
@@ -270,6 +272,10 @@ impl<B: Primitives> Trainer<B> {
                 (gradient, Some(weights))
             }
         };
+        if settings.freeze_encoder {
+            let frozen = gradient.gradients.filter(TrainSettings::is_of_encoder);
+            gradient.gradients = gradient.gradients.overwrite(frozen.scale(0.0));
+        }
         let health = Tensor::cat(
             vec![
                 gradient.losses.clone().mean(),
@@ -318,7 +324,13 @@ impl<B: Primitives> Trainer<B> {
             &gradients,
             optimizer,
         );
-        learner.set_parameters(parameters.overwrite(step.gradient.buffers));
+        let mut parameters = parameters.overwrite(step.gradient.buffers);
+        if self.settings.freeze_encoder {
+            // Weight decay and moments move what has no gradient, and running statistics are buffers.
+            let before = learner.parameters();
+            parameters = parameters.overwrite(before.filter(TrainSettings::is_of_encoder));
+        }
+        learner.set_parameters(parameters);
         optimizer
     }
 

@@ -71,6 +71,10 @@ settings! {
         step_factor: f64 = 0.5, fraction();
         /// Iterations over which the learning rate first rises linearly from 0.
         warmup: u64 = 0;
+        /// Whether the encoder's parameters stay as they start: what stands below `encoder.`, for learners
+        /// that learn something beside it.
+        #[added("0.2")]
+        freeze_encoder: bool = false;
         /// Update rule of the outer loop: `adam`, `adamw`, `sgd`, or one of a crate of your own.
         optimizer: String = "adam".to_owned();
         /// Weights of the tasks of a meta-batch: `none` (all alike), `attention` (by attention over
@@ -139,7 +143,19 @@ impl TrainSettings {
                 expected,
             ));
         }
+        let beside = parameters.filter(|name| !Self::is_of_encoder(name));
+        let has_encoder = parameters.names().any(Self::is_of_encoder);
+        if self.freeze_encoder && (!has_encoder || beside.num_elements() == 0) {
+            let expected = "leaves nothing to train: this learner is its encoder; for a test of weights as \
+                            they are, `train.iterations = 0`";
+            return Err(Error::setting("train.freeze_encoder", true, expected));
+        }
         Ok(())
+    }
+
+    /// Whether the parameter or buffer of this name is one of the encoder.
+    pub fn is_of_encoder(name: &str) -> bool {
+        name.starts_with("encoder.")
     }
 
     /// The outer optimiser, where it is one of [`crate::optim`].

@@ -419,6 +419,16 @@ fn rows_of_other_splits_are_left_out() {
     let source = build(&settings, folder.path());
     assert_eq!(source.classes(Split::Test), Some(4));
     assert_eq!(source.describe()["rows_left_out"], json!({"oos_test": 5}));
+    // Out of scope: no class's, and outsiders of the test.
+    let outsiders = |split, count| source.outsiders(Seed(1), split, 7, count).expect("read");
+    let mut drawn = outsiders(Split::Test, 5).expect("five are there");
+    assert_eq!(Some(&drawn), outsiders(Split::Test, 5).as_ref());
+    assert_eq!(drawn.iter().sum::<f32>(), 0.0);
+    drawn.retain(|number| *number > 0.0);
+    drawn.sort_by(f32::total_cmp);
+    assert_eq!(drawn, [20.0, 21.0, 22.0, 23.0, 24.0]);
+    assert_eq!(outsiders(Split::Test, 6), None);
+    assert_eq!(outsiders(Split::Validation, 1), None);
     settings.split_key = "label".to_owned();
     assert!(fault(&settings, folder.path()).contains("has the splits `c00`, `c01`"));
 }

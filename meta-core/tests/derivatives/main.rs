@@ -2,6 +2,7 @@
 //! backend.
 
 mod attention;
+mod calibration;
 mod encoders;
 mod layers;
 mod levels;
@@ -10,3 +11,4 @@ mod primitives;
 mod recurrent;
 mod support;
 mod temporal;
+mod weights;

@@ -1,7 +1,7 @@
 //! Tests paired differences between groups, and corrects their p-values.
 
 use clap::ValueEnum;
-use meta_core::stats::{Interval, Paired, holm, paired_t, paired_wilcoxon, signed_rank_p};
+use meta_core::stats::{Paired, holm, paired_t, paired_wilcoxon, signed_rank_p};
 use rayon::prelude::*;
 
 use super::{
@@ -39,23 +39,35 @@ pub struct Difference {
     /// `a − b`, paired by episode, or by seed for a number of the result.
     pub paired: Paired,
     /// Of the runs' means, paired by seed, where the groups share at least two.
-    pub over_seeds: Option<Interval>,
+    pub over_seeds: Option<Paired>,
     /// The p-value, corrected for all pairs together.
     pub corrected: f64,
+    /// The same of the p-value over seeds.
+    pub corrected_over_seeds: Option<f64>,
+}
+
+/// Why two groups cannot be paired.
+enum Refused {
+    /// They were tested on other episodes: how, in words.
+    OtherEpisodes(String),
+    /// Something else, in words.
+    Other(String),
 }
 
 /// The paired difference of two groups, or why they cannot be paired.
-fn difference(test: TestKind, measure: Measure, a: &Group, b: &Group) -> Result<Paired, String> {
-    let (Some(set_a), Some(set_b)) = (&a.episode_set, &b.episode_set) else {
-        return Err("the runs of one of them were not tested on the same episodes".to_owned());
-    };
-    if set_a != set_b {
-        return Err(format!(
-            "they were tested on other episodes ({} and {})",
-            short(set_a),
-            short(set_b)
+fn difference(test: TestKind, measure: Measure, a: &Group, b: &Group) -> Result<Paired, Refused> {
+    let (Some(set_a), Some(set_b)) = (&a.episodes, &b.episodes) else {
+        return Err(Refused::OtherEpisodes(
+            "the runs of one of them were not tested on the same episodes".to_owned(),
         ));
-    }
+    };
+    let Some(shared) = set_a.shared(set_b) else {
+        return Err(Refused::OtherEpisodes(format!(
+            "they were tested on other episodes ({} and {})",
+            short(&set_a.hash),
+            short(&set_b.hash)
+        )));
+    };
     let (seeds_a, seeds_b) = (a.seeds(), b.seeds());
     let common: Vec<u64> = seeds_a
         .iter()
@@ -72,13 +84,13 @@ fn difference(test: TestKind, measure: Measure, a: &Group, b: &Group) -> Result<
         Measure::Score(_) | Measure::LogLikelihood => {
             let scores = |group: &Group, rows: &[usize]| {
                 let runs: Vec<&Stored> = rows.iter().map(|&row| &group.runs[row]).collect();
-                over_runs(&runs, measure).map_err(|error| error.to_string())
+                over_runs(&runs, measure, shared).map_err(|error| Refused::Other(error.to_string()))
             };
             (scores(a, &rows_a)?, scores(b, &rows_b)?)
         }
         Measure::Field(_) => {
             if common.len() < 2 || rows_a.len() != rows_b.len() {
-                return Err("they share fewer than two seeds".to_owned());
+                return Err(Refused::Other("they share fewer than two seeds".to_owned()));
             }
             let values = |group: &Group, rows: &[usize]| OverRuns {
                 means: rows.iter().map(|&row| group.values[row]).collect(),
@@ -89,7 +101,9 @@ fn difference(test: TestKind, measure: Measure, a: &Group, b: &Group) -> Result<
     };
     let (count, other) = (x.means.len(), y.means.len());
     if count != other {
-        return Err(format!("they have {count} and {other} values"));
+        return Err(Refused::Other(format!(
+            "they have {count} and {other} values"
+        )));
     }
     Ok(match test {
         TestKind::T => paired_t(&x.means, &y.means),
@@ -122,23 +136,39 @@ pub struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// The pairs of `groups` that are compared.
-    fn pairs_of(self, groups: &[Group]) -> Vec<(usize, usize)> {
+    /// The pairs of `groups` that are compared: the better one first, but in a contrast.
+    fn pairs_of(self, measure: Measure, groups: &[Group]) -> Vec<(usize, usize)> {
         let count = groups.len();
+        let is_worse = |a: usize, b: usize| {
+            let (x, y) = (groups[a].over_seeds.mean, groups[b].over_seeds.mean);
+            if measure.rises(groups[a].metric) {
+                x < y
+            } else {
+                x > y
+            }
+        };
         (0..count)
             .flat_map(|a| (a + 1..count).map(move |b| (a, b)))
             .filter_map(|(a, b)| match self.contrast {
+                None if is_worse(a, b) => Some((b, a)),
                 None => Some((a, b)),
                 Some(key) if !groups[a].contrasts(&groups[b], key) => None,
-                // Whichever is better: the sign says it.
+                // In the order of the values, whichever is better: the sign says it.
                 Some(key) if groups[a].value_of(key) > groups[b].value_of(key) => Some((b, a)),
                 Some(_) => Some((a, b)),
             })
             .collect()
     }
 
-    fn shows(self, a: usize) -> bool {
-        self.pairs == Pairs::All || a == 0
+    /// Whether a pair is shown: all of them, or those with the first row on its episodes.
+    fn shows(self, groups: &[Group], a: usize, b: usize) -> bool {
+        let (first, second) = (&groups[a.min(b)], &groups[a.max(b)]);
+        let is_first = |group: &Group| {
+            let mut others = groups[..a.min(b)].iter();
+            !others.any(|other| other.shares_episodes(group))
+        };
+        self.pairs == Pairs::All
+            || is_first(first) && (first.shares_episodes(second) || a.min(b) == 0)
     }
 }
 
@@ -154,8 +184,8 @@ pub fn differences(
     if wanted.pairs == Pairs::None {
         return (Vec::new(), Vec::new());
     }
-    let computed: Vec<(usize, usize, Result<Paired, String>)> = wanted
-        .pairs_of(groups)
+    let computed: Vec<(usize, usize, Result<Paired, Refused>)> = wanted
+        .pairs_of(measure, groups)
         .into_par_iter()
         .map(|(a, b)| {
             let paired = difference(wanted.test, measure, &groups[a], &groups[b]);
@@ -163,31 +193,49 @@ pub fn differences(
         })
         .collect();
     let (mut good, mut refused) = (Vec::new(), Vec::new());
+    let (mut others, mut example) = (0, None);
     for (a, b, paired) in computed {
         match paired {
-            Ok(paired) => good.push((a, b, paired)),
-            Err(why) if wanted.shows(a) => refused.push(format!(
-                "not paired: {} ({}) and {} ({}): {why}",
-                a + 1,
-                groups[a].title(),
-                b + 1,
-                groups[b].title()
-            )),
+            Ok(paired) => good.push((a, b, paired, over_seeds(&groups[a], &groups[b]))),
+            Err(why) if wanted.shows(groups, a, b) => {
+                let named = |why: &str| {
+                    let (first, second) = (groups[a].title(), groups[b].title());
+                    format!("{} ({first}) and {} ({second}): {why}", a + 1, b + 1)
+                };
+                match why {
+                    Refused::OtherEpisodes(why) => {
+                        others += 1;
+                        example.get_or_insert_with(|| named(&why));
+                    }
+                    Refused::Other(why) => refused.push(format!("not paired: {}", named(&why))),
+                }
+            }
             Err(_) => {}
         }
     }
-    let p_values: Vec<f64> = good.iter().map(|(_, _, paired)| paired.p_value).collect();
-    let shown = good
-        .into_iter()
-        .zip(holm(&p_values))
-        .filter(|((a, ..), _)| wanted.shows(*a))
-        .map(|((a, b, paired), corrected)| Difference {
-            a,
-            b,
-            paired,
-            over_seeds: over_seeds(&groups[a], &groups[b]),
-            corrected,
-        })
+    refused.extend(example.map(|example| match others {
+        1 => format!("not paired: {example}"),
+        _ => format!("{others} pairs are not comparable, such as {example}"),
+    }));
+    let p_values: Vec<f64> = good.iter().map(|(.., paired, _)| paired.p_value).collect();
+    let of_seeds: Vec<f64> = good
+        .iter()
+        .filter_map(|(.., over_seeds)| Some(over_seeds.as_ref()?.p_value))
         .collect();
+    let mut corrected_over_seeds = holm(&of_seeds).into_iter();
+    let mut shown = Vec::new();
+    for ((a, b, paired, over_seeds), corrected) in good.into_iter().zip(holm(&p_values)) {
+        let corrected_over_seeds = over_seeds.and_then(|_| corrected_over_seeds.next());
+        if wanted.shows(groups, a, b) {
+            shown.push(Difference {
+                a,
+                b,
+                paired,
+                over_seeds,
+                corrected,
+                corrected_over_seeds,
+            });
+        }
+    }
     (shown, refused)
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use meta_core::{
     Error,
-    stats::{Interval, mean},
+    data::{EpisodeShape, stored_episode_set_hash},
+    rng::Seed,
+    stats::{Interval, Paired, mean, paired_t},
     train::eval::{LogLikelihoods, Metric},
 };
 use rayon::prelude::*;
@@ -33,8 +35,43 @@ pub struct Group {
     pub over_seeds: Interval,
     /// Over the frozen episodes, where they are the same for all runs.
     pub over_episodes: Option<Interval>,
-    /// The hash of the episodes that all runs were tested on.
-    pub episode_set: Option<String>,
+    /// The episodes that all runs were tested on.
+    pub episodes: Option<Tested>,
+}
+
+/// The episodes that runs were tested on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tested {
+    /// Hash of the set.
+    pub hash: String,
+    /// How many there are.
+    pub count: usize,
+    /// What is known of their stream: sets of one stream begin with the same episodes.
+    stream: Option<String>,
+}
+
+impl Tested {
+    /// Those of a run. Its stream is known where the recorded hash is that of the recorded data and settings.
+    fn of(run: &Stored, result: &TestResult) -> Self {
+        let (way, shot, query) = (result.way, result.shot, result.query);
+        let hash = |count: usize| {
+            let shape = EpisodeShape::new(way, shot, query);
+            let seed = Seed(result.test_seed);
+            stored_episode_set_hash(&run.content, seed, result.split, shape, count as u64)
+        };
+        let known = hash(result.episodes) == result.episode_set;
+        Tested {
+            hash: result.episode_set.clone(),
+            count: result.episodes,
+            stream: known.then(|| hash(0)),
+        }
+    }
+
+    /// How many episodes from the first on are those of `other`; none where they are others.
+    pub fn shared(&self, other: &Tested) -> Option<usize> {
+        let of_one_stream = self.stream.is_some() && self.stream == other.stream;
+        (self.hash == other.hash || of_one_stream).then(|| self.count.min(other.count))
+    }
 }
 
 /// The values of a label, for people.
@@ -67,6 +104,12 @@ impl Group {
             .collect()
     }
 
+    /// Whether both were tested on the same episodes, as far as both have them.
+    pub fn shares_episodes(&self, other: &Group) -> bool {
+        let both = self.episodes.as_ref().zip(other.episodes.as_ref());
+        both.is_some_and(|(own, others)| own.shared(others).is_some())
+    }
+
     /// The value of a key of its label.
     pub fn value_of(&self, key: &str) -> Option<&str> {
         let mut label = self.label.iter();
@@ -85,12 +128,18 @@ impl Group {
 
 /// `scores.json`, as far as it is needed.
 #[derive(Deserialize)]
-struct Scores {
-    scores: Vec<Vec<f64>>,
-    log_likelihood: Option<LogLikelihoods>,
+pub struct Scores {
+    /// Score of each episode after each adaptation step.
+    pub scores: Vec<Vec<f64>>,
+    /// Log-likelihood of each episode, where the learner predicts densities.
+    pub log_likelihood: Option<LogLikelihoods>,
 }
 
-fn read_scores(run: &Stored) -> Result<Scores> {
+/// The scores of every episode of a run.
+///
+/// # Errors
+/// When they cannot be read, or are damaged.
+pub fn read_scores(run: &Stored) -> Result<Scores> {
     let path = &run.scores;
     let damaged = |error: serde_json::Error| -> CommandError {
         Error::data(path, format!("is damaged: {error}")).into()
@@ -150,23 +199,26 @@ pub struct OverRuns {
     pub counts: Option<(Vec<i64>, i64)>,
 }
 
-/// What was measured of every episode, over `runs`.
+/// What was measured of the first `most` episodes, over `runs`.
 ///
 /// # Errors
-/// When the scores of a run cannot be read, or two runs have different numbers of episodes.
-pub fn over_runs(runs: &[&Stored], measure: Measure) -> Result<OverRuns> {
-    let all: Vec<Vec<f64>> = runs
+/// When the scores of a run cannot be read, or are not as many as its result says.
+pub fn over_runs(runs: &[&Stored], measure: Measure, most: usize) -> Result<OverRuns> {
+    let mut all: Vec<Vec<f64>> = runs
         .par_iter()
         .map(|run| episodes(run, measure))
         .collect::<Result<_>>()?;
-    let count = all.first().map_or(0, Vec::len);
-    if let Some(index) = all.iter().position(|scores| scores.len() != count) {
-        return Err(Error::data(
-            &runs[index].scores,
-            format!("has {} episodes, another run has {count}", all[index].len()),
-        )
-        .into());
+    let counts_of_results = runs
+        .iter()
+        .filter_map(|run| Some(run.result.as_ref()?.episodes));
+    for (run, (scores, count)) in runs.iter().zip(all.iter().zip(counts_of_results)) {
+        if scores.len() != count {
+            let expected = format!("has {} episodes, its result has {count}", scores.len());
+            return Err(Error::data(&run.scores, expected).into());
+        }
     }
+    let count = all.iter().map(Vec::len).min().unwrap_or(0).min(most);
+    all.iter_mut().for_each(|scores| scores.truncate(count));
     let of = |episode: usize| {
         let scores: Vec<f64> = all.iter().map(|scores| scores[episode]).collect();
         mean(&scores)
@@ -232,12 +284,9 @@ fn telling_keys(groups: &[&Stored]) -> Vec<String> {
         }
     }
     // The choices first.
-    telling.sort_by_key(|key| {
-        (
-            !(key.ends_with(".name") || key == "data.source"),
-            key.clone(),
-        )
-    });
+    let choices = ["learner.name", "encoder.name", "data.source"];
+    let rank = |key: &String| choices.iter().position(|choice| choice == key);
+    telling.sort_by_key(|key| (rank(key).unwrap_or(choices.len()), key.clone()));
     telling.dedup();
     if telling.is_empty() {
         vec!["learner.name".to_owned(), "encoder.name".to_owned()]
@@ -337,22 +386,28 @@ fn one_group(
             ))
         })?);
     }
-    let first = &results[0].episode_set;
-    let other = results
+    let tested: Vec<Tested> = runs
         .iter()
-        .position(|result| result.episode_set != *first);
+        .zip(&results)
+        .map(|(run, result)| Tested::of(run, result))
+        .collect();
+    let first = tested.iter().min_by_key(|tested| tested.count);
+    let first = first.cloned().expect("a group has a run");
+    let other = tested
+        .iter()
+        .position(|other| other.shared(&first).is_none());
     let note = other.map(|index| {
         format!(
             "{}: no interval over episodes: {} and {} were tested on other episodes ({} and {})",
             title(&label),
             runs[0].name(),
             runs[index].name(),
-            short(first),
-            short(&results[index].episode_set)
+            short(&tested[0].hash),
+            short(&tested[index].hash)
         )
     });
-    let episode_set = other.is_none().then(|| first.clone());
-    let over_episodes = match (measure, &episode_set, results.as_slice()) {
+    let episodes = other.is_none().then_some(first);
+    let over_episodes = match (measure, &episodes, results.as_slice()) {
         (Measure::Score(None), Some(_), [result]) => Some(Interval {
             mean: result.mean,
             half_width: result.ci95,
@@ -360,9 +415,11 @@ fn one_group(
             method: result.method,
             n: result.episodes,
         }),
-        (measure, Some(_), _) if measure.by_episode() => {
+        (measure, Some(tested), _) if measure.by_episode() => {
             let all: Vec<&Stored> = runs.iter().collect();
-            Some(Interval::t95(&over_runs(&all, measure)?.means))
+            Some(Interval::t95(
+                &over_runs(&all, measure, tested.count)?.means,
+            ))
         }
         _ => None,
     };
@@ -372,22 +429,24 @@ fn one_group(
         label,
         metric,
         over_episodes,
-        episode_set,
+        episodes,
         runs,
     };
     Ok((group, note))
 }
 
-/// The difference of the runs' means, seed by seed, where the groups share at least two seeds.
-pub fn over_seeds(a: &Group, b: &Group) -> Option<Interval> {
+/// The difference of the runs' means, paired by seed, where the groups share at least two seeds and have one
+/// run of each.
+pub fn over_seeds(a: &Group, b: &Group) -> Option<Paired> {
     let (seeds_a, seeds_b) = (a.seeds(), b.seeds());
-    let differences: Vec<f64> = seeds_a
-        .iter()
-        .zip(&a.values)
-        .filter_map(|(seed, value)| {
-            let other = seeds_b.iter().position(|of_b| of_b == seed)?;
-            Some(value - b.values[other])
-        })
-        .collect();
-    (differences.len() >= 2).then(|| Interval::t95(&differences))
+    let once = |seeds: &[u64]| seeds.iter().collect::<HashSet<_>>().len() == seeds.len();
+    if !once(&seeds_a) || !once(&seeds_b) {
+        return None;
+    }
+    let pairs = seeds_a.iter().zip(&a.values).filter_map(|(seed, value)| {
+        let other = seeds_b.iter().position(|of_b| of_b == seed)?;
+        Some((*value, b.values[other]))
+    });
+    let (x, y): (Vec<f64>, Vec<f64>) = pairs.unzip();
+    (x.len() >= 2).then(|| paired_t(&x, &y))
 }

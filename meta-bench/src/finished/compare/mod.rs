@@ -25,8 +25,9 @@ use crate::{
     failure::{CommandError, Result},
     output::{print, table::Format},
 };
-use differences::{Pairs, TestKind, Wanted, differences};
-use groups::{Group, group, sound};
+use differences::{Difference, Pairs, TestKind, Wanted, differences};
+pub use groups::{Group, read_scores};
+use groups::{group, sound};
 use measure::Measure;
 use table::Comparison;
 
@@ -96,14 +97,33 @@ impl CompareArgs {
         }
     }
 
+    /// The same of runs that meet these conditions.
+    pub fn with_conditions(self, conditions: Vec<String>) -> Self {
+        CompareArgs { conditions, ..self }
+    }
+
+    /// The same in groups by these keys.
+    pub fn grouped_by(self, group_by: Vec<String>) -> Self {
+        CompareArgs { group_by, ..self }
+    }
+
     /// The tables.
     ///
     /// # Errors
     /// When there is no finished run, or a run, a metric or a key is not what it should be.
     pub fn tables(&self) -> Result<String> {
-        let measure = Measure::parse(&self.metric)?;
         let mut notes = Vec::new();
-        let runs = self.finished(measure, &mut notes)?;
+        let runs = self.finished(&mut notes)?;
+        let compared = self.compared(runs, notes)?;
+        Ok(compared.comparison().render(self.format))
+    }
+
+    /// Compares finished `runs`; `notes` are what a reader has to know of them.
+    ///
+    /// # Errors
+    /// As [`CompareArgs::tables`].
+    pub fn compared(&self, runs: Vec<Stored>, mut notes: Vec<String>) -> Result<Compared> {
+        let measure = Measure::parse(&self.metric)?;
         let mut groups = group(&self.group_by, measure, runs, &mut notes)?;
         sort(self.sort.as_deref(), &self.metric, measure, &mut groups)?;
         if let Some(key) = &self.contrast
@@ -124,9 +144,9 @@ impl CompareArgs {
         };
         let (differences, refused) = differences(wanted, measure, &groups);
         notes.extend(refused);
-        let comparison = Comparison {
+        Ok(Compared {
             measure,
-            metric: &self.metric,
+            metric: self.metric.clone(),
             many: if self.group_by.is_empty() {
                 "seeds"
             } else {
@@ -136,15 +156,18 @@ impl CompareArgs {
             contrast: self.contrast.is_some(),
             of_pairs: self.contrast.is_some()
                 || self.pairs.is_some_and(|pairs| pairs != Pairs::None),
-            groups: &groups,
-            differences: &differences,
-            notes: &notes,
-        };
-        Ok(comparison.render(self.format))
+            groups,
+            differences,
+            notes,
+        })
     }
 
     /// The finished runs that are asked for; adds to `notes` which ones are left out.
-    fn finished(&self, measure: Measure, notes: &mut Vec<String>) -> Result<Vec<Stored>> {
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn finished(&self, notes: &mut Vec<String>) -> Result<Vec<Stored>> {
+        let measure = Measure::parse(&self.metric)?;
         let paths = if self.runs.is_empty() {
             vec![PathBuf::from("runs")]
         } else {
@@ -179,16 +202,63 @@ impl CompareArgs {
     }
 }
 
+/// Runs that are compared.
+pub struct Compared {
+    measure: Measure,
+    metric: String,
+    many: &'static str,
+    test: TestKind,
+    contrast: bool,
+    of_pairs: bool,
+    /// The groups, the best first.
+    pub groups: Vec<Group>,
+    /// The differences that are shown.
+    pub differences: Vec<Difference>,
+    notes: Vec<String>,
+}
+
+impl Compared {
+    /// The same, ready to be rendered.
+    pub fn comparison(&self) -> Comparison<'_> {
+        Comparison {
+            measure: self.measure,
+            metric: &self.metric,
+            many: self.many,
+            test: self.test,
+            contrast: self.contrast,
+            of_pairs: self.of_pairs,
+            groups: &self.groups,
+            differences: &self.differences,
+            notes: &self.notes,
+            width: terminal_width(),
+        }
+    }
+}
+
+/// Columns of the terminal that stdout is; none where it is a file or a pipe.
+fn terminal_width() -> Option<usize> {
+    let terminal = console::Term::stdout();
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
+    let (_, columns) = terminal.size_checked().filter(|_| is_terminal)?;
+    Some(usize::from(columns).max(40))
+}
+
 /// Sorts the groups by a column: the compared `metric`, a key, or `n`; the best first where none is
 /// given.
-fn sort(column: Option<&str>, metric: &str, measure: Measure, groups: &mut [Group]) -> Result<()> {
+fn sort(
+    column: Option<&str>,
+    metric: &str,
+    measure: Measure,
+    groups: &mut Vec<Group>,
+) -> Result<()> {
+    // Scores of two kinds are in no order.
     let better = |a: &Group, b: &Group| {
-        let order = a.over_seeds.mean.total_cmp(&b.over_seeds.mean);
-        if measure.rises(a.metric) {
-            order.reverse()
-        } else {
-            order
-        }
+        let by_value = a.over_seeds.mean.total_cmp(&b.over_seeds.mean);
+        let by_value = match measure.rises(a.metric) {
+            true => by_value.reverse(),
+            false => by_value,
+        };
+        a.metric.name().cmp(b.metric.name()).then(by_value)
     };
     let column = column.unwrap_or(metric);
     let (column, reverse) = match column.strip_prefix('-') {
@@ -214,7 +284,25 @@ fn sort(column: Option<&str>, metric: &str, measure: Measure, groups: &mut [Grou
             .then_with(|| better(a, b))
             .then_with(|| a.label.cmp(&b.label))
     });
+    if column == metric && !reverse {
+        together(groups);
+    }
     Ok(())
+}
+
+/// Puts groups that can be compared together, in the order of the first of each kind.
+fn together(groups: &mut Vec<Group>) {
+    let mut kinds: Vec<Vec<Group>> = Vec::new();
+    for group in groups.drain(..) {
+        match kinds
+            .iter_mut()
+            .find(|kind| kind[0].shares_episodes(&group))
+        {
+            Some(kind) => kind.push(group),
+            None => kinds.push(vec![group]),
+        }
+    }
+    groups.extend(kinds.into_iter().flatten());
 }
 
 /// Numbers named SciPy's are of SciPy 1.17 on the scores of [`A`], [`B`] and [`C`] (`x`, `y`: one row a
@@ -235,7 +323,6 @@ mod tests {
     use serde_json::json;
 
     use super::{
-        differences::Difference,
         groups::{over_runs, over_seeds},
         *,
     };
@@ -311,7 +398,6 @@ mod tests {
             });
             self.all.push(Stored {
                 scores: folder.join("scores.json"),
-                evaluation: None,
                 folder,
                 hash: name,
                 settings: flat(&settings)
@@ -320,6 +406,8 @@ mod tests {
                 state: State::Finished,
                 result: Some(serde_json::from_value(result).unwrap()),
                 tags: Vec::new(),
+                content: String::new(),
+                evaluation: None,
             });
         }
 
@@ -627,7 +715,9 @@ mod tests {
         close(interval.half_width, 0.186_126_045_940_058_97);
         // The same interval as of the scores, seed by seed.
         let over_seeds = found[1].over_seeds.unwrap();
-        close(over_seeds.half_width, interval.half_width);
+        close(over_seeds.difference.half_width, interval.half_width);
+        // SciPy: ttest_rel of the means of the two seeds.
+        close(over_seeds.p_value, 0.144_384_631_021_294_5);
     }
 
     #[test]
@@ -660,15 +750,17 @@ mod tests {
         let (groups, notes) = runs.groups(&[], SCORE).unwrap();
         assert!(notes.is_empty(), "{notes:?}");
         let (found, refused) = differences(wanted(TestKind::T, Pairs::All), SCORE, &groups);
-        assert_eq!((found.len(), refused.len()), (3, 3));
-        for note in &refused {
-            assert!(note.starts_with("not paired: "), "{note}");
-            assert!(note.contains("tested on other episodes"), "{note}");
-            assert!(note.contains("(d)"), "{note}");
-        }
+        assert_eq!((found.len(), refused.len()), (3, 1));
+        let note = &refused[0];
+        assert!(
+            note.starts_with("3 pairs are not comparable, such as "),
+            "{note}"
+        );
+        assert!(note.contains("tested on other episodes"), "{note}");
+        assert!(note.contains("(d)"), "{note}");
         // Why a pair that is not shown is not there is not said.
         let (_, refused) = differences(wanted(TestKind::T, Pairs::First), SCORE, &groups);
-        assert_eq!(refused.len(), 1, "{refused:?}");
+        assert!(refused[0].starts_with("not paired: 1 "), "{refused:?}");
         // In one group, they have no episodes in common.
         let (pooled, notes) = runs.groups(&["encoder.name"], SCORE).unwrap();
         assert_eq!(pooled[0].over_episodes, None);
@@ -680,26 +772,29 @@ mod tests {
         let mut runs = Runs::new();
         runs.add("a", "same episodes", &A);
         runs.add_run("short", "same episodes", 0, &[0.5; 4]);
+        runs.all[2].result.as_mut().unwrap().episodes = 8;
         let all: Vec<&Stored> = runs.all.iter().collect();
-        let message = over_runs(&all, SCORE).unwrap_err().to_string();
+        let message = over_runs(&all, SCORE, usize::MAX).unwrap_err().to_string();
         assert!(
-            message.contains("has 4 episodes, another run has 8"),
+            message.contains("has 4 episodes, its result has 8"),
             "{message}"
         );
         assert!(message.contains("short-same episodes-0"), "{message}");
-        let message = over_runs(&all[..1], Measure::Score(Some(7)))
+        let message = over_runs(&all[..1], Measure::Score(Some(7)), usize::MAX)
             .unwrap_err()
             .to_string();
         assert!(message.contains("has no scores after 7 steps"), "{message}");
-        let message = over_runs(&all[..1], Measure::LogLikelihood)
+        let message = over_runs(&all[..1], Measure::LogLikelihood, usize::MAX)
             .unwrap_err()
             .to_string();
         assert!(message.contains("has no log-likelihoods"), "{message}");
         fs::write(all[0].folder.join("scores.json"), "{").unwrap();
-        let message = over_runs(&all[..1], SCORE).unwrap_err().to_string();
+        let message = over_runs(&all[..1], SCORE, usize::MAX)
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("is damaged"), "{message}");
         fs::remove_file(all[0].folder.join("scores.json")).unwrap();
-        assert!(over_runs(&all[..1], SCORE).is_err());
+        assert!(over_runs(&all[..1], SCORE, usize::MAX).is_err());
         assert!(!Path::new("scores.json").exists());
     }
 
@@ -758,6 +853,7 @@ mod tests {
             groups,
             differences,
             notes: &[],
+            width: None,
         }
     }
 
@@ -773,12 +869,13 @@ mod tests {
         2  c             2      74.71 %   ± 1.24      ± 5.26
         3  b             2      70.51 %   ± 19.85     ± 6.00
 
-        pair   a  b  a − b         95 %    episodes  p       p (Holm)
-        1 − 2  a  c  +2.15 points  ± 1.77  8         0.0241  0.0722
-        1 − 3  a  b  +6.35 points  ± 5.70  8         0.0337  0.0722
+        pair   a  b  a − b         over episodes  episodes  p (episodes)  Holm (episodes)  over seeds  seeds  p (seeds)  Holm (seeds)
+        1 − 2  a  c  +2.15 points  ± 1.77         8         0.0241        0.0722           ± 0.00      2      < 0.0001   < 0.0001
+        1 − 3  a  b  +6.35 points  ± 5.70         8         0.0337        0.0722           ± 18.61     2      0.1444     0.2888
 
+        Verdict: a is better than c, the next one, by 2.15 ± 0.00 points over 2 seeds (p < 0.0001).
         ±: half of a 95 % interval by Student's t. Over seeds: of the seeds' means; over episodes: of each frozen episode's mean over the seeds.
-        a − b: paired on the same episodes; p: Student's paired t-test; Holm: corrected for all pairs of the table above.
+        a − b: the better one minus the other; p (episodes): Student's paired t-test, paired on the same episodes; p (seeds): Student's paired t-test of the runs' means; Holm: corrected for all pairs of the table above.
         ");
     }
 }

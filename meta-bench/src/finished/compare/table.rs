@@ -1,6 +1,6 @@
 //! Renders a comparison in every format.
 
-use meta_core::stats::Interval;
+use meta_core::stats::{Interval, Paired};
 use serde_json::{Value, json};
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     measure::Measure,
 };
 use crate::output::{
-    table::{Cell, Format, Table, escaped},
+    table::{Cell, Format, Table, escaped, wrapped},
     text::visible,
 };
 
@@ -33,7 +33,12 @@ pub struct Comparison<'a> {
     pub differences: &'a [Difference],
     /// What a reader has to know besides.
     pub notes: &'a [String],
+    /// Columns of the terminal, where text is shown on one.
+    pub width: Option<usize>,
 }
+
+/// Keys that have a column of their own on a terminal; where there are more, all but the choices are in one.
+const MOST_KEYS: usize = 4;
 
 impl Comparison<'_> {
     /// The name of the compared number: that of `--metric` where groups differ in their metric.
@@ -46,6 +51,13 @@ impl Comparison<'_> {
         }
     }
 
+    /// Keys of rows that are no choice of a learner, an encoder or data.
+    fn gathered_keys(&self) -> Vec<&str> {
+        let keys = self.groups[0].label.iter().map(|(key, _)| key.as_str());
+        keys.filter(|key| !(key.ends_with(".name") || *key == "data.source"))
+            .collect()
+    }
+
     fn paired_by(&self) -> &'static str {
         if self.measure.by_episode() {
             "episodes"
@@ -55,7 +67,7 @@ impl Comparison<'_> {
     }
 
     /// One row a group.
-    fn rows(&self) -> Table {
+    pub fn rows(&self) -> Table {
         let by_episode = self.measure.by_episode();
         let with_exact = self.measure == Measure::LogLikelihood;
         let mut columns = vec!["#".to_owned()];
@@ -84,7 +96,6 @@ impl Comparison<'_> {
                 row.push(half(group.over_episodes, factor, decimals));
             }
             if with_exact {
-                let none = || Cell::new("–", Value::Null);
                 row.push(group.exact().map_or_else(none, number));
             }
             table.rows.push(row);
@@ -92,21 +103,19 @@ impl Comparison<'_> {
         table
     }
 
-    /// One row a difference.
-    fn pairs(&self) -> Table {
-        let mut columns = vec![
-            "pair",
-            "a",
-            "b",
-            "a − b",
-            "95 %",
-            self.paired_by(),
-            "p",
-            "p (Holm)",
-        ];
-        if self.contrast {
-            columns.push("95 % over seeds");
+    /// One row a difference: its intervals and p-values over episodes, and beside them those over seeds.
+    pub fn pairs(&self) -> Table {
+        let by_episode = self.measure.by_episode();
+        let mut columns = vec!["pair", "a", "b", "a − b"];
+        if by_episode {
+            columns.extend([
+                "over episodes",
+                "episodes",
+                "p (episodes)",
+                "Holm (episodes)",
+            ]);
         }
+        columns.extend(["over seeds", "seeds", "p (seeds)", "Holm (seeds)"]);
         let mut table = Table::new(columns);
         for difference in self.differences {
             let (a, b) = (&self.groups[difference.a], &self.groups[difference.b]);
@@ -121,42 +130,126 @@ impl Comparison<'_> {
                     format!("{:+.decimals$}{unit}", factor * interval.mean),
                     interval.mean,
                 ),
-                half(Some(interval), factor, decimals),
-                Cell::new(interval.n.to_string(), interval.n),
-                Cell::new(p_text(difference.paired.p_value), difference.paired.p_value),
-                Cell::new(p_text(difference.corrected), difference.corrected),
             ];
-            if self.contrast {
-                row.push(half(difference.over_seeds, factor, decimals));
+            if by_episode {
+                row.extend([
+                    half(Some(interval), factor, decimals),
+                    Cell::new(interval.n.to_string(), interval.n),
+                    p_cell(Some(difference.paired.p_value)),
+                    p_cell(Some(difference.corrected)),
+                ]);
             }
+            let (over_seeds, corrected) = match difference.over_seeds {
+                Some(paired) => (Some(paired), difference.corrected_over_seeds),
+                // What is known of a run alone is paired by seeds from the start.
+                None if !by_episode => (Some(difference.paired), Some(difference.corrected)),
+                None => (None, None),
+            };
+            let seeds = over_seeds.map(|paired| paired.difference);
+            row.extend([
+                half(seeds, factor, decimals),
+                seeds.map_or_else(none, |seeds| Cell::new(seeds.n.to_string(), seeds.n)),
+                p_cell(over_seeds.map(|paired| paired.p_value)),
+                p_cell(corrected),
+            ]);
             table.rows.push(row);
         }
         table
     }
 
+    /// The differences in `width` columns, where one is given: names stand in the rows already, and p-values
+    /// that are not corrected are in the other formats.
+    fn fitting_pairs(&self, width: Option<usize>) -> Table {
+        let Some(width) = width else {
+            return self.pairs();
+        };
+        [
+            &[][..],
+            &["a", "b"],
+            &["a", "b", "p (episodes)", "p (seeds)", "episodes", "seeds"],
+        ]
+        .into_iter()
+        .map(|left_out| self.pairs().without(left_out))
+        .reduce(|wider, next| if wider.width() <= width { wider } else { next })
+        .unwrap_or_default()
+    }
+
+    /// What follows for the best row, in a sentence: whether it is better than the next one on its episodes.
+    pub fn verdict(&self) -> Option<String> {
+        const SURE: f64 = 0.05;
+        if self.contrast {
+            return None;
+        }
+        let best = self.groups.first()?;
+        let mut differences = self.differences.iter();
+        let difference = differences.find(|difference| difference.a == 0)?;
+        let next = &self.groups[difference.b];
+        let (factor, decimals, unit) = self.measure.unit(best.metric);
+        let unit = if unit == " %" { " points" } else { unit };
+        let (a, b) = (best.title(), next.title());
+        let amount = |interval: Interval| {
+            let (mean, half) = (interval.mean.abs(), interval.half_width);
+            format!(
+                "{:.decimals$} ± {:.decimals$}{unit}",
+                factor * mean,
+                factor * half
+            )
+        };
+        // The seeds in common may say otherwise than all runs together.
+        let is_sure = |paired: Paired, p: f64| {
+            let rises = self.measure.rises(best.metric);
+            p < SURE && rises == (paired.difference.mean > 0.0)
+        };
+        let over_seeds = difference.over_seeds.zip(difference.corrected_over_seeds);
+        let (paired, p) = over_seeds.unwrap_or((difference.paired, difference.corrected));
+        let (by, p_value) = (amount(paired.difference), p_of(p));
+        let told = match is_sure(paired, p) {
+            true => format!("{a} is better than {b}, the next one, by {by}"),
+            false => format!("{a} is not told apart from {b}, the next one: {by}"),
+        };
+        match over_seeds {
+            Some(_) => Some(format!(
+                "Verdict: {told} over {} seeds ({p_value}).",
+                paired.difference.n
+            )),
+            None if !self.measure.by_episode() => None,
+            None => Some(format!(
+                "Verdict: on these episodes {told} ({p_value}). Fewer than two seeds in common say nothing \
+                 of other trainings."
+            )),
+        }
+    }
+
     /// Explains the columns, and adds the notes.
-    fn lines(&self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<String> {
         let many = self.many;
         let over_episodes = if self.measure.by_episode() {
             format!("; over episodes: of each frozen episode's mean over the {many}")
         } else {
             String::new()
         };
-        let mut lines = vec![format!(
+        let mut lines: Vec<String> = self.verdict().into_iter().collect();
+        lines.push(format!(
             "±: half of a 95 % interval by Student's t. Over {many}: of the {many}' \
              means{over_episodes}."
-        )];
+        ));
         if !self.differences.is_empty() {
             lines.push(format!(
-                "a − b: paired on the same {}; p: {}; Holm: corrected for all pairs of the table above.",
-                self.paired_by(),
+                "a − b: {}; p (episodes): {}, paired on the same {}; p (seeds): Student's paired t-test of the \
+                 runs' means; Holm: corrected for all pairs of the table above.",
+                if self.contrast {
+                    "in the order of the values"
+                } else {
+                    "the better one minus the other"
+                },
                 match self.test {
                     TestKind::T => "Student's paired t-test",
                     TestKind::Wilcoxon =>
                         "Wilcoxon's signed-rank test, without zeros, ties with their mean rank; exact \
                          for up to 25 differences without ties, else normal, corrected for ties and \
                          continuity",
-                }
+                },
+                self.paired_by()
             ));
         }
         lines.extend(self.notes.iter().cloned());
@@ -170,6 +263,7 @@ impl Comparison<'_> {
             "test": match self.test { TestKind::T => "t", TestKind::Wilcoxon => "wilcoxon" },
             "rows": self.rows().json(),
             "pairs": self.pairs().json(),
+            "verdict": self.verdict(),
             "notes": self.notes,
         })
     }
@@ -181,17 +275,22 @@ impl Comparison<'_> {
             Format::Csv => return self.csv(),
             _ => {}
         }
-        let mut out = self.rows().render(format);
+        let width = self.width.filter(|_| format == Format::Text);
+        let rows = match format {
+            Format::Text => self.rows().gathered(MOST_KEYS, &self.gathered_keys()),
+            _ => self.rows(),
+        };
+        let mut out = rows.render_within(format, width);
         if !self.differences.is_empty() {
             out.push('\n');
-            out.push_str(&self.pairs().render(format));
+            out.push_str(&self.fitting_pairs(width).render_within(format, width));
         }
         out.push('\n');
         for line in self.lines() {
             out.push_str(&match format {
                 Format::Latex => format!("% {}\n", visible(&line)),
                 Format::Markdown => format!("{}\n\n", escaped(&line, format)),
-                _ => format!("{}\n", visible(&line)),
+                _ => broken(&visible(&line), width),
             });
         }
         out
@@ -208,6 +307,28 @@ impl Comparison<'_> {
             eprintln!("the differences are a table of their own: add --pairs all");
         }
         self.rows().render(Format::Csv)
+    }
+}
+
+/// A text in lines of at most `width` letters, where it is given.
+fn broken(text: &str, width: Option<usize>) -> String {
+    let lines = width.map_or_else(|| vec![text.to_owned()], |width| wrapped(text, width));
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+fn none() -> Cell {
+    Cell::new("–", Value::Null)
+}
+
+fn p_cell(p: Option<f64>) -> Cell {
+    p.map_or_else(none, |p| Cell::new(p_text(p), p))
+}
+
+/// A p-value in a sentence.
+fn p_of(p: f64) -> String {
+    match p_text(p) {
+        text if text.starts_with('<') => format!("p {text}"),
+        text => format!("p = {text}"),
     }
 }
 

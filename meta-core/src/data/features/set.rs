@@ -26,6 +26,8 @@ pub(super) struct FeatureSet {
     pub parts: Option<Vec<Split>>,
     /// Rows that are left out, by the name of their split.
     pub left_out: BTreeMap<String, usize>,
+    /// Rows of no class, by split: those whose split is `oos_train`, `oos_val`, `oos_test` or the like.
+    pub outside: [Vec<usize>; 3],
     /// Columns that have one number in all rows.
     pub constant: usize,
     /// Of all numbers, labels and splits.
@@ -44,6 +46,7 @@ impl FeatureSet {
             class_of: Vec::new(),
             parts: None,
             left_out: BTreeMap::new(),
+            outside: Default::default(),
             constant: 0,
             hash: String::new(),
         };
@@ -100,6 +103,7 @@ impl FeatureSet {
             class_of: Vec::new(),
             parts: None,
             left_out: BTreeMap::new(),
+            outside: Default::default(),
             constant: 0,
             hash: String::new(),
         };
@@ -134,10 +138,20 @@ impl FeatureSet {
             let message = format!("has the splits `{found}`; `train`, `val` and `test` are known");
             return Err(Error::data(path, message));
         }
-        let rows = column.rows.iter().map(|&name| {
-            let (part, name) = (known[name as usize], &column.distinct[name as usize]);
+        let outside: Vec<Option<Split>> = column
+            .distinct
+            .iter()
+            .map(|name| outside_of(name))
+            .collect();
+        let before: usize = self.files.iter().map(Vectors::rows).sum();
+        let rows = column.rows.iter().enumerate().map(|(row, &name)| {
+            let part = known[name as usize];
             if part.is_none() {
-                *self.left_out.entry(name.clone()).or_default() += 1;
+                let name_of = &column.distinct[name as usize];
+                *self.left_out.entry(name_of.clone()).or_default() += 1;
+                if let Some(split) = outside[name as usize] {
+                    self.outside[split.position()].push(before + row);
+                }
             }
             part
         });
@@ -247,6 +261,13 @@ impl FeatureSet {
         }
         Err(io::ErrorKind::UnexpectedEof.into())
     }
+}
+
+/// The split whose queries rows of that split stand beside, where they are out of scope: `oos_test`.
+fn outside_of(name: &str) -> Option<Split> {
+    let name = name.to_ascii_lowercase();
+    let rest = name.strip_prefix("oos")?;
+    Split::named(rest.trim_start_matches(['_', '-', ' ']))
 }
 
 /// The table of a file, with labels from there or from another one.

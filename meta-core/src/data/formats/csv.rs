@@ -20,6 +20,11 @@ pub(super) fn table(path: &Path, keys: &Keys<'_>) -> Result<Table> {
     read(path, keys)?.finish()
 }
 
+/// The names of the columns.
+pub(super) fn header(path: &Path) -> Result<Vec<String>> {
+    Ok(Rows::open(path)?.header)
+}
+
 /// The column of `keys.labels` alone.
 pub(super) fn labels(path: &Path, keys: &Keys<'_>) -> Result<Text> {
     Ok(read(path, keys)?.into_labels())

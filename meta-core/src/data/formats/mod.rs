@@ -102,6 +102,35 @@ pub fn read_table(path: &Path, keys: &Keys<'_>) -> Result<Table> {
     }
 }
 
+/// What a file can be asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Known {
+    /// Names of its arrays or columns.
+    pub keys: Vec<String>,
+    /// Whether they are columns of a table.
+    pub has_columns: bool,
+}
+
+/// The names of the arrays or columns of a file.
+///
+/// # Errors
+/// As [`read_table`].
+pub fn keys(path: &Path) -> Result<Known> {
+    let columns = |keys| Known {
+        keys,
+        has_columns: true,
+    };
+    match Format::of(path)? {
+        Format::Csv => csv::header(path).map(columns),
+        Format::Parquet => parquet::header(path).map(columns),
+        Format::Lines => Err(Error::data(path, "holds labels alone; vectors are needed")),
+        _ => Ok(Known {
+            keys: Arrays::open(path)?.names(),
+            has_columns: false,
+        }),
+    }
+}
+
 /// Text by row: the labels of a file that holds nothing else, or those of the array or column `key`.
 ///
 /// # Errors

@@ -19,6 +19,11 @@ use crate::files::open_regular;
 /// Values that are read at a time.
 const BATCH: usize = 1 << 12;
 
+/// The names of the columns.
+pub(super) fn header(path: &Path) -> Result<Vec<String>> {
+    Ok(File::open(path)?.header)
+}
+
 /// Reads the columns of `keys`, each of which must be there.
 pub(super) fn table(path: &Path, keys: &Keys<'_>) -> Result<Table> {
     guarded(path, || read_table(path, keys))

@@ -19,3 +19,7 @@ pub(super) fn table(path: &Path, _keys: &Keys<'_>) -> Result<Table> {
 pub(super) fn labels(path: &Path, _keys: &Keys<'_>) -> Result<Text> {
     absent(path)
 }
+
+pub(super) fn header(path: &Path) -> Result<Vec<String>> {
+    absent(path)
+}

@@ -9,6 +9,7 @@
 
 mod masked;
 mod sequence;
+pub mod weights;
 
 pub use masked::{FeatureAttention, FeatureMask, Masked, MaskedEncoder, MaybeMasked};
 pub use sequence::Steps;

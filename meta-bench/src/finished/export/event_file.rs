@@ -1,0 +1,205 @@
+//! Event files of TensorBoard: records of bytes with checksums, each a message of Protocol Buffers.
+//!
+//! A record is its length in eight bytes, a masked CRC-32C of these, its bytes, and a masked CRC-32C of them.
+//! Numbers are little-endian. The messages are `Event`, `Summary` and `TensorProto` of TensorFlow; a field is
+//! its number and kind as a varint, and its value.
+
+/// The table of CRC-32C (Castagnoli), of the reflected polynomial 0x82F63B78.
+const TABLE: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut rest = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            rest = if rest & 1 == 1 {
+                (rest >> 1) ^ 0x82F6_3B78
+            } else {
+                rest >> 1
+            };
+            bit += 1;
+        }
+        table[byte] = rest;
+        byte += 1;
+    }
+    table
+};
+
+/// CRC-32C of some bytes.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |sum: u32, byte: &u8| TABLE[((sum ^ u32::from(*byte)) & 0xFF) as usize] ^ (sum >> 8);
+    !bytes.iter().fold(!0, step)
+}
+
+/// The checksum as records have it, which is no checksum of data that hold checksums.
+fn masked(bytes: &[u8]) -> [u8; 4] {
+    let sum = crc32c(bytes);
+    sum.rotate_right(15).wrapping_add(0xA282_EAD8).to_le_bytes()
+}
+
+/// A message of Protocol Buffers under way.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Message(Vec<u8>);
+
+impl Message {
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    fn key(&mut self, field: u32, kind: u32) {
+        self.varint(u64::from(field << 3 | kind));
+    }
+
+    /// With a whole number.
+    pub fn number(mut self, field: u32, value: u64) -> Self {
+        self.key(field, 0);
+        self.varint(value);
+        self
+    }
+
+    /// With a number of double precision.
+    pub fn double(mut self, field: u32, value: f64) -> Self {
+        self.key(field, 1);
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    /// With a number of single precision.
+    pub fn float(mut self, field: u32, value: f32) -> Self {
+        self.key(field, 5);
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    /// With bytes or a text.
+    pub fn bytes(mut self, field: u32, value: &[u8]) -> Self {
+        self.key(field, 2);
+        self.varint(value.len() as u64);
+        self.0.extend(value);
+        self
+    }
+
+    /// With another message.
+    pub fn message(self, field: u32, value: Message) -> Self {
+        self.bytes(field, &value.0)
+    }
+
+    /// Its bytes.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// A file of events.
+#[derive(Debug, Default)]
+pub struct EventFile {
+    /// The records so far.
+    pub bytes: Vec<u8>,
+}
+
+impl EventFile {
+    /// A file that says which form it has.
+    pub fn new(seconds: f64) -> Self {
+        let mut file = EventFile::default();
+        file.record(
+            &Message::default()
+                .double(1, seconds)
+                .bytes(3, b"brain.Event:2"),
+        );
+        file
+    }
+
+    /// Adds a value of a summary at an iteration; `seconds` since 1970.
+    pub fn add(&mut self, seconds: f64, step: u64, value: Message) {
+        let event = Message::default().double(1, seconds).number(2, step);
+        self.record(&event.message(5, Message::default().message(1, value)));
+    }
+
+    fn record(&mut self, event: &Message) {
+        let length = (event.0.len() as u64).to_le_bytes();
+        self.bytes.extend(length);
+        self.bytes.extend(masked(&length));
+        self.bytes.extend(&event.0);
+        self.bytes.extend(masked(&event.0));
+    }
+}
+
+/// The messages of the records in `bytes`, as far as they are whole.
+///
+/// # Errors
+/// With the place of the first record whose checksum is another.
+#[cfg(test)]
+pub fn records(mut bytes: &[u8]) -> Result<Vec<&[u8]>, usize> {
+    let total = bytes.len();
+    let mut found = Vec::new();
+    while let Some((head, rest)) = bytes.split_at_checked(12) {
+        let place = total - bytes.len();
+        let (length, sum) = head.split_at(8);
+        if masked(length) != sum {
+            return Err(place);
+        }
+        let length = u64::from_le_bytes(length.try_into().expect("eight bytes")) as usize;
+        let Some((data, rest)) = rest.split_at_checked(length) else {
+            break;
+        };
+        let Some((sum, rest)) = rest.split_at_checked(4) else {
+            break;
+        };
+        if masked(data) != sum {
+            return Err(place);
+        }
+        found.push(data);
+        bytes = rest;
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The check value of the algorithm, and those of RFC 3720, B.4.
+    #[test]
+    fn checksums_are_those_of_the_standard() {
+        assert_eq!(crc32c(b"123456789"), 0xE306_9283);
+        assert_eq!(crc32c(&[0; 32]), 0x8A91_36AA);
+        assert_eq!(crc32c(&[0xFF; 32]), 0x62A8_AB43);
+    }
+
+    /// The examples of the encoding's documentation: 150 in field 1, "testing" in field 2.
+    #[test]
+    fn messages_are_encoded_as_documented() {
+        assert_eq!(
+            Message::default().number(1, 150).into_bytes(),
+            [0x08, 0x96, 0x01]
+        );
+        let text = Message::default().bytes(2, b"testing").into_bytes();
+        assert_eq!(text, *b"\x12\x07testing");
+        let outer = Message::default().message(3, Message::default().number(1, 150));
+        assert_eq!(outer.into_bytes(), [0x1a, 0x03, 0x08, 0x96, 0x01]);
+        assert_eq!(
+            Message::default().float(2, 1.0).into_bytes(),
+            [0x15, 0, 0, 0x80, 0x3f]
+        );
+    }
+
+    #[test]
+    fn records_are_read_back_and_damage_is_found() {
+        let mut file = EventFile::new(1.5);
+        file.add(2.5, 7, Message::default().bytes(1, b"loss").float(2, 0.25));
+        let read = records(&file.bytes).unwrap();
+        assert_eq!(read.len(), 2);
+        assert!(read[0].ends_with(b"brain.Event:2"));
+        // What a kill left of the last record is left out.
+        let cut = &file.bytes[..file.bytes.len() - 3];
+        assert_eq!(records(cut).unwrap().len(), 1);
+        let mut damaged = file.bytes.clone();
+        let last = damaged.len() - 6;
+        damaged[last] ^= 1;
+        assert!(records(&damaged).is_err());
+    }
+}

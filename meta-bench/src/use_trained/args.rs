@@ -1,0 +1,113 @@
+//! What the commands that read a person's items have in common.
+
+use std::path::Path;
+
+use clap::Args;
+use meta_core::{
+    data::{ItemKeys, OwnItems, Task, Wanted},
+    toolkit::Toolkit,
+};
+
+use super::trained::{Fitted, TrainedLearner};
+use crate::failure::{CommandError, Result};
+
+/// Which arrays or columns of a file are read.
+#[derive(Clone, Debug, Args)]
+pub struct KeyArgs {
+    /// Array or columns of the numbers [default: `features`, or of a table all columns beside the labels;
+    /// of a regression `x*`].
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "KEY"
+    )]
+    features: String,
+    /// Array or column of the labels [default: `labels` or `label`].
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "KEY"
+    )]
+    labels: String,
+    /// Array or columns of the values of a regression [default: `targets`, or of a table `y*`].
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "KEY"
+    )]
+    targets: String,
+}
+
+impl KeyArgs {
+    fn keys(&self) -> ItemKeys {
+        ItemKeys {
+            features: self.features.clone(),
+            labels: self.labels.clone(),
+            targets: self.targets.clone(),
+        }
+    }
+
+    /// The items at `path`, for a learner to answer.
+    ///
+    /// # Errors
+    /// As [`OwnItems::open`].
+    pub fn items<T: Toolkit>(&self, trained: &TrainedLearner<T>, path: &Path) -> Result<OwnItems> {
+        let wanted = match trained.task() {
+            Task::Classification => Wanted::Items,
+            Task::Regression { .. } => Wanted::Inputs,
+        };
+        Ok(OwnItems::open(
+            path,
+            &trained.preparation,
+            &self.keys(),
+            wanted,
+        )?)
+    }
+
+    /// The support at `path`.
+    ///
+    /// # Errors
+    /// As [`OwnItems::open`], and naming an item that cannot be read.
+    pub fn support<T: Toolkit>(&self, trained: &TrainedLearner<T>, path: &Path) -> Result<Fitted> {
+        let wanted = match trained.task() {
+            Task::Classification => Wanted::Labels,
+            Task::Regression { outputs } => Wanted::Targets(outputs),
+        };
+        trained.fit(&OwnItems::open(
+            path,
+            &trained.preparation,
+            &self.keys(),
+            wanted,
+        )?)
+    }
+
+    /// Adds the items of `NAME=PATH`, all of that class.
+    ///
+    /// # Errors
+    /// As [`KeyArgs::support`], and for a regression.
+    pub fn add<T: Toolkit>(
+        &self,
+        trained: &TrainedLearner<T>,
+        fitted: &mut Fitted,
+        given: &str,
+    ) -> Result<()> {
+        let Some((class, path)) = given.split_once('=').filter(|(class, _)| !class.is_empty())
+        else {
+            return Err(CommandError::Usage(format!(
+                "`--add {given}`: expected NAME=PATH, a class and its items"
+            )));
+        };
+        if trained.task() != Task::Classification {
+            return Err(CommandError::Usage(format!(
+                "`--add {given}`: a regression has no classes"
+            )));
+        }
+        let items = self.items(trained, Path::new(path))?;
+        let rows = items.read(0, items.len())?.into_iter();
+        fitted.add(class, rows.collect::<Result<_, meta_core::Error>>()?);
+        Ok(())
+    }
+}

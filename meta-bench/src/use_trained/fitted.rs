@@ -1,0 +1,115 @@
+//! The file of a fitted learner: the parameters of a run, what training did to its data, and a support.
+
+use std::path::Path;
+
+use burn::tensor::TensorData;
+use meta_core::{
+    Error,
+    data::{Preparation, Targets},
+    files::read_regular,
+    train::{
+        answer::Support,
+        checkpoint_file::{self, Checkpoint, encode, prefixed},
+    },
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::calibration::Calibration;
+use crate::{failure::Result, output::target::write_over};
+
+/// In every file of a fitted learner, and first in its record.
+pub const MARK: &str = "meta-fitted-learner";
+/// The largest file.
+const MOST_BYTES: u64 = 1 << 36;
+
+/// Everything but the tensors.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Content {
+    /// [`MARK`].
+    pub about: String,
+    /// What is known of the probabilities.
+    pub calibration: Option<Calibration>,
+    /// Names of the classes, in the order of their labels.
+    pub classes: Vec<String>,
+    /// Labels of the support; none of a regression.
+    pub labels: Option<Vec<u32>>,
+    /// The manifest of the run.
+    pub manifest: String,
+    /// Hash of the file of the parameters.
+    pub parameters: String,
+    /// What training did to its data.
+    pub preparation: Preparation,
+    /// The record of the run.
+    pub record: Value,
+}
+
+/// A file as it is read.
+pub struct FittedFile {
+    /// Everything but the tensors.
+    pub content: Content,
+    /// Parameters of the learner by name.
+    pub parameters: Vec<(String, TensorData)>,
+    /// The support.
+    pub support: Support,
+}
+
+impl FittedFile {
+    /// Writes the file, over nothing but one of its kind.
+    ///
+    /// # Errors
+    /// When something else is there, or it cannot be written.
+    pub fn write(self, path: &Path) -> Result<()> {
+        let Support { inputs, targets } = self.support;
+        let tensor = |numbers: Vec<f32>| {
+            let count = numbers.len();
+            TensorData::new(numbers, [count])
+        };
+        let mut tensors: Vec<(String, TensorData)> =
+            prefixed("parameters", self.parameters).collect();
+        tensors.push(("support/inputs".to_owned(), tensor(inputs)));
+        if let Targets::Values(values) = targets {
+            tensors.push(("support/values".to_owned(), tensor(values)));
+        }
+        let record = json!(self.content);
+        let bytes = encode(path, &Checkpoint { record, tensors })?;
+        write_over(path, &bytes, MARK)
+    }
+
+    /// Reads and verifies the file.
+    ///
+    /// # Errors
+    /// When it cannot be read, is damaged, or is something else.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = read_regular(path, MOST_BYTES)?;
+        let mut file = checkpoint_file::verified(path, bytes)?;
+        let other = |what: String| Error::checkpoint(path, what);
+        let content: Content = serde_json::from_value(file.record.take()).map_err(|error| {
+            other(format!(
+                "is not a fitted learner, as `meta fit` writes it: {error}"
+            ))
+        })?;
+        if content.about != MARK {
+            return Err(
+                other("is not a fitted learner, as `meta fit` writes it".to_owned()).into(),
+            );
+        }
+        let mut support = file.take("support").into_iter();
+        let mut numbers = |name: &str| -> Result<Vec<f32>, Error> {
+            let found = support.find(|(found, _)| found == name);
+            let (_, data) = found.ok_or_else(|| other(format!("has no `support/{name}`")))?;
+            data.to_vec()
+                .map_err(|error| other(format!("`support/{name}` is damaged: {error:?}")))
+        };
+        let inputs = numbers("inputs")?;
+        let targets = match &content.labels {
+            Some(labels) => Targets::Classes(labels.clone()),
+            None => Targets::Values(numbers("values")?),
+        };
+        Ok(FittedFile {
+            parameters: file.take("parameters"),
+            content,
+            support: Support { inputs, targets },
+        })
+    }
+}
