@@ -238,6 +238,9 @@ struct Size {
     heads: usize,
 }
 
+/// Mean and deviation of targets, `[t, 1, o]` each.
+type Moments<L> = [Tensor<L, 3>; 2];
+
 /// What a batch of tables does not have: support rows, and columns.
 struct Hidden<L: Primitives> {
     /// `[t, 1, 1, s]`.
@@ -298,7 +301,7 @@ impl<A: Architecture> Pfn<A> {
         model: &PfnModel<L, A::Model<L>>,
         tasks: &TaskBatch<L>,
         pass: &Pass<L>,
-    ) -> (Tensor<L, 3>, Size, Hidden<L>, Option<[Tensor<L, 3>; 2]>) {
+    ) -> (Tensor<L, 3>, Size, Hidden<L>, Option<Moments<L>>) {
         let (support, query) = embed_together(&model.encoder, tasks, pass);
         let ([t, s, f], [_, q, _]) = (support.dims(), query.dims());
         let (r, c, d) = (s + q, f + 1, self.settings.width);
