@@ -41,6 +41,7 @@ meta_core::learners! {
         cnp::CnpSettings,
         anp::AnpSettings,
         tnp::TnpSettings,
+        pfn::PfnSettings,
         meta_attention::MetaAttentionSettings,
         multimodal_protonet::MultimodalProtoNetSettings,
         task_attention::TaskAttentionSettings,

@@ -15,7 +15,7 @@
 //! The equation of a step is solved by conjugate gradients in the inner product of `W`, for which
 //! `‖W‖² = tr Aᵀ K A` (so that a singular `K` does no harm), and the step is halved until `f` has fallen
 //! enough (Armijo). It stops when the gradient has fallen to 10⁻¹⁰ of its first length (single precision:
-//! 10⁻⁷), or `f` no longer falls.
+//! 10⁻⁶), or `f` no longer falls.
 //!
 //! # Differences from the paper
 //! * Several classes, and the penalty.
@@ -110,8 +110,10 @@ impl FeatureRule for LogisticSettings {
         _pass: &Pass<B>,
     ) -> Tensor<B, 3> {
         let transposed = features.support.clone().swap_dims(1, 2);
+        let gram = features.support.clone().matmul(transposed.clone());
+        let ones = gram.clone().narrow(2, 0, 1).ones_like();
         let problem = Problem {
-            gram: features.support.clone().matmul(transposed.clone()),
+            rows: Tensor::cat(vec![gram, ones], 2),
             targets: features.membership(),
             c: number,
         };
@@ -172,8 +174,8 @@ fn balanced<B: Primitives>(intercept: Tensor<B, 3>) -> Tensor<B, 3> {
 
 /// Logistic regressions of a batch of tasks.
 struct Problem<B: Primitives> {
-    /// `K = X Xᵀ`, `[t, s, s]`.
-    gram: Tensor<B, 3>,
+    /// `[K 1]`, `[t, s, s + 1]`: times coefficients above an intercept, the logits.
+    rows: Tensor<B, 3>,
     /// One-hot labels, `[t, s, n]`.
     targets: Tensor<B, 3>,
     /// `C`.
@@ -188,17 +190,40 @@ struct At<B: Primitives> {
     value: Tensor<B, 2>,
 }
 
+/// `tr Aᵀ K A'` for `A [t, s, n]`, from the logits `K A' + b'` of another point: `[t, 1]`.
+fn penalised<B: Primitives>(
+    a: &Tensor<B, 3>,
+    logits: &Tensor<B, 3>,
+    intercept: &Tensor<B, 3>,
+) -> Tensor<B, 2> {
+    dot(a, logits) - dot(&a.clone().sum_dim(1), intercept)
+}
+
 impl<B: Primitives> Problem<B> {
+    /// `K A + b`, `[t, s, n]`.
+    fn logits(&self, point: &Point<B>) -> Tensor<B, 3> {
+        let Point {
+            coefficients,
+            intercept,
+        } = point.clone();
+        let stacked = Tensor::cat(vec![coefficients, intercept], 1);
+        self.rows.clone().matmul(stacked)
+    }
+
+    /// The inner product of the weights and intercepts of two points, the second one by its logits.
+    fn inner(a: &Point<B>, b: &Point<B>, logits: &Tensor<B, 3>) -> Tensor<B, 2> {
+        penalised(&a.coefficients, logits, &b.intercept) + dot(&a.intercept, &b.intercept)
+    }
+
     fn at(&self, point: &Point<B>) -> At<B> {
-        let product = self.gram.clone().matmul(point.coefficients.clone());
-        let [t, s, n] = product.dims();
-        let logits = product.clone() + point.intercept.clone();
+        let logits = self.logits(point);
+        let penalty = penalised(&point.coefficients, &logits, &point.intercept).mul_scalar(0.5);
+        let [t, s, n] = logits.dims();
         let rows = logits.reshape([t * s, n]);
         let rows = rows.clone() - rows.max_dim(1);
         let normaliser = rows.clone().exp().sum_dim(1).log();
         let rows = (rows - normaliser).reshape([t, s, n]);
         let fit = dot(&rows, &self.targets).mul_scalar(-self.c);
-        let penalty = dot(&point.coefficients, &product).mul_scalar(0.5);
         At {
             probabilities: rows.exp(),
             value: fit + penalty,
@@ -214,12 +239,11 @@ impl<B: Primitives> Problem<B> {
         }
     }
 
-    /// The second derivative of `f` times `direction`, whose `K A` is `product`.
-    fn curvature(&self, at: &At<B>, direction: &Point<B>, product: &Tensor<B, 3>) -> Point<B> {
-        let [t, s, n] = product.dims();
-        let change = (product.clone() + direction.intercept.clone()).reshape([t * s, n]);
+    /// The second derivative of `f` times `direction`, whose logits are `change`.
+    fn curvature(&self, at: &At<B>, direction: &Point<B>, change: &Tensor<B, 3>) -> Point<B> {
+        let [t, s, n] = change.dims();
         let p = at.probabilities.clone().reshape([t * s, n]);
-        let weighted = p.clone() * change;
+        let weighted = p.clone() * change.clone().reshape([t * s, n]);
         let moved = weighted.clone() - p * weighted.sum_dim(1);
         let moved = moved.reshape([t, s, n]).mul_scalar(self.c);
         Point {
@@ -231,28 +255,25 @@ impl<B: Primitives> Problem<B> {
     /// The step of Newton's method against `gradient`, up to `tolerance` (`[t, 1]`) of its squared length,
     /// and the inner product of both, `[t, 1]`.
     fn step(&self, at: &At<B>, gradient: &Point<B>, tolerance: f64) -> (Point<B>, Tensor<B, 2>) {
-        let minus = |x: &Tensor<B, 3>| x.clone().neg();
+        let zeros = |x: &Tensor<B, 3>| x.zeros_like();
         let mut rest = Point {
-            coefficients: minus(&gradient.coefficients),
-            intercept: minus(&gradient.intercept),
+            coefficients: gradient.coefficients.clone().neg(),
+            intercept: gradient.intercept.clone().neg(),
         };
-        let mut rest_product = self.gram.clone().matmul(rest.coefficients.clone());
-        let length = |point: &Point<B>, product: &Tensor<B, 3>| {
-            dot(&point.coefficients, product) + dot(&point.intercept, &point.intercept)
-        };
-        let first = length(&rest, &rest_product);
+        let mut direction = rest.clone();
+        let mut change = self.logits(&rest);
+        let first = Self::inner(&rest, &rest, &change);
+        let gradient_logits = change.clone().neg();
         let mut squares = first.clone();
-        let (mut direction, mut product) = (rest.clone(), rest_product.clone());
         let mut step = Point {
-            coefficients: rest.coefficients.zeros_like(),
-            intercept: rest.intercept.zeros_like(),
+            coefficients: zeros(&rest.coefficients),
+            intercept: zeros(&rest.intercept),
         };
-        let target = first.clone().mul_scalar(tolerance);
+        let target = first.mul_scalar(tolerance);
         let mut open = above(&squares, target.clone());
         for _ in 0..PRODUCTS {
-            let bent = self.curvature(at, &direction, &product);
-            let bend =
-                dot(&product, &bent.coefficients) + dot(&direction.intercept, &bent.intercept);
+            let bent = self.curvature(at, &direction, &change);
+            let bend = Self::inner(&bent, &direction, &change);
             // Rounding alone can bend downwards: there is no way on from there.
             open = open * above(&bend, bend.zeros_like());
             if !any(&open) {
@@ -261,24 +282,22 @@ impl<B: Primitives> Problem<B> {
             let along = open.clone() * squares.clone() / bend.clamp_min(TINY);
             step = step.plus(&along, &direction);
             rest = rest.plus(&along.neg(), &bent);
-            rest_product = self.gram.clone().matmul(rest.coefficients.clone());
-            let next = length(&rest, &rest_product);
+            let rest_logits = self.logits(&rest);
+            let next = Self::inner(&rest, &rest, &rest_logits);
             let turn = open.clone() * next.clone() / squares.clamp_min(TINY);
-            product = rest_product.clone() + times(&product, &turn);
+            change = rest_logits + times(&change, &turn);
             direction = rest.clone().plus(&turn, &direction);
             open = open * above(&next, target.clone());
             squares = next;
         }
-        let gradient_product = self.gram.clone().matmul(gradient.coefficients.clone());
-        let slope =
-            dot(&step.coefficients, &gradient_product) + dot(&step.intercept, &gradient.intercept);
+        let slope = Self::inner(&step, gradient, &gradient_logits);
         (step, slope)
     }
 
     /// The minimum of `f` for every task.
     fn solve(&self) -> Point<B> {
-        let double = self.gram.dtype() == DType::F64;
-        let (tolerance, rounding): (f64, f64) = if double { (1e-10, 1e-15) } else { (1e-7, 1e-6) };
+        let double = self.rows.dtype() == DType::F64;
+        let (tolerance, rounding): (f64, f64) = if double { (1e-10, 1e-15) } else { (1e-6, 1e-6) };
         let zeros = self.targets.zeros_like();
         let mut point = Point {
             intercept: zeros.clone().narrow(1, 0, 1),
@@ -289,9 +308,7 @@ impl<B: Primitives> Problem<B> {
         let mut open: Option<Tensor<B, 2>> = None;
         for _ in 0..STEPS {
             let gradient = self.gradient(&point, &at);
-            let product = self.gram.clone().matmul(gradient.coefficients.clone());
-            let squares = dot(&gradient.coefficients, &product)
-                + dot(&gradient.intercept, &gradient.intercept);
+            let squares = Self::inner(&gradient, &gradient, &self.logits(&gradient));
             let start = first.get_or_insert_with(|| squares.clone()).clone();
             let long = above(&squares, start.clone().mul_scalar(tolerance * tolerance));
             let active = match open.take() {

@@ -243,15 +243,20 @@ impl<A: Architecture> Mann<A> {
         let heads = self.settings.heads;
         let seen = Tensor::cat(vec![x, state.read], 2);
         let controller = model.controller.forward(seen, state.controller);
-        let keys = self.keys(model, &controller.hidden);
-        let gate = activation::sigmoid(model.gate.forward(controller.hidden.clone()));
+        let hidden = controller.hidden();
+        let keys = self.keys(model, &hidden);
+        let gate = activation::sigmoid(model.gate.forward(hidden));
         let gate = gate.reshape([t, heads, 1]);
 
         let least = self.least_used(&state.usage);
         let fresh = least.clone() * gate.clone().neg().add_scalar(1.0);
         let write = state.weights * gate + fresh;
-        let kept = least.sum_dim(1).neg().add_scalar(1.0).swap_dims(1, 2);
-        let memory = state.memory * kept + write.clone().swap_dims(1, 2).matmul(keys.clone());
+        let written = write.clone().swap_dims(1, 2).matmul(keys.clone());
+        // As a matrix, since backends are fastest there with one number for each row.
+        let [_, slots, width] = written.dims();
+        let kept = least.sum_dim(1).neg().add_scalar(1.0);
+        let memory = state.memory.reshape([t * slots, width]) * kept.reshape([t * slots, 1]);
+        let memory = memory.reshape([t, slots, width]) + written;
 
         let weights = self.address(keys, memory.clone());
         let read = weights.clone().matmul(memory.clone());
@@ -317,7 +322,7 @@ impl<A: Architecture> SinglePass for Mann<A> {
         let (mut shown, mut reads) = (Vec::with_capacity(s + 1), Vec::with_capacity(s + 1));
         for x in recurrent::split(sequence, s + 1) {
             state = self.step(model, x, state);
-            let features = vec![state.controller.hidden.clone(), state.read.clone()];
+            let features = vec![state.controller.hidden(), state.read.clone()];
             shown.push(Tensor::cat(features, 2));
             reads.push(state.weights.clone().detach());
         }
@@ -348,13 +353,10 @@ impl<A: Architecture> SinglePass for Mann<A> {
         };
         let seen = vec![query, zeros(q, n), for_queries(state.read)];
         let controller = LstmState {
-            hidden: for_queries(state.controller.hidden),
-            cell: for_queries(state.controller.cell),
+            both: for_queries(state.controller.both),
         };
-        let hidden = model
-            .controller
-            .forward(Tensor::cat(seen, 2), controller)
-            .hidden;
+        let seen = Tensor::cat(seen, 2);
+        let hidden = model.controller.forward(seen, controller).hidden();
         let weights = self.address(self.keys(model, &hidden), state.memory.clone());
         let map = weights.clone().reshape([t, q, heads, slots]);
         let map = map.swap_dims(1, 2);

@@ -57,7 +57,7 @@ use meta_core::{
         distance,
         encoder::{Architecture, FeatureAttention, Masked},
         init::Initializer,
-        recurrent::{self, BiLstm, LstmCell, LstmState},
+        recurrent::{BiLstm, LstmCell, LstmState, Reading},
     },
     primitives::Primitives,
     settings,
@@ -138,12 +138,9 @@ struct Context<B: Backend> {
 impl<B: Primitives> Context<B> {
     /// `g`: `φ(xᵢ) [t, s, d]` to `[t, s, d]`.
     fn support(&self, embedded: Tensor<B, 3>) -> Tensor<B, 3> {
-        let items = embedded.dims()[1];
-        let states = self
-            .support
-            .forward(&recurrent::split(embedded.clone(), items));
-        let seen = states.into_iter().map(|(f, b)| f.hidden + b.hidden);
-        recurrent::join(seen.collect()) + embedded
+        let reading = Reading::of(embedded.dims()[1]);
+        let (forwards, backwards) = self.support.forward(embedded.clone(), &reading);
+        forwards + backwards + embedded
     }
 
     /// `f`: `φ(x) [t, q, d]` and `g(xᵢ) [t, s, d]` to `[t, q, d]`.
@@ -156,15 +153,17 @@ impl<B: Primitives> Context<B> {
     ) -> Tensor<B, 3> {
         let [t, q, d] = embedded.dims();
         let mut state = LstmState::zeros(t, q, d, &embedded.device());
-        let mut read = state.hidden.clone();
+        let mut read = state.hidden();
+        // `φ(x)` is added to the hidden state, nothing to the cell.
+        let added = LstmState::new(embedded.clone(), read.clone()).both;
         for _ in 0..reads {
             let seen = Tensor::cat(vec![embedded.clone(), read], 2);
             state = self.query.forward(seen, state);
-            state.hidden = state.hidden + embedded.clone();
-            let scores = state.hidden.clone().matmul(support.clone().swap_dims(1, 2));
+            state.both = state.both + added.clone();
+            let scores = state.hidden().matmul(support.clone().swap_dims(1, 2));
             read = softmax(attention.scores(scores), 2).matmul(support.clone());
         }
-        state.hidden
+        state.hidden()
     }
 }
 

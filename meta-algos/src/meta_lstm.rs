@@ -180,9 +180,9 @@ impl<B: Primitives> GateOptimizer<B> {
         let of_loss = preprocess(losses.reshape([t, 1, 1])).expand([t, n, 2]);
         let seen = Tensor::cat(vec![preprocess(column(gradient.clone())), of_loss], 2);
         let memory = self.memory.forward(seen, before.memory);
-        let theta = column(before.theta.clone());
+        let (hidden, theta) = (memory.hidden(), column(before.theta.clone()));
         let gate = |layer: &Linear<B>, last: Tensor<B, 3>| {
-            let known = vec![memory.hidden.clone(), theta.clone(), last];
+            let known = vec![hidden.clone(), theta.clone(), last];
             sigmoid(layer.forward(Tensor::cat(known, 2)))
         };
         let forget = gate(&self.forget, before.forget);
@@ -222,8 +222,7 @@ fn remembered<L: Primitives>(
     let coordinates = Coordinates {
         theta,
         memory: LstmState {
-            hidden: entry("hidden", width),
-            cell: entry("cell", width),
+            both: entry("state", 2 * width),
         },
         forget: entry("forget", 1),
         input: entry("input", 1),
@@ -269,8 +268,7 @@ impl Unrolled for MetaLstmSettings {
         let optimizer = shared.under(OPTIMIZER).write_into(skeleton);
         let after = optimizer.step(before, gradients.flatten(), at.losses.clone());
         let mut memory = Params::default();
-        memory.push("hidden", after.memory.hidden);
-        memory.push("cell", after.memory.cell);
+        memory.push("state", after.memory.both);
         memory.push("forget", after.forget);
         memory.push("input", after.input);
         weights

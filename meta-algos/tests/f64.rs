@@ -168,6 +168,8 @@ fn meta_gradients_pass_through_every_encoder() {
         ),
         ("lstm", json!({"hidden": 3})),
         ("bilstm", json!({"hidden": 2})),
+        ("text_cnn", json!({"widths": [2], "filters": 3})),
+        ("attention_pooling", json!({"recurrent": 2, "hidden": 3})),
     ];
     let spec = small_spec(Task::Classification);
     for (name, settings) in &cases {

@@ -1,6 +1,8 @@
 """PyTorch with function transforms: `vmap` over tasks of `grad` of the inner loss, the whole step a
 function of the parameters; `--compile` passes it through `torch.compile`."""
 
+import sys
+
 import torch
 from torch.func import grad, grad_and_value, vmap
 
@@ -62,6 +64,8 @@ def step_function(workload, network):
         return predict
     if workload.learner == "protonet":
         return prototypes
+    if workload.learner != "maml":
+        sys.exit(f"{workload.learner} is not written here")
     return second_order if settings["order"] == "second" else first_order
 
 
@@ -87,7 +91,7 @@ def variant(workload, network, compiled):
         if not workload.trains:
             return workload.check_predictions(step(parameters, *data).cpu().numpy())
         gradients, losses = step(parameters, *data)
-        gradients = {name: to_ours(name, value) for name, value in gradients.items()}
+        gradients = {name: to_ours(name, value, workload.parameters) for name, value in gradients.items()}
         return workload.check_step(losses.cpu().numpy(), gradients)
 
     return check, run
@@ -104,9 +108,16 @@ def main():
     else:
         # Operations this small can be faster on one thread.
         ways = {"all threads": (given.threads,), "1 thread": (1,)}
+    # Whole recurrent layers know neither vmap nor second order.
+    recurrence = "layer" if workload.learner == "protonet" else "cells"
     variants = {
         name: lambda workload, way=way: with_threads(
-            way[0], variant(workload, Network(workload, *way[1:], transforms=True), given.compile)
+            way[0],
+            variant(
+                workload,
+                Network(workload, *way[1:], transforms=True, recurrence=recurrence),
+                given.compile,
+            ),
         )
         for name, way in ways.items()
     }

@@ -3,6 +3,7 @@
 
 import torch
 
+import torch_recurrent
 from torch_networks import LAYOUTS, Network, adam, place, start, to_ours, with_threads
 from workload import Workload, measure, options
 
@@ -86,8 +87,35 @@ class ProtoNet(Maml):
         return torch.stack(losses)
 
 
-def variant(workload, memory_format):
-    network = Network(workload, memory_format)
+class Mann(Maml):
+    def gradient(self):
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = torch_recurrent.mann_losses(
+            self.workload, self.network, self.parameters, self.support, self.query
+        )
+        losses.mean().backward()
+        return losses.detach()
+
+
+class MetaLstm(Maml):
+    def gradient(self):
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for task in range(self.workload.tasks):
+            support, query = ([part[task] for part in parts] for parts in (self.support, self.query))
+            loss = torch_recurrent.meta_lstm_loss(
+                self.workload, self.network, self.parameters, support, query
+            )
+            (loss / self.workload.tasks).backward()
+            losses.append(loss.detach())
+        return torch.stack(losses)
+
+
+LEARNERS = {"maml": Maml, "protonet": ProtoNet, "mann": Mann, "meta_lstm": MetaLstm}
+
+
+def variant(workload, memory_format, recurrence="layer"):
+    network = Network(workload, memory_format, recurrence=recurrence)
     if not workload.trains:
         learner = Predict(workload, network)
 
@@ -95,12 +123,14 @@ def variant(workload, memory_format):
             return workload.check_predictions(learner.predictions().cpu().numpy())
 
         return check_predictions, learner.predictions
-    kind = Maml if workload.learner == "maml" else ProtoNet
-    learner = kind(workload, network)
+    learner = LEARNERS[workload.learner](workload, network)
 
     def check():
         losses = learner.gradient()
-        gradients = {name: to_ours(name, p.grad) for name, p in learner.parameters.items()}
+        gradients = {
+            name: to_ours(name, p.grad, workload.parameters)
+            for name, p in learner.parameters.items()
+        }
         return workload.check_step(losses.cpu().numpy(), gradients)
 
     def run():
@@ -116,13 +146,21 @@ def main():
     start(given)
     workload = Workload(given.folder, given.device)
     if workload.encoder == "conv4":
-        ways = {name: (layout, given.threads) for name, layout in LAYOUTS.items()}
+        ways = {name: (given.threads, layout) for name, layout in LAYOUTS.items()}
+    elif workload.encoder in ("lstm", "bilstm", "gru"):
+        # Whole layers where they suffice; at second order, and without them, cells.
+        kinds = ["layer"] if workload.learner == "protonet" else ["layer", "cells"]
+        ways = {
+            f"{kind}, {count} threads": (count, LAYOUTS["contiguous"], kind)
+            for kind in kinds
+            for count in sorted({1, given.threads})
+        }
     else:
         # Operations this small can be faster on one thread.
-        ways = {"all threads": (LAYOUTS["contiguous"], given.threads)}
-        ways["1 thread"] = (LAYOUTS["contiguous"], 1)
+        ways = {"all threads": (given.threads, LAYOUTS["contiguous"])}
+        ways["1 thread"] = (1, LAYOUTS["contiguous"])
     variants = {
-        name: lambda workload, way=way: with_threads(way[1], variant(workload, way[0]))
+        name: lambda workload, way=way: with_threads(way[0], variant(workload, *way[1:]))
         for name, way in ways.items()
     }
     measure("torch-loop", workload, variants, given, {"torch": torch.__version__}, place)

@@ -10,6 +10,8 @@ import sys
 import torch
 import torch.nn.functional as F
 
+import torch_recurrent
+
 
 def start(given):
     """Threads, the device, and f32 where f32 is said: no TF32."""
@@ -26,8 +28,10 @@ def place(tensor):
     return tensor.device.type
 
 
-def from_ours(name, value):
-    """A parameter as PyTorch wants it."""
+def from_ours(name, value, parameters):
+    """A parameter of a network with these as PyTorch wants it."""
+    if torch_recurrent.of_layer(name):
+        return torch_recurrent.from_ours(name, value, parameters)
     value = torch.from_numpy(value)[0]
     if name.endswith("conv.weight"):
         taps, inputs, outputs = value.shape
@@ -36,9 +40,11 @@ def from_ours(name, value):
     return value[0].clone() if value.shape[0] == 1 and not name.endswith("weight") else value.clone()
 
 
-def to_ours(name, value):
+def to_ours(name, value, parameters):
     """A gradient in the exported layout."""
     value = value.detach()
+    if torch_recurrent.of_layer(name):
+        value = torch_recurrent.to_ours(name, value, parameters)
     if name.endswith("conv.weight"):
         value = value.permute(2, 3, 1, 0)
     return value.contiguous().cpu().numpy()
@@ -53,9 +59,11 @@ class Network:
         memory_format=torch.contiguous_format,
         convolution="conv",
         transforms=False,
+        recurrence="layer",
     ):
         self.workload = workload
         self.transforms = transforms
+        self.recurrence = recurrence
         self.memory_format = memory_format
         self.convolution = convolution
         self.has_head = "head.weight" in workload.parameters
@@ -65,7 +73,7 @@ class Network:
     def parameters(self):
         """Fresh copies of the initial parameters."""
         tensors = {
-            name: from_ours(name, value).to(self.workload.device)
+            name: from_ours(name, value, self.workload.parameters).to(self.workload.device)
             for name, value in self.workload.parameters.items()
         }
         return {
@@ -114,6 +122,15 @@ class Network:
             name = f"{self.prefix}layers.{layer}"
             x = F.relu(torch.addmm(p[f"{name}.bias"], x, p[f"{name}.weight"]))
         return x
+
+    def lstm(self, p, x):
+        return torch_recurrent.encode("lstm", self, p, x)
+
+    def bilstm(self, p, x):
+        return torch_recurrent.encode("bilstm", self, p, x)
+
+    def gru(self, p, x):
+        return torch_recurrent.encode("gru", self, p, x)
 
     def conv4(self, p, x):
         for block in range(self.workload.encoder_settings["blocks"]):

@@ -75,6 +75,7 @@
 //! | write a learner | [`learner`], and [`settings!`] for its settings |
 //! | write an encoder | [`nn::encoder::EncoderSettings`] |
 //! | bring data | [`data::SourceSettings`] and [`data::Source`] |
+//! | bring environments to act in | [`rl::FamilySettings`] and [`rl::Environment`] |
 //! | write an optimiser of the outer loop | [`optim::OptimizerRule`] |
 //! | put them into the binary `meta`, from a crate of my own | [`toolkit!`] |
 //! | train and test in a program | [`train::Trainer`], [`train::eval::evaluate`] |
@@ -96,7 +97,7 @@
 //! | `error` | [`Error`], which names the key, the file or the value |
 //! | `calibration` `device` `files` `rng` `settings` `stats` | how far probabilities can be believed; failures of an accelerator; files that are never half written; the seed tree; settings with defaults and ranges; means and intervals |
 //! | `data` `params` | episodes and the [sources](data::sources) they come from; [parameters](params::Params) that are lifted to a level and fanned out over tasks |
-//! | `optim` `primitives` `task` | [optimisers](optim::Optimizer); [operations](primitives::Primitives) closed under differentiation; [episodes as tensors](task::TaskBatch) |
+//! | `optim` `primitives` `rl` `task` | [optimisers](optim::Optimizer); [operations](primitives::Primitives) closed under differentiation; [environments](rl::Family) to act in, and reference policies; [episodes as tensors](task::TaskBatch) |
 //! | `backend` `nn` | a [backend](backend::dispatch) by its name; layers, [attention](nn::attention) and [encoders](nn::encoder) |
 //! | `learner` | the [contract](learner::Learner) of a learner, and the three ways to be one |
 //! | `train` | the [outer loop](train::Trainer), [evaluation](train::eval), checkpoints |
@@ -119,6 +120,7 @@ pub mod nn;
 pub mod optim;
 pub mod params;
 pub mod primitives;
+pub mod rl;
 pub mod rng;
 pub mod settings;
 pub mod stats;

@@ -18,7 +18,7 @@ use meta_core::{
     backend::{ComputeTarget, Precision, WithBackend, dispatch},
     data::Task,
     files::{remove_abandoned, write_atomically},
-    learner::PredictAt,
+    learner::{PredictAt, support_order::SupportOrder},
     nn::norm::EPSILON,
     optim::{OptimizerSettings, UpdateSettings},
     params::Params,
@@ -180,6 +180,14 @@ fn converted(tensors: Vec<(String, TensorData)>, dtype: DType) -> Vec<(String, T
 }
 
 fn episode_tensors<B: Primitives>(tasks: TaskBatch<B>) -> Vec<(String, TensorData)> {
+    let order = SupportOrder::of(&tasks.support);
+    let places: Vec<f32> = order
+        .order()
+        .iter()
+        .flatten()
+        .map(|&item| item as f32)
+        .collect();
+    let order = TensorData::new(places, tasks.support.dims());
     let items = |part: &str, items: ItemBatch<B>| {
         let inputs = items.inputs.into_data();
         let targets = match items.targets {
@@ -195,7 +203,8 @@ fn episode_tensors<B: Primitives>(tasks: TaskBatch<B>) -> Vec<(String, TensorDat
         ]
     };
     let (support, query) = (items("support", tasks.support), items("query", tasks.query));
-    support.into_iter().chain(query).collect()
+    let order = [("support.order".to_owned(), order)];
+    support.into_iter().chain(query).chain(order).collect()
 }
 
 /// The outer Adam, as peers read it.
@@ -243,6 +252,8 @@ fn describe<T: Toolkit>(prepared: &Prepared<T>, files: Value) -> Value {
         },
         "layouts": {
             "items": "[tasks, items, features]; images row by row, channels last",
+            "support.order": "items of each task in the order in which learners that read one after the \
+                              other read them [tasks, items]",
             "targets": "class labels as floats [tasks, items]; values [tasks, items, outputs]",
             "conv.weight": "[1, kernel * kernel, channels in, channels out], taps row by row",
             "linear.weight": "[1, in, out]",

@@ -35,11 +35,15 @@ use crate::{
 const INSTALL: &str = "pip install -r meta-bench/peers/requirements.txt";
 
 /// The programs, as files of one folder.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("workload.py", include_str!("../../peers/workload.py")),
     (
         "torch_networks.py",
         include_str!("../../peers/torch_networks.py"),
+    ),
+    (
+        "torch_recurrent.py",
+        include_str!("../../peers/torch_recurrent.py"),
     ),
     ("torch_loop.py", include_str!("../../peers/torch_loop.py")),
     ("torch_func.py", include_str!("../../peers/torch_func.py")),

@@ -16,13 +16,13 @@ use meta_core::{
         linear::Linear,
         loss,
         norm::{Norm, Statistics},
-        recurrent::{BiLstm, join, split},
+        recurrent::{BiLstm, Gru, LstmCell, LstmState, Reading},
         solve::solve_positive_definite,
         temporal::{TcBlock, Timeline},
     },
     primitives::{
-        Primitives, add_rows, bias_relu, broadcast_rows, conv2d, linear, max_pool2d, scale,
-        standardize, standardize_pool2d, sum_rows,
+        Primitives, RecurrenceInputs, RecurrentCell, Shown, add_rows, bias_relu, broadcast_rows,
+        conv2d, linear, max_pool2d, recur, scale, standardize, standardize_pool2d, sum_rows,
     },
     rng::Seed,
     toolkit::Toolkit,
@@ -67,7 +67,74 @@ fn at<L: Primitives, const D: usize>(v: &Tensor<L, 1>, shape: [usize; D]) -> Ten
 pub fn operations<B: Primitives>(checks: &mut Checks<B>) {
     products(checks);
     rows_and_windows(checks);
+    recurrences(checks);
     losses(checks);
+}
+
+/// Recurrences in all their operands: a weight per task, a mask, read backwards; and what a state of a
+/// longer sequence carries on.
+fn recurrences<B: Primitives>(checks: &mut Checks<B>) {
+    macro_rules! recurrence {
+        ($case:literal, $cell:expr, $gates:literal, $rows:literal, $states:literal, $shown:expr, $reverse:literal) => {
+            op!(
+                checks,
+                "recur",
+                $case,
+                [
+                    2 * 6 * 2 * $gates,
+                    2 * $rows * 2 * $gates,
+                    2 * 2 * 2 * $states
+                ],
+                |v| {
+                    let mask = [1.0, 1.0, 0.0, 1.0, 1.0, 1.0];
+                    let mask = Tensor::<L, 1>::from_floats(mask, &v[0].device());
+                    let inputs = RecurrenceInputs {
+                        z: at(&v[0], [2, 6, 2 * $gates]),
+                        u: at(&v[1], [2, $rows, 2 * $gates]),
+                        start: at(&v[2], [2, 2, 2 * $states]),
+                        mask: Some(mask.reshape([1, 6, 1]).expand([2, 6, 1])),
+                    };
+                    recur($cell, inputs, $shown, $reverse)
+                }
+            );
+        };
+    }
+    recurrence!(
+        "LSTM, all states",
+        RecurrentCell::Lstm,
+        4,
+        2,
+        2,
+        Shown::Trace,
+        false
+    );
+    recurrence!(
+        "LSTM, backwards",
+        RecurrentCell::Lstm,
+        4,
+        2,
+        2,
+        Shown::Hidden,
+        true
+    );
+    recurrence!(
+        "GRU, the last state",
+        RecurrentCell::Gru,
+        3,
+        3,
+        1,
+        Shown::Last,
+        false
+    );
+    recurrence!(
+        "GRU, backwards",
+        RecurrentCell::Gru,
+        3,
+        3,
+        1,
+        Shown::Hidden,
+        true
+    );
 }
 
 /// Linear maps of an input by a weight.
@@ -320,9 +387,36 @@ fn sequence_layers<B: Primitives>(checks: &mut Checks<B>) {
         BiLstm<L>,
         |init, device| BiLstm::new(3, 2, init, device),
         |layer, v| {
-            let states = layer.forward(&split(at(&v[0], [2, 6, 3]), 3)).into_iter();
-            let shown = states.map(|(f, b)| Tensor::cat(vec![f.hidden, b.hidden], 2));
-            join(shown.collect())
+            let both = layer.forward(at(&v[0], [2, 6, 3]), &Reading::of(3));
+            Tensor::cat(vec![both.0, both.1], 2)
+        }
+    );
+    layer!(
+        checks,
+        "LstmCell",
+        "one step from a state",
+        [12, 16],
+        LstmCell<L>,
+        |init, device| LstmCell::new(3, 2, init, device),
+        |layer, v| {
+            let both = at(&v[1], [2, 2, 4]);
+            layer.forward(at(&v[0], [2, 2, 3]), LstmState { both }).both
+        }
+    );
+    layer!(
+        checks,
+        "Gru",
+        "sequences of three and two steps",
+        [36],
+        Gru<L>,
+        |init, device| Gru::new(3, 2, init, device),
+        |layer, v| {
+            let mask = Tensor::<L, 1>::from_floats([1.0, 1.0, 1.0, 1.0, 1.0, 0.0], &v[0].device());
+            let reading = Reading {
+                mask: Some(mask.reshape([1, 6, 1]).expand([2, 6, 1])),
+                ..Reading::of(3)
+            };
+            layer.last(at(&v[0], [2, 6, 3]), &reading)
         }
     );
     layer!(

@@ -7,7 +7,11 @@
 
 use std::path::{Path, PathBuf};
 
-use meta_core::toolkit::{Catalogue, Toolkit};
+use meta_core::{
+    learner::LearnerList,
+    nn::encoder::Architecture,
+    toolkit::{Catalogue, Toolkit},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -211,11 +215,16 @@ fn layers(run: &Manifest, given: &[Layer], overrides: &[String]) -> Result<Vec<L
     Ok(layers)
 }
 
-/// Checks that items have the shape that the network was trained on.
+/// Checks that items have the shape that the network was trained on, where learner or encoder need that.
 fn check_items<T: Toolkit>(experiment: &Experiment<T>, record: &Value, name: &str) -> Result<()> {
     let trained = &record["data"]["description"]["item_shape"];
     let found = experiment.spec.item;
     if trained.is_null() || *trained == json!(found) {
+        return Ok(());
+    }
+    let (network, features) = (&experiment.architecture, found.features());
+    let passes_on = (network.width(), network.activations()) == (features, features);
+    if experiment.learner.any_features() && passes_on {
         return Ok(());
     }
     let sides = ["height", "width", "channels"].map(|side| trained[side].to_string());

@@ -318,10 +318,22 @@ fn taken(path: &Path, error: std::io::Error) -> CommandError {
     }
 }
 
+/// As [`inspect`], where another process may be about to write itself into a lock that it has just made.
+fn inspect_settled(path: &Path) -> Result<Found> {
+    for _ in 1..LOOKS {
+        let found = inspect(path);
+        if found.is_ok() || names(path)?.is_none_or(|names| names != [LOCK]) {
+            return found;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    inspect(path)
+}
+
 /// Removes what a run has left behind that failed before it began, file by file; gives its tags.
 fn clear_failure(path: &Path) -> Result<Option<Vec<u8>>> {
     let found = names(path)?.unwrap_or_default();
-    if found.is_empty() || inspect(path)? != Found::Nothing {
+    if found.is_empty() || inspect_settled(path)? != Found::Nothing {
         return Ok(None);
     }
     // Who holds the lock removes it: while it is there, no other run can get the name.

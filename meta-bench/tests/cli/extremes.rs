@@ -110,7 +110,9 @@ fn small(choice: &str) -> &'static str {
         "encoder.name=transformer" | "encoder.name=set_transformer" => {
             "encoder.width=8 encoder.heads=2 encoder.layers=1 encoder.hidden=8"
         }
-        "encoder.name=lstm" | "encoder.name=bilstm" => "encoder.hidden=8",
+        "encoder.name=lstm" | "encoder.name=bilstm" | "encoder.name=gru" => "encoder.hidden=8",
+        "encoder.name=text_cnn" => "encoder.filters=4",
+        "encoder.name=attention_pooling" => "encoder.recurrent=4 encoder.hidden=8 encoder.span=2",
         "learner.name=snail" => "learner.keys=[4,4,4] learner.values=[4,4,4] learner.filters=4",
         "learner.name=in_context" => {
             "learner.layers=1 learner.width=16 learner.heads=2 learner.hidden=16"
@@ -146,7 +148,9 @@ fn fault(number: &Number, value: &str) -> Option<String> {
     let arguments = format!("m.toml {choice} {} {}", small(choice), number.set(value));
     let squeezed = only_last(&arguments);
     let checked = limited(&bench, &format!("check --no-trial {squeezed}"));
-    let needs_files = choice.ends_with("omniglot") || choice.ends_with("folder");
+    let needs_files = ["omniglot", "folder", "text", "series", "tables"]
+        .iter()
+        .any(|source| choice.ends_with(&format!("data.source={source}")));
     let named = |ran: &Ran| {
         let name = format!("`{}", number.key);
         let split = number

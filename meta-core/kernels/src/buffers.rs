@@ -175,6 +175,56 @@ pub fn build_two<A: Copy + Default + Send, B: Copy + Default + Send, P: Sync, R:
     (first, second, returned)
 }
 
+/// [`build`] for `N` vectors of one type at once.
+///
+/// # Panics
+/// If `fill` leaves a piece of a vector unfinished.
+#[allow(unsafe_code)]
+pub fn build_each<T: Real, P: Sync, const N: usize>(
+    pieces: &[P],
+    piece_lens: impl Fn(&P) -> [usize; N],
+    work: usize,
+    fill: impl Fn(&P, &mut [Fresh<'_, T>; N]) + Sync,
+) -> [Vec<T>; N] {
+    let mut written = [0; N];
+    for piece in pieces {
+        let lens = piece_lens(piece);
+        written = std::array::from_fn(|n| written[n] + lens[n]);
+    }
+    let mut vectors = written.map(Vec::<T>::with_capacity);
+    let mut rest = vectors.each_mut().map(|vector| vector.spare_capacity_mut());
+    let mut split = [0; N];
+    let jobs = pieces.iter().map(|piece| {
+        let lens = piece_lens(piece);
+        let fresh = std::array::from_fn(|n| {
+            split[n] += lens[n];
+            let (ours, others) = std::mem::take(&mut rest[n]).split_at_mut(lens[n]);
+            rest[n] = others;
+            Fresh::new(ours)
+        });
+        (piece, fresh)
+    });
+    let run = |(piece, mut fresh): (&P, [Fresh<'_, T>; N])| {
+        fill(piece, &mut fresh);
+        assert!(
+            fresh.iter().all(|fresh| fresh.left() == 0),
+            "a piece of a result was left unfinished"
+        );
+    };
+    if in_parallel(work, pieces.len()) {
+        each_in_parallel(jobs.collect(), &run);
+    } else {
+        jobs.for_each(run);
+    }
+    assert_eq!(split, written, "the lengths of the pieces changed");
+    for (vector, written) in vectors.iter_mut().zip(written) {
+        // SAFETY: the jobs split off the first `written` elements of the vector's spare capacity
+        // (splitting past its end panics), and every job initialised its part, or panicked.
+        unsafe { vector.set_len(written) };
+    }
+    vectors
+}
+
 /// Changes consecutive pieces of known lengths in place, in parallel when `work` is worth it.
 pub fn update<T: Real, P: Sync>(
     values: &mut [T],
@@ -252,6 +302,32 @@ mod tests {
             0,
             |_, out: &mut Fresh<'_, f64>| {
                 out.put(std::iter::once(1.0));
+            },
+        );
+    }
+
+    #[test]
+    fn pieces_of_several_vectors_follow_each_other() {
+        let fill = |&n: &usize, out: &mut [Fresh<'_, f32>; 2]| {
+            out[0].put((0..n).map(|i| i as f32));
+            out[1].zeros();
+        };
+        for work in [0, usize::MAX] {
+            let [first, second] = build_each(&[2usize, 0, 3], |&n| [n, 2 * n], work, fill);
+            assert_eq!(first, [0.0, 1.0, 0.0, 1.0, 2.0]);
+            assert_eq!(second, [0.0; 10]);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "left unfinished")]
+    fn an_unfinished_piece_of_several_is_refused() {
+        let _ = build_each(
+            &[2usize],
+            |&n| [n, n],
+            0,
+            |&n, out: &mut [Fresh<'_, f64>; 2]| {
+                out[0].put((0..n).map(|i| i as f64));
             },
         );
     }

@@ -33,6 +33,7 @@
 //! | `softmax` | softmax, its adjoint, its curvature |
 //! | `pool` | max pooling, selection by index, scatter by index |
 //! | `standardize_pool` | normalisation and max pooling at once, their adjoint, their curvature |
+//! | `recurrence` | recurrent layers over whole sequences, their adjoint, its derivative |
 //! | `sgd_step` | a step of gradient descent |
 //! | `relu` | bias and ReLU at once, and the gate that is its adjoint |
 
@@ -48,6 +49,7 @@ pub mod pairs;
 pub mod parallel;
 pub mod pool;
 mod real;
+pub mod recurrence;
 pub mod relu;
 pub mod rows;
 pub mod sgd_step;
@@ -58,7 +60,7 @@ pub mod standardize_pool;
 mod testing;
 mod tile;
 
-pub use forms::{Conv2dForm, LinearForm, PairsForm, Pooling};
+pub use forms::{Conv2dForm, LinearForm, PairsForm, Pooling, Recurrence, RecurrentCell, Shown};
 pub use real::Real;
 
 /// Declares the kernels, and compiles them for both element types.
@@ -206,6 +208,28 @@ kernels! {
 
     sgd_step {
         fn sgd_step(theta: &[Self], g: &[Self], rate: f64) -> Vec<Self>;
+    }
+
+    recurrence {
+        fn recur(
+            form: &Recurrence,
+            z: &[Self],
+            u: &[Self],
+            start: &[Self],
+            mask: Option<&[Self]>,
+            keep: bool,
+        ) -> (Vec<Self>, Vec<Self>);
+        fn recur_adjoint(
+            run: &recurrence::Run<'_, Self>,
+            g: &[Self],
+            along_start: bool,
+            keep: bool,
+        ) -> recurrence::Gradient<Self>;
+        fn recur_curvature(
+            run: &recurrence::Run<'_, Self>,
+            kept: &[Self],
+            direction: &recurrence::Direction<'_, Self>,
+        ) -> recurrence::Curvature<Self>;
     }
 
     relu {

@@ -29,6 +29,14 @@ pub trait Real:
     fn mul_add(self, factor: Self, term: Self) -> Self;
     /// `eˣ`, to two units in the last place; 0 where that is no normal number.
     fn exp(self) -> Self;
+    /// `tanh x`, to four units in the last place.
+    fn tanh(self) -> Self;
+    /// `σ(x) = ½ (1 + tanh(x / 2))`.
+    #[inline(always)]
+    fn sigmoid(self) -> Self {
+        let half = Self::from_f64(0.5);
+        (self * half).tanh() * half + half
+    }
 }
 
 mod sealed {
@@ -43,7 +51,7 @@ mod sealed {
 }
 
 macro_rules! real {
-    ($type:ty, $exp:path) => {
+    ($type:ty, $exp:path, $tanh:path) => {
         impl sealed::Sealed for $type {
             fn scratch() -> &'static std::thread::LocalKey<RefCell<Vec<Self>>> {
                 thread_local!(static SCRATCH: RefCell<Vec<$type>> = const { RefCell::new(Vec::new()) });
@@ -75,12 +83,17 @@ macro_rules! real {
             fn exp(self) -> Self {
                 $exp(self)
             }
+
+            #[inline(always)]
+            fn tanh(self) -> Self {
+                $tanh(self)
+            }
         }
     };
 }
 
-real!(f32, exp_f32);
-real!(f64, f64::exp);
+real!(f32, exp_f32, tanh_f32);
+real!(f64, f64::exp, f64::tanh);
 
 /// `eˣ = 2ⁿ eʳ` with `n` the integer nearest to `x / ln 2`, and a polynomial for `eʳ`: without
 /// branches, so that loops over it become vector instructions.
@@ -112,6 +125,33 @@ fn exp_f32(x: f32) -> f32 {
     let scaled = if low { 0.0 } else { scaled };
     let scaled = if high { f32::INFINITY } else { scaled };
     if x.is_nan() { x } else { scaled }
+}
+
+/// `tanh x` as the quotient of two polynomials, the approximation of XLA and Eigen (degrees 13 and 6):
+/// without branches, so that loops over it become vector instructions. A NaN stays.
+#[inline(always)]
+fn tanh_f32(x: f32) -> f32 {
+    /// Beyond, the nearest number is 1 or the one before it.
+    const END: f32 = 7.905_311;
+    let inside = if x > END { END } else { x };
+    let inside = if inside < -END { -END } else { inside };
+    let square = inside * inside;
+    let mut above = -2.760_768_5e-16f32;
+    for coefficient in [
+        2.000_188e-13,
+        -8.604_672e-11,
+        5.122_297e-8,
+        1.485_722_4e-5,
+        6.372_619_3e-4,
+        4.893_524_6e-3,
+    ] {
+        above = above * square + coefficient;
+    }
+    let mut below = 1.198_258_4e-6f32;
+    for coefficient in [1.185_347_1e-4, 2.268_434_6e-3, 4.893_525e-3] {
+        below = below * square + coefficient;
+    }
+    inside * above / below
 }
 
 /// Defines a function whose body is compiled twice: for the baseline of the target, and for AVX2,
@@ -163,5 +203,26 @@ mod tests {
             [0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY]
         );
         assert!(Real::exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn tanh_is_accurate_and_keeps_its_limits() {
+        for i in -100_000..100_000 {
+            let x = i as f32 * 1e-4;
+            let (found, exact) = (f64::from(Real::tanh(x)), f64::from(x).tanh());
+            assert!(
+                (found - exact).abs() <= 4e-7 * exact.abs(),
+                "{x}: {found} {exact}"
+            );
+        }
+        for x in [1e-30f32, 1e-8, 1e-3] {
+            assert!((Real::tanh(x) / x - 1.0).abs() < 1e-6);
+        }
+        let limits = [f32::NEG_INFINITY, -1e30, 0.0, 1e30, f32::INFINITY].map(Real::tanh);
+        for (found, exact) in limits.into_iter().zip([-1.0f32, -1.0, 0.0, 1.0, 1.0]) {
+            assert!((found - exact).abs() < 2e-7, "{found} {exact}");
+        }
+        assert!(Real::tanh(f32::NAN).is_nan() && Real::sigmoid(f32::NAN).is_nan());
+        assert_eq!([0.0f32, 1e30, -1e30].map(Real::sigmoid)[0], 0.5);
     }
 }

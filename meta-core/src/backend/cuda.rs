@@ -1,4 +1,4 @@
-//! The primitives on CUDA: the portable compositions.
+//! The primitives on CUDA: the portable compositions, and recurrences in one launch.
 
 use burn::tensor::backend::Backend;
 use burn_cuda::{Cuda, CudaDevice};
@@ -9,7 +9,7 @@ use crate::primitives::Primitives;
 type B = Cuda<f32, i32>;
 
 impl Primitives for B {
-    cube_memory!();
+    cube_primitives!();
 }
 
 impl Compute for B {

@@ -7,10 +7,62 @@
 //! honoured are refused before anything is computed; an accelerator that fails later is an error, not
 //! a panic.
 
-/// [`Primitives::device_memory`] of a backend of CubeCL's; tensors that are fused do not lead to it.
+/// What a backend of CubeCL's does itself: [`Primitives::device_memory`], and recurrences in one launch.
+/// Tensors that are fused do not lead to it.
 #[allow(unused_macros)]
-macro_rules! cube_memory {
+macro_rules! cube_primitives {
     () => {
+        #[cfg(not(feature = "fusion"))]
+        fn recur(
+            form: &crate::primitives::Recurrence,
+            inputs: crate::primitives::RecurrenceInputs<burn::tensor::ops::FloatTensor<Self>>,
+            keep: bool,
+        ) -> (
+            burn::tensor::ops::FloatTensor<Self>,
+            Option<burn::tensor::ops::FloatTensor<Self>>,
+        ) {
+            if super::cube::computes(form, inputs.z.dtype) {
+                super::cube::recur(form, inputs, keep)
+            } else {
+                (
+                    crate::primitives::portable::recur::<Self>(form, inputs),
+                    None,
+                )
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn recur_adjoint(
+            form: &crate::primitives::Recurrence,
+            run: crate::primitives::RecurrenceRun<burn::tensor::ops::FloatTensor<Self>>,
+            g: burn::tensor::ops::FloatTensor<Self>,
+            along_start: bool,
+            keep: bool,
+        ) -> crate::primitives::RecurrenceGradient<burn::tensor::ops::FloatTensor<Self>> {
+            use crate::primitives::portable;
+            if super::cube::computes(form, g.dtype) {
+                let transposed = portable::transposed_weight::<Self>(form, &run.inputs.u);
+                super::cube::recur_adjoint(form, run, transposed, g, along_start, keep)
+            } else {
+                portable::recur_adjoint::<Self>(form, run, g, along_start)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn recur_curvature(
+            form: &crate::primitives::Recurrence,
+            run: crate::primitives::RecurrenceRun<burn::tensor::ops::FloatTensor<Self>>,
+            g: burn::tensor::ops::FloatTensor<Self>,
+            gradient: crate::primitives::RecurrenceGradient<burn::tensor::ops::FloatTensor<Self>>,
+            direction: crate::primitives::RecurrenceGradient<burn::tensor::ops::FloatTensor<Self>>,
+        ) -> crate::primitives::RecurrenceCurvature<burn::tensor::ops::FloatTensor<Self>> {
+            if super::cube::computes(form, g.dtype) {
+                super::cube::recur_curvature(form, run, gradient, direction)
+            } else {
+                crate::primitives::portable::recur_curvature::<Self>(form, run, g, direction)
+            }
+        }
+
         #[cfg(not(feature = "fusion"))]
         fn device_memory(device: &Self::Device) -> Option<u64> {
             use burn::tensor::Tensor;
@@ -23,6 +75,16 @@ macro_rules! cube_memory {
 
 #[cfg(any(feature = "wgpu", feature = "vulkan"))]
 mod adapters;
+#[cfg(all(
+    any(
+        feature = "wgpu",
+        feature = "vulkan",
+        feature = "cuda",
+        feature = "rocm"
+    ),
+    not(feature = "fusion")
+))]
+mod cube;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "flex")]
@@ -181,6 +243,7 @@ pub fn options() -> impl Iterator<Item = &'static str> {
         ("fusion", cfg!(feature = "fusion")),
         ("autotune", cfg!(feature = "autotune")),
         ("avx512", cfg!(feature = "avx512")),
+        ("parquet", cfg!(feature = "parquet")),
     ]
     .into_iter()
     .filter_map(|(name, compiled)| compiled.then_some(name))

@@ -1,4 +1,4 @@
-//! The primitives on ROCm: the portable compositions.
+//! The primitives on ROCm: the portable compositions, and recurrences in one launch.
 
 use burn::tensor::backend::Backend;
 use burn_rocm::{Rocm, RocmDevice};
@@ -9,7 +9,7 @@ use crate::primitives::Primitives;
 type B = Rocm<f32, i32>;
 
 impl Primitives for B {
-    cube_memory!();
+    cube_primitives!();
 }
 
 impl Compute for B {

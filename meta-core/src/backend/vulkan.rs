@@ -1,4 +1,4 @@
-//! The primitives on Vulkan, in SPIR-V: the portable compositions.
+//! The primitives on Vulkan, in SPIR-V: the portable compositions, and recurrences in one launch.
 
 use burn_wgpu::{Vulkan, WgpuDevice};
 
@@ -8,7 +8,7 @@ use crate::primitives::Primitives;
 type B = Vulkan<f32, i32>;
 
 impl Primitives for B {
-    cube_memory!();
+    cube_primitives!();
 }
 
 impl Compute for B {

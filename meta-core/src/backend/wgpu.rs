@@ -1,4 +1,4 @@
-//! The primitives on wgpu: the portable compositions.
+//! The primitives on wgpu: the portable compositions, and recurrences in one launch.
 
 use burn_wgpu::{Wgpu, WgpuDevice};
 
@@ -8,7 +8,7 @@ use crate::primitives::Primitives;
 type B = Wgpu<f32, i32>;
 
 impl Primitives for B {
-    cube_memory!();
+    cube_primitives!();
 }
 
 impl Compute for B {

@@ -88,13 +88,14 @@ pub(crate) fn by_files(
         let file = Some(resolve(file, data_dir)).filter(|file| file.exists() || !beside.exists());
         let file = file.unwrap_or(beside);
         let text = files::read_text(&file, MAXIMUM_LIST_BYTES)?;
-        for name in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let lines = text.lines().map(str::trim).zip(1..);
+        for (name, line) in lines.filter(|(line, _)| !line.is_empty()) {
             let Some(&position) = by_name.get(&compose(name)) else {
                 let missing = Error::unknown("class", name, names.iter().copied().take(5));
                 return Err(Error::data(
                     &file,
                     format!(
-                        "{missing}, … ({} classes in {})",
+                        "line {line}: {missing}, … ({} classes in {})",
                         names.len(),
                         path.display()
                     ),
@@ -103,7 +104,9 @@ pub(crate) fn by_files(
             if let Some(other) = taken[position].replace(split) {
                 return Err(Error::data(
                     &file,
-                    format!("class `{name}` is listed for {split} but already for {other}"),
+                    format!(
+                        "line {line}: class `{name}` is listed for {split} but already for {other}"
+                    ),
                 ));
             }
         }

@@ -25,16 +25,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::cholesky::{Cholesky, JITTER, log_density, posterior};
 use super::episode::{Episode, EpisodeShape, ItemShape, Items, Split, Targets, Task};
 use super::source::{Source, SourceSettings, settings_hash};
 use crate::error::{Error, Result};
 use crate::rng::Seed;
 use crate::settings;
 use crate::settings::Settings;
-
-/// Share of the variance that is added to the diagonal, so that rounding leaves a kernel positive
-/// definite: a deviation of 10⁻⁵ of the function's own.
-const JITTER: f64 = 1e-10;
 
 /// How values at two inputs are correlated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,52 +149,6 @@ impl SourceSettings for GpSettings {
     }
 }
 
-/// Lower triangular L with L Lᵀ = K, row by row.
-struct Cholesky {
-    rows: Vec<Vec<f64>>,
-}
-
-impl Cholesky {
-    /// Of the matrix with these entries, of which the lower half is read.
-    fn new(size: usize, entry: impl Fn(usize, usize) -> f64) -> Self {
-        let mut rows: Vec<Vec<f64>> = Vec::with_capacity(size);
-        for i in 0..size {
-            let mut row = Vec::with_capacity(i + 1);
-            for j in 0..i {
-                let before = dot(&row, &rows[j][..j]);
-                row.push((entry(i, j) - before) / rows[j][j]);
-            }
-            row.push(
-                (entry(i, i) - dot(&row, &row))
-                    .max(f64::MIN_POSITIVE)
-                    .sqrt(),
-            );
-            rows.push(row);
-        }
-        Cholesky { rows }
-    }
-
-    /// L z.
-    fn product(&self, z: &[f64]) -> Vec<f64> {
-        self.rows.iter().map(|row| dot(row, z)).collect()
-    }
-
-    /// L⁻¹ b.
-    fn solve(&self, b: &[f64]) -> Vec<f64> {
-        let mut x = Vec::with_capacity(b.len());
-        for (row, b) in self.rows.iter().zip(b) {
-            let i = x.len();
-            x.push((b - dot(&x, &row[..i])) / row[i]);
-        }
-        x
-    }
-}
-
-/// Sum of products as far as both go.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
 /// Tasks of fitting a function from a Gaussian process; items are single numbers (1×1×1), targets
 /// single numbers.
 #[derive(Clone, Debug)]
@@ -220,29 +171,15 @@ impl GpSource {
     /// Mean and variance of noisy values at `targets` given noisy values `y` at `x`.
     fn posterior(&self, x: &[f64], y: &[f64], targets: &[f64], length: f64) -> Vec<(f64, f64)> {
         let config = &self.settings;
-        let k = |a: f64, b: f64| config.covariance(a, b, length);
-        let own = self.own_variance();
-        let factor = Cholesky::new(x.len(), |i, j| k(x[i], x[j]) + f64::from(i == j) * own);
-        let whitened = factor.solve(y);
-        let predict = |&target: &f64| {
-            let cross: Vec<f64> = x.iter().map(|&x| k(x, target)).collect();
-            let cross = factor.solve(&cross);
-            let mean = dot(&cross, &whitened);
-            let variance = k(target, target) + own - dot(&cross, &cross);
-            (mean, variance.max(f64::MIN_POSITIVE))
-        };
-        targets.iter().map(predict).collect()
+        let all: Vec<f64> = x.iter().chain(targets).copied().collect();
+        let k = |i: usize, j: usize| config.covariance(all[i], all[j], length);
+        posterior(k, self.own_variance(), y, targets.len())
     }
 
     /// Variance of a value that it shares with no other.
     fn own_variance(&self) -> f64 {
         self.settings.noise.powi(2) + JITTER * self.settings.variance
     }
-}
-
-/// ln N(y; mean, variance).
-fn log_density(y: f64, mean: f64, variance: f64) -> f64 {
-    -0.5 * ((std::f64::consts::TAU * variance).ln() + (y - mean).powi(2) / variance)
 }
 
 impl Source for GpSource {

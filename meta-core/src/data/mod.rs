@@ -7,8 +7,10 @@
 //! |---|---|
 //! | `episode` | what an episode is |
 //! | `source` | what a source promises |
-//! | `glyphs`, `projected`, `sinusoid`, `gp`, `omniglot`, `folder`, `features` | the sources |
+//! | `glyphs`, `projected`, `sinusoid`, `gp`, `prior`, `tables`, `omniglot`, `folder`, `features`, `topics`, `text`, `series` | the sources |
 //! | `draw` | drawing classes and items |
+//! | `rows` | rows of tables in the places of an episode |
+//! | `cholesky` | normal vectors with a given covariance |
 //! | `formats` | readers of files of numbers |
 //! | `image_decode` | from a file's bytes to pixels |
 //! | `image_archive`, `image_files`, `class_folders`, `class_splits` | images on disk, what the folders around them mean, and which class is of which split |
@@ -18,6 +20,7 @@
 //! | `prefetch` | making episodes ahead of time |
 //! | `contact_sheet` | looking at a source |
 
+mod cholesky;
 mod class_folders;
 mod class_splits;
 mod contact_sheet;
@@ -33,6 +36,7 @@ mod own_items;
 mod pictures;
 mod prefetch;
 mod preparation;
+mod rows;
 mod source;
 
 use crate::error::{Error, Result};
@@ -55,12 +59,19 @@ pub use own_items::{ItemKeys, OwnItems, Wanted};
 pub use pictures::PictureSettings;
 pub use prefetch::Prefetch;
 pub use preparation::Preparation;
+pub use prior::{PriorSource, PriorTask};
 pub use projected::ProjectedSource;
+pub use series::{LabelPlace, MissingValues, SeriesFit, SeriesSource};
 pub use sinusoid::{SinusoidSource, Wave};
+pub(crate) use source::settings_hash;
+
 pub use source::{
     BuildSource, ItemPicture, Source, SourceEntry, SourceSettings, episode_set_hash,
     stored_episode_set_hash,
 };
+pub use tables::{Fill, TableTask, TablesSource};
+pub use text::{TextSource, Tokens, UnknownWords, Vocabulary};
+pub use topics::TopicsSource;
 
 /// Writes the modules and the list of sources: a line for each.
 macro_rules! list_of_sources {
@@ -82,9 +93,14 @@ list_of_sources! {
     projected::ProjectedSettings,
     sinusoid::SinusoidSettings,
     gp::GpSettings,
+    prior::PriorSettings,
+    tables::TablesSettings,
     omniglot::OmniglotSettings,
     folder::FolderSettings,
     features::FeaturesSettings,
+    topics::TopicsSettings,
+    text::TextSettings,
+    series::SeriesSettings,
 }
 
 /// The source of that name among `entries`.

@@ -117,6 +117,14 @@ impl ProjectedSource {
     }
 }
 
+/// `y + a · x` into `y`; both have as many numbers. By indices, since this crate is built with few
+/// optimisations, in which a zipped pair of iterators costs several times as much.
+fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
+    for k in 0..y.len() {
+        y[k] += a * x[k];
+    }
+}
+
 /// Subtracts the mean and divides by the standard deviation; an empty image stays empty.
 fn standardise(image: &mut [f32]) {
     let count = image.len() as f32;
@@ -195,9 +203,7 @@ impl Source for ProjectedSource {
                 .write(split, draws[label].position, item, &mut image);
             standardise(&mut image);
             for (x, row) in image.into_iter().zip(projection.chunks_exact(width)) {
-                for (place, weight) in place.iter_mut().zip(row) {
-                    *place += x * weight;
-                }
+                add_scaled(place, x, row);
             }
         };
         Ok(assemble(index, shape, width, &draws, references, write))

@@ -227,7 +227,7 @@ pub(crate) fn check_classification(
 }
 
 /// Checks that support and query have at least one item per class and an allocatable number in all.
-fn check_items(shape: EpisodeShape) -> Result<()> {
+pub(crate) fn check_items(shape: EpisodeShape) -> Result<()> {
     // Beyond this an episode cannot be what was meant, and sizes in bytes might overflow.
     const MAXIMUM: usize = 1 << 24;
     for (key, count) in [("data.shot", shape.shot.0), ("data.query", shape.query.0)] {

@@ -280,6 +280,10 @@ pub trait LearnerSettings: Settings {
     /// the order of a sum follows it.
     const QUERIES_ALONE: bool = Self::TRANSDUCTIVE;
 
+    /// Whether the items of a test may have another number of features than those of training, with an
+    /// encoder that may too.
+    const ANY_FEATURES: bool = false;
+
     /// Whether it learns tasks whose shots, classes or numbers differ: it reads the masks of items and
     /// answers for the classes that are there ([`TaskBatch::of_classes_there`]). Its encoder sees zeros
     /// where a number is not there. Others are refused such tasks.
@@ -424,6 +428,9 @@ pub trait LearnerList: Clone + Send + Sync + Sized + 'static {
     /// As [`LearnerSettings::QUERIES_ALONE`].
     fn queries_alone(&self) -> bool;
 
+    /// As [`LearnerSettings::ANY_FEATURES`].
+    fn any_features(&self) -> bool;
+
     /// As [`LearnerSettings::calibration`].
     fn calibration(&self) -> &'static [Split];
 
@@ -541,6 +548,17 @@ macro_rules! learners {
                     })*
                     $($list::BuiltIn(settings) => {
                         <$base as $crate::learner::LearnerList>::queries_alone(settings)
+                    })?
+                }
+            }
+
+            fn any_features(&self) -> bool {
+                match self {
+                    $($list::$settings(_) => {
+                        <$module::$settings as $crate::learner::LearnerSettings>::ANY_FEATURES
+                    })*
+                    $($list::BuiltIn(settings) => {
+                        <$base as $crate::learner::LearnerList>::any_features(settings)
                     })?
                 }
             }

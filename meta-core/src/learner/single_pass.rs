@@ -61,7 +61,7 @@ pub trait SinglePass: Send + Sync + 'static {
     /// Loss of each task, `[t]`, from the output of the forward pass.
     fn losses<L: Primitives>(&self, output: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 1> {
         match self.predictive() {
-            Some(predictive) => predictive.losses(output, &tasks.query.targets),
+            Some(predictive) => predictive.losses(output, &tasks.query),
             None => loss::loss_of_items(self.predictions(output, tasks), &tasks.query),
         }
     }
@@ -139,7 +139,7 @@ impl<R: SinglePass, B: Primitives> Learner<B> for SinglePassLearner<R, B> {
         // Asked of every learner that is evaluated: without a density there is no second pass.
         let predictive = self.rule.predictive()?;
         let output = self.forward(tasks, &Self::evaluation(tasks));
-        predictive.log_likelihood(output, &tasks.query.targets)
+        predictive.log_likelihood(output, &tasks.query)
     }
 
     fn deviations(&self, tasks: &TaskBatch<B>) -> Option<Tensor<B, 3>> {

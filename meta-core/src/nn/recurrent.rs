@@ -1,11 +1,12 @@
-//! Recurrent layers: long short-term memory, with weights shared or per task.
+//! Recurrent layers: long short-term memory and gated recurrent units, with weights shared or per task.
 //!
-//! Burn's `nn::Lstm` panics at second order. These stand on the primitive `linear` and on elementwise
-//! operations, and differentiate to any order.
+//! Burn's `nn::Lstm` panics at second order and its `nn::Gru` loses precision. These differentiate to any
+//! order: a layer multiplies the inputs of all steps by their weight at once, and the rest is one operation
+//! over the whole sequence ([`recur`]).
 //!
-//! A sequence is a list of steps, `[t, b, i]` each: no step is cut out of a larger tensor on the way
-//! from layer to layer, whose adjoint would be as large as the sequence. [`split`] and [`join`] go
-//! from `[t, b·l, i]`, the layout of attention, to steps and back.
+//! Sequences are `[t, b·l, i]`, the layout of attention: item by item, step after step. A controller that
+//! reads a memory between two steps takes them one by one: [`LstmCell::forward`] is the same operation for
+//! one step, and [`split`] and [`join`] go from sequences to steps and back.
 
 use burn::{
     module::{Module, Param},
@@ -13,29 +14,142 @@ use burn::{
 };
 
 use super::{
-    activation::sigmoid,
-    init::{Initializer, parameter},
+    init::{Initializer, constant, parameter},
     linear::Linear,
 };
-use crate::primitives::{Primitives, linear};
+use crate::primitives::{Primitives, RecurrenceInputs, RecurrentCell, Shown, recur};
+
+/// How sequences are read.
+#[derive(Clone, Debug)]
+pub struct Reading<B: Backend> {
+    /// Steps of each item `l`.
+    pub length: usize,
+    /// 0 at the steps that leave the state as it is, else 1, `[t, b·l, 1]`: sequences of different
+    /// lengths are those of the longest one whose other steps are masked. None: every step counts.
+    pub mask: Option<Tensor<B, 3>>,
+    /// Whether the last step is read first.
+    pub reverse: bool,
+}
+
+impl<B: Backend> Reading<B> {
+    /// From the first of `length` steps to the last.
+    pub fn of(length: usize) -> Self {
+        Reading {
+            length,
+            mask: None,
+            reverse: false,
+        }
+    }
+
+    /// The same steps from the other end.
+    pub fn backwards(self) -> Self {
+        Reading {
+            reverse: !self.reverse,
+            ..self
+        }
+    }
+}
+
+/// What a recurrent layer does at each step.
+pub trait Cell<B: Primitives> {
+    /// Its equations.
+    const KIND: RecurrentCell;
+
+    /// What multiplies the input of a step: `W` and `b` of all gates.
+    fn input(&self) -> &Linear<B>;
+
+    /// What multiplies the hidden state before, as [`recur`] wants it.
+    fn weight(&self) -> Tensor<B, 3>;
+
+    /// Width `h` of the hidden state.
+    fn width(&self) -> usize;
+
+    /// Reads sequences `x [t, b·l, i]` from a state of zeros: the hidden state after each step,
+    /// `[t, b·l, h]`, in the order of the steps.
+    ///
+    /// # Panics
+    /// When the length does not divide the rows.
+    fn read(&self, x: Tensor<B, 3>, reading: &Reading<B>) -> Tensor<B, 3> {
+        self.show(x, reading, Shown::Hidden)
+    }
+
+    /// The hidden state after the step that is read last, `[t, b, h]`, of sequences `x [t, b·l, i]`.
+    ///
+    /// # Panics
+    /// When the length does not divide the rows.
+    fn read_last(&self, x: Tensor<B, 3>, reading: &Reading<B>) -> Tensor<B, 3> {
+        self.show(x, reading, Shown::Last)
+    }
+
+    /// What is `shown` of a reading from a state of zeros.
+    ///
+    /// # Panics
+    /// When the length does not divide the rows.
+    fn show(&self, x: Tensor<B, 3>, reading: &Reading<B>, shown: Shown) -> Tensor<B, 3> {
+        let [t, rows, _] = x.dims();
+        let length = reading.length;
+        assert!(
+            length > 0 && rows.is_multiple_of(length),
+            "{rows} rows, sequences of {length}"
+        );
+        let shape = [t, rows / length, Self::KIND.states() * self.width()];
+        let inputs = RecurrenceInputs {
+            start: Tensor::zeros(shape, (&x.device(), x.dtype())),
+            z: self.input().forward(x),
+            u: self.weight(),
+            mask: reading.mask.clone(),
+        };
+        recur(Self::KIND, inputs, shown, reading.reverse)
+    }
+
+    /// One step: `x [t, b, i]` and the state before, as [`recur`] wants it, to the state after.
+    fn step(&self, x: Tensor<B, 3>, state: Tensor<B, 3>) -> Tensor<B, 3> {
+        let shape = state.dims();
+        let inputs = RecurrenceInputs {
+            z: self.input().forward(x),
+            u: self.weight(),
+            start: state,
+            mask: None,
+        };
+        recur(Self::KIND, inputs, Shown::Trace, false).reshape(shape)
+    }
+}
 
 /// What an LSTM remembers between two steps.
 #[derive(Clone, Debug)]
 pub struct LstmState<B: Backend> {
-    /// `h`, `[t, b, h]`: what the cell shows.
-    pub hidden: Tensor<B, 3>,
-    /// `c`, `[t, b, h]`: what it keeps.
-    pub cell: Tensor<B, 3>,
+    /// `h`, what the cell shows, and `c`, what it keeps, side by side: `[t, b, 2h]`.
+    pub both: Tensor<B, 3>,
 }
 
 impl<B: Backend> LstmState<B> {
-    /// Nothing remembered: zeros `[t, b, h]`.
-    pub fn zeros(tasks: usize, items: usize, width: usize, device: &B::Device) -> Self {
-        let zeros = Tensor::zeros([tasks, items, width], device);
+    /// The state of these two, `[t, b, h]` each.
+    pub fn new(hidden: Tensor<B, 3>, cell: Tensor<B, 3>) -> Self {
         LstmState {
-            hidden: zeros.clone(),
-            cell: zeros,
+            both: Tensor::cat(vec![hidden, cell], 2),
         }
+    }
+
+    /// Nothing remembered: zeros.
+    pub fn zeros(tasks: usize, items: usize, width: usize, device: &B::Device) -> Self {
+        LstmState {
+            both: Tensor::zeros([tasks, items, 2 * width], device),
+        }
+    }
+
+    /// `h`, `[t, b, h]`.
+    pub fn hidden(&self) -> Tensor<B, 3> {
+        self.half(0)
+    }
+
+    /// `c`, `[t, b, h]`.
+    pub fn cell(&self) -> Tensor<B, 3> {
+        self.half(1)
+    }
+
+    fn half(&self, half: usize) -> Tensor<B, 3> {
+        let width = self.both.dims()[2] / 2;
+        self.both.clone().narrow(2, half * width, width)
     }
 }
 
@@ -78,116 +192,209 @@ impl<B: Backend> LstmCell<B> {
             recurrent: weight(width),
         }
     }
+}
 
-    /// Width `h` of the state.
-    pub fn width(&self) -> usize {
+impl<B: Primitives> Cell<B> for LstmCell<B> {
+    const KIND: RecurrentCell = RecurrentCell::Lstm;
+
+    fn input(&self) -> &Linear<B> {
+        &self.input
+    }
+
+    fn weight(&self) -> Tensor<B, 3> {
+        self.recurrent.val()
+    }
+
+    fn width(&self) -> usize {
         self.recurrent.dims()[1]
     }
 }
 
 impl<B: Primitives> LstmCell<B> {
-    /// `x [t, b, i]` and the state `[t, b, h]` to the next state.
+    /// `x [t, b, i]` and the state `[t, b, 2h]` to the next state.
     pub fn forward(&self, x: Tensor<B, 3>, state: LstmState<B>) -> LstmState<B> {
-        let width = self.width();
-        let gates = self.input.forward(x) + linear(state.hidden, self.recurrent.val());
-        let open = sigmoid(gates.clone().narrow(2, 0, 3 * width));
-        let gate = |block: usize| open.clone().narrow(2, block * width, width);
-        let proposed = gates.narrow(2, 3 * width, width).tanh();
-        let cell = gate(1) * state.cell + gate(0) * proposed;
         LstmState {
-            hidden: gate(2) * cell.clone().tanh(),
-            cell,
+            both: self.step(x, state.both),
         }
-    }
-
-    /// The states after each of these steps, the first from a state of zeros.
-    fn states<'a>(&self, steps: impl Iterator<Item = &'a Tensor<B, 3>>) -> Vec<LstmState<B>> {
-        let mut states: Vec<LstmState<B>> = Vec::new();
-        for x in steps {
-            let state = states.last().cloned().unwrap_or_else(|| {
-                let [t, b, _] = x.dims();
-                LstmState::zeros(t, b, self.width(), &x.device())
-            });
-            states.push(self.forward(x.clone(), state));
-        }
-        states
     }
 }
 
-/// A layer that reads a sequence step by step.
+/// One step of a gated recurrent unit (Cho et al., EMNLP 2014, in the form of cuDNN and PyTorch, where
+/// the reset gate comes after the product with the weight).
+///
+/// ```text
+/// [a_r a_z a_n] = x W + b,   [p_r p_z p_n] = h U + d         three blocks of h columns
+/// r = σ(a_r + p_r),   z = σ(a_z + p_z),   n = tanh(a_n + r ⊙ p_n)
+/// h' = (1 − z) ⊙ n + z ⊙ h
+/// ```
 #[derive(Module, Debug)]
-pub struct Lstm<B: Backend> {
-    /// What is done at each step.
-    pub cell: LstmCell<B>,
+pub struct GruCell<B: Backend> {
+    /// `W`, `[1|t, i, 3h]`, and `b`, `[1|t, 1, 3h]`.
+    pub input: Linear<B>,
+    /// `U`, `[1|t, h, 3h]`, and `d`, `[1|t, 1, 3h]`.
+    pub recurrent: Linear<B>,
 }
 
-impl<B: Backend> Lstm<B> {
-    /// A layer with the parameters of [`LstmCell::new`].
+impl<B: Backend> GruCell<B> {
+    /// Glorot-uniform weights for each gate, zero biases.
     pub fn new(
         inputs: usize,
         width: usize,
         initializer: &mut Initializer,
         device: &B::Device,
     ) -> Self {
-        Lstm {
-            cell: LstmCell::new(inputs, width, initializer, device),
+        let mut linear = |inputs: usize| Linear {
+            weight: initializer.glorot([1, inputs, 3 * width], inputs, width, device),
+            bias: constant(0.0, [1, 1, 3 * width], device),
+        };
+        GruCell {
+            input: linear(inputs),
+            recurrent: linear(width),
         }
     }
 }
 
-impl<B: Primitives> Lstm<B> {
-    /// Steps `[t, b, i]` to the states after each.
-    ///
-    /// # Panics
-    /// When there is no step.
-    pub fn forward(&self, steps: &[Tensor<B, 3>]) -> Vec<LstmState<B>> {
-        assert!(!steps.is_empty(), "a sequence has at least one step");
-        self.cell.states(steps.iter())
+impl<B: Primitives> Cell<B> for GruCell<B> {
+    const KIND: RecurrentCell = RecurrentCell::Gru;
+
+    fn input(&self) -> &Linear<B> {
+        &self.input
+    }
+
+    fn weight(&self) -> Tensor<B, 3> {
+        let parts = [&self.recurrent.weight, &self.recurrent.bias];
+        Tensor::cat(parts.map(|part| part.val()).to_vec(), 1)
+    }
+
+    fn width(&self) -> usize {
+        self.recurrent.weight.dims()[1]
     }
 }
 
-/// A layer that reads a sequence from both ends (Schuster and Paliwal, 1997; Graves and
-/// Schmidhuber, 2005).
-#[derive(Module, Debug)]
-pub struct BiLstm<B: Backend> {
-    /// Reads from the first step to the last.
-    pub forwards: LstmCell<B>,
-    /// Reads from the last step to the first.
-    pub backwards: LstmCell<B>,
+impl<B: Primitives> GruCell<B> {
+    /// `x [t, b, i]` and the state `[t, b, h]` to the next state.
+    pub fn forward(&self, x: Tensor<B, 3>, state: Tensor<B, 3>) -> Tensor<B, 3> {
+        self.step(x, state)
+    }
 }
 
-impl<B: Backend> BiLstm<B> {
-    /// Two cells with the parameters of [`LstmCell::new`], `width` each.
-    pub fn new(
-        inputs: usize,
-        width: usize,
-        initializer: &mut Initializer,
-        device: &B::Device,
-    ) -> Self {
-        let mut cell = || LstmCell::new(inputs, width, initializer, device);
-        BiLstm {
-            forwards: cell(),
-            backwards: cell(),
+/// Declares layers of a cell, in one direction and in both.
+macro_rules! layers {
+    ($cell:ident, $(#[$of_one:meta])* $one:ident, $(#[$of_two:meta])* $two:ident) => {
+        $(#[$of_one])*
+        #[derive(Module, Debug)]
+        pub struct $one<B: Backend> {
+            /// What is done at each step.
+            pub cell: $cell<B>,
         }
-    }
+
+        impl<B: Backend> $one<B> {
+            #[doc = concat!("A layer with the parameters of [`", stringify!($cell), "::new`].")]
+            pub fn new(
+                inputs: usize,
+                width: usize,
+                initializer: &mut Initializer,
+                device: &B::Device,
+            ) -> Self {
+                $one {
+                    cell: $cell::new(inputs, width, initializer, device),
+                }
+            }
+        }
+
+        impl<B: Primitives> $one<B> {
+            /// Sequences `x [t, b·l, i]` to the hidden state after each step, `[t, b·l, h]`.
+            ///
+            /// # Panics
+            /// When the length does not divide the rows.
+            pub fn forward(&self, x: Tensor<B, 3>, reading: &Reading<B>) -> Tensor<B, 3> {
+                self.cell.read(x, reading)
+            }
+
+            /// Sequences `x [t, b·l, i]` to the hidden state after all steps, `[t, b, h]`.
+            ///
+            /// # Panics
+            /// When the length does not divide the rows.
+            pub fn last(&self, x: Tensor<B, 3>, reading: &Reading<B>) -> Tensor<B, 3> {
+                self.cell.read_last(x, reading)
+            }
+        }
+
+        $(#[$of_two])*
+        #[derive(Module, Debug)]
+        pub struct $two<B: Backend> {
+            /// Reads from the first step to the last.
+            pub forwards: $cell<B>,
+            /// Reads from the last step to the first.
+            pub backwards: $cell<B>,
+        }
+
+        impl<B: Backend> $two<B> {
+            #[doc = concat!("Two cells with the parameters of [`", stringify!($cell), "::new`], `width` each.")]
+            pub fn new(
+                inputs: usize,
+                width: usize,
+                initializer: &mut Initializer,
+                device: &B::Device,
+            ) -> Self {
+                let mut cell = || $cell::new(inputs, width, initializer, device);
+                $two {
+                    forwards: cell(),
+                    backwards: cell(),
+                }
+            }
+        }
+
+        impl<B: Primitives> $two<B> {
+            /// Sequences `x [t, b·l, i]` to the hidden states of the two directions, `(forwards,
+            /// backwards)`, `[t, b·l, h]` each: the first has seen the steps up to its own, the second
+            /// those from its own on.
+            ///
+            /// # Panics
+            /// When the length does not divide the rows.
+            pub fn forward(
+                &self,
+                x: Tensor<B, 3>,
+                reading: &Reading<B>,
+            ) -> (Tensor<B, 3>, Tensor<B, 3>) {
+                let backwards = reading.clone().backwards();
+                (
+                    self.forwards.read(x.clone(), reading),
+                    self.backwards.read(x, &backwards),
+                )
+            }
+
+            /// What both directions show when they have read everything, side by side: `[t, b, 2h]`.
+            ///
+            /// # Panics
+            /// When the length does not divide the rows.
+            pub fn last(&self, x: Tensor<B, 3>, reading: &Reading<B>) -> Tensor<B, 3> {
+                let backwards = reading.clone().backwards();
+                let ends = vec![
+                    self.forwards.read_last(x.clone(), reading),
+                    self.backwards.read_last(x, &backwards),
+                ];
+                Tensor::cat(ends, 2)
+            }
+        }
+    };
 }
 
-impl<B: Primitives> BiLstm<B> {
-    /// Steps `[t, b, i]` to the states at each, of the two directions: `(forwards, backwards)`, both in
-    /// the order of the steps. `forwards[k]` has seen the steps up to `k`, `backwards[k]` those from
-    /// `k` on.
-    ///
-    /// # Panics
-    /// When there is no step.
-    pub fn forward(&self, steps: &[Tensor<B, 3>]) -> Vec<(LstmState<B>, LstmState<B>)> {
-        assert!(!steps.is_empty(), "a sequence has at least one step");
-        let forwards = self.forwards.states(steps.iter());
-        let backwards = self.backwards.states(steps.iter().rev());
-        forwards
-            .into_iter()
-            .zip(backwards.into_iter().rev())
-            .collect()
-    }
+layers! {
+    LstmCell,
+    /// A layer of long short-term memory.
+    Lstm,
+    /// A layer of long short-term memory that reads a sequence from both ends (Schuster and Paliwal,
+    /// 1997; Graves and Schmidhuber, 2005).
+    BiLstm
+}
+
+layers! {
+    GruCell,
+    /// A layer of gated recurrent units.
+    Gru,
+    /// A layer of gated recurrent units that reads a sequence from both ends.
+    BiGru
 }
 
 /// The steps of sequences of `length`: `x [t, b·l, i]` to `l` times `[t, b, i]`.

@@ -2,6 +2,8 @@
 //! `B`. Where `B` is itself an autodiff level, those calls are recorded there in turn, which is all
 //! that higher orders need.
 
+mod recurrence;
+
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn_autodiff::{
     Autodiff,
@@ -10,7 +12,10 @@ use burn_autodiff::{
     ops::{Backward, Ops, OpsKind, binary, unary},
 };
 
-use super::{Activation, LinearMap, Pooling, Primitives, Role, TrilinearForm, Winners};
+use super::{
+    Activation, LinearMap, Pooling, Primitives, Recurrence, RecurrenceGradient, RecurrenceInputs,
+    RecurrenceRun, Role, TrilinearForm, Winners,
+};
 
 /// The `wanted` operand from two others given in any order.
 fn contract_of<B: Primitives>(
@@ -340,6 +345,7 @@ macro_rules! record {
         }
     }};
 }
+use record;
 
 /// Records the adjoint of a [`Symmetric`] operation.
 fn record_adjoint<S: Symmetric, B: Primitives, C: CheckpointStrategy>(
@@ -459,6 +465,24 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
     fn sgd_step(theta: FloatTensor<Self>, g: FloatTensor<Self>, rate: f64) -> FloatTensor<Self> {
         let output = B::sgd_step(theta.primitive, g.primitive, rate);
         record!(Descend, [theta.node, g.node], output, |_| rate)
+    }
+
+    fn recur(
+        form: &Recurrence,
+        inputs: RecurrenceInputs<FloatTensor<Self>>,
+        keep: bool,
+    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+        recurrence::recur::<B, C>(form, inputs, keep)
+    }
+
+    fn recur_adjoint(
+        form: &Recurrence,
+        run: RecurrenceRun<FloatTensor<Self>>,
+        g: FloatTensor<Self>,
+        along_start: bool,
+        _keep: bool,
+    ) -> RecurrenceGradient<FloatTensor<Self>> {
+        recurrence::recur_adjoint::<B, C>(form, run, g, along_start)
     }
 
     fn gate(y: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -19,6 +19,8 @@
 //!   pooling, it is a primitive of its own, since the map between the two need not exist.
 //!   Layer standardisation is the same along the channels of a row.
 //! * **Softmax** has a symmetric Jacobian, too, written with its own output.
+//! * A **recurrence** over the steps of sequences is one operation. Its adjoint is the recurrence
+//!   backwards, and the derivative of that ([`Primitives::recur_curvature`]) the recurrence of the tangent.
 //! * **ReLU** is a gate that its own output holds open or shut ([`Primitives::gate`]), which is its
 //!   own adjoint.
 //!
@@ -36,12 +38,13 @@ mod ops;
 pub mod portable;
 
 pub use operation::{
-    Activation, Conv2dForm, LinearForm, LinearMap, PairsForm, Pooling, Role, ScaleForm,
-    TrilinearForm, Winners,
+    Activation, Conv2dForm, LinearForm, LinearMap, PairsForm, Pooling, Recurrence,
+    RecurrenceCurvature, RecurrenceGradient, RecurrenceInputs, RecurrenceRun, RecurrentCell, Role,
+    ScaleForm, Shown, TrilinearForm, Winners,
 };
 pub use ops::{
     add_rows, attention_read, attention_scores, bias_relu, broadcast_rows, conv2d,
-    layer_standardize, linear, linear_add, max_pool2d, scale, scale_add, scaled_softmax,
+    layer_standardize, linear, linear_add, max_pool2d, recur, scale, scale_add, scaled_softmax,
     standardize, standardize_pool2d, sum_rows,
 };
 
@@ -53,7 +56,7 @@ use burn::tensor::{
 /// A backend with the operations of this toolkit.
 ///
 /// Every method has a portable default, composed from operations that Burn differentiates correctly
-/// twice. A backend overrides what it can do faster; `Autodiff<B>` overrides all but the two
+/// twice. A backend overrides what it can do faster; `Autodiff<B>` overrides all but the
 /// curvatures, whose compositions are differentiated as they stand.
 pub trait Primitives: Backend {
     /// Bytes that the backend holds on its device, in use or kept for the next tensor; none for
@@ -237,6 +240,48 @@ pub trait Primitives: Backend {
         factor: f64,
     ) -> FloatTensor<Self> {
         portable::scaled_softmax_curvature::<Self>(p, g, u, factor)
+    }
+
+    /// A recurrence over all steps, its equations with [`RecurrentCell`]: what is shown, `[t, b·slots, h]`,
+    /// and, where `keep`, what the backend wants to have for the derivatives.
+    fn recur(
+        form: &Recurrence,
+        inputs: RecurrenceInputs<FloatTensor<Self>>,
+        keep: bool,
+    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+        let _ = keep;
+        (portable::recur::<Self>(form, inputs), None)
+    }
+
+    /// The gradients of a recurrence from `g`, that along what is shown. As a function it has the
+    /// operands `z`, `u`, the start, `g` and the hidden states before the steps, which are parts of
+    /// `run.states`; the gates follow from those, and the cells from the gates.
+    ///
+    /// That along the start is computed where `along_start`; where `keep`, what the backend wants to have
+    /// for the derivative.
+    fn recur_adjoint(
+        form: &Recurrence,
+        run: RecurrenceRun<FloatTensor<Self>>,
+        g: FloatTensor<Self>,
+        along_start: bool,
+        keep: bool,
+    ) -> RecurrenceGradient<FloatTensor<Self>> {
+        let _ = keep;
+        portable::recur_adjoint::<Self>(form, run, g, along_start)
+    }
+
+    /// The derivatives of `⟨direction, gradient⟩`, where `gradient` is what [`Primitives::recur_adjoint`]
+    /// gave for `g`. That along the weight, and what comes through it to the hidden states before the
+    /// steps, follow from them.
+    fn recur_curvature(
+        form: &Recurrence,
+        run: RecurrenceRun<FloatTensor<Self>>,
+        g: FloatTensor<Self>,
+        gradient: RecurrenceGradient<FloatTensor<Self>>,
+        direction: RecurrenceGradient<FloatTensor<Self>>,
+    ) -> RecurrenceCurvature<FloatTensor<Self>> {
+        let _ = gradient;
+        portable::recur_curvature::<Self>(form, run, g, direction)
     }
 
     /// `θ − η g`, operands of one shape: a step of gradient descent in one pass.

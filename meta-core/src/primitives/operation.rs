@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-pub use meta_kernels::{Conv2dForm, LinearForm, PairsForm, Pooling};
+pub use meta_kernels::{
+    Conv2dForm, LinearForm, PairsForm, Pooling, Recurrence, RecurrentCell, Shown,
+};
 
 /// One of the three operands of a trilinear form `⟨y, F(x, w)⟩`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,4 +179,65 @@ pub enum LinearMap<I> {
         /// Position of each winner in its plane, `[n, h', w', c]`.
         index: I,
     },
+}
+
+/// The operands of a recurrence; `F` is the backend's tensor of floats.
+#[derive(Clone, Debug)]
+pub struct RecurrenceInputs<F> {
+    /// What is read, multiplied by its weight: `[t, b·l, gates·h]`.
+    pub z: F,
+    /// The weight of the state, `[1|t, h, 4h]`, or `[1|t, h + 1, 3h]` with a row of biases.
+    pub u: F,
+    /// The state before the first step: `[t, b, h]`, after the hidden state the cell, `[t, b, 2h]`.
+    pub start: F,
+    /// 0 at the steps that leave the state as it is, else 1: `[t, b·l, 1]`, a constant.
+    pub mask: Option<F>,
+}
+
+/// A recurrence that has run: all that its derivatives are written with.
+#[derive(Clone, Debug)]
+pub struct RecurrenceRun<F> {
+    /// Its operands.
+    pub inputs: RecurrenceInputs<F>,
+    /// What [`Recurrence::whole`] shows: the hidden state after every step, `[t, b·slots, h]`.
+    pub states: F,
+    /// What the backend kept for its derivatives, in an order of its own; a constant.
+    pub kept: Option<F>,
+}
+
+/// The gradients of a scalar along the operands of a recurrence; that along the weight follows from
+/// [`RecurrenceGradient::products`].
+#[derive(Clone, Debug)]
+pub struct RecurrenceGradient<F> {
+    /// Along `z`, `[t, b·l, gates·h]`.
+    pub z: F,
+    /// Along the products of states and weight, alike; none where it is that along `z` (LSTM).
+    pub products: Option<F>,
+    /// Along the state before the first step; none where it was not asked for.
+    pub start: Option<F>,
+    /// What the backend kept for the derivative of the gradient, in an order of its own; a constant.
+    pub kept: Option<F>,
+}
+
+impl<F: Clone> RecurrenceGradient<F> {
+    /// Along the products of states and weight.
+    pub fn of_products(&self) -> F {
+        self.products.as_ref().unwrap_or(&self.z).clone()
+    }
+}
+
+/// The derivatives of `⟨direction, gradient⟩` of a recurrence.
+#[derive(Clone, Debug)]
+pub struct RecurrenceCurvature<F> {
+    /// Along `z`, `[t, b·l, gates·h]`.
+    pub z: F,
+    /// Along the products of states and weight, alike; none where it is that along `z` (LSTM).
+    pub products: Option<F>,
+    /// Along the hidden state before every step, past the weight, `[t, b·l, h]` (GRU).
+    pub before: Option<F>,
+    /// Along the gradient of the hidden state after every step, `[t, b·l, h]`: its tangent.
+    pub hidden: F,
+    /// Along the cell before the first step, and along the gradient of that after the last (LSTM):
+    /// `[t, b, 2h]`.
+    pub cells: Option<F>,
 }

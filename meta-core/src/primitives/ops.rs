@@ -3,8 +3,8 @@
 use burn::tensor::Tensor;
 
 use super::{
-    Activation, Conv2dForm, LinearForm, LinearMap, PairsForm, Pooling, Primitives, Role, ScaleForm,
-    TrilinearForm,
+    Activation, Conv2dForm, LinearForm, LinearMap, PairsForm, Pooling, Primitives, Recurrence,
+    RecurrenceInputs, RecurrentCell, Role, ScaleForm, Shown, TrilinearForm,
 };
 use crate::params::{primitive, tensor};
 
@@ -368,4 +368,60 @@ pub fn standardize_pool2d<B: Primitives>(
         size,
     };
     tensor(B::standardize_pool(&pooling, primitive(x), primitive(gamma), epsilon).0)
+}
+
+/// A recurrence over the steps of items; the equations stand with [`RecurrentCell`].
+///
+/// `z [t, b·l, gates·h]` is what each step reads, multiplied by its weight, `u [1|t, h, gates·h]` the weight
+/// of the state (with a row of biases more for a GRU), `start [t, b, h]` the state before the first step
+/// (`[t, b, 2h]` for an LSTM, the cell after the hidden state), `mask [t, b·l, 1]` a constant, 0 at the
+/// steps that leave the state as it is. Returns what is `shown`, `[t, b·slots, h]`; in the order of the
+/// steps also where they are read in `reverse`.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn recur<B: Primitives>(
+    cell: RecurrentCell,
+    inputs: RecurrenceInputs<Tensor<B, 3>>,
+    shown: Shown,
+    reverse: bool,
+) -> Tensor<B, 3> {
+    let ([tasks, rows, gates], [weight_tasks, weight_rows, columns], [_, items, state]) =
+        (inputs.z.dims(), inputs.u.dims(), inputs.start.dims());
+    check_tasks("recur", tasks, weight_tasks);
+    let form = Recurrence {
+        cell,
+        tasks,
+        weight_tasks,
+        items,
+        steps: rows / items.max(1),
+        width: gates / cell.gates(),
+        reverse,
+        shown,
+    };
+    let fits = items > 0
+        && rows > 0
+        && rows.is_multiple_of(items)
+        && gates == form.gates_width()
+        && columns == gates
+        && weight_rows == form.weight_rows()
+        && inputs.start.dims()[0] == tasks
+        && state == form.state_width()
+        && (inputs.mask.as_ref()).is_none_or(|mask| mask.dims() == [tasks, rows, 1]);
+    assert!(
+        fits,
+        "recur: {cell:?}, z {:?}, u {:?}, start {:?}, mask {:?}",
+        inputs.z.dims(),
+        inputs.u.dims(),
+        inputs.start.dims(),
+        inputs.mask.as_ref().map(Tensor::dims)
+    );
+    let dtype = inputs.z.dtype();
+    let inputs = RecurrenceInputs {
+        z: primitive(inputs.z),
+        u: primitive(inputs.u),
+        start: primitive(inputs.start),
+        mask: inputs.mask.map(|mask| primitive(mask.detach().cast(dtype))),
+    };
+    tensor(B::recur(&form, inputs, false).0)
 }

@@ -66,8 +66,8 @@ proptest! {
                             let class = episode.classes[label as usize].class;
                             prop_assert_eq!(id >> 32, u64::from(class));
                         }
-                        // Of images; projections have any sign.
-                        if source.item_shape().height > 1 {
+                        // Of images; projections and word vectors have any sign.
+                        if source.item_shape().width > 1 {
                             prop_assert!(items.inputs.iter().all(|x| (0.0..=1.0).contains(x)));
                         }
                     }

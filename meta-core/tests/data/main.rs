@@ -12,4 +12,6 @@ mod omniglot;
 mod pictures;
 mod rotations;
 mod samples;
+mod series;
+mod text;
 mod trees;

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use image::{GrayImage, ImageFormat, Luma};
 use meta_core::data::{
-    EpisodeShape, FolderSettings, GlyphWorld, GpSettings, ImageSource, ProjectedSettings,
-    Rotations, SinusoidSettings, Source, Split, Task,
+    EpisodeShape, FolderSettings, GlyphWorld, GpSettings, ImageSource, PriorSettings, PriorSource,
+    PriorTask, ProjectedSettings, Rotations, SinusoidSettings, Source, Split, Task, TopicsSettings,
 };
 use meta_core::rng::Seed;
 
@@ -104,6 +104,16 @@ pub fn folder_source(rotations: Rotations, augment_evaluation: bool) -> ImageSou
     config.build(None).expect("a sound tree")
 }
 
+/// Even tasks of tables.
+fn prior(task: PriorTask) -> PriorSource {
+    let settings = PriorSettings {
+        task,
+        features: [4, 4],
+        ..PriorSettings::default()
+    };
+    settings.build().expect("valid")
+}
+
 /// One of each kind of source, small, made once.
 pub fn all_sources() -> &'static [Arc<dyn Source>] {
     static ALL: OnceLock<Vec<Arc<dyn Source>>> = OnceLock::new();
@@ -133,6 +143,19 @@ pub fn all_sources() -> &'static [Arc<dyn Source>] {
             Arc::new(folder_source(Rotations::Classes, false)),
             Arc::new(folder_source(Rotations::Augment, true)),
             Arc::new(GpSettings::default().build().expect("valid")),
+            Arc::new(
+                TopicsSettings {
+                    train_classes: 40,
+                    validation_classes: 7,
+                    test_classes: 11,
+                    items_per_class: 8,
+                    ..TopicsSettings::default()
+                }
+                .build()
+                .expect("valid"),
+            ),
+            Arc::new(prior(PriorTask::Classification)),
+            Arc::new(prior(PriorTask::Regression)),
         ]
     })
 }

@@ -48,6 +48,12 @@ fn specs() -> Vec<(&'static str, EncoderSpec)> {
         });
         of("set_transformer", sizes)
     };
+    let pooling = |kind: &str, recurrent: usize| {
+        let sizes = json!({
+            "kind": kind, "recurrent": recurrent, "hidden": 3, "heads": 2, "span": 3,
+        });
+        of("attention_pooling", sizes)
+    };
     vec![
         ("mlp", of("mlp", json!({"hidden": [4, 3]}))),
         (
@@ -99,6 +105,25 @@ fn specs() -> Vec<(&'static str, EncoderSpec)> {
         (
             "bilstm, two layers",
             of("bilstm", json!({"hidden": 2, "layers": 2, "dropout": 0.3})),
+        ),
+        (
+            "bilstm, padding",
+            of("bilstm", json!({"hidden": 2, "padding": true})),
+        ),
+        ("bag", of("bag", json!({"hidden": [5, 3]}))),
+        (
+            "text_cnn",
+            of(
+                "text_cnn",
+                json!({"widths": [2, 3], "filters": 2, "dropout": 0.3}),
+            ),
+        ),
+        ("attention_pooling, additive", pooling("additive", 2)),
+        ("attention_pooling, dot", pooling("dot", 0)),
+        ("attention_pooling, multi_head", pooling("multi_head", 0)),
+        (
+            "attention_pooling, hierarchical",
+            pooling("hierarchical", 1),
         ),
     ]
 }

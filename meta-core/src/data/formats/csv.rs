@@ -1,19 +1,14 @@
 //! Text in columns: a header, and a row a line, with commas (or, in `.tsv`, tabs) between; packed with gzip
 //! or not.
 
-use std::io::{BufReader, Read};
 use std::path::Path;
 
 use csv::{ByteRecord, ReaderBuilder};
-use flate2::read::MultiGzDecoder;
 
 use super::array::Text;
-use super::table::{Columns, Keys, Table, TableBuilder};
+use super::table::{Cells, Columns, Keys, Table, TableBuilder};
+use super::unpacked::{MAXIMUM_TEXT, Unpacked, open_unpacked};
 use crate::error::{Error, Result};
-use crate::files::open_regular;
-
-/// The most text that is read.
-const MAXIMUM_TEXT: u64 = 1 << 32;
 
 /// Reads the columns of `keys`, each of which must be there.
 pub(super) fn table(path: &Path, keys: &Keys<'_>) -> Result<Table> {
@@ -30,6 +25,37 @@ pub(super) fn labels(path: &Path, keys: &Keys<'_>) -> Result<Text> {
     Ok(read(path, keys)?.into_labels())
 }
 
+/// All columns as text.
+pub(super) fn cells(path: &Path, header: bool) -> Result<Cells> {
+    let mut rows = Rows::open(path)?;
+    let count = rows.header.len();
+    let mut cells = Cells {
+        names: match header {
+            true => rows.header.clone(),
+            false => (1..=count)
+                .map(|column| format!("column {column}"))
+                .collect(),
+        },
+        columns: vec![Text::default(); count],
+        lines: Vec::new(),
+    };
+    // Without a header the row that was read for one is the first.
+    let mut there = if header { rows.next()? } else { true };
+    while there {
+        for (column, text) in cells.columns.iter_mut().enumerate() {
+            let cell = rows.cell(column)?.trim();
+            text.push(match cells.lines.is_empty() {
+                true => cell.trim_start_matches('\u{feff}'),
+                false => cell,
+            });
+        }
+        cells.lines.push(rows.line());
+        cells.check_size(path)?;
+        there = rows.next()?;
+    }
+    Ok(cells)
+}
+
 fn read<'a>(path: &'a Path, keys: &Keys<'_>) -> Result<TableBuilder<'a>> {
     let mut rows = Rows::open(path)?;
     let columns = Columns::of(path, &rows.header, keys)?;
@@ -43,26 +69,18 @@ fn read<'a>(path: &'a Path, keys: &Keys<'_>) -> Result<TableBuilder<'a>> {
 /// The rows of a file, one at a time.
 struct Rows<'a> {
     path: &'a Path,
-    reader: csv::Reader<Limited<Box<dyn Read>>>,
+    reader: csv::Reader<Unpacked>,
     header: Vec<String>,
     record: ByteRecord,
 }
 
 impl<'a> Rows<'a> {
     fn open(path: &'a Path) -> Result<Self> {
-        let file = BufReader::new(open_regular(path, MAXIMUM_TEXT)?);
-        let name = path.to_string_lossy().to_ascii_lowercase();
-        let (name, text): (&str, Box<dyn Read>) = match name.strip_suffix(".gz") {
-            Some(name) => (name, Box::new(MultiGzDecoder::new(file))),
-            None => (&name, Box::new(file)),
-        };
+        let (name, text) = open_unpacked(path, MAXIMUM_TEXT)?;
         let mut reader = ReaderBuilder::new()
             .delimiter(if name.ends_with(".tsv") { b'\t' } else { b',' })
             .has_headers(false)
-            .from_reader(Limited {
-                text,
-                left: MAXIMUM_TEXT,
-            });
+            .from_reader(text);
         let mut record = ByteRecord::new();
         let found = reader.read_byte_record(&mut record);
         if !found.map_err(|error| fault(path, &error))? {
@@ -121,20 +139,4 @@ fn fault(path: &Path, error: &csv::Error) -> Error {
         _ => format!("is no table: {error}"),
     };
     Error::data(path, reason)
-}
-
-/// Text that is refused beyond a number of bytes.
-struct Limited<R> {
-    text: R,
-    left: u64,
-}
-
-impl<R: Read> Read for Limited<R> {
-    fn read(&mut self, place: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.text.read(place)?;
-        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
-            std::io::Error::other(format!("it has more than {MAXIMUM_TEXT} bytes of text"))
-        })?;
-        Ok(read)
-    }
 }

@@ -26,6 +26,8 @@ mod parquet;
 mod pytorch;
 mod safetensors;
 mod table;
+mod tar;
+mod unpacked;
 
 use std::path::Path;
 
@@ -36,7 +38,9 @@ use crate::error::{Error, Result};
 use crate::files::read_text;
 
 pub use array::{Array, Element, MAXIMUM_BYTES, Number, Numbers, Region, Text};
-pub use table::{Keys, Table, Vectors};
+pub use table::{Cells, Keys, Table, Vectors};
+pub(super) use tar::read_tar;
+pub(super) use unpacked::{Lines, MAXIMUM_TEXT, open_unpacked, read_unpacked};
 
 /// The largest list of labels.
 const MAXIMUM_LIST: u64 = 1 << 30;
@@ -77,6 +81,9 @@ impl Format {
             .to_ascii_lowercase();
         let found = ENDINGS.iter().find(|(ending, _)| name.ends_with(ending));
         found.map(|(_, format)| *format).ok_or_else(|| {
+            if !path.exists() {
+                return Error::data(path, "is not there; expected a file or a folder");
+            }
             let known = ENDINGS.map(|(ending, _)| ending).join(", ");
             Error::data(
                 path,
@@ -100,6 +107,26 @@ pub fn read_table(path: &Path, keys: &Keys<'_>) -> Result<Table> {
             Table::of(path, keys, |key| arrays.array(key))
         }
     }
+}
+
+/// All columns of a table as text; `header` says whether the first row of text names the columns.
+///
+/// # Errors
+/// As [`read_table`], also for a format without columns.
+pub fn read_cells(path: &Path, header: bool) -> Result<Cells> {
+    match Format::of(path)? {
+        Format::Csv => csv::cells(path, header),
+        Format::Parquet => parquet::cells(path),
+        _ => Err(Error::data(
+            path,
+            "holds arrays, and a table is needed: CSV, TSV or Parquet",
+        )),
+    }
+}
+
+/// Whether a file of that name is a table with columns.
+pub fn is_table(path: &Path) -> bool {
+    matches!(Format::of(path), Ok(Format::Csv | Format::Parquet))
 }
 
 /// What a file can be asked for.

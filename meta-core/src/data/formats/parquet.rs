@@ -12,7 +12,7 @@ use parquet::data_type::{ByteArray, DataType, FixedLenByteArray};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::array::Text;
-use super::table::{Columns, Keys, Table, check_size, held};
+use super::table::{Cells, Columns, Keys, Table, check_size, held};
 use crate::error::{Error, Result};
 use crate::files::open_regular;
 
@@ -74,6 +74,33 @@ fn read_table(path: &Path, keys: &Keys<'_>) -> Result<Table> {
 /// The column of `keys.labels` alone.
 pub(super) fn labels(path: &Path, keys: &Keys<'_>) -> Result<Text> {
     guarded(path, || read_labels(path, keys))
+}
+
+/// All columns as text.
+pub(super) fn cells(path: &Path) -> Result<Cells> {
+    guarded(path, || {
+        let file = File::open(path)?;
+        let rows = file.reader.metadata().file_metadata().num_rows();
+        let mut cells = Cells {
+            names: file.header.clone(),
+            columns: Vec::new(),
+            lines: Vec::new(),
+        };
+        for column in 0..file.header.len() {
+            let text = file.text(column).map_err(|reason| {
+                Error::data(path, format!("column `{}` {reason}", file.header[column]))
+            })?;
+            if text.len() as u64 != rows.max(0) as u64 {
+                return Err(Error::data(path, "is damaged: columns differ in length"));
+            }
+            if cells.lines.is_empty() {
+                cells.lines = (1..=text.len() as u64).collect();
+            }
+            cells.columns.push(text);
+            cells.check_size(path)?;
+        }
+        Ok(cells)
+    })
 }
 
 /// What `read` gives; where the library panics, since it takes parts of the file for granted, an error.
@@ -253,6 +280,30 @@ impl<'a> File<'a> {
         })?;
         close(&mut lists, length)?;
         Ok(lists)
+    }
+
+    /// A column of text or of numbers as text; a value that is missing is empty. An error is a clause.
+    fn text(&self, column: usize) -> Result<Text, String> {
+        let mut text = Text::default();
+        self.values(column, |value, starts| {
+            let row = text.len();
+            if !starts {
+                return Err(format!("row {row} is a list; one value per row is needed"));
+            }
+            check_size(self.path, row, 1).map_err(|error| error.to_string())?;
+            match value {
+                Value::Bytes(bytes) => {
+                    let cell = std::str::from_utf8(bytes);
+                    text.push(cell.map_err(|_| format!("row {row} is not text"))?.trim());
+                }
+                Value::Integer(integer) => text.push(&integer.to_string()),
+                Value::Number(number) if number.is_nan() => text.push(""),
+                Value::Number(number) => text.push(&number.to_string()),
+                Value::None => text.push(""),
+            }
+            Ok(())
+        })?;
+        Ok(text)
     }
 
     /// A column of text, or of integers.

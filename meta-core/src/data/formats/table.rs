@@ -142,6 +142,37 @@ impl Table {
     }
 }
 
+/// All columns of a file as text.
+#[derive(Clone, Debug, Default)]
+pub struct Cells {
+    /// Names of the columns; `column 1` … where the file has none.
+    pub names: Vec<String>,
+    /// The cells of each column; one that holds nothing is empty.
+    pub columns: Vec<Text>,
+    /// The line that each row begins at, from 1; the number of the row in formats without lines.
+    pub lines: Vec<u64>,
+}
+
+impl Cells {
+    /// The most cells of a file.
+    const MAXIMUM: usize = 1 << 27;
+
+    /// Checks that so many rows can be held.
+    pub(super) fn check_size(&self, path: &Path) -> Result<()> {
+        let cells = self.lines.len().checked_mul(self.names.len());
+        match cells.is_some_and(|cells| cells <= Self::MAXIMUM) {
+            true => Ok(()),
+            false => {
+                let most = Self::MAXIMUM;
+                Err(Error::data(
+                    path,
+                    format!("has more than {most} cells, the most that are read"),
+                ))
+            }
+        }
+    }
+}
+
 /// The name among `known` that a key stands for; where there is one array and it has no name, any key does.
 ///
 /// # Errors

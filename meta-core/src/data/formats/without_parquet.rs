@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::array::Text;
-use super::table::{Keys, Table};
+use super::table::{Cells, Keys, Table};
 use crate::error::{Error, Result};
 
 fn absent<T>(path: &Path) -> Result<T> {
@@ -21,5 +21,9 @@ pub(super) fn labels(path: &Path, _keys: &Keys<'_>) -> Result<Text> {
 }
 
 pub(super) fn header(path: &Path) -> Result<Vec<String>> {
+    absent(path)
+}
+
+pub(super) fn cells(path: &Path) -> Result<Cells> {
     absent(path)
 }

@@ -60,13 +60,22 @@ impl<B: Primitives> AttentionPool<B> {
         hidden: Option<&Tensor<B, 4, Bool>>,
     ) -> (Tensor<B, 3>, Tensor<B, 4>) {
         let [t, tokens, d] = x.dims();
-        assert_eq!(tokens % length, 0, "{tokens} tokens, sequences of {length}");
         let sequences = tokens / length;
-        let scores = linear(self.hidden.forward(x.clone()).tanh(), self.query.val());
-        let map = soft(scores.reshape([t * sequences, 1, 1, length]), hidden);
+        let map = soft(self.scores(x.clone(), length), hidden);
         let values = x.reshape([t * sequences, 1, length, d]);
         let read = map.clone().matmul(values);
         (read.reshape([t, sequences, d]), map)
+    }
+
+    /// The scores `u_i · u` of the tokens, `x [t, b·l, d]` to `[t·b, 1, 1, l]`.
+    ///
+    /// # Panics
+    /// When `length` does not divide the tokens.
+    pub fn scores(&self, x: Tensor<B, 3>, length: usize) -> Tensor<B, 4> {
+        let [t, tokens, _] = x.dims();
+        assert_eq!(tokens % length, 0, "{tokens} tokens, sequences of {length}");
+        let scores = linear(self.hidden.forward(x).tanh(), self.query.val());
+        scores.reshape([t * (tokens / length), 1, 1, length])
     }
 }
 
@@ -74,7 +83,7 @@ impl<B: Primitives> AttentionPool<B> {
 ///
 /// # Differences from the paper
 /// The recurrent layers that precede each level there (section 2.2, bidirectional GRU) are left to
-/// the caller: [`BiLstm`](crate::nn::recurrent::BiLstm).
+/// the caller: [`BiGru`](crate::nn::recurrent::BiGru).
 #[derive(Module, Debug)]
 pub struct Hierarchical<B: Backend> {
     /// Reads the tokens of a sequence.

@@ -14,12 +14,7 @@ use super::{
 use crate::{
     Result,
     data::ItemShape,
-    nn::{
-        Pass,
-        init::Initializer,
-        norm::Statistics,
-        recurrent::{BiLstm, split},
-    },
+    nn::{Pass, init::Initializer, norm::Statistics, recurrent::BiLstm},
     primitives::Primitives,
     settings,
 };
@@ -95,6 +90,8 @@ pub struct BilstmEncoder<B: Backend> {
     steps: Steps,
     #[module(skip)]
     dropout: f64,
+    #[module(skip)]
+    padding: bool,
 }
 
 impl<B: Backend> BilstmEncoder<B> {
@@ -112,22 +109,20 @@ impl<B: Backend> BilstmEncoder<B> {
                 .collect(),
             steps: Steps::of(item),
             dropout: settings.dropout,
+            padding: settings.padding,
         }
     }
 }
 
 impl<B: Primitives> Encoder<B> for BilstmEncoder<B> {
     fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
-        let steps = split(self.steps.rows(x), self.steps.length);
+        let reading = self.steps.reading(&x, self.padding);
         let (last, below) = self.layers.split_last().expect("at least one layer");
-        let steps = below.iter().fold(steps, |steps, layer| {
-            let states = layer.forward(&steps).into_iter();
-            let shown = states.map(|(f, b)| Tensor::cat(vec![f.hidden, b.hidden], 2));
-            dropped(shown.collect(), self.dropout, pass)
+        let x = below.iter().fold(self.steps.rows(x), |x, layer| {
+            let (forwards, backwards) = layer.forward(x, &reading);
+            let both = Tensor::cat(vec![forwards, backwards], 2);
+            dropped(both, self.dropout, pass)
         });
-        let states = last.forward(&steps);
-        let (first, last) = (states.first(), states.last());
-        let (first, last) = first.zip(last).expect("at least one step");
-        Tensor::cat(vec![last.0.hidden.clone(), first.1.hidden.clone()], 2)
+        last.last(x, &reading)
     }
 }

@@ -10,19 +10,14 @@ use super::{Encoder, EncoderInfo, EncoderSettings, Operations, Steps, products};
 use crate::{
     Result,
     data::ItemShape,
-    nn::{
-        Pass,
-        dropout::dropout,
-        init::Initializer,
-        norm::Statistics,
-        recurrent::{Lstm, split},
-    },
+    nn::{Pass, dropout::dropout, init::Initializer, norm::Statistics, recurrent::Lstm},
     primitives::Primitives,
     settings,
 };
 
 settings! {
-    /// Settings of [`LstmEncoder`] and [`BilstmEncoder`](super::BilstmEncoder).
+    /// Settings of [`LstmEncoder`], [`BilstmEncoder`](super::BilstmEncoder) and
+    /// [`GruEncoder`](super::GruEncoder).
     pub struct LstmSettings {
         /// Width of the state in each direction. The steps of an item are its rows, or, for a
         /// vector, its features.
@@ -32,6 +27,10 @@ settings! {
         /// Probability with which an output of a layer is dropped in training before the next one
         /// (Zaremba et al., 2014).
         dropout: f64 = 0.0, below_one();
+        /// Whether rows of zeros are padding, and not read: for items of unequal lengths, such as texts and
+        /// series.
+        #[added("0.2")]
+        padding: bool = false;
     }
 }
 
@@ -61,9 +60,9 @@ impl EncoderSettings for LstmSettings {
         self.hidden
     }
 
-    /// Gates and their shares, the proposal, the state and what is shown of it, at every step.
+    /// The gates before and after their activations, the cell and what is shown of it, at every step.
     fn activations(&self, item: ItemShape) -> usize {
-        item.features() + 14 * self.layers * Steps::of(item).length * self.hidden
+        item.features() + 10 * self.layers * Steps::of(item).length * self.hidden
     }
 
     fn statistics(&self) -> Statistics {
@@ -98,19 +97,6 @@ impl EncoderSettings for LstmSettings {
     }
 }
 
-/// What the layers before the last one do with the steps between them.
-pub(super) fn dropped<B: Backend>(
-    steps: Vec<Tensor<B, 3>>,
-    rate: f64,
-    pass: &Pass<B>,
-) -> Vec<Tensor<B, 3>> {
-    let drop = |step: Tensor<B, 3>| {
-        let tasks = step.dims()[0];
-        dropout(step, rate, tasks, pass)
-    };
-    steps.into_iter().map(drop).collect()
-}
-
 /// Reads an item step by step; the embedding is the last state that the last layer shows.
 #[derive(Module, Debug)]
 pub struct LstmEncoder<B: Backend> {
@@ -119,6 +105,8 @@ pub struct LstmEncoder<B: Backend> {
     steps: Steps,
     #[module(skip)]
     dropout: f64,
+    #[module(skip)]
+    padding: bool,
 }
 
 impl<B: Backend> LstmEncoder<B> {
@@ -135,23 +123,24 @@ impl<B: Backend> LstmEncoder<B> {
                 .collect(),
             steps: Steps::of(item),
             dropout: settings.dropout,
+            padding: settings.padding,
         }
     }
 }
 
 impl<B: Primitives> Encoder<B> for LstmEncoder<B> {
     fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
-        let steps = split(self.steps.rows(x), self.steps.length);
+        let reading = self.steps.reading(&x, self.padding);
         let (last, below) = self.layers.split_last().expect("at least one layer");
-        let steps = below.iter().fold(steps, |steps, layer| {
-            let states = layer.forward(&steps).into_iter();
-            dropped(
-                states.map(|state| state.hidden).collect(),
-                self.dropout,
-                pass,
-            )
+        let x = below.iter().fold(self.steps.rows(x), |x, layer| {
+            dropped(layer.forward(x, &reading), self.dropout, pass)
         });
-        let state = last.forward(&steps).pop().expect("at least one step");
-        state.hidden
+        last.last(x, &reading)
     }
+}
+
+/// What the layers before the last one show, with what is dropped of it.
+pub(super) fn dropped<B: Backend>(x: Tensor<B, 3>, rate: f64, pass: &Pass<B>) -> Tensor<B, 3> {
+    let tasks = x.dims()[0];
+    dropout(x, rate, tasks, pass)
 }

@@ -11,6 +11,7 @@ mod masked;
 mod sequence;
 pub mod weights;
 
+pub use attention_pooling::{HardChoice, PoolingKind};
 pub use masked::{FeatureAttention, FeatureMask, Masked, MaskedEncoder, MaybeMasked};
 pub use sequence::Steps;
 
@@ -438,6 +439,11 @@ encoders! {
         SetTransformer = set_transformer::{SetTransformerSettings, SetTransformer},
         Lstm = lstm::{LstmSettings, LstmEncoder},
         Bilstm = bilstm::{BilstmSettings, BilstmEncoder},
+        Gru = gru::{GruSettings, GruEncoder},
+
+        Bag = bag::{BagSettings, Bag},
+        TextCnn = text_cnn::{TextCnnSettings, TextCnn},
+        AttentionPooling = attention_pooling::{AttentionPoolingSettings, AttentionPooling},
         Identity = identity::{IdentitySettings, Identity},
     }
 }

@@ -1,8 +1,12 @@
 //! Items as sequences: what their steps are.
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{Bool, Tensor, backend::Backend};
 
-use crate::{Error, Result, data::ItemShape, nn::attention::MapAxis};
+use crate::{
+    Error, Result,
+    data::ItemShape,
+    nn::{attention::MapAxis, recurrent::Reading},
+};
 
 /// How an item is read step by step: an item with rows has one row for each step, with all its
 /// columns and channels; a vector has one feature for each step.
@@ -58,9 +62,194 @@ impl Steps {
         }
     }
 
+    /// Which steps are not there, `[t·b, 1, 1, l]` (true: not read): the rows of zeros of items `[t, b, f]`, with
+    /// which sources of texts and series fill up what is shorter. Every feature of a vector is there.
+    ///
+    /// What is masked so is left out exactly: more rows of zeros change nothing.
+    pub fn padding<B: Backend>(self, x: &Tensor<B, 3>) -> Tensor<B, 4, Bool> {
+        let hidden = rows_of_zeros(x.clone(), self.length);
+        if self.of_vector {
+            // No row is both of zeros and not.
+            return hidden.clone().bool_and(hidden.bool_not());
+        }
+        hidden
+    }
+
+    /// How recurrent layers read items `[t, b, f]`: without the steps of [`Steps::padding`], where it is asked
+    /// for.
+    pub(super) fn reading<B: Backend>(self, x: &Tensor<B, 3>, padding: bool) -> Reading<B> {
+        let [t, b, _] = x.dims();
+        let there = |hidden: Tensor<B, 4, Bool>| {
+            let there = hidden.bool_not().float().cast(x.dtype());
+            there.reshape([t, b * self.length, 1])
+        };
+        Reading {
+            mask: padding.then(|| there(self.padding(x))),
+            ..Reading::of(self.length)
+        }
+    }
+
     /// Items `[t, b, f]` as steps, one row each: `[t, b·l, f / l]`.
     pub(super) fn rows<B: Backend>(self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let [t, b, _] = x.dims();
         x.reshape([t, b * self.length, self.features])
+    }
+}
+
+/// Which of `length` equal parts of each item `[t, b, f]` are of zeros alone: `[t·b, 1, 1, length]`.
+pub(super) fn rows_of_zeros<B: Backend>(x: Tensor<B, 3>, length: usize) -> Tensor<B, 4, Bool> {
+    let [t, b, f] = x.dims();
+    let parts = x.detach().reshape([t * b, length, f / length]);
+    let largest = parts.abs().sum_dim(2);
+    largest.equal_elem(0.0).reshape([t * b, 1, 1, length])
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Tensor, TensorData};
+    use serde_json::{Value, json};
+
+    use crate::{
+        backend::Cpu,
+        data::ItemShape,
+        nn::{
+            Pass,
+            encoder::{AnyEncoder, Architecture, Encoder, EncoderSpec},
+            init::Initializer,
+        },
+        params::Params,
+        rng::Seed,
+    };
+
+    const FEATURES: usize = 3;
+
+    fn model(name: &str, settings: &Value, length: usize) -> AnyEncoder<Cpu> {
+        let item = ItemShape {
+            height: length,
+            width: 1,
+            channels: FEATURES,
+        };
+        let spec = EncoderSpec::new(name, settings, item).expect("settings that are read");
+        spec.init::<Cpu>(&mut Initializer::seeded(Seed(3)), &Default::default())
+    }
+
+    fn numbers(count: usize, name: &str) -> Vec<f32> {
+        let mut stream = Seed(5).stream("sequence", 0, name);
+        (0..count).map(|_| stream.normal() as f32).collect()
+    }
+
+    fn run(model: &AnyEncoder<Cpu>, items: &[Vec<f32>]) -> Vec<f32> {
+        let shape = [1, items.len(), items[0].len()];
+        let x = Tensor::<Cpu, 3>::from_data(
+            TensorData::new(items.concat(), shape),
+            &Default::default(),
+        );
+        let found = model.forward(x, &Pass::evaluation());
+        found.into_data().to_vec().expect("f32")
+    }
+
+    /// Every encoder that reads masks.
+    fn readers() -> Vec<(&'static str, Value)> {
+        let pooling = |settings: Value| ("attention_pooling", settings);
+        let mut readers = vec![
+            ("bag", json!({})),
+            ("bag", json!({"hidden": [4, 2]})),
+            ("text_cnn", json!({"widths": [2, 3], "filters": 3})),
+            ("lstm", json!({"hidden": 3, "layers": 2, "padding": true})),
+            ("bilstm", json!({"hidden": 3, "layers": 2, "padding": true})),
+        ];
+        for recurrent in [0, 2] {
+            for attention in ["softmax", "uniform"] {
+                for kind in ["additive", "dot", "hard", "hierarchical"] {
+                    readers.push(pooling(json!({
+                        "kind": kind, "hidden": 4, "span": 2, "recurrent": recurrent, "attention": attention,
+                    })));
+                }
+                readers.push(pooling(json!({
+                    "kind": "multi_head", "heads": if recurrent == 0 { 3 } else { 2 }, "recurrent": recurrent,
+                    "attention": attention,
+                })));
+            }
+        }
+        readers
+    }
+
+    /// Items of 6 rows with two more of zeros have the embeddings of those without: the same parameters, and
+    /// only sums over other numbers of zeros, so rounding in single precision of numbers of about 1.
+    #[test]
+    fn padding_changes_nothing() {
+        for (name, settings) in readers() {
+            let short: Vec<Vec<f32>> = ["a", "b"].map(|item| numbers(6 * FEATURES, item)).into();
+            let mut long = short.clone();
+            long.iter_mut()
+                .for_each(|item| item.resize(8 * FEATURES, 0.0));
+            let (few, many) = (model(name, &settings, 6), model(name, &settings, 8));
+            assert_eq!(
+                Params::of(&few).to_data(),
+                Params::of(&many).to_data(),
+                "{name} {settings}"
+            );
+            let (expected, found) = (run(&few, &short), run(&many, &long));
+            assert!(
+                expected.iter().any(|number| number.abs() > 1e-3),
+                "{name} {settings}"
+            );
+            for (expected, found) in expected.iter().zip(&found) {
+                assert!(
+                    (expected - found).abs() < 1e-5,
+                    "{name} {settings}: {expected} {found}"
+                );
+            }
+        }
+    }
+
+    /// Each item has its own length, and one without any row is a number all the same.
+    #[test]
+    fn items_have_lengths_of_their_own() {
+        for (name, settings) in readers() {
+            let model = model(name, &settings, 6);
+            let items: Vec<Vec<f32>> = [6, 4, 2, 0]
+                .map(|rows| {
+                    let mut item = numbers(rows * FEATURES, "item");
+                    item.resize(6 * FEATURES, 0.0);
+                    item
+                })
+                .into();
+            let together = run(&model, &items);
+            let width = together.len() / items.len();
+            for (item, together) in items.iter().zip(together.chunks_exact(width)) {
+                let alone = run(&model, std::slice::from_ref(item));
+                for (alone, together) in alone.iter().zip(together) {
+                    assert!(alone.is_finite(), "{name} {settings}");
+                    assert!(
+                        (alone - together).abs() < 1e-5,
+                        "{name} {settings}: {alone} {together}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Features of a vector that are zero are values.
+    #[test]
+    fn vectors_have_no_padding() {
+        let item = ItemShape {
+            height: 1,
+            width: 1,
+            channels: 3,
+        };
+        let x = Tensor::<Cpu, 3>::from_data([[[0.0, 1.0, 0.0]]], &Default::default());
+        let hidden = super::Steps::of(item).padding(&x).into_data();
+        assert_eq!(hidden.iter::<bool>().collect::<Vec<_>>(), [false; 3]);
+        let rows = ItemShape { height: 3, ..item };
+        let rows = ItemShape {
+            channels: 1,
+            ..rows
+        };
+        let hidden = super::Steps::of(rows).padding(&x).into_data();
+        assert_eq!(
+            hidden.iter::<bool>().collect::<Vec<_>>(),
+            [true, false, true]
+        );
     }
 }

@@ -13,10 +13,17 @@ pub use burn::tensor::{
 };
 
 pub use self::host::{Element, Host};
-use super::{Activation, LinearMap, Pooling, Primitives, Role, TrilinearForm, Winners, portable};
+use super::{
+    Activation, LinearMap, Pooling, Primitives, Recurrence, RecurrenceCurvature,
+    RecurrenceGradient, RecurrenceInputs, RecurrenceRun, RecurrentCell, Role, TrilinearForm,
+    Winners, portable,
+};
 #[doc(hidden)]
 pub use meta_kernels::Kernels;
-use meta_kernels::standardize_pool::Found;
+use meta_kernels::{
+    recurrence::{Direction, Run},
+    standardize_pool::Found,
+};
 
 /// See [`Primitives::contract`].
 pub fn contract<T: Element<B>, B: Host>(
@@ -278,6 +285,117 @@ pub fn descend<T: Element<B>, B: Host>(
     T::tensor(values, shape)
 }
 
+/// The weight of a recurrence, and the form with as many tasks as it has copies in memory.
+fn weight_of<B: Host>(form: &Recurrence, u: FloatTensor<B>) -> (FloatTensor<B>, Recurrence) {
+    let u = B::contiguous(B::one_of_copies(u));
+    let weight_tasks = u.shape()[0];
+    let form = Recurrence {
+        weight_tasks,
+        ..*form
+    };
+    (u, form)
+}
+
+/// See [`Primitives::recur`].
+pub fn recur<T: Element<B>, B: Host>(
+    form: &Recurrence,
+    inputs: RecurrenceInputs<FloatTensor<B>>,
+    keep: bool,
+) -> (FloatTensor<B>, Option<FloatTensor<B>>) {
+    let (z, start) = (B::contiguous(inputs.z), B::contiguous(inputs.start));
+    let mask = inputs.mask.map(B::contiguous);
+    let (u, form) = weight_of::<B>(form, inputs.u);
+    let (shown, kept) = T::recur(
+        &form,
+        T::slice(&z),
+        T::slice(&u),
+        T::slice(&start),
+        mask.as_ref().map(T::slice),
+        keep,
+    );
+    let of_all = vec![kept.len()];
+    let shape = vec![form.tasks, form.items * form.slots(), form.width];
+    (
+        T::tensor(shown, shape),
+        keep.then(|| T::tensor(kept, of_all)),
+    )
+}
+
+/// Calls a derivative of a recurrence with what it read and kept.
+fn with_run<T: Element<B>, B: Host, R>(
+    form: &Recurrence,
+    run: RecurrenceRun<FloatTensor<B>>,
+    derivative: impl FnOnce(&Run<'_, T>) -> R,
+) -> R {
+    let (u, form) = weight_of::<B>(form, run.inputs.u);
+    let start = B::contiguous(run.inputs.start);
+    let mask = run.inputs.mask.map(B::contiguous);
+    let kept = run.kept.expect("kept by the forward pass of this backend");
+    derivative(&Run {
+        form: &form,
+        u: T::slice(&u),
+        start: T::slice(&start),
+        mask: mask.as_ref().map(T::slice),
+        kept: T::slice(&kept),
+    })
+}
+
+/// See [`Primitives::recur_adjoint`].
+pub fn recur_adjoint<T: Element<B>, B: Host>(
+    form: &Recurrence,
+    run: RecurrenceRun<FloatTensor<B>>,
+    g: FloatTensor<B>,
+    along_start: bool,
+    keep: bool,
+) -> RecurrenceGradient<FloatTensor<B>> {
+    let g = B::contiguous(g);
+    let found = with_run::<T, B, _>(form, run, |run| {
+        T::recur_adjoint(run, T::slice(&g), along_start, keep)
+    });
+    let of_steps = vec![form.tasks, form.items * form.steps, form.gates_width()];
+    let of_start = vec![form.tasks, form.items, form.state_width()];
+    let gru = form.cell == RecurrentCell::Gru;
+    let of_all = vec![found.kept.len()];
+    RecurrenceGradient {
+        z: T::tensor(found.z, of_steps.clone()),
+        products: gru.then(|| T::tensor(found.products, of_steps)),
+        start: along_start.then(|| T::tensor(found.start, of_start)),
+        kept: keep.then(|| T::tensor(found.kept, of_all)),
+    }
+}
+
+/// See [`Primitives::recur_curvature`].
+pub fn recur_curvature<T: Element<B>, B: Host>(
+    form: &Recurrence,
+    run: RecurrenceRun<FloatTensor<B>>,
+    gradient: RecurrenceGradient<FloatTensor<B>>,
+    direction: RecurrenceGradient<FloatTensor<B>>,
+) -> RecurrenceCurvature<FloatTensor<B>> {
+    let kept = gradient.kept.expect("kept by the adjoint of this backend");
+    let z = B::contiguous(direction.z);
+    let products = direction.products.map(B::contiguous);
+    let start = direction.start.map(B::contiguous);
+    let found = with_run::<T, B, _>(form, run, |run| {
+        let direction = Direction {
+            z: T::slice(&z),
+            products: products.as_ref().map_or(&[][..], T::slice),
+            start: start.as_ref().map_or(&[][..], T::slice),
+        };
+        T::recur_curvature(run, T::slice(&kept), &direction)
+    });
+    let of_steps = |width| vec![form.tasks, form.items * form.steps, width];
+    let gru = form.cell == RecurrentCell::Gru;
+    let (gates, width) = (form.gates_width(), form.width);
+    let of_cells = vec![form.tasks, form.items, 2 * width];
+    RecurrenceCurvature {
+        z: T::tensor(found.z, of_steps(gates)),
+        products: gru.then(|| T::tensor(found.products, of_steps(gates))),
+        before: gru.then(|| T::tensor(found.before, of_steps(width))),
+        hidden: T::tensor(found.hidden, of_steps(width)),
+        cells: (!gru).then(|| T::tensor(found.cells, of_cells)),
+    }
+}
+
 /// Runs a kernel over rows on operands of the shape of the first, `[t, r, c]`.
 pub fn on_rows<T: Element<B>, B: Host, const N: usize>(
     operands: [FloatTensor<B>; N],
@@ -327,7 +445,9 @@ macro_rules! host_primitives {
             use $crate::by_dtype;
             use $crate::primitives::cpu::*;
             use $crate::primitives::{
-                Activation, LinearMap, Pooling, Primitives, Role, TrilinearForm, Winners, portable,
+                Activation, LinearMap, Pooling, Primitives, Recurrence, RecurrenceCurvature,
+                RecurrenceGradient, RecurrenceInputs, RecurrenceRun, Role, TrilinearForm, Winners,
+                portable,
             };
             impl Primitives for $backend {
                 const SIDE_BY_SIDE: bool = true;
@@ -583,6 +703,46 @@ macro_rules! host_primitives {
                             T::softmax_curvature(width, p, g, u, factor)
                         }),
                         portable::scaled_softmax_curvature::<Self>(p, g, u, factor)
+                    )
+                }
+
+                fn recur(
+                    form: &Recurrence,
+                    inputs: RecurrenceInputs<FloatTensor<Self>>,
+                    keep: bool,
+                ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+                    by_dtype!(
+                        inputs.z,
+                        |T| recur::<T, Self>(form, inputs, keep),
+                        (portable::recur::<Self>(form, inputs), None)
+                    )
+                }
+
+                fn recur_adjoint(
+                    form: &Recurrence,
+                    run: RecurrenceRun<FloatTensor<Self>>,
+                    g: FloatTensor<Self>,
+                    along_start: bool,
+                    keep: bool,
+                ) -> RecurrenceGradient<FloatTensor<Self>> {
+                    by_dtype!(
+                        g,
+                        |T| recur_adjoint::<T, Self>(form, run, g, along_start, keep),
+                        portable::recur_adjoint::<Self>(form, run, g, along_start)
+                    )
+                }
+
+                fn recur_curvature(
+                    form: &Recurrence,
+                    run: RecurrenceRun<FloatTensor<Self>>,
+                    g: FloatTensor<Self>,
+                    gradient: RecurrenceGradient<FloatTensor<Self>>,
+                    direction: RecurrenceGradient<FloatTensor<Self>>,
+                ) -> RecurrenceCurvature<FloatTensor<Self>> {
+                    by_dtype!(
+                        g,
+                        |T| recur_curvature::<T, Self>(form, run, gradient, direction),
+                        portable::recur_curvature::<Self>(form, run, g, direction)
                     )
                 }
 

@@ -6,11 +6,14 @@
 mod conv2d;
 mod layer;
 mod pool;
+mod recurrence;
 mod softmax;
 mod standardize;
 
 pub use layer::{layer_standardize, layer_standardize_adjoint, layer_standardize_curvature};
 pub use pool::max_pool;
+pub(super) use recurrence::{adjoint_derivatives, along_weight, before, shown};
+pub use recurrence::{recur, recur_adjoint, recur_curvature, transposed_weight};
 pub use softmax::{scaled_softmax, scaled_softmax_adjoint, scaled_softmax_curvature};
 pub use standardize::{
     standardize, standardize_adjoint, standardize_curvature, standardize_pool,

@@ -1,0 +1,182 @@
+//! Labelled texts as tokens.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use super::read::{Content, Keys, Row, read};
+use super::settings::TextSettings;
+use crate::data::class_folders::compose;
+use crate::data::episode::Split;
+use crate::data::image_files::resolve;
+use crate::error::{Error, Result};
+
+/// The most tokens of a text that are looked at.
+const MAXIMUM_TOKENS: usize = 1 << 16;
+/// The most tokens of all texts.
+const MAXIMUM_ALL: usize = 1 << 28;
+
+/// All texts, cut into tokens.
+#[derive(Default)]
+pub(super) struct Corpus {
+    /// The first file.
+    pub path: PathBuf,
+    /// Each word once, in the order of the first time.
+    pub words: Vec<String>,
+    numbers: HashMap<String, u32>,
+    /// The words of all texts, one text after the other.
+    tokens: Vec<u32>,
+    /// Distances of each token from two entities, where they are wanted.
+    distances: Vec<[i32; 2]>,
+    /// Where each text ends among the tokens.
+    ends: Vec<usize>,
+    /// Names of classes, in order.
+    pub classes: Vec<String>,
+    /// Texts of each class.
+    pub texts: Vec<Vec<u32>>,
+    /// The split of the files of each class.
+    pub parts: Vec<Split>,
+    /// Texts of no class, by split.
+    pub outside: [Vec<u32>; 3],
+}
+
+/// The texts of a class while files are read.
+struct Class {
+    texts: Vec<u32>,
+    part: Split,
+}
+
+impl Corpus {
+    /// Reads the files of the settings.
+    pub fn open(settings: &TextSettings, data_dir: Option<&Path>) -> Result<Self> {
+        let mut corpus = Corpus::default();
+        let mut classes: BTreeMap<String, Class> = BTreeMap::new();
+        let entities = match settings.entities.as_slice() {
+            [head, tail] => Some([head.as_str(), tail.as_str()]),
+            _ => None,
+        };
+        let keys = Keys {
+            text: &settings.text,
+            label: &settings.label,
+            entities,
+        };
+        for (part, file) in settings.paths() {
+            let path = resolve(file, data_dir);
+            if corpus.path.as_os_str().is_empty() {
+                corpus.path.clone_from(&path);
+            }
+            read(&path, &keys, &mut |row| {
+                corpus.take(settings, &path, part, row, &mut classes)
+            })?;
+        }
+        if classes.is_empty() {
+            return Err(Error::data(&corpus.path, "holds no labelled texts"));
+        }
+        for (name, class) in classes {
+            corpus.classes.push(name);
+            corpus.texts.push(class.texts);
+            corpus.parts.push(class.part);
+        }
+        Ok(corpus)
+    }
+
+    /// The words of a text, and how far each is from two entities, where that was asked for.
+    pub fn text(&self, text: u32) -> (&[u32], &[[i32; 2]]) {
+        let text = text as usize;
+        let first = text.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let end = self.ends[text];
+        let distances = self.distances.get(first..end).unwrap_or_default();
+        (&self.tokens[first..end], distances)
+    }
+
+    /// Number of texts.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The number of a word.
+    fn number(&mut self, word: &str, lowercase: bool) -> u32 {
+        let lower;
+        let word = if lowercase {
+            lower = word.to_lowercase();
+            &lower
+        } else {
+            word
+        };
+        if let Some(&number) = self.numbers.get(word) {
+            return number;
+        }
+        let number = self.words.len() as u32;
+        self.words.push(word.to_owned());
+        self.numbers.insert(word.to_owned(), number);
+        number
+    }
+
+    fn take(
+        &mut self,
+        settings: &TextSettings,
+        path: &Path,
+        part: Split,
+        row: Row<'_>,
+        classes: &mut BTreeMap<String, Class>,
+    ) -> Result<()> {
+        let place = row.place;
+        let fault = |reason: String| Error::data(path, format!("{place} {reason}"));
+        let tokens = match &row.content {
+            Content::Text(text) => settings.tokens.of(text),
+            Content::Tokens(tokens) => tokens.clone(),
+        };
+        if tokens.iter().all(|token| token.trim().is_empty()) {
+            return Err(fault("has a text of 0 tokens".to_owned()));
+        }
+        if self.tokens.len() + tokens.len() > MAXIMUM_ALL || self.ends.len() >= u32::MAX as usize {
+            return Err(fault(format!(
+                "is beyond the {MAXIMUM_ALL} tokens that are read"
+            )));
+        }
+        let text = self.ends.len() as u32;
+        for token in tokens.iter().take(MAXIMUM_TOKENS) {
+            let number = self.number(token.trim(), settings.lowercase);
+            self.tokens.push(number);
+        }
+        if let Some(entities) = &row.entities {
+            for entity in entities {
+                if let Some(beyond) = entity.iter().find(|&&place| place >= tokens.len()) {
+                    let reason = format!(
+                        "has an entity at token {beyond}, and {} tokens, counted from 0",
+                        tokens.len()
+                    );
+                    return Err(fault(reason));
+                }
+            }
+            let count = tokens.len().min(MAXIMUM_TOKENS);
+            let distance = |token: usize, entity: &[usize]| -> i32 {
+                let to = |place: &usize| token as i64 - *place as i64;
+                let nearest = entity.iter().map(to).min_by_key(|distance| distance.abs());
+                nearest.unwrap_or(0) as i32
+            };
+            self.distances.extend(
+                (0..count).map(|token| entities.each_ref().map(|entity| distance(token, entity))),
+            );
+        }
+        self.ends.push(self.tokens.len());
+        let Some(label) = row.label else {
+            self.outside[row.split.position()].push(text);
+            return Ok(());
+        };
+        if label.is_empty() {
+            return Err(fault("has an empty label".to_owned()));
+        }
+        let class = classes.entry(compose(&label)).or_insert(Class {
+            texts: Vec::new(),
+            part,
+        });
+        if settings.is_split_by_files() && class.part != part {
+            return Err(fault(format!(
+                "has class `{label}`, which is in the files of {} and of {part}",
+                class.part
+            )));
+        }
+        class.texts.push(text);
+        Ok(())
+    }
+}

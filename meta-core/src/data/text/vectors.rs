@@ -1,0 +1,261 @@
+//! Word vectors of files, for the words that are wanted.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use super::settings::TextSettings;
+use crate::data::formats::{
+    Array, Arrays, Lines, MAXIMUM_TEXT, Vectors, open_unpacked, read_labels,
+};
+use crate::error::{Error, Result};
+
+/// The most numbers of a vector.
+const MAXIMUM_WIDTH: usize = 4096;
+/// The most bytes of a word of a binary file.
+const MAXIMUM_WORD: u64 = 1 << 12;
+
+/// Vectors by word.
+#[derive(Debug)]
+pub(super) struct WordVectors {
+    pub width: usize,
+    places: HashMap<String, usize>,
+    numbers: Vec<f32>,
+    /// Words of the file, wanted or not.
+    pub words: usize,
+}
+
+impl WordVectors {
+    /// Reads the vectors of the words `wanted`, by the ending of the file's name:
+    ///
+    /// | ending | layout |
+    /// |---|---|
+    /// | `.txt`, `.vec` | GloVe: a word and its numbers a line; fastText: a line `words width` before them |
+    /// | `.bin` | word2vec |
+    /// | `.safetensors`, `.npz`, `.npy`, `.pt` | an array `[words, width]`, and the words in a file of their own |
+    ///
+    /// the first two also with `.gz`. The first vector of a word counts.
+    pub fn read(
+        path: &Path,
+        words: &Path,
+        settings: &TextSettings,
+        wanted: &HashSet<&str>,
+    ) -> Result<Self> {
+        let name = path.to_string_lossy().to_ascii_lowercase();
+        let name = name.trim_end_matches(".gz");
+        let mut vectors = WordVectors {
+            width: 0,
+            places: HashMap::new(),
+            numbers: Vec::new(),
+            words: 0,
+        };
+        match name.rsplit('.').next().unwrap_or_default() {
+            "txt" | "vec" => vectors.read_lines(path, wanted)?,
+            "bin" => vectors.read_binary(path, wanted)?,
+            "safetensors" | "npz" | "npy" | "pt" | "pth" => {
+                vectors.read_array(path, words, settings, wanted)?;
+            }
+            _ => {
+                let message = "has an ending that is not known; word vectors are read from .txt, .vec, .bin (each \
+                               also with .gz), .safetensors, .npz, .npy and .pt";
+                return Err(Error::data(path, message));
+            }
+        }
+        if vectors.words == 0 {
+            return Err(Error::data(path, "holds no word vectors"));
+        }
+        Ok(vectors)
+    }
+
+    /// The vector of a word.
+    pub fn get(&self, word: &str) -> Option<&[f32]> {
+        let first = self.places.get(word)? * self.width;
+        self.numbers.get(first..first + self.width)
+    }
+
+    fn set_width(&mut self, path: &Path, place: &str, width: usize) -> Result<()> {
+        if !(1..=MAXIMUM_WIDTH).contains(&width) {
+            let message =
+                format!("{place} has vectors of {width} numbers; 1 to {MAXIMUM_WIDTH} are read");
+            return Err(Error::data(path, message));
+        }
+        self.width = width;
+        Ok(())
+    }
+
+    /// Takes a vector that is wanted and not there yet. One of zeros is as good as none: that is what
+    /// padding is.
+    fn take(&mut self, word: &str, numbers: &[f32]) {
+        let is_new = !self.places.contains_key(word);
+        if is_new && numbers.iter().any(|&number| number != 0.0) {
+            self.places.insert(word.to_owned(), self.places.len());
+            self.numbers.extend_from_slice(numbers);
+        }
+    }
+
+    fn read_lines(&mut self, path: &Path, wanted: &HashSet<&str>) -> Result<()> {
+        let mut lines = Lines::open(path)?;
+        let mut numbers: Vec<f32> = Vec::new();
+        while let Some((number, line)) = lines.next_line()? {
+            let fault = |reason: String| Error::data(path, format!("line {number} {reason}"));
+            let line = line.trim_end();
+            let fields = line.split(' ').count();
+            if number == 1 && fields == 2 {
+                let mut counts = line.split(' ').map(str::parse::<usize>);
+                if let (Some(Ok(_)), Some(Ok(width))) = (counts.next(), counts.next()) {
+                    self.set_width(path, "line 1", width)?;
+                    continue;
+                }
+            }
+            if self.width == 0 {
+                self.set_width(path, &format!("line {number}"), fields - 1)?;
+            }
+            if fields <= self.width {
+                return Err(fault(format!(
+                    "has {} numbers, and vectors have {}",
+                    fields - 1,
+                    self.width
+                )));
+            }
+            // A word may have spaces; numbers before the vector are none.
+            let mut backwards = line.rsplitn(self.width + 1, ' ');
+            numbers.clear();
+            for text in backwards.by_ref().take(self.width) {
+                let parsed = text.parse::<f32>().ok().filter(|parsed| parsed.is_finite());
+                numbers.push(parsed.ok_or_else(|| fault(format!("has `{text}` for a number")))?);
+            }
+            numbers.reverse();
+            let word = backwards.next().unwrap_or_default();
+            let mut parts = word.split(' ');
+            if fields > self.width + 1
+                && parts
+                    .by_ref()
+                    .skip(1)
+                    .all(|part| part.parse::<f32>().is_ok())
+            {
+                return Err(fault(format!(
+                    "has {} numbers, and vectors have {}",
+                    fields - 1,
+                    self.width
+                )));
+            }
+            self.words += 1;
+            if wanted.contains(word) {
+                self.take(word, &numbers);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_binary(&mut self, path: &Path, wanted: &HashSet<&str>) -> Result<()> {
+        let (_, bytes) = open_unpacked(path, MAXIMUM_TEXT * 4)?;
+        let mut bytes = BufReader::new(bytes);
+        let mut header = Vec::new();
+        let unreadable =
+            |error: std::io::Error| Error::data(path, format!("cannot be read: {error}"));
+        (&mut bytes)
+            .take(64)
+            .read_until(b'\n', &mut header)
+            .map_err(unreadable)?;
+        let header = String::from_utf8_lossy(&header);
+        let counts: Vec<usize> = header
+            .split_whitespace()
+            .flat_map(str::parse::<usize>)
+            .collect();
+        let [count, width] = counts[..] else {
+            let message = format!(
+                "begins with `{}`; word2vec's `words width` is expected",
+                header.trim()
+            );
+            return Err(Error::data(path, message));
+        };
+        self.set_width(path, "the header", width)?;
+        let mut place = vec![0; 4 * width];
+        let mut word = Vec::new();
+        let mut numbers = Vec::with_capacity(width);
+        for entry in 1..=count {
+            let fault = |reason: String| Error::data(path, format!("word {entry} {reason}"));
+            word.clear();
+            (&mut bytes)
+                .take(MAXIMUM_WORD)
+                .read_until(b' ', &mut word)
+                .map_err(unreadable)?;
+            if word.pop() != Some(b' ') {
+                return Err(fault(format!(
+                    "of {count} is cut short or longer than {MAXIMUM_WORD} bytes"
+                )));
+            }
+            let found = bytes.read_exact(&mut place);
+            found.map_err(|error| fault(format!("of {count} is cut short: {error}")))?;
+            numbers.clear();
+            let fours = place.chunks_exact(4).filter_map(|four| four.first_chunk());
+            numbers.extend(fours.map(|four| f32::from_le_bytes(*four)));
+            let word = String::from_utf8_lossy(&word);
+            let word = word.trim_start_matches('\n');
+            if let Some(number) = numbers.iter().find(|number| !number.is_finite()) {
+                return Err(fault(format!("(`{word}`) has {number} for a number")));
+            }
+            self.words += 1;
+            if wanted.contains(word) {
+                self.take(word, &numbers);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_array(
+        &mut self,
+        path: &Path,
+        words: &Path,
+        settings: &TextSettings,
+        wanted: &HashSet<&str>,
+    ) -> Result<()> {
+        if settings.vector_words.is_empty() {
+            let expected = "must name the file of the words of an array of vectors, one a line";
+            return Err(Error::setting("data.vector_words", "\"\"", expected));
+        }
+        let mut arrays = Arrays::open(path)?;
+        let names = arrays.names();
+        let key = match (settings.vector_key.as_str(), names.as_slice()) {
+            ("", [one]) => one.clone(),
+            ("", _) => {
+                let message = format!(
+                    "has the arrays `{}`; name one in `data.vector_key`",
+                    names.join("`, `")
+                );
+                return Err(Error::data(path, message));
+            }
+            (key, _) => key.to_owned(),
+        };
+        let fault = |reason: String| Error::data(path, format!("array `{key}` {reason}"));
+        let vectors = match arrays.array(&key)? {
+            Array::Numbers(numbers) => Vectors::new(numbers).map_err(fault)?,
+            Array::Text(_) => return Err(fault("holds text, not vectors".to_owned())),
+        };
+        self.set_width(path, &format!("array `{key}`"), vectors.width())?;
+        let words_of = read_labels(words, "")?;
+        if words_of.len() != vectors.rows() {
+            let message = format!(
+                "has {} words, and `{key}` of {} has {} vectors",
+                words_of.len(),
+                path.display(),
+                vectors.rows()
+            );
+            return Err(Error::data(words, message));
+        }
+        let mut numbers = vec![0.0; self.width];
+        for (row, word) in words_of.iter().enumerate() {
+            self.words += 1;
+            if !wanted.contains(word) {
+                continue;
+            }
+            let read = vectors.read(row, &mut numbers);
+            read.map_err(|error| Error::io(path, "read", error))?;
+            if let Some(number) = numbers.iter().find(|number| !number.is_finite()) {
+                return Err(fault(format!("has {number} in row {row} (`{word}`)")));
+            }
+            self.take(word, &numbers);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! Policies in environments: the returns of trials.
+
+use super::environment::{Family, Lanes};
+use super::policy::{Policy, Transition};
+use crate::error::Result;
+
+/// Runs one trial of `episodes` episodes in every lane; the return of each episode, `[lanes, episodes]`.
+///
+/// A trial keeps the policy's memory over its episodes. `policy(lane)` makes the policy of a lane; its random
+/// choices come from the stream (seed, split, task, "policy") and the lane's place among those of its task.
+///
+/// # Errors
+/// Those of [`Family::environments`].
+pub fn run_trials(
+    family: &dyn Family,
+    lanes: Lanes<'_>,
+    episodes: usize,
+    policy: impl FnMut(usize) -> Box<dyn Policy>,
+) -> Result<Vec<f64>> {
+    let mut environments = family.environments(lanes)?;
+    let count = environments.lanes();
+    let mut policies: Vec<_> = (0..count).map(policy).collect();
+    for (lane, policy) in policies.iter_mut().enumerate() {
+        let (task, place) = (lane / lanes.episodes, lane % lanes.episodes);
+        let (scope, task) = (lanes.split.scope(), lanes.tasks[task]);
+        let mut stream = lanes.seed.stream(scope, task, "policy");
+        if place > 0 {
+            let root = crate::rng::Seed(stream.next_u64());
+            stream = root.stream(scope, place as u64, "policy");
+        }
+        policy.begin(stream);
+    }
+    let (seen, taken) = (family.observations().width(), family.actions().width());
+    let mut returns = vec![0.0; count * episodes];
+    let mut actions = vec![0.0; count * taken];
+    let mut steps = environments.buffers();
+    let mut before = steps.clone();
+    for episode in 0..episodes {
+        environments.reset(&mut steps);
+        for _ in 0..family.horizon() {
+            if steps.done.iter().all(|&done| done) {
+                break;
+            }
+            before.clone_from(&steps);
+            let rows = before.observations.chunks_exact(seen);
+            let rows = rows.zip(actions.chunks_exact_mut(taken));
+            for (lane, (observation, action)) in rows.enumerate() {
+                if !before.done[lane] {
+                    policies[lane].act(observation, action);
+                }
+            }
+            environments.step(&actions, &mut steps);
+            for (lane, policy) in policies.iter_mut().enumerate() {
+                if before.done[lane] {
+                    continue;
+                }
+                returns[lane * episodes + episode] += f64::from(steps.rewards[lane]);
+                policy.observe(&Transition {
+                    observation: &before.observations[lane * seen..][..seen],
+                    action: &actions[lane * taken..][..taken],
+                    reward: steps.rewards[lane],
+                    next: &steps.observations[lane * seen..][..seen],
+                    done: steps.done[lane],
+                });
+            }
+        }
+    }
+    Ok(returns)
+}
