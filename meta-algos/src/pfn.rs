@@ -238,6 +238,9 @@ struct Size {
     heads: usize,
 }
 
+/// Mean and deviation of targets, `[t, 1, o]` each.
+type Moments<L> = [Tensor<L, 3>; 2];
+
 /// What a batch of tables does not have: support rows, and columns.
 struct Hidden<L: Primitives> {
     /// `[t, 1, 1, s]`.
@@ -256,7 +259,8 @@ fn items_there<L: Primitives>(items: &ItemBatch<L>, like: &Tensor<L, 3>) -> Opti
 
 /// 1 where a number of an item is there, `[t, b, f]`; none where all are.
 fn numbers_there<L: Primitives>(items: &ItemBatch<L>, like: &Tensor<L, 3>) -> Option<Tensor<L, 3>> {
-    let of_items = items_there(items, like)?.expand(like.dims());
+    // Not `expand`: burn-flex 0.21 sums an expanded tensor as if all its numbers were in memory.
+    let of_items = items_there(items, like)? * like.ones_like();
     let numbers = items.mask.as_ref().and_then(|mask| mask.numbers.as_ref());
     Some(match numbers {
         Some(numbers) => numbers.clone().float().cast(like.dtype()) * of_items,
@@ -297,7 +301,7 @@ impl<A: Architecture> Pfn<A> {
         model: &PfnModel<L, A::Model<L>>,
         tasks: &TaskBatch<L>,
         pass: &Pass<L>,
-    ) -> (Tensor<L, 3>, Size, Hidden<L>, Option<[Tensor<L, 3>; 2]>) {
+    ) -> (Tensor<L, 3>, Size, Hidden<L>, Option<Moments<L>>) {
         let (support, query) = embed_together(&model.encoder, tasks, pass);
         let ([t, s, f], [_, q, _]) = (support.dims(), query.dims());
         let (r, c, d) = (s + q, f + 1, self.settings.width);
@@ -519,9 +523,9 @@ fn membership<L: Primitives>(tasks: &TaskBatch<L>, like: &Tensor<L, 3>) -> Optio
     Some(match &tasks.support.mask {
         None => classes,
         Some(mask) => {
-            let [t, s, n] = classes.dims();
-            let absent = mask.items.clone().bool_not().reshape([t, s, 1]);
-            classes.mask_fill(absent.expand([t, s, n]), 0.0)
+            let [t, s, _] = classes.dims();
+            let there = mask.items.clone().float().cast(classes.dtype());
+            classes * there.reshape([t, s, 1])
         }
     })
 }

@@ -148,7 +148,7 @@ fn fault(number: &Number, value: &str) -> Option<String> {
     let arguments = format!("m.toml {choice} {} {}", small(choice), number.set(value));
     let squeezed = only_last(&arguments);
     let checked = limited(&bench, &format!("check --no-trial {squeezed}"));
-    let needs_files = ["omniglot", "folder", "text", "series"]
+    let needs_files = ["omniglot", "folder", "text", "series", "tables"]
         .iter()
         .any(|source| choice.ends_with(&format!("data.source={source}")));
     let named = |ran: &Ran| {

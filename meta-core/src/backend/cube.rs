@@ -1,7 +1,13 @@
 //! Recurrences on the backends of CubeCL: a whole sequence in one launch, where the portable compositions
 //! take some tens of them for every step.
 
+#[expect(
+    clippy::collapsible_if,
+    reason = "the outer condition is one of what is compiled, the inner one of what runs"
+)]
 mod kernels;
+
+use std::sync::OnceLock;
 
 use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_cubecl::{
@@ -25,9 +31,15 @@ const MOST_UNITS: u32 = 256;
 /// Groups along the first axis of a launch, at most.
 const MOST_GROUPS: u32 = 1 << 15;
 
+/// Turns the kernels on. They are off until they have been compared with the compositions on a device.
+const SWITCH: &str = "META_CUBE_RECURRENCES";
+
 /// Whether the kernels compute this form in this format; the others are left to the compositions.
 pub(super) fn computes(form: &Recurrence, dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::F64) && form.width <= WIDEST
+    static ON: OnceLock<bool> = OnceLock::new();
+    *ON.get_or_init(|| std::env::var_os(SWITCH).is_some())
+        && matches!(dtype, DType::F32 | DType::F64)
+        && form.width <= WIDEST
 }
 
 /// What every launch is told.

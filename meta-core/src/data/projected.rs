@@ -117,11 +117,8 @@ impl ProjectedSource {
     }
 }
 
-/// `y + a · x` into `y`; both have as many numbers.
-#[expect(
-    clippy::needless_range_loop,
-    reason = "this crate is built with few optimisations, in which a zipped pair of iterators costs several times as much"
-)]
+/// `y + a · x` into `y`; both have as many numbers. By indices, since this crate is built with few
+/// optimisations, in which a zipped pair of iterators costs several times as much.
 fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
     for k in 0..y.len() {
         y[k] += a * x[k];

@@ -152,9 +152,9 @@ fn interpolate(channel: &mut [f32]) {
     for pair in there.windows(2) {
         let (from, to) = (pair[0], pair[1]);
         let (low, high) = (channel[from], channel[to]);
-        for step in from + 1..to {
-            let share = (step - from) as f32 / (to - from) as f32;
-            channel[step] = low + share * (high - low);
+        for (step, value) in channel[from..to].iter_mut().enumerate().skip(1) {
+            let share = step as f32 / (to - from) as f32;
+            *value = low + share * (high - low);
         }
     }
     let (low, high) = (channel[first], channel[last]);

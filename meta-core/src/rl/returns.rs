@@ -250,7 +250,7 @@ mod tests {
         let ridge = 0.1;
         baseline.fit(&observations, &times, &noisy, ridge);
         let own = baseline.values(&observations, &times);
-        let mut slope = vec![0.0; 8];
+        let mut slope = [0.0; 8];
         let mut row = vec![0.0; 8];
         for (step, observation) in observations.chunks_exact(2).enumerate() {
             baseline.features(observation, times[step], &mut row);

@@ -191,7 +191,7 @@ fn a_column_or_lists_split_classes() {
         "{message}"
     );
     std::fs::write(folder.path().join("test.txt"), "b\nf\n").expect("written");
-    assert!(fault(&settings, folder.path()).contains("test.txt: unknown class `f`"));
+    assert!(fault(&settings, folder.path()).contains("test.txt: line 2: unknown class `f`"));
 
     let both = Rows::of(&[("a", [2, 0, 2]), ("b", [2, 0, 2])]);
     let mut settings = both.settings(folder.path());

@@ -372,10 +372,10 @@ mod tests {
             let mut removed = 0;
             while let Some(node) = free.pop() {
                 removed += 1;
-                for child in 0..count {
+                for (child, waits) in waiting.iter_mut().enumerate() {
                     if graph.nodes[child].parents.iter().any(|&(v, _)| v == node) {
-                        waiting[child] -= 1;
-                        if waiting[child] == 0 {
+                        *waits -= 1;
+                        if *waits == 0 {
                             free.push(child);
                         }
                     }
@@ -424,10 +424,10 @@ mod tests {
                     }
                 }
             }
-            for i in 0..3 {
-                for j in 0..3 {
+            for (i, row) in sums.iter().enumerate() {
+                for (j, sum) in row.iter().enumerate() {
                     let rho = entry(i, j);
-                    let error = (sums[i][j] / f64::from(count) - rho).abs();
+                    let error = (sum / f64::from(count) - rho).abs();
                     let bound = 5.0 * (1.0 + rho * rho).sqrt() / f64::from(count).sqrt();
                     assert!(error < bound, "{seed}: {i} {j}: {error} {bound}");
                 }

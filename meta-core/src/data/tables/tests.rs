@@ -95,7 +95,7 @@ fn rows_are_those_of_the_file() {
                 let there = &numbers[3 * item..3 * item + 3];
                 let expected = [2.0, 1.0, 0.0][row % 3];
                 assert!(!there[1] || x[1] == expected);
-                assert_eq!(there[2], row % 7 != 0);
+                assert_eq!(there[2], !row.is_multiple_of(7));
                 gaps += usize::from(!there[2]);
                 assert_eq!(
                     x[2],

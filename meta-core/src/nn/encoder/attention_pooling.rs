@@ -269,11 +269,11 @@ struct HeadsPool<B: Backend> {
 
 impl<B: Primitives> AttentionPooling<B> {
     /// Rows of items `[t, b, f]` as they are attended to, `[t, b·l, d]`.
-    fn rows(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    fn rows(&self, x: Tensor<B, 3>, hidden: &Tensor<B, 4, Bool>) -> Tensor<B, 3> {
         let Some(recurrent) = &self.recurrent else {
             return self.steps.rows(x);
         };
-        let reading = self.steps.reading(&x, true);
+        let reading = self.steps.reading_without(hidden, &x);
         let (forwards, backwards) = recurrent.forward(self.steps.rows(x), &reading);
         Tensor::cat(vec![forwards, backwards], 2)
     }
@@ -324,7 +324,7 @@ impl<B: Primitives> AttentionPooling<B> {
             Pool::Hierarchical(_) => rows_of_zeros(x.clone(), spans),
             _ => hidden.clone(),
         };
-        let rows = self.rows(x);
+        let rows = self.rows(x, &hidden);
         let (read, map) = match &self.pool {
             Pool::Additive(pool) => {
                 let scores = pool.scores(rows.clone(), length);

@@ -14,12 +14,7 @@ use super::{
 use crate::{
     Result,
     data::ItemShape,
-    nn::{
-        Pass,
-        init::Initializer,
-        norm::Statistics,
-        recurrent::BiLstm,
-    },
+    nn::{Pass, init::Initializer, norm::Statistics, recurrent::BiLstm},
     primitives::Primitives,
     settings,
 };

@@ -14,12 +14,7 @@ use super::{
 use crate::{
     Result,
     data::ItemShape,
-    nn::{
-        Pass,
-        init::Initializer,
-        norm::Statistics,
-        recurrent::Gru,
-    },
+    nn::{Pass, init::Initializer, norm::Statistics, recurrent::Gru},
     primitives::Primitives,
     settings,
 };

@@ -10,13 +10,7 @@ use super::{Encoder, EncoderInfo, EncoderSettings, Operations, Steps, products};
 use crate::{
     Result,
     data::ItemShape,
-    nn::{
-        Pass,
-        dropout::dropout,
-        init::Initializer,
-        norm::Statistics,
-        recurrent::Lstm,
-    },
+    nn::{Pass, dropout::dropout, init::Initializer, norm::Statistics, recurrent::Lstm},
     primitives::Primitives,
     settings,
 };

@@ -78,13 +78,22 @@ impl Steps {
     /// How recurrent layers read items `[t, b, f]`: without the steps of [`Steps::padding`], where it is asked
     /// for.
     pub(super) fn reading<B: Backend>(self, x: &Tensor<B, 3>, padding: bool) -> Reading<B> {
+        match padding {
+            true => self.reading_without(&self.padding(x), x),
+            false => Reading::of(self.length),
+        }
+    }
+
+    /// How recurrent layers read items `[t, b, f]` without the steps that are `hidden`, `[t·b, 1, 1, l]`.
+    pub(super) fn reading_without<B: Backend>(
+        self,
+        hidden: &Tensor<B, 4, Bool>,
+        x: &Tensor<B, 3>,
+    ) -> Reading<B> {
         let [t, b, _] = x.dims();
-        let there = |hidden: Tensor<B, 4, Bool>| {
-            let there = hidden.bool_not().float().cast(x.dtype());
-            there.reshape([t, b * self.length, 1])
-        };
+        let there = hidden.clone().bool_not().float().cast(x.dtype());
         Reading {
-            mask: padding.then(|| there(self.padding(x))),
+            mask: Some(there.reshape([t, b * self.length, 1])),
             ..Reading::of(self.length)
         }
     }

@@ -126,15 +126,15 @@ fn split<B: Primitives>(
     gradient
 }
 
+/// A tensor of the level.
+type Tracked<B, C> = FloatTensor<Autodiff<B, C>>;
+
 /// See [`Primitives::recur`].
 pub(super) fn recur<B: Primitives, C: CheckpointStrategy>(
     form: &Recurrence,
     inputs: RecurrenceInputs<FloatTensor<Autodiff<B, C>>>,
     keep: bool,
-) -> (
-    FloatTensor<Autodiff<B, C>>,
-    Option<FloatTensor<Autodiff<B, C>>>,
-) {
+) -> (Tracked<B, C>, Option<Tracked<B, C>>) {
     let RecurrenceInputs { z, u, start, mask } = inputs;
     let tracked = z.is_tracked() || u.is_tracked() || start.is_tracked();
     let inner = RecurrenceInputs {
