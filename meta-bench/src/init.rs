@@ -8,10 +8,9 @@ use std::{
 use clap::Args;
 use meta_core::{
     Error,
-    data::{EpisodeShape, Source, Split},
+    data::{EpisodeShape, Source, Split, Task},
     files::write_atomically,
     learner::Family,
-    task::Task,
     toolkit::{Catalogue, Toolkit},
 };
 use serde_json::{Value, json};

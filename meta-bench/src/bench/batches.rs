@@ -16,7 +16,8 @@ use crate::{
     failure::Result,
     output::{
         chart::{
-            axes, chart, draw_charts, draw_legend, error_bar, heading_style, legend_line, write_picture,
+            axes, chart, draw_charts, draw_legend, error_bar, heading_style, legend_line,
+            write_picture,
         },
         drawing::{Area, Drawing, Drawn, LINES},
         print,

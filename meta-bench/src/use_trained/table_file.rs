@@ -40,7 +40,7 @@ impl TableFile {
         check_target(path, MARK)?;
         let text = |key: &str| header[key].as_str().unwrap_or_default();
         let by = format!("{MARK}{} of run {}", text("learner"), text("run"));
-        let writer = TableWriter::new(path, &columns(&by, top, outputs, &[]))?;
+        let writer = TableWriter::new(path, &by, &columns(&by, top, outputs, &[]))?;
         Ok(TableFile {
             path: path.to_owned(),
             by,
@@ -70,10 +70,12 @@ impl TableFile {
 
 /// The columns of answers, with their cells.
 fn columns(by: &str, top: usize, outputs: usize, answers: &[Answer]) -> Vec<(String, ColumnCells)> {
-    let text =
-        |of: &dyn Fn(&Answer) -> Option<String>| ColumnCells::Text(answers.iter().map(of).collect());
-    let number =
-        |of: &dyn Fn(&Answer) -> Option<f64>| ColumnCells::Numbers(answers.iter().map(of).collect());
+    let text = |of: &dyn Fn(&Answer) -> Option<String>| {
+        ColumnCells::Text(answers.iter().map(of).collect())
+    };
+    let number = |of: &dyn Fn(&Answer) -> Option<f64>| {
+        ColumnCells::Numbers(answers.iter().map(of).collect())
+    };
     let mut all = vec![
         ("answered_by".to_owned(), text(&|_| Some(by.to_owned()))),
         ("item".to_owned(), text(&|answer| Some(answer.item.clone()))),

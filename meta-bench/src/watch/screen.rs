@@ -443,7 +443,7 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         let manifest = json!({
             "learner": {"name": "maml"}, "encoder": {"name": "conv4"},
-            "data": {"source": "glyphs", "way": 5, "shot": 1, "train_way": if number % 2 == 0 { 20 } else { 0 }},
+            "data": {"source": "glyphs", "way": 5, "shot": 1, "train_way": if number.is_multiple_of(2) { 20 } else { 0 }},
             "train": {"iterations": 2000, "validate_every": 100, "validation_episodes": 100},
             "test": {"episodes": 600},
         });

@@ -106,7 +106,7 @@ impl Sources {
                 found.extend(runs_of_sweep(path)?);
             } else if path.join(RECORD).exists() {
                 found.push((path.clone(), None));
-            } else if !(self.may_come && !path.exists()) {
+            } else if !self.may_come || path.exists() {
                 found.extend(runs_in(path)?.into_iter().map(|run| (run, None)));
             }
         }
@@ -284,7 +284,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let runs = root.path().join("runs");
         let mut rows = Vec::new();
-        let mut sources = Sources::new(&[runs.clone()]);
+        let mut sources = Sources::new(std::slice::from_ref(&runs));
         assert!(sources.is_err(), "a path that was named must be there");
         run(&runs.join("a-1"));
         fs::create_dir_all(runs.join("sweeps/x")).unwrap();
@@ -315,7 +315,7 @@ mod tests {
         };
         let plan = format!("{}\n{}\n", line("a", "0"), line("b", "1"));
         fs::write(sweep.join(PLAN), plan).unwrap();
-        let mut sources = Sources::new(&[sweep.clone()]).unwrap();
+        let mut sources = Sources::new(std::slice::from_ref(&sweep)).unwrap();
         let mut rows = Vec::new();
         sources.look(&mut rows).unwrap();
         let titles: Vec<String> = rows.iter().map(Row::title).collect();

@@ -236,7 +236,9 @@ fn tables_are_exported_as_parquet() {
     let bench = Workbench::new(SINUSOID);
     bench.run("run m.toml --dir run --quiet").ok();
     if !cfg!(feature = "parquet") {
-        let message = bench.run("export run --to parquet -o scores.parquet").mistake();
+        let message = bench
+            .run("export run --to parquet -o scores.parquet")
+            .mistake();
         assert!(message.contains("--features parquet"), "{message}");
         return;
     }
@@ -251,7 +253,9 @@ fn tables_are_exported_as_parquet() {
         assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
     }
     bench.write("mine.parquet", "mine");
-    let message = bench.run("export run --to parquet -o mine.parquet").mistake();
+    let message = bench
+        .run("export run --to parquet -o mine.parquet")
+        .mistake();
     assert!(message.contains("exists already"), "{message}");
 }
 
@@ -262,19 +266,27 @@ fn many_runs_are_drawn() {
     for (lr, seed) in [("0.01", 0), ("0.01", 1), ("0.001", 0), ("0.001", 1)] {
         let dir = format!("runs/{lr}-{seed}");
         bench
-            .run(&format!("run m.toml train.lr={lr} seed={seed} --dir {dir} --quiet"))
+            .run(&format!(
+                "run m.toml train.lr={lr} seed={seed} --dir {dir} --quiet"
+            ))
             .ok();
     }
     for (arguments, said) in [
         ("", "iteration"),
         ("--kind steps", "adaptation steps"),
         ("--kind differences", "paired difference in squared error"),
-        ("--x train.lr --log-x --style screen", "train.lr (logarithmic)"),
+        (
+            "--x train.lr --log-x --style screen",
+            "train.lr (logarithmic)",
+        ),
     ] {
         let command = format!("plot runs out.svg --csv out.csv {arguments}");
         bench.run(&command).ok();
         let svg = bench.text("out.svg");
-        assert!(svg.contains("drawn by meta") && svg.contains(said), "{arguments}");
+        assert!(
+            svg.contains("drawn by meta") && svg.contains(said),
+            "{arguments}"
+        );
         let csv = bench.text("out.csv");
         assert!(csv.starts_with("series,x,mean,low,high\n"), "{csv}");
         assert!(csv.lines().count() > 1, "{arguments}");

@@ -240,7 +240,7 @@ pub const ROOMS: &[Rooms] = &[
     rooms(
         "meta-bench",
         "finished::export",
-        &["parquet rows without_parquet", "tensorboard", "mod"],
+        &["parquet rows", "tensorboard", "mod"],
     ),
     rooms(
         "meta-bench",

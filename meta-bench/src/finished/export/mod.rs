@@ -3,13 +3,9 @@
 //! | file | target |
 //! |---|---|
 //! | `rows` | tables: CSV, JSON, Parquet |
-//! | `parquet`, `without_parquet` | the bytes of a Parquet file, with the cargo feature `parquet` and without |
+//! | `parquet` | a table as the bytes of a Parquet file |
 //! | `tensorboard` | event files of TensorBoard |
 
-#[cfg(feature = "parquet")]
-mod parquet;
-#[cfg(not(feature = "parquet"))]
-#[path = "without_parquet.rs"]
 mod parquet;
 mod rows;
 mod tensorboard;

@@ -7,10 +7,10 @@ use std::{
 };
 
 use half::f16;
-use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as Physical};
+use parquet::basic::{Compression, ConvertedType, LogicalType, Repetition, Type as Physical};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{
-    BoolType, ByteArray, ByteArrayType, DataType, DoubleType, FixedLenByteArray,
+    BoolType, ByteArray, ByteArrayType, DataType, DoubleType, FixedLenByteArray, Int64Type,
 };
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
@@ -408,15 +408,17 @@ pub struct TableWriter {
 }
 
 impl TableWriter {
-    /// A table with columns of these names, of the kinds of their cells. `path` is for messages.
+    /// A table with columns of these names, of the kinds of their cells. `path` is for messages, `by` what
+    /// the file says of who wrote it.
     ///
     /// # Errors
     /// [`Error::Data`] for names that Parquet does not have.
-    pub fn new(path: &Path, columns: &[(String, ColumnCells)]) -> Result<Self> {
+    pub fn new(path: &Path, by: &str, columns: &[(String, ColumnCells)]) -> Result<Self> {
         let fault = |error: ParquetError| Error::data(path, format!("cannot be written: {error}"));
         let field = |(name, cells): &(String, ColumnCells)| {
             let (physical, converted) = match cells {
                 ColumnCells::Text(_) => (Physical::BYTE_ARRAY, ConvertedType::UTF8),
+                ColumnCells::Whole(_) => (Physical::INT64, ConvertedType::NONE),
                 ColumnCells::Numbers(_) => (Physical::DOUBLE, ConvertedType::NONE),
                 ColumnCells::Flags(_) => (Physical::BOOLEAN, ConvertedType::NONE),
             };
@@ -428,9 +430,12 @@ impl TableWriter {
         let fields: Result<Vec<_>, ParquetError> = columns.iter().map(field).collect();
         let schema = Type::group_type_builder("table").with_fields(fields.map_err(fault)?);
         let schema = Arc::new(schema.build().map_err(fault)?);
-        // Not compressed: what made the file can be read in it.
-        let properties = Arc::new(WriterProperties::builder().build());
-        let writer = SerializedFileWriter::new(Vec::new(), schema, properties).map_err(fault)?;
+        let properties = WriterProperties::builder()
+            .set_created_by(by.to_owned())
+            .set_compression(Compression::SNAPPY)
+            .build();
+        let writer = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties));
+        let writer = writer.map_err(fault)?;
         Ok(TableWriter {
             path: path.to_owned(),
             writer,
@@ -455,6 +460,7 @@ impl TableWriter {
                     let cells: Vec<_> = cells.iter().map(text).collect();
                     write::<ByteArrayType>(&mut column, &cells)
                 }
+                ColumnCells::Whole(cells) => write::<Int64Type>(&mut column, cells),
                 ColumnCells::Numbers(cells) => write::<DoubleType>(&mut column, cells),
                 ColumnCells::Flags(cells) => write::<BoolType>(&mut column, cells),
             };
@@ -501,20 +507,35 @@ mod tests {
             let text = text.map(|text| Some(text.to_owned())).to_vec();
             vec![
                 ("label".to_owned(), ColumnCells::Text(text)),
-                ("x".to_owned(), ColumnCells::Numbers(numbers.map(Some).to_vec())),
-                ("sure".to_owned(), ColumnCells::Flags(vec![Some(true), None])),
+                (
+                    "x".to_owned(),
+                    ColumnCells::Numbers(numbers.map(Some).to_vec()),
+                ),
+                (
+                    "sure".to_owned(),
+                    ColumnCells::Flags(vec![Some(true), None]),
+                ),
+                ("step".to_owned(), ColumnCells::Whole(vec![None, Some(7)])),
             ]
         };
         let first = columns(["a", "ü"], [1.0, -2.5]);
         let path = Path::new("table.parquet");
-        let mut writer = TableWriter::new(path, &first).unwrap();
+        let mut writer = TableWriter::new(path, "a test", &first).unwrap();
         writer.rows(&first).unwrap();
         writer.rows(&columns(["", "b"], [0.0, 4.0])).unwrap();
         let bytes = writer.finish().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("table.parquet");
         std::fs::write(&path, bytes).unwrap();
-        assert_eq!(header(&path).unwrap(), ["label", "x", "sure"]);
+        assert_eq!(header(&path).unwrap(), ["label", "x", "sure", "step"]);
+        let file = File::open(&path).unwrap();
+        assert_eq!(
+            file.reader.metadata().file_metadata().created_by(),
+            Some("a test")
+        );
+        let all = cells(&path).unwrap();
+        let of = |column: usize| all.columns[column].iter().collect::<Vec<_>>();
+        assert_eq!(of(3), ["", "7", "", "7"]);
         let keys = Keys {
             features: "x",
             labels: "label",

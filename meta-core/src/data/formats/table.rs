@@ -12,6 +12,8 @@ use crate::settings::LARGEST_SIZE;
 pub enum ColumnCells {
     /// Text.
     Text(Vec<Option<String>>),
+    /// Whole numbers.
+    Whole(Vec<Option<i64>>),
     /// Numbers.
     Numbers(Vec<Option<f64>>),
     /// Yes or no.

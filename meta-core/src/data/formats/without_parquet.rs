@@ -36,7 +36,7 @@ impl TableWriter {
     ///
     /// # Errors
     /// Always, with the feature that is missing.
-    pub fn new(path: &Path, _columns: &[(String, ColumnCells)]) -> Result<Self> {
+    pub fn new(path: &Path, _by: &str, _columns: &[(String, ColumnCells)]) -> Result<Self> {
         absent(path)
     }
 
