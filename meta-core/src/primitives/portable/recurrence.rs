@@ -1,7 +1,7 @@
 //! Recurrences over the steps of sequences, their adjoint and its derivative, and the parts of them that
 //! need no recurrence.
 
-use burn::tensor::{Tensor, TensorMetadata, ops::FloatTensor};
+use burn::tensor::{Tensor, ops::FloatTensor};
 
 use super::super::{
     Primitives, Recurrence, RecurrenceCurvature, RecurrenceGradient, RecurrenceInputs,
