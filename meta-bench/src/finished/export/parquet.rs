@@ -135,7 +135,7 @@ mod tests {
             ["a", "名", "b"],
             ["0", "1", ""],
             ["0.5", "1", ""],
-            ["true", "", "false"],
+            ["1", "", "0"],
             ["1", "x", "[2]"],
         ];
         for (column, expected) in read.columns.iter().zip(expected) {
