@@ -105,6 +105,20 @@ pub fn chart<'a, 'b>(area: &'a Area<'b>) -> ChartBuilder<'a, 'a, Canvas<'b>> {
     chart
 }
 
+/// How the values of a vertical axis are written.
+static TICK: fn(&f64) -> String = tick;
+
+/// At most five decimals, at least one; large numbers by their power of ten, so that they fit the margin.
+fn tick(value: &f64) -> String {
+    if value.abs() >= 1e6 {
+        return format!("{value:.1e}");
+    }
+    let text = format!("{value:.5}");
+    let short = text.trim_end_matches('0');
+    let zero = if short.ends_with('.') { "0" } else { "" };
+    format!("{short}{zero}")
+}
+
 /// The axes of a chart, with their names.
 pub fn axes<'a, 'b, 'c, X, Y>(
     chart: &'b mut ChartContext<'a, Canvas<'c>, Cartesian2d<X, Y>>,
@@ -119,6 +133,7 @@ where
     axes.light_line_style(TRANSPARENT)
         .x_desc(x)
         .y_desc(y)
+        .y_label_formatter(&TICK)
         .label_style(font(SMALL))
         .axis_desc_style(font(TEXT));
     axes
@@ -194,6 +209,15 @@ pub fn draw_legend<'a, 'b: 'a, C: CoordTranslate>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ticks_fit_the_margin() {
+        let written = [0.0, 0.35, -2.5, 120.0, 1e6, -5e55].map(|value| tick(&value));
+        assert_eq!(
+            written,
+            ["0.0", "0.35", "-2.5", "120.0", "1.0e6", "-5.0e55"]
+        );
+    }
 
     #[test]
     fn a_range_holds_its_values_with_air() {
