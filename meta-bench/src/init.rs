@@ -346,7 +346,11 @@ fn resolved(given: &Given, catalogue: &Catalogue) -> Result<Manifest> {
 /// The largest tasks among those that are tried which every split of a source has.
 fn shape_of(source: &dyn Source) -> std::result::Result<Given, Error> {
     if source.task() != Task::Classification {
-        return Ok(vec![("data.shot", json!(10)), ("data.query", json!(10))]);
+        return Ok(vec![
+            ("data.way", json!(1)),
+            ("data.shot", json!(10)),
+            ("data.query", json!(10)),
+        ]);
     }
     let mut refused = None;
     for way in WAYS {

@@ -659,7 +659,7 @@ fn exported_encoders_are_the_same_in_onnx() {
         ("layer", "encoder.norm=layer", "no operator"),
         (
             "attention",
-            "encoder.name=attention",
+            "encoder.name=attention encoder.patch=4",
             "`attention` is not written",
         ),
     ] {
