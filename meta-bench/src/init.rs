@@ -245,9 +245,15 @@ impl InitArgs {
                 ("test.episodes", json!(600)),
             ];
         }
-        vec![
+        let mut given = vec![
             ("encoder.name", json!(encoder)),
             ("learner.name", json!(learner)),
+        ];
+        if regression && learner == "maml" {
+            // Its default is for scores of classes: with squared errors it diverges.
+            given.push(("learner.inner_lr", json!(0.01)));
+        }
+        given.extend([
             ("train.iterations", json!(1000)),
             ("train.meta_batch", json!(4)),
             ("train.lr", json!(1e-3)),
@@ -256,7 +262,8 @@ impl InitArgs {
             ("train.validation_episodes", json!(100)),
             ("train.checkpoint_every", json!(200)),
             ("test.episodes", json!(600)),
-        ]
+        ]);
+        given
     }
 
     /// The manifest as text: what is given, each with what it means; the settings of the encoder and the learner
