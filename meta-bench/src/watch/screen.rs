@@ -267,11 +267,12 @@ fn draw_curves(frame: &mut Frame, view: &View, row: &Row, area: Rect) {
     let [said, below] =
         Layout::vertical([Constraint::Length(lines), Constraint::Min(0)]).areas(area);
     frame.render_widget(Paragraph::new(about).wrap(Wrap { trim: true }), said);
-    let metric = row.run.metric().unwrap_or(Metric::Accuracy);
-    let (factor, name) = match (view.shown, metric) {
+    let (factor, name) = match (view.shown, row.run.metric()) {
         (Shown::Loss, _) => (1.0, "loss"),
-        (Shown::Score, Metric::Accuracy) => (100.0, "accuracy (%)"),
-        (Shown::Score, Metric::MeanSquaredError) => (1.0, "mean squared error"),
+        // Which one it is stands in the first validation.
+        (Shown::Score, None) => (1.0, "score"),
+        (Shown::Score, Some(Metric::Accuracy)) => (100.0, "accuracy (%)"),
+        (Shown::Score, Some(Metric::MeanSquaredError)) => (1.0, "mean squared error"),
     };
     let scaled = |points: Vec<(f64, f64)>| -> Vec<(f64, f64)> {
         let scaled = points.into_iter().map(|(x, value)| (x, factor * value));
