@@ -394,8 +394,14 @@ impl Figure {
             known.dedup();
             known.into_iter().map(|x| (x.log10(), number(x))).collect()
         } else {
-            let ticks = ticks(low, high, width / (6.0 * text));
-            let decimals = decimals(&ticks);
+            let mut ticks = ticks(low, high, width / (6.0 * text));
+            let mut points = self.series.iter().flat_map(|it| &it.points);
+            // Steps and iterations are counted.
+            let counted = points.all(|point| point.x.fract() == 0.0);
+            if counted {
+                ticks.retain(|tick| (tick - tick.round()).abs() < 1e-9);
+            }
+            let decimals = if counted { 0 } else { decimals(&ticks) };
             ticks
                 .into_iter()
                 .map(|x| (x, format!("{x:.decimals$}")))
