@@ -38,10 +38,6 @@ pub const COMPILED: bool = cfg!(feature = "serve");
 /// Answer over HTTP: POST /predict (a picture, a form with pictures, or JSON), GET /health, /info, /metrics,
 /// and a page at / (needs the cargo feature `serve`).
 #[derive(Debug, Args)]
-#[cfg_attr(
-    not(feature = "serve"),
-    expect(dead_code, reason = "read by the server alone")
-)]
 pub struct ServeArgs {
     /// A file that `meta fit` wrote, or a run folder (with --support).
     trained: PathBuf,
