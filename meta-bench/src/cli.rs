@@ -23,11 +23,19 @@ use crate::{
         GradcheckArgs,
         equivalence::{EquivalenceArgs, EquivalenceOneArgs},
     },
+    init::InitArgs,
     list::ListArgs,
     run::{RunArgs, eval::EvalArgs},
     shell::{CompletionsArgs, ManArgs},
     sweep::{SweepArgs, worker::SweepWorkerArgs},
-    use_trained::{calibrate::CalibrateArgs, embed::EmbedArgs, fit::FitArgs, predict::PredictArgs},
+    use_trained::{
+        calibrate::CalibrateArgs,
+        embed::EmbedArgs,
+        fit::FitArgs,
+        predict::PredictArgs,
+        serve::{self, ServeArgs},
+    },
+    watch::WatchArgs,
 };
 
 /// Few-shot meta-learning, from a manifest to a number you can trust.
@@ -51,6 +59,7 @@ fn version() -> &'static str {
         let features: Vec<_> = backends
             .map(|info| info.feature)
             .chain(backend::options())
+            .chain(serve::COMPILED.then_some("serve"))
             .collect();
         let version = env!("CARGO_PKG_VERSION");
         format!(
@@ -85,9 +94,11 @@ macro_rules! commands {
 }
 
 commands! {
+    Init(InitArgs),
     Run(RunArgs),
     Sweep(SweepArgs),
     SweepWorker(SweepWorkerArgs),
+    Watch(WatchArgs),
     Compare(CompareArgs),
     Diff(DiffArgs),
     Runs(RunsArgs),
@@ -95,6 +106,7 @@ commands! {
     Eval(EvalArgs),
     Fit(FitArgs),
     Predict(PredictArgs),
+    Serve(ServeArgs),
     Embed(EmbedArgs),
     Calibrate(CalibrateArgs),
     Export(ExportArgs),

@@ -1,6 +1,6 @@
-//! `meta export`: one command; each target is a file of `finished/export/` or `use_trained/export.rs`.
+//! `meta export`: one command; each target is a file of `finished/export/` or `use_trained/export/`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use meta_core::toolkit::Toolkit;
@@ -9,7 +9,7 @@ use crate::{
     command::Execute,
     failure::{CommandError, Result},
     finished::export::{Rows, RunExport, Target},
-    use_trained::export::export,
+    use_trained::export::{onnx, safetensors},
 };
 
 /// Write runs into the files of other tools: tables of their scores, curves or results, event files of
@@ -41,10 +41,14 @@ enum To {
     Csv,
     /// An array of objects.
     Json,
+    /// A table for pandas, polars and DuckDB; in builds with the feature `parquet`.
+    Parquet,
     /// Event files: scalars, the manifest, hyper-parameters, the pictures of `meta explain`.
     Tensorboard,
     /// The encoder's weights by PyTorch's names and layouts, and `model.py`, which loads them.
     Safetensors,
+    /// The encoder as a model for ONNX's runtimes, and an example.
+    Onnx,
 }
 
 impl Execute for ExportArgs {
@@ -56,15 +60,10 @@ impl Execute for ExportArgs {
         let to = match self.to {
             To::Csv => Target::Csv,
             To::Json => Target::Json,
+            To::Parquet => Target::Parquet,
             To::Tensorboard => Target::Tensorboard,
-            To::Safetensors => {
-                let ([run], Some(folder)) = (self.runs.as_slice(), &self.output) else {
-                    let expected =
-                        "--to safetensors: expected one run folder, and a folder as --out";
-                    return Err(CommandError::Usage(expected.to_owned()));
-                };
-                return export::<T>(run, folder);
-            }
+            To::Safetensors => return self.weights("safetensors", safetensors::export::<T>),
+            To::Onnx => return self.weights("onnx", onnx::export::<T>),
         };
         RunExport {
             runs: self.runs,
@@ -74,5 +73,17 @@ impl Execute for ExportArgs {
             conditions: self.conditions,
         }
         .write()
+    }
+}
+
+impl ExportArgs {
+    /// Writes what is of one run into a folder.
+    fn weights(&self, to: &str, export: fn(&Path, &Path) -> Result<()>) -> Result<()> {
+        match (self.runs.as_slice(), &self.output) {
+            ([run], Some(folder)) => export(run, folder),
+            _ => Err(CommandError::Usage(format!(
+                "--to {to}: expected one run folder, and a folder as --out"
+            ))),
+        }
     }
 }

@@ -15,14 +15,15 @@
 //! | [`experiment`] | builds and checks what a manifest names; forecasts memory and time |
 //! | [`run`] | one run in its folder: trains, resumes, tests |
 //! | `finished` | finds, compares, draws, reports and exports finished runs |
-//! | [`use_trained`] | names what a person brings, by a trained learner |
 //! | `explain` | shows what a trained learner predicts, attends to and how it adapts |
+//! | [`use_trained`] | names what a person brings, by a trained learner |
 //! | `export` | writes runs into the files of other tools |
 //! | `gradcheck` | checks gradients, and compares backends |
 //! | `bench` | measures speed and memory |
 //! | `sweep` | many runs: plans all of them, then starts them |
+//! | `watch` | shows runs in a terminal while they train |
 //! | `docs` | writes the parts of the documentation that come from the code |
-//! | `list`, `contact_sheet`, `shell` | small commands |
+//! | `list`, `contact_sheet`, `init`, `shell` | small commands |
 //! | [`untrusted`] | readers of what others wrote, for fuzzing and tests |
 //! | `cli` | the list of commands, one line each |
 
@@ -45,6 +46,7 @@ mod export;
 pub mod failure;
 mod finished;
 mod gradcheck;
+mod init;
 mod list;
 mod machine;
 pub mod manifest;
@@ -54,6 +56,7 @@ mod shell;
 mod sweep;
 pub mod untrusted;
 pub mod use_trained;
+mod watch;
 
 use std::{io::IsTerminal, process::ExitCode};
 

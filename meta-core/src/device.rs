@@ -1,6 +1,7 @@
 //! Failures of an accelerator, which happen in threads of its driver.
 
 use std::{
+    cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -27,13 +28,32 @@ pub fn check() {
     }
 }
 
+thread_local! {
+    /// Whether a panic of this thread is its own affair.
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `action`; its panic is its error, and none of the computation on an accelerator that goes on
+/// meanwhile. For what reads bytes of strangers by code of others. `action` computes on no device.
+///
+/// # Errors
+/// What the panic says.
+pub fn contained<T>(action: impl FnOnce() -> T) -> Result<T, String> {
+    let before = CONTAINED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(action));
+    CONTAINED.set(before);
+    result.map_err(|panic| message_of(panic.as_ref()))
+}
+
 /// Runs `action`; a panic, in whichever thread, is its error instead of words on stderr.
 pub(crate) fn watched<T>(action: impl FnOnce() -> T) -> Result<T, String> {
     *failure() = None;
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|panic| {
         tracing::debug!("{panic}");
-        failure().get_or_insert_with(|| message_of(panic.payload()));
+        if !CONTAINED.get() {
+            failure().get_or_insert_with(|| message_of(panic.payload()));
+        }
     }));
     let result = catch_unwind(AssertUnwindSafe(action));
     std::panic::set_hook(hook);
@@ -82,5 +102,13 @@ mod tests {
         assert_eq!(watched::<()>(reading), Err(reason.clone()));
         assert_eq!(watched(|| 1), Ok(1));
         check();
+        // A contained panic is nobody else's.
+        let decoding = || {
+            let decoder = std::thread::spawn(|| contained(|| "none".parse::<u8>().unwrap()));
+            let found = decoder.join().expect("the panic is contained");
+            check();
+            found
+        };
+        assert_eq!(watched(decoding), Ok(Err(reason)));
     }
 }

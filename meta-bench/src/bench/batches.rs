@@ -16,7 +16,8 @@ use crate::{
     failure::Result,
     output::{
         chart::{
-            axes, chart, draw_charts, draw_legend, error_bar, heading_style, legend_line, write_svg,
+            axes, chart, draw_charts, draw_legend, error_bar, heading_style, legend_line,
+            write_picture,
         },
         drawing::{Area, Drawing, Drawn, LINES},
         print,
@@ -68,7 +69,7 @@ pub fn batches(
         });
         write_over(path, format!("{all:#}\n").as_bytes(), MEASUREMENT)?;
     }
-    write_svg(picture, &draw(workloads, backends, &found)?)?;
+    write_picture(picture, &draw(workloads, backends, &found)?)?;
     print(&markdown(workloads, backends, &found))
 }
 

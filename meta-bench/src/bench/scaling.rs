@@ -19,7 +19,7 @@ use super::{
 use crate::{
     failure::Result,
     output::{
-        chart::{axes, chart, draw_charts, draw_legend, error_bar, legend_line, write_svg},
+        chart::{axes, chart, draw_charts, draw_legend, error_bar, legend_line, write_picture},
         drawing::{Area, Drawing, Drawn, LINES},
         print,
         target::{MEASUREMENT, write_over},
@@ -154,7 +154,7 @@ pub fn scaling(
         });
         write_over(path, format!("{all:#}\n").as_bytes(), MEASUREMENT)?;
     }
-    write_svg(picture, &draw(&curves)?)?;
+    write_picture(picture, &draw(&curves)?)?;
     print(&markdown(&curves))
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     manifest::{
-        settings::{DataSettings, RunSettings, TestSettings, WeightSettings},
+        settings::{DataSettings, RunSettings, TestSettings, TrackingSettings, WeightSettings},
         text::toml,
     },
     sweep::slurm::SlurmSettings,
@@ -136,6 +136,11 @@ pub fn groups(catalogue: &Catalogue) -> Vec<Group> {
     });
     all.extend(of_optimizers.filter(|group| !group.fields.is_empty()));
     all.push(Group::of_every::<TestSettings>("test", "## `[test]`", ""));
+    all.push(Group::of_every::<TrackingSettings>(
+        "tracking",
+        "## `[tracking]`",
+        "What a run writes for other tools while it trains; no part of its identity.",
+    ));
     all.push(Group::of_every::<SlurmSettings>(
         "slurm",
         "## `[slurm]`",

@@ -14,6 +14,7 @@ mod map_pictures;
 mod maps;
 mod mask;
 mod numbers;
+mod own;
 mod pictures;
 mod space;
 mod stream;
@@ -37,7 +38,7 @@ use crate::{
     command::Execute,
     experiment::{Experiment, split_named},
     failure::{CommandError, Result},
-    output::progress::Progress,
+    output::{pace::Work, progress::Progress},
     run::{
         elsewhere::{Changes, TrainedRun, trained},
         eval::best_parameters,
@@ -45,15 +46,19 @@ use crate::{
         predictions::{Predictions, Which, predictions},
     },
 };
+pub use explained::ExplainedBatch;
+pub use own::{OwnItem, OwnSetting, own_pictures};
+pub use pictures::check_target;
+
 use curves::Trajectory;
 use deletion::{Deletion, deletion};
 use episode_view::{EpisodeView, Shown, bitmap};
-use explained::{ExplainedBatch, ExplainedEpisode};
+use explained::ExplainedEpisode;
 use map_pictures::{caption, draw_map, draw_matrices};
 use maps::Map;
 use mask::shortened;
 use numbers::{confusion_numbers, episode_numbers, map_numbers, space_numbers};
-use pictures::{KIND, NUMBERS, Pictures, check_target, slug};
+use pictures::{KIND, NUMBERS, Pictures, slug};
 use space::{Space, embeddings};
 use stream::Stream;
 
@@ -332,7 +337,7 @@ impl<T: Toolkit> Explainer<'_, T> {
         }
         let experiment = &self.experiment;
         let metric = Metric::of(experiment.spec.task);
-        let mut progress = Progress::new(self.args.quiet, metric, 0, 0, 1);
+        let mut progress = Progress::new(self.args.quiet, metric, 0, Work::default(), 1);
         progress.start_test(self.checked);
         let features = experiment.spec.item.features();
         let episodes: Vec<Episode> = (0..self.checked as u64)

@@ -152,12 +152,19 @@ impl Pictures {
         Ok(name)
     }
 
-    /// Writes the folder, all or nothing, over nothing but what [`check_target`] lets pass; prints what is in
-    /// it.
+    /// Writes the folder, and prints what is in it.
+    ///
+    /// # Errors
+    /// As [`Pictures::put`].
+    pub fn write(&self, out: &Path) -> Result<()> {
+        print(&self.put(out)?)
+    }
+
+    /// Writes the folder, all or nothing, over nothing but what [`check_target`] lets pass; says what is in it.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(&self, out: &Path) -> Result<()> {
+    pub fn put(&self, out: &Path) -> Result<String> {
         let parent = match out.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
@@ -194,7 +201,7 @@ impl Pictures {
         for sentence in &self.sentences {
             text.push_str(&format!("{sentence}\n"));
         }
-        print(&text)
+        Ok(text)
     }
 
     fn fill(&self, folder: &Path) -> Result<()> {

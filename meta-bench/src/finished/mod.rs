@@ -6,6 +6,7 @@ pub mod diff;
 pub mod export;
 mod metrics;
 pub mod plot;
+mod plot_many;
 mod plot_run;
 mod plot_setting;
 pub mod report;

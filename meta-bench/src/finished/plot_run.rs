@@ -15,7 +15,7 @@ use crate::{
     output::{
         chart::{
             axes, chart, draw_charts, draw_legend, error_bar, far_corner, label_style, legend_line,
-            range, score_axis, write_svg,
+            range, score_axis, write_picture,
         },
         drawing::{Area, Colour, Drawing, Drawn, LINES},
     },
@@ -110,7 +110,7 @@ pub fn plot_run(folder: &Path, result: &TestResult, out: &Path) -> Result<()> {
         steps,
         test: (factor * result.mean, factor * result.ci95),
     };
-    write_svg(out, &picture.draw()?)
+    write_picture(out, &picture.draw()?)
 }
 
 /// Means of about a hundred stretches of the curve: single meta-batches are noise.

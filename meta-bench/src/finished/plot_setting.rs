@@ -16,7 +16,7 @@ use crate::{
     output::{
         chart::{
             axes, chart, draw_charts, draw_legend, error_bar, far_corner, legend_line, score_axis,
-            write_svg,
+            write_picture,
         },
         drawing::{Area, Drawn, LINES},
     },
@@ -98,11 +98,11 @@ pub fn plot_setting(
         all,
     };
     let drawing = draw_charts((720.0, 440.0), &curve.title, &[], |area| curve.draw(area))?;
-    write_svg(out, &drawing)
+    write_picture(out, &drawing)
 }
 
 /// Name, learner, encoder and source, each where all runs share it.
-fn title(runs: &[Stored]) -> String {
+pub fn title(runs: &[Stored]) -> String {
     let shared = |key: &str| {
         let first = runs.first()?.shown(key);
         runs.iter()

@@ -13,7 +13,7 @@ use super::{
     entries::Entry,
     layer::Layer,
     origin::Origin,
-    settings::{DataSettings, RunSettings, TestSettings, WeightSettings},
+    settings::{DataSettings, RunSettings, TestSettings, TrackingSettings, WeightSettings},
     text::dotted,
 };
 use crate::failure::{CommandError, Result};
@@ -105,7 +105,7 @@ pub fn default_entries(layers: &[Layer], stem: &str, catalogue: &Catalogue) -> R
         let (defaults, fields) = own_settings(section, name, catalogue);
         (section, defaults, fields)
     };
-    let groups: [(&'static str, Value, Vec<Field>); 11] = [
+    let groups: [(&'static str, Value, Vec<Field>); 12] = [
         ("", run.to_value(), RunSettings::fields()),
         ("data", data.to_value(), DataSettings::fields()),
         own("data", &source),
@@ -121,6 +121,11 @@ pub fn default_entries(layers: &[Layer], stem: &str, catalogue: &Catalogue) -> R
         ("train", train.to_value(), TrainSettings::fields()),
         own("train", &optimizer),
         ("test", TestSettings::defaults(), TestSettings::fields()),
+        (
+            "tracking",
+            TrackingSettings::defaults(),
+            TrackingSettings::fields(),
+        ),
     ];
     let mut entries: Vec<Entry> = Vec::new();
     for (section, defaults, fields) in groups {

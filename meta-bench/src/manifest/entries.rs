@@ -33,7 +33,9 @@ impl Entry {
 }
 
 /// Sections of a manifest in their order; the empty one is the top.
-pub const SECTIONS: [&str; 6] = ["", "data", "encoder", "learner", "train", "test"];
+pub const SECTIONS: [&str; 7] = [
+    "", "data", "encoder", "learner", "train", "test", "tracking",
+];
 
 /// The origin of the setting that `error` is about, if somebody gave it, in front of the error.
 pub fn locate(entries: &[Entry], error: Error) -> CommandError {

@@ -33,7 +33,7 @@ use choices::{Chosen, choice, default_entries, falls_away};
 use entries::{Entry, SECTIONS, apply, flat, locate};
 use layer::Layer;
 use origin::Origin;
-use settings::{DataSettings, RunSettings, TestSettings, WeightSettings};
+use settings::{DataSettings, RunSettings, TestSettings, TrackingSettings, WeightSettings};
 use text::toml;
 
 /// A resolved manifest: every key has its value and its origin.
@@ -57,6 +57,8 @@ pub struct Manifest {
     pub optimizer: Chosen,
     /// Settings of the test.
     pub test: TestSettings,
+    /// What is written for other tools.
+    pub tracking: TrackingSettings,
     /// Where the manifest has a `[sweep]`, if it has one.
     pub sweep: Option<String>,
     entries: Vec<Entry>,
@@ -64,7 +66,7 @@ pub struct Manifest {
 
 /// Keys that change no result: `name` is a label, and the others say where and how fast. The data at
 /// `data.path` enters the identity by its content.
-const NOT_IDENTITY: [&str; 9] = [
+const NOT_IDENTITY: [&str; 10] = [
     "name",
     "init_from",
     "encoder.weights",
@@ -74,6 +76,7 @@ const NOT_IDENTITY: [&str; 9] = [
     "data.cache_dir",
     "train.graphs_at_once",
     "train.memory",
+    "tracking.tensorboard",
 ];
 /// Keys that nothing but the test depends on: a run that differs in no other is trained already.
 const TEST_ONLY: [&str; 4] = [
@@ -209,6 +212,8 @@ impl Manifest {
         let data = DataSettings::from_value("data", &object("data", &is_common)).map_err(at)?;
         let train = TrainSettings::from_value("train", &object("train", &of_loop)).map_err(at)?;
         let test = TestSettings::from_value("test", &object("test", &all)).map_err(at)?;
+        let tracking =
+            TrackingSettings::from_value("tracking", &object("tracking", &all)).map_err(at)?;
         let weights =
             WeightSettings::from_value("encoder", &object("encoder", &of_start)).map_err(at)?;
         train.check().map_err(at)?;
@@ -222,6 +227,7 @@ impl Manifest {
             optimizer: chosen("train", "optimizer", &|key| !of_loop(key)),
             train,
             test,
+            tracking,
             sweep: None,
             entries,
         })

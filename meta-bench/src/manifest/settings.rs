@@ -117,3 +117,14 @@ settings! {
         outsiders: f64 = 0.0, below_one();
     }
 }
+
+settings! {
+    /// Settings of `[tracking]`: what a run writes for other tools while it trains. No part of a run's
+    /// identity.
+    pub struct TrackingSettings {
+        /// Write event files of TensorBoard into the folder `tensorboard` of the run while it trains; show
+        /// them with `tensorboard --logdir runs`.
+        #[added("0.2")]
+        tensorboard: bool = false;
+    }
+}

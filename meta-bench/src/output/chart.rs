@@ -36,16 +36,47 @@ pub fn draw_charts(
     Ok(drawing)
 }
 
-/// Writes a picture into the SVG file at `path`.
+/// A form of picture files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PictureFormat {
+    /// SVG, which has no ending of another one.
+    Svg,
+    /// PNG.
+    Png,
+    /// PDF.
+    Pdf,
+}
+
+impl PictureFormat {
+    /// The form that a file's name asks for.
+    pub fn of(path: &Path) -> Self {
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        match ending.to_str() {
+            Some("png") => PictureFormat::Png,
+            Some("pdf") => PictureFormat::Pdf,
+            _ => PictureFormat::Svg,
+        }
+    }
+}
+
+/// Writes a picture into the file at `path`: PNG or PDF where its name ends so, else SVG.
 ///
 /// # Errors
 /// When it cannot be written, or something else is there.
-pub fn write_svg(path: &Path, drawing: &Drawing) -> Result<()> {
-    // The mark is the first thing in the picture.
-    let svg = drawing
-        .to_svg()
-        .replacen(">\n", &format!(">\n{PICTURE}\n"), 1);
-    write_over(path, svg.as_bytes(), PICTURE)
+pub fn write_picture(path: &Path, drawing: &Drawing) -> Result<()> {
+    let bytes = match PictureFormat::of(path) {
+        // The mark is the first thing in the picture.
+        PictureFormat::Svg => drawing
+            .to_svg()
+            .replacen(">\n", &format!(">\n<!-- {PICTURE} -->\n"), 1)
+            .into_bytes(),
+        PictureFormat::Png => drawing.to_png().ok_or_else(|| {
+            let size = "the picture is too large for PNG; name a file that ends in .svg or .pdf";
+            CommandError::Usage(format!("{}: {size}", path.display()))
+        })?,
+        PictureFormat::Pdf => drawing.to_pdf(),
+    };
+    write_over(path, &bytes, PICTURE)
 }
 
 /// The font of charts, as `plotters` asks for one; letters have their own outlines.
@@ -74,6 +105,20 @@ pub fn chart<'a, 'b>(area: &'a Area<'b>) -> ChartBuilder<'a, 'a, Canvas<'b>> {
     chart
 }
 
+/// How the values of a vertical axis are written.
+static TICK: fn(&f64) -> String = tick;
+
+/// At most five decimals, at least one; large numbers by their power of ten, so that they fit the margin.
+fn tick(value: &f64) -> String {
+    if value.abs() >= 1e6 {
+        return format!("{value:.1e}");
+    }
+    let text = format!("{value:.5}");
+    let short = text.trim_end_matches('0');
+    let zero = if short.ends_with('.') { "0" } else { "" };
+    format!("{short}{zero}")
+}
+
 /// The axes of a chart, with their names.
 pub fn axes<'a, 'b, 'c, X, Y>(
     chart: &'b mut ChartContext<'a, Canvas<'c>, Cartesian2d<X, Y>>,
@@ -88,6 +133,7 @@ where
     axes.light_line_style(TRANSPARENT)
         .x_desc(x)
         .y_desc(y)
+        .y_label_formatter(&TICK)
         .label_style(font(SMALL))
         .axis_desc_style(font(TEXT));
     axes
@@ -163,6 +209,15 @@ pub fn draw_legend<'a, 'b: 'a, C: CoordTranslate>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ticks_fit_the_margin() {
+        let written = [0.0, 0.35, -2.5, 120.0, 1e6, -5e55].map(|value| tick(&value));
+        assert_eq!(
+            written,
+            ["0.0", "0.35", "-2.5", "120.0", "1.0e6", "-5.0e55"]
+        );
+    }
 
     #[test]
     fn a_range_holds_its_values_with_air() {

@@ -2,8 +2,11 @@
 
 pub mod chart;
 pub mod drawing;
+pub mod event_file;
+pub mod figure;
+pub mod pace;
 pub mod progress;
-mod status_line;
+pub mod status_line;
 pub mod table;
 pub mod target;
 pub mod text;

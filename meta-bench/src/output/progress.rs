@@ -14,12 +14,15 @@ use meta_core::{
 };
 
 use super::{
+    pace::{Pace, Work},
     status_line::StatusLine,
     units::{duration_text, score_text},
 };
 
 /// Time between two plain lines about iterations.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+/// Time between two forecasts.
+const FORECAST_EVERY: Duration = Duration::from_millis(500);
 
 enum Output {
     Bar(ProgressBar),
@@ -31,7 +34,10 @@ enum Output {
 pub struct Progress {
     output: Output,
     metric: Metric,
-    iterations: u64,
+    work: Work,
+    pace: Pace,
+    /// When time left was shown.
+    forecast: Option<Instant>,
     meta_batch: usize,
     /// Where this session started, and when.
     started: (u64, Instant),
@@ -42,25 +48,18 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Progress towards `iterations`, from `iteration` on.
-    pub fn new(
-        quiet: bool,
-        metric: Metric,
-        iteration: u64,
-        iterations: u64,
-        meta_batch: usize,
-    ) -> Self {
+    /// Progress of some work, from `iteration` on.
+    pub fn new(quiet: bool, metric: Metric, iteration: u64, work: Work, meta_batch: usize) -> Self {
         let output = if quiet {
             Output::Quiet
         } else if std::io::stderr().is_terminal() {
             let line = StatusLine::new(Term::buffered_stderr());
             let bar = ProgressBar::with_draw_target(
-                Some(iterations),
+                Some(work.iterations),
                 ProgressDrawTarget::term_like_with_hz(Box::new(line), 5),
             );
-            bar.set_style(style("{bar:24} {pos}/{len}  {msg}  {elapsed}, {eta} left"));
+            bar.set_style(style("{bar:24} {pos}/{len}  {msg}  {elapsed}{prefix}"));
             bar.set_position(iteration);
-            bar.reset_eta();
             Output::Bar(bar)
         } else {
             Output::Lines { last: None }
@@ -68,7 +67,9 @@ impl Progress {
         Progress {
             output,
             metric,
-            iterations,
+            work,
+            pace: Pace::default(),
+            forecast: None,
             meta_batch,
             started: (iteration, Instant::now()),
             iteration,
@@ -80,8 +81,17 @@ impl Progress {
     /// An iteration is done.
     pub fn tick(&mut self, iteration: u64) {
         self.iteration = iteration;
+        let seconds = self.started.1.elapsed().as_secs_f64();
+        self.pace.push(&self.work, iteration, seconds);
+        let due = self
+            .forecast
+            .is_none_or(|shown| shown.elapsed() >= FORECAST_EVERY);
         if let Output::Bar(bar) = &self.output {
             bar.set_position(iteration);
+            if due {
+                bar.set_prefix(self.left());
+                self.forecast = Some(Instant::now());
+            }
         }
     }
 
@@ -139,6 +149,14 @@ impl Progress {
         }
     }
 
+    /// Time left in words, validations and the test included; nothing before it is known.
+    fn left(&self) -> String {
+        let left = self.pace.left(&self.work, self.iteration);
+        left.map_or_else(String::new, |left| {
+            format!(", {} left", duration_text(left))
+        })
+    }
+
     fn show(&mut self) {
         let done = self.iteration - self.started.0;
         let seconds = self.started.1.elapsed().as_secs_f64();
@@ -162,12 +180,11 @@ impl Progress {
             Output::Bar(bar) => bar.set_message(text),
             Output::Lines { last } => {
                 *last = Some(Instant::now());
-                let left = (self.iterations - self.iteration) as f64 * seconds / done.max(1) as f64;
                 eprintln!(
-                    "iteration {}/{} · {text} · {} left",
+                    "iteration {}/{} · {text}{}",
                     self.iteration,
-                    self.iterations,
-                    duration_text(left)
+                    self.work.iterations,
+                    self.left().replacen(", ", " · ", 1)
                 );
             }
             Output::Quiet => {}

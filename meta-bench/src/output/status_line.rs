@@ -1,6 +1,6 @@
-//! A line on a terminal that is drawn again and again, and stays one line when the terminal gets narrower.
+//! Lines on a terminal that are drawn again and again, and stay what they are when the terminal gets narrower.
 //!
-//! A terminal that gets narrower breaks the lines that it shows. The line is never longer than the terminal
+//! A terminal that gets narrower breaks the lines that it shows. A line is never longer than the terminal
 //! when it is drawn, and before it is drawn again, all rows that it then takes are cleared.
 
 use std::{io, sync::Mutex};
@@ -87,6 +87,64 @@ impl<T: TermLike> TermLike for StatusLine<T> {
     }
 
     fn flush(&self) -> io::Result<()> {
+        self.terminal.flush()
+    }
+}
+
+/// Several lines, on a terminal of which they are the last ones.
+#[derive(Debug)]
+pub struct StatusLines<T> {
+    terminal: T,
+    /// Columns of each line that is drawn.
+    drawn: Vec<usize>,
+}
+
+impl<T: TermLike> StatusLines<T> {
+    /// No lines yet, at the end of `terminal`.
+    pub fn new(terminal: T) -> Self {
+        StatusLines {
+            terminal,
+            drawn: Vec::new(),
+        }
+    }
+
+    /// Lines that fit on the terminal.
+    pub fn height(&self) -> usize {
+        usize::from(self.terminal.height())
+    }
+
+    /// Draws `lines` in the place of those before.
+    ///
+    /// # Errors
+    /// When the terminal has gone.
+    pub fn draw(&mut self, lines: &[String]) -> io::Result<()> {
+        self.clear()?;
+        let width = usize::from(self.terminal.width()).saturating_sub(1).max(1);
+        for (place, line) in lines.iter().enumerate() {
+            if place > 0 {
+                self.terminal.write_line("")?;
+            }
+            let line: String = line.chars().take(width).collect();
+            self.drawn.push(line.chars().count());
+            self.terminal.write_str(&line)?;
+        }
+        self.terminal.flush()
+    }
+
+    /// Removes the lines.
+    ///
+    /// # Errors
+    /// When the terminal has gone.
+    pub fn clear(&mut self) -> io::Result<()> {
+        let width = usize::from(self.terminal.width()).max(1);
+        let rows = |columns: usize| columns.div_ceil(width).max(1);
+        let rows: usize = self.drawn.drain(..).map(rows).sum();
+        for row in 0..rows {
+            if row > 0 {
+                self.terminal.move_cursor_up(1)?;
+            }
+            self.terminal.clear_line()?;
+        }
         self.terminal.flush()
     }
 }
@@ -193,5 +251,30 @@ mod tests {
         line.write_str("    ").unwrap();
         line.write_str("0123").unwrap();
         assert_eq!(screen.rows(), ["before", "a sentence", "0123"]);
+    }
+
+    #[test]
+    fn several_lines_stay_the_last_ones() {
+        let screen = Screen(Arc::new(Mutex::new((
+            40,
+            vec!["before".into(), String::new()],
+        ))));
+        let mut lines = StatusLines::new(screen.clone());
+        let texts = ["a".repeat(35), String::new(), "b".repeat(12)];
+        for width in [40, 20, 9, 50] {
+            screen.resize(width);
+            lines.draw(&texts).unwrap();
+            let shown = texts
+                .clone()
+                .map(|text| text[..text.len().min(width - 1)].to_owned());
+            let mut expected = vec!["before".to_owned()];
+            expected.extend(shown);
+            assert_eq!(screen.rows(), expected, "{width}");
+        }
+        lines.draw(&texts[2..]).unwrap();
+        assert_eq!(screen.rows(), ["before".to_owned(), texts[2].clone()]);
+        lines.clear().unwrap();
+        lines.clear().unwrap();
+        assert_eq!(screen.rows(), ["before", ""]);
     }
 }

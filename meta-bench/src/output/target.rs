@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{ErrorKind, Read, Write},
+    io::{ErrorKind, Read, Seek, SeekFrom, Write},
     path::Path,
 };
 
@@ -11,7 +11,7 @@ use meta_core::{Error, files::write_atomically};
 use crate::failure::{CommandError, Result};
 
 /// In every picture of this program.
-pub const PICTURE: &str = "<!-- drawn by meta -->";
+pub const PICTURE: &str = "drawn by meta";
 /// In every measurement, whether on one line or on many.
 pub const MEASUREMENT: &str = "\"samples_ms\":";
 /// In every file of tensors.
@@ -20,8 +20,8 @@ pub const TENSORS: &str = "\"meta-checkpoint\":";
 pub const WORKLOAD: &str = "\"made_by\":";
 /// In every page of results.
 pub const RESULTS: &str = "`meta docs results";
-/// A mark is in the beginning of a file, if it is there.
-const BEGINNING: u64 = 1 << 20;
+/// A mark is in so many bytes at the beginning of a file or at its end, if it is there.
+const LOOKED_AT: u64 = 1 << 20;
 
 /// Checks that a file with `mark` in it may be written to `path`: there is nothing, an empty file, a file
 /// with the mark, or what is no file, such as a pipe.
@@ -40,8 +40,14 @@ pub fn check_target(path: &Path, mark: &str) -> Result<()> {
     }
     let mut bytes = Vec::new();
     if metadata.is_file() {
-        let file = File::open(path).map_err(read)?;
-        file.take(BEGINNING).read_to_end(&mut bytes).map_err(read)?;
+        let mut file = File::open(path).map_err(read)?;
+        let mut beginning = (&file).take(LOOKED_AT);
+        beginning.read_to_end(&mut bytes).map_err(read)?;
+        if metadata.len() > LOOKED_AT {
+            let end = metadata.len().saturating_sub(LOOKED_AT).max(LOOKED_AT);
+            file.seek(SeekFrom::Start(end)).map_err(read)?;
+            file.take(LOOKED_AT).read_to_end(&mut bytes).map_err(read)?;
+        }
     }
     let mark = mark.as_bytes();
     if bytes.windows(mark.len()).any(|window| window == mark) {
@@ -79,7 +85,7 @@ mod tests {
     fn only_what_has_the_mark_is_written_over() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.svg");
-        let picture = format!("<svg>{PICTURE}</svg>");
+        let picture = format!("<svg><!-- {PICTURE} --></svg>");
         for _ in 0..2 {
             write_over(&path, picture.as_bytes(), PICTURE).unwrap();
         }

@@ -34,7 +34,7 @@ use crate::{
     command::Execute,
     experiment::{Experiment, memory::Needed},
     failure::{CommandError, Result},
-    output::progress::Progress,
+    output::{pace::Work, progress::Progress},
 };
 
 /// Test a run again, with other test settings if given.
@@ -271,7 +271,7 @@ impl<T: Toolkit> WithBackend for Evaluator<T> {
             .unwrap_or_default()
             .to_owned();
         let metric = Metric::of(experiment.spec.task);
-        let mut progress = Progress::new(self.quiet, metric, 0, 0, 1);
+        let mut progress = Progress::new(self.quiet, metric, 0, Work::default(), 1);
         let (result, scores) = test(
             experiment,
             learner.as_ref(),

@@ -14,7 +14,9 @@
 //! | `tags.txt` | tags, one a line |
 //! | `calibration.json` | what `meta calibrate` measured |
 //! | `explain` | the folder that `meta explain` writes |
+//! | `tensorboard` | the folder of event files, with `tracking.tensorboard` |
 //! | `evals` | the folder of the evaluations after the run's own test, one file each |
+//! | `stop` | asks the process that works on the run to end, as `meta watch` does; gone when it has |
 //! | `lock`, `tags.lock` | held by the process that works on the run, or on its tags |
 //!
 //! What else is in a folder is not ours: it is never removed or written over.
@@ -62,12 +64,16 @@ pub const TAGS: &str = "tags.txt";
 pub const EXPLAIN: &str = "explain";
 /// Evaluations besides the run's own test.
 pub const EVALS: &str = "evals";
+/// Event files of TensorBoard.
+pub const TENSORBOARD: &str = "tensorboard";
+/// Asks the process that works on the run to end.
+pub const STOP_REQUEST: &str = "stop";
 /// Held by the process that works on the run.
 pub const LOCK: &str = "lock";
 /// Held by the process that changes the tags.
 pub const TAGS_LOCK: &str = "tags.lock";
 /// Every file that a run may have.
-const FILES: [&str; 14] = [
+const FILES: [&str; 15] = [
     MANIFEST,
     RECORD,
     CHECKPOINT,
@@ -80,6 +86,7 @@ const FILES: [&str; 14] = [
     CHECKSUMS,
     CALIBRATION,
     TAGS,
+    STOP_REQUEST,
     LOCK,
     TAGS_LOCK,
 ];
@@ -195,7 +202,7 @@ pub fn foreign(path: &Path) -> Result<Option<String>> {
     let ours = |name: &String| {
         let file = temporary_of(name).unwrap_or(name);
         match path.join(name).is_dir() {
-            true => [EXPLAIN, EVALS].contains(&file),
+            true => [EXPLAIN, EVALS, TENSORBOARD].contains(&file),
             false => FILES.contains(&file),
         }
     };

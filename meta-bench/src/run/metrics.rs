@@ -1,11 +1,12 @@
 //! Writes the files of a run while it trains: metrics, timing, checkpoints.
 
 use std::{
+    cell::Cell,
     fs::{self, File},
     io::{Seek, SeekFrom, Write},
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use meta_core::{
@@ -21,10 +22,12 @@ use serde_json::json;
 
 use super::{
     checksums::{Checksums, Extra, metrics},
+    events::Events,
     folder::{self, RunFolder},
-    memory_limit,
+    interrupt, memory_limit,
+    result::TestResult,
 };
-use crate::output::progress::Progress;
+use crate::{manifest::Manifest, output::progress::Progress};
 
 type Result<T> = std::result::Result<T, Error>;
 
@@ -116,6 +119,9 @@ impl Lines {
     }
 }
 
+/// Time between two looks whether a file asks the run to end.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Where a run goes on.
 pub struct Restored {
     /// What its checkpoint says of its files.
@@ -134,9 +140,13 @@ pub struct RunWriter<'a> {
     settings: TrainSettings,
     metrics: Lines,
     timing: Lines,
+    /// Event files, where they are asked for.
+    events: Option<Events>,
     /// Shown to the user.
     pub progress: Progress,
     stop: &'static AtomicBool,
+    /// When it was looked whether a file asks the run to end.
+    looked: Cell<Instant>,
     /// The iteration after which this session ends, whatever is left.
     until: u64,
     /// Iterations done.
@@ -149,14 +159,14 @@ pub struct RunWriter<'a> {
 }
 
 impl<'a> RunWriter<'a> {
-    /// Continues the files of `folder` from where they were `restored`.
+    /// Continues the files of `folder` from where they were `restored`, as `manifest` says.
     ///
     /// # Errors
     /// When they cannot be opened, or are not as they were then.
     pub fn open(
         folder: &'a RunFolder,
         restored: Restored,
-        settings: &TrainSettings,
+        manifest: &Manifest,
         progress: Progress,
         stop: &'static AtomicBool,
         until: u64,
@@ -169,15 +179,21 @@ impl<'a> RunWriter<'a> {
         let kept = metrics(folder.path(), &extra)?;
         let timing_path = folder.file(folder::TIMING);
         let (timing, seconds_before) = timing_until(&timing_path, iteration)?;
+        let events = match manifest.tracking.tensorboard {
+            true => Some(Events::open(folder.path(), iteration, manifest)?),
+            false => None,
+        };
         Ok(RunWriter {
             folder,
             hash: extra.hash,
             checksums,
-            settings: settings.clone(),
+            settings: manifest.train.clone(),
             metrics: Lines::open(&folder.file(folder::METRICS), &kept)?,
             timing: Lines::open(&timing_path, &timing)?,
+            events,
             progress,
             stop,
+            looked: Cell::new(Instant::now()),
             until,
             done: iteration,
             started: Instant::now(),
@@ -232,6 +248,17 @@ impl<'a> RunWriter<'a> {
         self.write_best(state)
     }
 
+    /// The run has its result.
+    ///
+    /// # Errors
+    /// When its event file cannot be written.
+    pub fn tested(&mut self, result: &TestResult) -> Result<()> {
+        match &mut self.events {
+            Some(events) => events.test(result),
+            None => Ok(()),
+        }
+    }
+
     fn time(&mut self, iteration: u64) -> Result<()> {
         let train_seconds = self.train_seconds();
         self.timing.push(&TimingLine {
@@ -279,6 +306,9 @@ impl<B: Primitives> Observer<B> for RunWriter<'_> {
         );
         self.progress.iteration(record);
         self.metrics.push(&MetricsLine::Train(record))?;
+        if let Some(events) = &mut self.events {
+            events.iteration(record)?;
+        }
         self.time(record.iteration)
     }
 
@@ -290,7 +320,11 @@ impl<B: Primitives> Observer<B> for RunWriter<'_> {
             "validation"
         );
         self.progress.validation(record);
-        self.metrics.push(&MetricsLine::Validation(record))
+        self.metrics.push(&MetricsLine::Validation(record))?;
+        match &mut self.events {
+            Some(events) => events.validation(record),
+            None => Ok(()),
+        }
     }
 
     fn checkpoint(&mut self, parameters: &Params<B>, state: &TrainState<B>) -> Result<()> {
@@ -311,6 +345,12 @@ impl<B: Primitives> Observer<B> for RunWriter<'_> {
     }
 
     fn should_stop(&self) -> bool {
+        if self.looked.get().elapsed() >= LOOK_EVERY {
+            self.looked.set(Instant::now());
+            if interrupt::is_asked(self.folder.path()) {
+                self.stop.store(true, Ordering::Relaxed);
+            }
+        }
         // Asked before the iteration is counted.
         self.stop.load(Ordering::Relaxed)
             || memory_limit::is_exceeded()

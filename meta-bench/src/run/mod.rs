@@ -1,11 +1,14 @@
 //! `meta run`: turns a checked experiment into a run folder with a result.
 
 pub mod checksums;
+pub mod curve;
 mod earlier;
 pub mod elsewhere;
 pub mod eval;
 pub mod evaluations;
+pub mod events;
 pub mod folder;
+pub mod follow;
 pub mod interrupt;
 mod memory_limit;
 mod metrics;
@@ -13,6 +16,7 @@ pub mod predictions;
 pub mod record;
 pub mod result;
 pub mod state;
+mod tail;
 
 use std::{
     path::{Path, PathBuf},
@@ -37,7 +41,7 @@ use crate::{
     experiment::{Experiment, initial, memory::Needed, start_threads},
     failure::{CommandError, Result},
     manifest::{Manifest, args::ManifestArgs},
-    output::progress::Progress,
+    output::{pace::Work, progress::Progress},
 };
 use checksums::{Checksums, Extra, check_fixed, check_unfinished};
 use earlier::Earlier;
@@ -301,6 +305,7 @@ impl<T: Toolkit> WithBackend for Session<T> {
             }
         };
         forget_failure(&folder)?;
+        interrupt::forget(folder.path());
         // A fresh run also starts from the file that it has just written: there is one path for both.
         let settings = &self.experiment.manifest.train;
         let (parameters, state, extra, checksums) = self.restore(&folder, &parameters, &device)?;
@@ -314,10 +319,12 @@ impl<T: Toolkit> WithBackend for Session<T> {
             iteration: state.iteration,
         };
         let progress = self.progress(&folder, state.iteration);
-        let mut writer = RunWriter::open(&folder, restored, settings, progress, &STOP, self.until)?;
+        let manifest = &self.experiment.manifest;
+        let mut writer = RunWriter::open(&folder, restored, manifest, progress, &STOP, self.until)?;
         let (state, ending) = self.train(learner.as_mut(), state, &mut writer, &device)?;
         if ending == Ending::Interrupted || STOP.load(Ordering::Relaxed) {
             writer.progress.finish();
+            interrupt::forget(folder.path());
             if let Some(used) = memory.and_then(MemoryLimit::exceeded_by) {
                 return Err(used.ended(folder.path(), state.iteration));
             }
@@ -353,6 +360,7 @@ impl<T: Toolkit> WithBackend for Session<T> {
             trained,
         )?;
         finish(&folder, &result, &scores, writer.checksums())?;
+        writer.tested(&result)?;
         Ok(result)
     }
 }
@@ -438,12 +446,18 @@ impl<T: Toolkit> Session<T> {
 
     /// Progress from `iteration` on.
     fn progress(&self, folder: &RunFolder, iteration: u64) -> Progress {
-        let settings = &self.experiment.manifest.train;
+        let manifest = &self.experiment.manifest;
+        let settings = &manifest.train;
+        let work = Work {
+            iterations: settings.iterations,
+            validate_every: settings.validate_every,
+            tests: manifest.test.episodes as f64 / settings.validation_episodes.max(1) as f64,
+        };
         let progress = Progress::new(
             self.quiet,
             Metric::of(self.experiment.spec.task),
             iteration,
-            settings.iterations,
+            work,
             settings.meta_batch,
         );
         let path = folder.path().display();

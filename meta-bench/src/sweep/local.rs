@@ -18,6 +18,11 @@ use std::{
 
 use meta_core::{Error, files::write_atomically};
 
+use super::{
+    live::Live,
+    task::{Outcome, Task},
+};
+
 use crate::{
     failure::{CommandError, Result},
     machine::{cores, peak_bytes_of},
@@ -25,7 +30,7 @@ use crate::{
     run::{
         folder::{FAILURE, RunFolder, failure_bytes, is_busy},
         interrupt::PATIENCE,
-        state::State,
+        state::{State, iteration},
     },
 };
 
@@ -60,38 +65,6 @@ pub fn listen() -> Result<()> {
     listening.map_err(|error| CommandError::Usage(format!("cannot listen for Ctrl-C: {error}")))
 }
 
-/// A run that is to be worked on.
-#[derive(Clone, Debug)]
-pub struct Task {
-    /// Its line in the plan, from 0.
-    pub index: usize,
-    /// The first digits of its identity.
-    pub short: String,
-    /// Its folder.
-    pub folder: PathBuf,
-    /// What tells it from the others.
-    pub title: String,
-    /// Threads that its manifest asks for, 0 for its share.
-    pub threads: usize,
-    /// Bytes that it may use.
-    pub memory: Option<u64>,
-    /// The iteration at which it pauses, if before its last.
-    pub until: Option<u64>,
-}
-
-/// What became of a task.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It has its result.
-    Finished,
-    /// It came to `until`.
-    Paused,
-    /// It failed; the failure is recorded.
-    Failed(String),
-    /// It was not started, or was asked to stop and has saved itself.
-    Stopped,
-}
-
 /// Starts workers.
 #[derive(Clone, Debug)]
 pub struct Launcher {
@@ -114,6 +87,30 @@ struct Running {
     log_start: u64,
 }
 
+impl Running {
+    /// Kills it where it takes more memory than its limit.
+    fn keep_to(&mut self, limit: Option<u64>) {
+        if let Some(limit) = limit
+            && !self.over_limit
+            && peak_bytes_of(self.child.id()).is_some_and(|peak| peak > limit)
+        {
+            self.over_limit = true;
+            let _ = self.child.kill();
+        }
+    }
+}
+
+/// Kills all that run.
+fn end<'a>(all: impl Iterator<Item = &'a mut Running>) -> CommandError {
+    for running in all {
+        // It may have ended by itself.
+        let _ = running.child.kill();
+        let _ = running.child.wait();
+    }
+    let kept = "stopped at once; what was saved is kept, and the same command resumes";
+    CommandError::Interrupted(kept.to_owned())
+}
+
 impl Launcher {
     /// Works on all `tasks` and says what became of each. What happens to one of them, its folder or its
     /// worker ends no other.
@@ -122,6 +119,7 @@ impl Launcher {
     /// [`CommandError::Interrupted`] at a second Ctrl-C; in the end, a failure that cannot be recorded.
     pub fn run(&self, tasks: &[Task]) -> Result<Vec<Outcome>> {
         listen()?;
+        let mut live = Live::new(self.quiet, tasks.len(), self.jobs);
         let mut outcomes = vec![Outcome::Stopped; tasks.len()];
         let mut queue: VecDeque<(usize, Instant)> = (0..tasks.len())
             .map(|task| (task, Instant::now()))
@@ -135,26 +133,12 @@ impl Launcher {
         loop {
             let interrupts = INTERRUPTS.load(Ordering::Relaxed);
             if interrupts >= 2 || interrupted.is_some_and(|since| since.elapsed() > PATIENCE) {
-                for running in slots.iter_mut().flatten() {
-                    // It may have ended by itself.
-                    let _ = running.child.kill();
-                    let _ = running.child.wait();
-                }
-                return Err(CommandError::Interrupted(
-                    "stopped at once; what was saved is kept, and the same command resumes"
-                        .to_owned(),
-                ));
+                return Err(end(slots.iter_mut().flatten()));
             }
             for slot in &mut slots {
                 let Some(running) = slot else { continue };
                 let task = &tasks[running.task];
-                if let Some(limit) = task.memory
-                    && !running.over_limit
-                    && peak_bytes_of(running.child.id()).is_some_and(|peak| peak > limit)
-                {
-                    running.over_limit = true;
-                    let _ = running.child.kill();
-                }
+                running.keep_to(task.memory);
                 let ended = running.child.try_wait();
                 let ended =
                     ended.map_err(|error| Error::io(&self.sweep, "wait for a run of", error))?;
@@ -165,7 +149,8 @@ impl Launcher {
                     let outcome = self.outcome(task, running, status, stopping);
                     done += usize::from(outcome != Outcome::Stopped);
                     let seconds = running.started.elapsed().as_secs_f64();
-                    self.report(task, &outcome, done, tasks.len(), seconds);
+                    live.ended(&outcome, seconds);
+                    live.say(&ending(task, &outcome, done, tasks.len(), seconds));
                     if let Outcome::Failed(error) = &outcome {
                         unrecorded = unrecorded.or(record_failure(&task.folder, error).err());
                     }
@@ -182,7 +167,7 @@ impl Launcher {
                 stopping = true;
                 if interrupts == 1 {
                     interrupted = Some(Instant::now());
-                    self.say("stopping: every run saves itself; Ctrl-C again stops at once");
+                    live.say("stopping: every run saves itself; Ctrl-C again stops at once");
                 }
                 for running in slots.iter_mut().flatten() {
                     drop(running.child.stdin.take());
@@ -206,7 +191,8 @@ impl Launcher {
                         unrecorded = unrecorded.or(record_failure(&task.folder, &error).err());
                         outcomes[index] = Outcome::Failed(error);
                         done += 1;
-                        self.report(task, &outcomes[index], done, tasks.len(), 0.0);
+                        live.ended(&outcomes[index], 0.0);
+                        live.say(&ending(task, &outcomes[index], done, tasks.len(), 0.0));
                     }
                 }
             }
@@ -217,6 +203,11 @@ impl Launcher {
                     Some(error) => Err(error),
                 };
             }
+            let running = slots.iter().flatten();
+            live.draw(
+                running.map(|running| (&tasks[running.task], running.started)),
+                done,
+            );
             std::thread::sleep(TICK);
         }
     }
@@ -284,7 +275,11 @@ impl Launcher {
         }
         match status.code() {
             Some(0) => Outcome::Finished,
-            Some(STOPPED) if task.until.is_some() && !stopping => Outcome::Paused,
+            Some(STOPPED)
+                if !stopping && task.until.is_some() && iteration(&task.folder) >= task.until =>
+            {
+                Outcome::Paused
+            }
             Some(STOPPED) => Outcome::Stopped,
             // Asked to stop before it listened: nothing of its run is lost.
             None if matches!(signal(status), Some(SIGINT | SIGTERM)) => Outcome::Stopped,
@@ -307,26 +302,27 @@ impl Launcher {
         }
     }
 
-    fn report(&self, task: &Task, outcome: &Outcome, done: usize, all: usize, seconds: f64) {
-        let what = match outcome {
-            Outcome::Finished => "finished".to_owned(),
-            Outcome::Paused => format!("paused at iteration {}", task.until.unwrap_or(0)),
-            Outcome::Failed(error) => format!("failed: {error}"),
-            Outcome::Stopped => "stopped and saved".to_owned(),
-        };
-        let seconds = duration_text(seconds);
-        self.say(&format!(
-            "[{done}/{all}] {} {} · {what} · {seconds}",
-            task.short, task.title
-        ));
-    }
-
     /// A sentence on stderr.
     pub fn say(&self, text: &str) {
         if !self.quiet {
             eprintln!("{text}");
         }
     }
+}
+
+/// What became of a task, in a line.
+fn ending(task: &Task, outcome: &Outcome, done: usize, all: usize, seconds: f64) -> String {
+    let what = match outcome {
+        Outcome::Finished => "finished".to_owned(),
+        Outcome::Paused => format!("paused at iteration {}", task.until.unwrap_or(0)),
+        Outcome::Failed(error) => format!("failed: {error}"),
+        Outcome::Stopped => "stopped and saved".to_owned(),
+    };
+    let seconds = duration_text(seconds);
+    format!(
+        "[{done}/{all}] {} {} · {what} · {seconds}",
+        task.short, task.title
+    )
 }
 
 /// The signal that ended a process, where the system has them.

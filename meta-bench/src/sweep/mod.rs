@@ -7,6 +7,7 @@
 
 mod expand;
 mod halving;
+mod live;
 mod local;
 mod plan;
 mod prepare;
@@ -19,6 +20,7 @@ pub mod slurm;
 mod sourced;
 pub mod spec;
 mod status;
+mod task;
 mod tpe;
 pub mod trials;
 pub mod worker;

@@ -5,8 +5,8 @@ use std::{collections::HashMap, path::Path};
 use serde_json::Value;
 
 use super::{
-    local::{Outcome, Task},
     plan::Planned,
+    task::{Outcome, Task},
 };
 use crate::{
     failure::{CommandError, Result},

@@ -16,12 +16,13 @@ use serde_json::{Map, Value, json};
 
 use super::{
     expand::{Point, shown},
-    local::{Launcher, Outcome},
+    local::Launcher,
     plan::Planner,
     runs::{Run, tasks},
     search::{check_runs, cost},
     selection::{Set, SweepSelection},
     spec::SearchObjective,
+    task::Outcome,
     worker,
 };
 use crate::{

@@ -15,10 +15,11 @@ use meta_core::{Error, files::write_atomically, settings, settings::Settings, to
 use serde_json::{Map, Value};
 
 use super::{
-    local::{Launcher, Outcome, Task},
+    local::Launcher,
     plan::title,
     prepare::Sweep,
     runs::{Swept, results, tasks},
+    task::{Outcome, Task},
     worker,
 };
 use crate::{

@@ -47,7 +47,7 @@ const MOST_BYTES: u64 = 4 << 30;
 /// The file with the runs of a sweep, one a line.
 pub const PLAN: &str = "plan.jsonl";
 /// The folder with what the workers say.
-const LOGS: &str = "logs";
+pub const LOGS: &str = "logs";
 
 /// A run as the plan holds it.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -196,6 +196,7 @@ mod tests {
                 deviation: 3.0,
                 quantile: 2.0,
             }),
+            on_test: None,
         }
     }
 

@@ -1,10 +1,10 @@
 //! What the commands that read a person's items have in common.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use meta_core::{
-    data::{ItemKeys, OwnItems, Task, Wanted},
+    data::{ItemKeys, OwnItems, Task, Wanted, class_vectors},
     toolkit::Toolkit,
 };
 
@@ -67,11 +67,17 @@ impl KeyArgs {
         )?)
     }
 
+    /// Vectors of the classes of `fitted`, from the table at `path`.
+    fn describe(&self, fitted: &mut Fitted, path: &Path) -> Result<()> {
+        fitted.class_vectors = Some(class_vectors(path, &self.keys(), &fitted.classes)?);
+        Ok(())
+    }
+
     /// The support at `path`.
     ///
     /// # Errors
     /// As [`OwnItems::open`], and naming an item that cannot be read.
-    pub fn support<T: Toolkit>(&self, trained: &TrainedLearner<T>, path: &Path) -> Result<Fitted> {
+    fn support<T: Toolkit>(&self, trained: &TrainedLearner<T>, path: &Path) -> Result<Fitted> {
         let wanted = match trained.task() {
             Task::Classification => Wanted::Labels,
             Task::Regression { outputs } => Wanted::Targets(outputs),
@@ -88,7 +94,7 @@ impl KeyArgs {
     ///
     /// # Errors
     /// As [`KeyArgs::support`], and for a regression.
-    pub fn add<T: Toolkit>(
+    fn add<T: Toolkit>(
         &self,
         trained: &TrainedLearner<T>,
         fitted: &mut Fitted,
@@ -109,5 +115,54 @@ impl KeyArgs {
         let rows = items.read(0, items.len())?.into_iter();
         fitted.add(class, rows.collect::<Result<_, meta_core::Error>>()?);
         Ok(())
+    }
+}
+
+/// What a learner learns from.
+#[derive(Clone, Debug, Args)]
+pub struct SupportArgs {
+    /// Labelled items to learn from: a folder or zip archive of class folders, a table of pictures' paths and
+    /// labels, or numbers with labels or targets (`.csv`, `.npz`, …).
+    #[arg(long, value_name = "PATH")]
+    support: Option<PathBuf>,
+    /// A vector that describes each class, for learners that were trained with such (`data.class_vectors`): a
+    /// table with the names of the classes as labels.
+    #[arg(long, value_name = "FILE")]
+    class_vectors: Option<PathBuf>,
+    /// Arrays or columns.
+    #[command(flatten)]
+    pub keys: KeyArgs,
+}
+
+impl SupportArgs {
+    /// What answers are learnt from: the given support, or that of a fitted file, with the items of `added`
+    /// classes (`NAME=PATH`). `given` is the path of the learner, for the message.
+    ///
+    /// # Errors
+    /// Naming what cannot be read, and where there is neither a support nor a fitted file.
+    pub fn fitted<T: Toolkit>(
+        &self,
+        trained: &TrainedLearner<T>,
+        given: &Path,
+        added: &[String],
+    ) -> Result<Fitted> {
+        let mut fitted = match (&self.support, &trained.fitted) {
+            (Some(support), _) => self.keys.support(trained, support)?,
+            (None, Some(fitted)) => fitted.clone(),
+            (None, None) => {
+                return Err(CommandError::Usage(format!(
+                    "{}: is a run, which knows none of your classes; give labelled items by --support, or a \
+                     file that `meta fit` wrote",
+                    given.display()
+                )));
+            }
+        };
+        for class in added {
+            self.keys.add(trained, &mut fitted, class)?;
+        }
+        if let Some(path) = &self.class_vectors {
+            self.keys.describe(&mut fitted, path)?;
+        }
+        Ok(fitted)
     }
 }

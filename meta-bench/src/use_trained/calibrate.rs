@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use meta_core::{
     backend::{WithBackend, dispatch},
-    calibration::{Reliability, Scored, conformal_quantile, temperature, threshold},
+    calibration::{
+        Pooled, Reliability, Scored, conformal_quantile, softmax, temperature, threshold,
+    },
     data::{Split, Targets, Task},
     files::write_atomically,
-    learner::LearnerList,
+    learner::{Learner, LearnerList},
     nn::encoder::Architecture,
     primitives::Primitives,
-    stats::mean,
+    stats::{Interval, mean},
     toolkit::Toolkit,
     train::{
         answer::Queries,
@@ -20,7 +22,7 @@ use meta_core::{
     },
 };
 
-use super::calibration::{Calibration, Modes, OfClasses, OfValues};
+use super::calibration::{Calibration, Modes, OfClasses, OfValues, OnTest};
 use crate::{
     command::Execute,
     experiment::{Experiment, memory::Needed},
@@ -52,6 +54,10 @@ pub struct CalibrateArgs {
     /// Validation episodes.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     episodes: u32,
+    /// Test episodes on which the calibration is checked: the calibration error, and how often conformal sets
+    /// or intervals hold the right answer [default: none].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    test_episodes: Option<u32>,
     /// Share of wrong answers that conformal sets and intervals allow, between 0 and 1.
     #[arg(long, default_value_t = 0.1)]
     alpha: f64,
@@ -135,7 +141,41 @@ fn summary(found: &Calibration, path: &Path) -> String {
             100.0 * (1.0 - found.alpha)
         ));
     }
+    if let Some(test) = &found.on_test {
+        out.push_str(&test_summary(test, found.alpha));
+    }
     out.push_str(&format!("kept in {}\n", path.display()));
+    out
+}
+
+/// What a calibration comes to on test episodes, for people.
+fn test_summary(test: &OnTest, alpha: f64) -> String {
+    let percent =
+        |figure: &Pooled| format!("{:.2} ± {:.2} %", 100.0 * figure.mean, 100.0 * figure.ci95);
+    let mut out = format!(
+        "{} test episodes\n  coverage           {} ({:.0} % are asked for)\n",
+        test.episodes,
+        percent(&test.coverage),
+        100.0 * (1.0 - alpha)
+    );
+    if let (Some(before), Some(after)) = (&test.error_before, &test.error_after) {
+        let (before, after) = (percent(before), percent(after));
+        out.push_str(&format!(
+            "  calibration error  {before}, {after} with the temperature\n"
+        ));
+    }
+    if let Some(size) = &test.set_size {
+        out.push_str(&format!(
+            "  classes in a set   {:.2} ± {:.2}\n",
+            size.mean, size.ci95
+        ));
+    }
+    if let Some(accepted) = &test.accepted {
+        out.push_str(&format!(
+            "  accepted           {} of the queries\n",
+            percent(accepted)
+        ));
+    }
     out
 }
 
@@ -144,16 +184,26 @@ struct Calibrator<'a, T: Toolkit> {
     args: &'a CalibrateArgs,
 }
 
-/// What validation episodes come to.
+/// What an episode comes to.
 #[derive(Default)]
-struct Collected {
+struct Answered {
     queries: Vec<Scored>,
-    /// `|y − m|`, and the same in deviations of the learner.
+    /// `|y − m|`, in deviations where the learner predicts such.
     errors: Vec<f64>,
     relative: Vec<f64>,
-    /// Scores of the episodes, answered one by one and together.
-    alone: Vec<f64>,
-    together: Vec<f64>,
+    /// Scores, answered one by one, and together where that differs.
+    alone: f64,
+    together: Option<f64>,
+}
+
+impl Answered {
+    /// The errors in units of the intervals.
+    fn in_units(&self) -> &[f64] {
+        match self.relative.is_empty() {
+            true => &self.errors,
+            false => &self.relative,
+        }
+    }
 }
 
 impl<T: Toolkit> WithBackend for Calibrator<'_, T> {
@@ -171,76 +221,108 @@ impl<T: Toolkit> WithBackend for Calibrator<'_, T> {
         let mut learner = experiment.fitting_learner::<B>(Needed::ForTest, &device, args.force)?;
         let best = best_parameters(&args.run_dir, &learner.parameters(), &device)?;
         learner.set_parameters(best.parameters);
-        let set = FrozenEpisodes {
-            source: experiment.source.clone(),
-            split: Split::Validation,
-            seed: experiment.frozen_seed(),
-            shape: spec.test,
-            count: args.episodes as usize,
-        };
-        let architecture = &experiment.architecture;
-        let transductive =
-            architecture.statistics().transductive() || experiment.learner.transductive();
-        let mut all = Collected::default();
-        for index in 0..set.count {
-            let episode = set
-                .source
-                .episode(set.seed, set.split, set.shape, index as u64)?;
-            let query = there(&episode.query, spec.item.features());
-            let how = match transductive {
-                true => Queries::one_by_one(true, spec.test, architecture.activations()),
-                // Those of an episode are as many everywhere.
-                false => Queries::Together,
-            };
-            let answer = |how| {
-                answers_of(
-                    learner.as_ref(),
-                    spec,
-                    &episode,
-                    &query.inputs,
-                    how,
-                    &device,
-                )
-            };
-            let found = answer(how)?;
-            let score = |values: &[f64]| score_items(values, found.outputs, &query.targets).0;
-            all.alone.push(score(&found.values));
-            if transductive {
-                all.together.push(score(&answer(Queries::Together)?.values));
-            }
-            match &query.targets {
-                Targets::Classes(labels) => {
-                    let rows = found.rows().zip(labels);
-                    all.queries.extend(rows.map(|(scores, &label)| Scored {
-                        scores: scores.to_vec(),
-                        class: label as usize,
-                    }));
-                }
-                Targets::Values(values) => {
-                    let errors = found.values.iter().zip(values);
-                    let errors: Vec<f64> = errors.map(|(m, &y)| (f64::from(y) - m).abs()).collect();
-                    if let Some(deviations) = &found.deviations {
-                        let relative = errors.iter().zip(deviations);
-                        all.relative
-                            .extend(relative.map(|(error, deviation)| error / deviation));
-                    }
-                    all.errors.extend(errors);
-                }
-            }
-        }
-        let modes = transductive.then(|| Modes {
-            metric: Metric::of(spec.task),
-            one_by_one: mean(&all.alone),
-            together: mean(&all.together),
-        });
+        let found = self.answered(learner.as_ref(), Split::Validation, args.episodes, &device)?;
+        let modes = modes(&found, Metric::of(spec.task));
         if let Some(modes) = modes
             && !args.quiet
         {
             say(&manifest.learner.name, modes);
         }
-        let found = calibration(all, spec.task, args, best.hash, spec.test.to_string());
-        Ok(Calibration { modes, ..found })
+        let calibration = calibration(&found, spec.task, args, best.hash, spec.test.to_string());
+        let on_test = match args.test_episodes {
+            None => None,
+            Some(count) => {
+                experiment
+                    .source
+                    .check(Split::Test, spec.test)
+                    .map_err(at)?;
+                let found = self.answered(learner.as_ref(), Split::Test, count, &device)?;
+                Some(on_test(&found, &calibration))
+            }
+        };
+        Ok(Calibration {
+            modes,
+            on_test,
+            ..calibration
+        })
     }
+}
+
+impl<T: Toolkit> Calibrator<'_, T> {
+    /// What frozen episodes of a split come to, each query answered as `meta predict` does.
+    fn answered<B: Primitives>(
+        &self,
+        learner: &dyn Learner<B>,
+        split: Split,
+        count: u32,
+        device: &B::Device,
+    ) -> Result<Vec<Answered>> {
+        let experiment = self.experiment;
+        let spec = &experiment.spec;
+        let set = FrozenEpisodes {
+            source: experiment.source.clone(),
+            split,
+            seed: experiment.frozen_seed(),
+            shape: spec.test,
+            count: count as usize,
+        };
+        let architecture = &experiment.architecture;
+        let transductive =
+            architecture.statistics().transductive() || experiment.learner.transductive();
+        let how = match transductive {
+            true => Queries::one_by_one(true, spec.test, architecture.activations()),
+            // Those of an episode are as many everywhere.
+            false => Queries::Together,
+        };
+        let mut all = Vec::with_capacity(set.count);
+        for index in 0..set.count {
+            let episode = set
+                .source
+                .episode(set.seed, set.split, set.shape, index as u64)?;
+            let query = there(&episode.query, spec.item.features());
+            let answer = |how| answers_of(learner, spec, &episode, &query.inputs, how, device);
+            let found = answer(how)?;
+            let score = |values: &[f64]| score_items(values, found.outputs, &query.targets).0;
+            let mut own = Answered {
+                alone: score(&found.values),
+                ..Answered::default()
+            };
+            if transductive {
+                own.together = Some(score(&answer(Queries::Together)?.values));
+            }
+            match &query.targets {
+                Targets::Classes(labels) => {
+                    let rows = found.rows().zip(labels);
+                    let rows = rows.map(|(scores, &label)| Scored {
+                        scores: scores.to_vec(),
+                        class: label as usize,
+                    });
+                    own.queries = rows.collect();
+                }
+                Targets::Values(values) => {
+                    let errors = found.values.iter().zip(values);
+                    own.errors = errors.map(|(m, &y)| (f64::from(y) - m).abs()).collect();
+                    if let Some(deviations) = &found.deviations {
+                        let relative = own.errors.iter().zip(deviations);
+                        own.relative = relative.map(|(error, own)| error / own).collect();
+                    }
+                }
+            }
+            all.push(own);
+        }
+        Ok(all)
+    }
+}
+
+/// How the two modes compare, of a learner that has two.
+fn modes(found: &[Answered], metric: Metric) -> Option<Modes> {
+    let together: Option<Vec<f64>> = found.iter().map(|episode| episode.together).collect();
+    let alone: Vec<f64> = found.iter().map(|episode| episode.alone).collect();
+    Some(Modes {
+        metric,
+        one_by_one: mean(&alone),
+        together: mean(&together?),
+    })
 }
 
 /// Says how the two modes of a learner compare.
@@ -251,36 +333,117 @@ pub fn say(learner: &str, modes: Modes) {
 }
 
 fn calibration(
-    all: Collected,
+    found: &[Answered],
     task: Task,
     args: &CalibrateArgs,
     parameters: String,
     shape: String,
 ) -> Calibration {
     let is_classes = task == Task::Classification;
-    let classes = is_classes.then(|| of_classes(&all.queries, args.alpha));
+    let queries: Vec<Scored> = found.iter().flat_map(|own| own.queries.clone()).collect();
+    let errors: Vec<f64> = found.iter().flat_map(|own| own.errors.clone()).collect();
+    let classes = is_classes.then(|| of_classes(&queries, args.alpha));
     let values = (!is_classes).then(|| {
-        let squares: f64 = all.errors.iter().map(|error| error * error).sum();
-        let own = if all.relative.is_empty() {
-            &all.errors
-        } else {
-            &all.relative
-        };
+        let squares: f64 = errors.iter().map(|error| error * error).sum();
+        let units: Vec<f64> = found
+            .iter()
+            .flat_map(|own| own.in_units().to_vec())
+            .collect();
         OfValues {
-            deviation: (squares / all.errors.len().max(1) as f64).sqrt(),
-            quantile: finite(conformal_quantile(own, args.alpha)),
+            deviation: (squares / errors.len().max(1) as f64).sqrt(),
+            quantile: finite(conformal_quantile(&units, args.alpha)),
         }
     });
     Calibration {
         parameters,
         episodes: args.episodes as usize,
-        queries: all.queries.len().max(all.errors.len()),
+        queries: queries.len().max(errors.len()),
         shape,
         alpha: args.alpha,
         modes: None,
         classes,
         values,
+        on_test: None,
     }
+}
+
+/// What a calibration comes to on episodes that it has not seen.
+fn on_test(found: &[Answered], calibration: &Calibration) -> OnTest {
+    let over = |of_episode: &dyn Fn(&Answered) -> f64| {
+        let interval = Interval::t95(&found.iter().map(of_episode).collect::<Vec<_>>());
+        Pooled {
+            mean: interval.mean,
+            ci95: interval.half_width,
+        }
+    };
+    let empty = OnTest {
+        episodes: found.len(),
+        coverage: over(&|_| f64::NAN),
+        set_size: None,
+        accepted: None,
+        error_before: None,
+        error_after: None,
+    };
+    if let Some(values) = calibration.values {
+        let covered = |own: &Answered| share(own.in_units(), |error| *error <= values.quantile);
+        return OnTest {
+            coverage: over(&covered),
+            ..empty
+        };
+    }
+    let Some(classes) = calibration.classes else {
+        return empty;
+    };
+    let temperature = classes.temperature;
+    let is_in_set = |query: &Scored| {
+        1.0 - (-query.negative_log_likelihood(temperature)).exp() <= classes.quantile
+    };
+    let size = |query: &Scored| {
+        let probabilities = softmax(&query.scores, temperature);
+        let inside = probabilities
+            .iter()
+            .filter(|&&p| 1.0 - p <= classes.quantile);
+        inside.count() as f64
+    };
+    OnTest {
+        coverage: over(&|own| share(&own.queries, is_in_set)),
+        set_size: Some(over(&|own| {
+            mean(&own.queries.iter().map(size).collect::<Vec<_>>())
+        })),
+        accepted: Some(over(&|own| {
+            share(&own.queries, |query| top(query) >= classes.threshold)
+        })),
+        error_before: Some(calibration_error(found, 1.0)),
+        error_after: Some(calibration_error(found, temperature)),
+        ..empty
+    }
+}
+
+/// The expected calibration error at a temperature, with the jackknife's interval over episodes.
+fn calibration_error(found: &[Answered], temperature: f64) -> Pooled {
+    let of_episode = |own: &Answered| {
+        Reliability::of(
+            own.queries
+                .iter()
+                .map(|query| query.confidence(temperature)),
+        )
+    };
+    let episodes: Vec<Reliability> = found.iter().map(of_episode).collect();
+    let none = Reliability::of([]);
+    let all = episodes.iter().fold(none, |all, own| all.plus(own));
+    let without: Vec<f64> = episodes.iter().map(|own| all.minus(own).error()).collect();
+    Pooled::jackknife(all.error(), &without)
+}
+
+/// The share of items that are so.
+fn share<T>(items: &[T], is: impl Fn(&T) -> bool) -> f64 {
+    items.iter().filter(|item| is(item)).count() as f64 / items.len().max(1) as f64
+}
+
+/// The highest class score.
+fn top(query: &Scored) -> f64 {
+    let scores = query.scores.iter().copied();
+    scores.fold(f64::NEG_INFINITY, f64::max)
 }
 
 fn of_classes(queries: &[Scored], alpha: f64) -> OfClasses {
@@ -288,13 +451,6 @@ fn of_classes(queries: &[Scored], alpha: f64) -> OfClasses {
     let error_at = |temperature: f64| {
         let answers = queries.iter().map(|query| query.confidence(temperature));
         Reliability::of(answers).error()
-    };
-    let top = |query: &Scored| {
-        query
-            .scores
-            .iter()
-            .copied()
-            .fold(f64::NEG_INFINITY, f64::max)
     };
     let tops: Vec<f64> = queries.iter().map(top).collect();
     let strange = queries

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use meta_core::{Error, files::read_text, train::eval::Metric};
+use meta_core::{Error, calibration::Pooled, files::read_text, train::eval::Metric};
 use serde::{Deserialize, Serialize};
 
 /// The largest file.
@@ -31,6 +31,30 @@ pub struct Calibration {
     /// What is measured of regression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub values: Option<OfValues>,
+    /// What it comes to on test episodes, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_test: Option<OnTest>,
+}
+
+/// What a calibration comes to on test episodes, which it has not seen; intervals are over episodes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OnTest {
+    /// Episodes.
+    pub episodes: usize,
+    /// Share of queries whose conformal set or interval holds the right answer; `1 − α` is asked for.
+    pub coverage: Pooled,
+    /// Classes in a set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_size: Option<Pooled>,
+    /// Share of queries that are not rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Pooled>,
+    /// Expected calibration error without the temperature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_before: Option<Pooled>,
+    /// And with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_after: Option<Pooled>,
 }
 
 /// Mean scores of the validation episodes in the two modes of a learner whose queries see each other.

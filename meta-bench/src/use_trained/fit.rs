@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use meta_core::{data::Task, toolkit::Toolkit};
 
-use super::{args::KeyArgs, calibrate::say, session::with_answerer, trained::TrainedLearner};
+use super::{args::SupportArgs, calibrate::say, session::with_answerer, trained::TrainedLearner};
 use crate::{
     command::Execute,
     experiment::start_threads,
-    failure::{CommandError, Result},
+    failure::Result,
     output::{target::check_target, text::visible},
 };
 
@@ -21,16 +21,12 @@ pub struct FitArgs {
     /// Changes to `learner.*`, `backend`, `device`, `precision` or `threads`.
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Labelled items: a folder or zip archive of class folders, a table of pictures' paths and labels, or
-    /// numbers with labels or targets (`.csv`, `.npz`, …).
-    #[arg(long, value_name = "PATH")]
-    support: Option<PathBuf>,
     /// Items of one more class: a folder of pictures, or rows. May be given several times.
     #[arg(long, value_name = "NAME=PATH")]
     add: Vec<String>,
-    /// Arrays or columns.
+    /// What is learnt from.
     #[command(flatten)]
-    keys: KeyArgs,
+    support: SupportArgs,
     /// The file to write; one that this command wrote is replaced.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -48,19 +44,7 @@ impl Execute for FitArgs {
         check_target(&self.out, super::fitted::MARK)?;
         let trained = TrainedLearner::<T>::open_with(&self.trained, &self.overrides)?;
         start_threads(trained.manifest.run.threads)?;
-        let mut fitted = match (&self.support, &trained.fitted) {
-            (Some(support), _) => self.keys.support(&trained, support)?,
-            (None, Some(fitted)) => fitted.clone(),
-            (None, None) => {
-                return Err(CommandError::Usage(format!(
-                    "{}: is a run, which knows none of your classes; give labelled items by --support",
-                    self.trained.display()
-                )));
-            }
-        };
-        for given in &self.add {
-            self.keys.add(&trained, &mut fitted, given)?;
-        }
+        let fitted = self.support.fitted(&trained, &self.trained, &self.add)?;
         // What cannot answer is not written.
         with_answerer(&trained, &fitted, false, |_| Ok(()))?;
         trained.write(&fitted, &self.out)?;
@@ -93,7 +77,7 @@ impl FitArgs {
         let uneven = fitted.support.is_uneven();
         if uneven
             && trained
-                .spec(&fitted.support)
+                .spec(fitted)
                 .is_ok_and(|(_, reads_masks)| !reads_masks)
         {
             eprintln!(

@@ -1,6 +1,6 @@
 //! The file of a fitted learner: the parameters of a run, what training did to its data, and a support.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::TensorData;
 use meta_core::{
@@ -22,6 +22,8 @@ use crate::{failure::Result, output::target::write_over};
 pub const MARK: &str = "meta-fitted-learner";
 /// The largest file.
 const MOST_BYTES: u64 = 1 << 36;
+/// The tensor with the vectors of classes.
+const CLASS_VECTORS: &str = "support/class_vectors";
 
 /// Everything but the tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,6 +54,8 @@ pub struct FittedFile {
     pub parameters: Vec<(String, TensorData)>,
     /// The support.
     pub support: Support,
+    /// A vector of each class, where it has such.
+    pub class_vectors: Option<Vec<f32>>,
 }
 
 impl FittedFile {
@@ -70,6 +74,9 @@ impl FittedFile {
         tensors.push(("support/inputs".to_owned(), tensor(inputs)));
         if let Targets::Values(values) = targets {
             tensors.push(("support/values".to_owned(), tensor(values)));
+        }
+        if let Some(vectors) = self.class_vectors {
+            tensors.push((CLASS_VECTORS.to_owned(), tensor(vectors)));
         }
         let record = json!(self.content);
         let bytes = encode(path, &Checkpoint { record, tensors })?;
@@ -94,12 +101,16 @@ impl FittedFile {
                 other("is not a fitted learner, as `meta fit` writes it".to_owned()).into(),
             );
         }
-        let mut support = file.take("support").into_iter();
-        let mut numbers = |name: &str| -> Result<Vec<f32>, Error> {
-            let found = support.find(|(found, _)| found == name);
-            let (_, data) = found.ok_or_else(|| other(format!("has no `support/{name}`")))?;
-            data.to_vec()
+        let mut support: BTreeMap<String, TensorData> = file.take("support").into_iter().collect();
+        let mut read = |name: &str| -> Result<Option<Vec<f32>>, Error> {
+            let found = support.remove(name).map(|data| data.to_vec());
+            found
+                .transpose()
                 .map_err(|error| other(format!("`support/{name}` is damaged: {error:?}")))
+        };
+        let class_vectors = read("class_vectors")?;
+        let mut numbers = |name: &str| -> Result<Vec<f32>, Error> {
+            read(name)?.ok_or_else(|| other(format!("has no `support/{name}`")))
         };
         let inputs = numbers("inputs")?;
         let targets = match &content.labels {
@@ -110,6 +121,7 @@ impl FittedFile {
             parameters: file.take("parameters"),
             content,
             support: Support { inputs, targets },
+            class_vectors,
         })
     }
 }

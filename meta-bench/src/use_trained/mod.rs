@@ -10,7 +10,9 @@ pub mod fit;
 mod fitted;
 pub mod predict;
 mod render;
+pub mod serve;
 mod session;
+mod table_file;
 mod trained;
 
 pub use answer::Answer;

@@ -1,30 +1,31 @@
 //! `meta predict`: names items, from labelled ones.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use meta_core::{
     data::{OwnItems, Task},
-    nn::encoder::Architecture,
     toolkit::Toolkit,
 };
-use serde_json::{Value, json};
 
 use super::{
     answer::Answer,
-    args::KeyArgs,
+    args::SupportArgs,
     render::{FormArgs, Printer},
-    session::{Answers, with_answerer},
+    session::{Answers, explained, with_answerer},
     trained::{Fitted, TrainedLearner},
 };
 use crate::{
     command::Execute,
     experiment::start_threads,
+    explain::{OwnSetting, check_target, own_pictures},
     failure::{CommandError, Result},
 };
 
 /// Items that are read at a time.
 const BLOCK: usize = 4096;
+/// Items that are explained.
+const EXPLAINED: usize = 8;
 /// The most items that are answered together.
 const MOST_TOGETHER: usize = 1 << 16;
 
@@ -36,16 +37,13 @@ pub struct PredictArgs {
     /// Changes to `learner.*`, `backend`, `device`, `precision` or `threads`.
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Labelled items to learn from, as of `meta fit`.
-    #[arg(long, value_name = "PATH")]
-    support: Option<PathBuf>,
     /// The items: a folder or zip archive of pictures, a picture, a table of paths, or rows of numbers
     /// (`.csv`, `.npz`, …).
     #[arg(long, value_name = "PATH")]
     query: PathBuf,
-    /// Arrays or columns.
+    /// What is learnt from.
     #[command(flatten)]
-    keys: KeyArgs,
+    support: SupportArgs,
     /// Classes that each answer names, the most probable first.
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
@@ -59,6 +57,10 @@ pub struct PredictArgs {
     /// other items.
     #[arg(long)]
     transductive: bool,
+    /// Write pictures of what the learner attends to as it answers for the first items, and the numbers behind
+    /// them, to this new folder.
+    #[arg(long, value_name = "DIR", conflicts_with = "transductive")]
+    explain: Option<PathBuf>,
     /// No header.
     #[arg(long)]
     quiet: bool,
@@ -70,20 +72,14 @@ impl Execute for PredictArgs {
     /// # Errors
     /// Whatever is wrong with the learner or the items.
     fn execute<T: Toolkit>(self) -> Result<()> {
+        self.form.check()?;
+        if let Some(folder) = &self.explain {
+            check_target(folder, false)?;
+        }
         let trained = TrainedLearner::<T>::open_with(&self.trained, &self.overrides)?;
         start_threads(trained.manifest.run.threads)?;
-        let fitted = match (&self.support, &trained.fitted) {
-            (Some(support), _) => self.keys.support(&trained, support)?,
-            (None, Some(fitted)) => fitted.clone(),
-            (None, None) => {
-                return Err(CommandError::Usage(format!(
-                    "{}: is a run, which knows none of your classes; give labelled items by --support, or \
-                     a file that `meta fit` wrote",
-                    self.trained.display()
-                )));
-            }
-        };
-        let items = self.keys.items(&trained, &self.query)?;
+        let fitted = self.support.fitted(&trained, &self.trained, &[])?;
+        let items = self.support.keys.items(&trained, &self.query)?;
         if self.transductive && items.len() > MOST_TOGETHER {
             return Err(CommandError::Usage(format!(
                 "{}: has {} items; at most {MOST_TOGETHER} are answered together",
@@ -93,7 +89,54 @@ impl Execute for PredictArgs {
         }
         with_answerer(&trained, &fitted, self.transductive, |answer| {
             self.answer(&trained, &fitted, &items, answer)
-        })
+        })?;
+        match &self.explain {
+            Some(folder) => explain(&trained, &fitted, &items, folder),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes what the learner attends to as it answers for the first items that can be read.
+fn explain<T: Toolkit>(
+    trained: &TrainedLearner<T>,
+    fitted: &Fitted,
+    items: &OwnItems,
+    folder: &Path,
+) -> Result<()> {
+    let read = items.read(0, EXPLAINED)?.into_iter().enumerate();
+    let rows: Vec<(String, Vec<f32>)> = read
+        .filter_map(|(place, row)| Some((items.name(place), row.ok()?)))
+        .collect();
+    let learner = &trained.manifest.learner.name;
+    let support = fitted.support.len(trained.task());
+    let line = match trained.task() {
+        Task::Classification => {
+            format!(
+                "{learner}, {} classes from {support} items",
+                fitted.classes.len()
+            )
+        }
+        Task::Regression { .. } => format!("{learner}, {support} items"),
+    };
+    let setting = OwnSetting {
+        line,
+        header: trained.header(fitted, false),
+        item: trained.item,
+        preparation: &trained.preparation,
+        classes: &fitted.classes,
+    };
+    match own_pictures(&setting, explained(trained, fitted, &rows)?)? {
+        Some(pictures) => {
+            // Answers are on standard output.
+            eprintln!("{}", pictures.put(folder)?.trim_end());
+            Ok(())
+        }
+        None => Err(CommandError::Usage(format!(
+            "--explain: `{learner}` attends to nothing, with `{}` as its encoder; `meta list learners` shows \
+             which family attends",
+            trained.manifest.encoder.name
+        ))),
     }
 }
 
@@ -110,7 +153,7 @@ impl PredictArgs {
             classes => classes.min(self.top as usize),
         };
         let wording = trained.wording(fitted, top);
-        let header = self.header(trained, fitted, wording.temperature());
+        let header = trained.header(fitted, self.transductive);
         let outputs = match trained.task() {
             Task::Classification => 0,
             Task::Regression { outputs } => outputs,
@@ -153,7 +196,11 @@ impl PredictArgs {
             let printer = match &mut printer {
                 Some(printer) => printer,
                 none => none.insert(Printer::start(
-                    self.form, top, outputs, &header, self.quiet,
+                    self.form.clone(),
+                    top,
+                    outputs,
+                    &header,
+                    self.quiet,
                 )?),
             };
             printer.answers(&answers)?;
@@ -162,27 +209,5 @@ impl PredictArgs {
             Some(printer) => printer.finish(),
             None => Ok(()),
         }
-    }
-
-    /// What answers depend on beside the items.
-    fn header<T: Toolkit>(
-        &self,
-        trained: &TrainedLearner<T>,
-        fitted: &Fitted,
-        temperature: f64,
-    ) -> Value {
-        let mut header = json!({
-            "run": trained.record["hash"].as_str().map(|hash| &hash[..hash.len().min(12)]),
-            "learner": trained.manifest.learner.name,
-            "statistics": trained.architecture.statistics(),
-            "transductive": self.transductive && trained.is_transductive(),
-            "parameters": trained.parameters_hash(),
-        });
-        if trained.task() == Task::Classification {
-            header["classes"] = json!(fitted.classes.len());
-            header["temperature"] = json!(temperature);
-            header["calibrated"] = json!(trained.calibration.is_some());
-        }
-        header
     }
 }

@@ -1,20 +1,26 @@
 //! Answers as text, JSON, lines of JSON, or CSV, a block at a time.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::Value;
 
-use super::answer::Answer;
+use super::{
+    answer::Answer,
+    table_file::{self, TableFile},
+};
 use crate::{
     failure::Result,
     output::{
         print,
         table::{Format, escaped},
+        target::check_target,
         text::visible,
     },
 };
 
 /// In which form answers are printed.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[group(multiple = false)]
 pub struct FormArgs {
     /// Print one JSON object: a header, and the answers.
@@ -26,6 +32,22 @@ pub struct FormArgs {
     /// Print comma-separated values, a line for each item.
     #[arg(long)]
     csv: bool,
+    /// Write a table of Parquet to this file (needs the cargo feature `parquet`).
+    #[arg(long, value_name = "FILE")]
+    parquet: Option<PathBuf>,
+}
+
+impl FormArgs {
+    /// Checks, before anything is computed, that the file may be written.
+    ///
+    /// # Errors
+    /// When something else is there.
+    pub fn check(&self) -> Result<()> {
+        match &self.parquet {
+            Some(path) => check_target(path, table_file::MARK),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Prints answers.
@@ -35,6 +57,7 @@ pub struct Printer {
     /// Numbers of a regression; 0 for classes.
     outputs: usize,
     printed: usize,
+    table: Option<TableFile>,
 }
 
 impl Printer {
@@ -49,16 +72,20 @@ impl Printer {
         header: &Value,
         quiet: bool,
     ) -> Result<Self> {
+        let table = form.parquet.as_deref();
+        let table = table.map(|path| TableFile::create(path, top, outputs, header));
         let printer = Printer {
+            table: table.transpose()?,
             form,
             top,
             outputs,
             printed: 0,
         };
+        let form = &printer.form;
         let line = header_line(header);
         if form.json {
             print(&format!("{{\"header\":{header},\"answers\":["))?;
-        } else if form.jsonl || form.csv {
+        } else if form.jsonl || form.csv || form.parquet.is_some() {
             if !quiet {
                 eprintln!("{line}");
             }
@@ -76,6 +103,9 @@ impl Printer {
     /// # Errors
     /// When standard output cannot be written.
     pub fn answers(&mut self, answers: &[Answer]) -> Result<()> {
+        if let Some(table) = &mut self.table {
+            return table.rows(answers);
+        }
         let mut out = String::new();
         for answer in answers {
             if self.form.json {
@@ -102,6 +132,9 @@ impl Printer {
     /// # Errors
     /// When standard output cannot be written.
     pub fn finish(self) -> Result<()> {
+        if let Some(table) = self.table {
+            return table.finish();
+        }
         match self.form.json {
             true => print("\n]}\n"),
             false => Ok(()),

@@ -2,9 +2,10 @@
 
 use meta_core::{
     backend::{WithBackend, dispatch},
-    learner::{LearnerList, New},
+    learner::{Learner, LearnerList, New},
     primitives::Primitives,
     rng::Seed,
+    task::{TaskBatch, TaskSpec},
     toolkit::Toolkit,
     train::answer::{Answerer, Predictions},
 };
@@ -14,6 +15,7 @@ use super::{
     trained::{Fitted, TrainedLearner},
 };
 use crate::{
+    explain::{ExplainedBatch, OwnItem},
     failure::{CommandError, Result},
     run::eval::stored_parameters,
 };
@@ -84,7 +86,27 @@ impl<T: Toolkit, R, F: FnOnce(&Answers<'_>) -> Result<R>> WithBackend for Sessio
             together,
             session,
         } = self;
-        let (spec, reads_masks) = trained.spec(&fitted.support)?;
+        let ready = Ready::<B>::new(trained, fitted, device)?;
+        let answerer = ready.answerer(trained, fitted, together)?;
+        session(&|items| answerer.answer(items))
+    }
+}
+
+/// A learner with its parameters on a backend.
+struct Ready<B: Primitives> {
+    learner: Box<dyn Learner<B>>,
+    spec: TaskSpec,
+    reads_masks: bool,
+    device: B::Device,
+}
+
+impl<B: Primitives> Ready<B> {
+    fn new<T: Toolkit>(
+        trained: &TrainedLearner<T>,
+        fitted: &Fitted,
+        device: B::Device,
+    ) -> Result<Self> {
+        let (spec, reads_masks) = trained.spec(fitted)?;
         let mut learner = trained.learner.clone().build::<_, B>(New {
             architecture: trained.architecture.clone(),
             spec: &spec,
@@ -94,15 +116,74 @@ impl<T: Toolkit, R, F: FnOnce(&Answers<'_>) -> Result<R>> WithBackend for Sessio
         let stored = trained.parameters.clone();
         let like = learner.parameters();
         learner.set_parameters(stored_parameters(&trained.path, stored, &like, &device)?);
-        let queries = trained.queries(&spec, together);
-        let answerer = Answerer::new(
-            learner.as_ref(),
-            &spec,
-            &fitted.support,
+        Ok(Ready {
+            learner,
+            spec,
             reads_masks,
-            queries,
-            &device,
+            device,
+        })
+    }
+
+    fn answerer<T: Toolkit>(
+        &self,
+        trained: &TrainedLearner<T>,
+        fitted: &Fitted,
+        together: bool,
+    ) -> Result<Answerer<'_, B>> {
+        let answerer = Answerer::new(
+            self.learner.as_ref(),
+            &self.spec,
+            &fitted.support,
+            self.reads_masks,
+            trained.queries(&self.spec, together),
+            &self.device,
         )?;
-        session(&|items| answerer.answer(items))
+        Ok(answerer.with_class_vectors(fitted.class_vectors.clone()))
+    }
+}
+
+/// What the learner says of the tasks in which it answers for some items, by name.
+///
+/// # Errors
+/// As [`with_answerer`].
+pub fn explained<T: Toolkit>(
+    trained: &TrainedLearner<T>,
+    fitted: &Fitted,
+    items: &[(String, Vec<f32>)],
+) -> Result<Vec<OwnItem>> {
+    let target = trained.manifest.run.target();
+    let explaining = Explaining {
+        trained,
+        fitted,
+        items,
+    };
+    dispatch(&target, explaining)?
+}
+
+struct Explaining<'a, T: Toolkit> {
+    trained: &'a TrainedLearner<T>,
+    fitted: &'a Fitted,
+    items: &'a [(String, Vec<f32>)],
+}
+
+impl<T: Toolkit> WithBackend for Explaining<'_, T> {
+    type Output = Result<Vec<OwnItem>>;
+
+    fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
+        let ready = Ready::<B>::new(self.trained, self.fitted, device)?;
+        let answerer = ready.answerer(self.trained, self.fitted, false)?;
+        let explain = |(name, query): &(String, Vec<f32>)| {
+            let episode = answerer.episode_of(query);
+            let tasks = TaskBatch::new(std::slice::from_ref(&episode), &ready.spec, &ready.device);
+            let dims = [1, episode.support.len(), episode.query.len()];
+            let explained = ExplainedBatch::new(ready.learner.explain(&tasks), dims);
+            meta_core::device::check();
+            OwnItem {
+                name: name.clone(),
+                episode,
+                explained,
+            }
+        };
+        Ok(self.items.iter().map(explain).collect())
     }
 }

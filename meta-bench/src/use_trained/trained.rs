@@ -15,7 +15,7 @@ use meta_core::{
     toolkit::{Catalogue, Toolkit},
     train::answer::{Queries, Support},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     answer::Wording,
@@ -43,6 +43,8 @@ pub struct Fitted {
     pub classes: Vec<String>,
     /// The items to learn from.
     pub support: Support,
+    /// A vector that describes each class, `[classes, v]`, for learners that were trained with such.
+    pub class_vectors: Option<Vec<f32>>,
 }
 
 impl Fitted {
@@ -66,6 +68,7 @@ impl Fitted {
                     labels.iter().map(|name| numbers[name.as_ref()]).collect(),
                 ),
             },
+            class_vectors: None,
         }
     }
 
@@ -77,6 +80,8 @@ impl Fitted {
         let known = self.classes.iter().position(|name| name == class);
         let label = known.unwrap_or_else(|| {
             self.classes.push(class.to_owned());
+            // One is missing now.
+            self.class_vectors = None;
             self.classes.len() - 1
         });
         labels.extend(rows.iter().map(|_| label as u32));
@@ -174,10 +179,12 @@ impl<T: Toolkit> TrainedLearner<T> {
             content,
             parameters,
             support,
+            class_vectors,
         } = FittedFile::read(path)?;
         let fitted = Fitted {
             classes: content.classes.clone(),
             support,
+            class_vectors,
         };
         let (manifest, item, task) =
             Self::resolve(path, &content.manifest, &content.record, changes)?;
@@ -271,8 +278,9 @@ impl<T: Toolkit> TrainedLearner<T> {
     ///
     /// # Errors
     /// For a support that is no task, or of a way that the learner has no outputs for; that names the
-    /// learners that can.
-    pub fn spec(&self, support: &Support) -> Result<(TaskSpec, bool)> {
+    /// learners that can. For class vectors that are missing, or that the training did not have.
+    pub fn spec(&self, fitted: &Fitted) -> Result<(TaskSpec, bool)> {
+        let support = &fitted.support;
         let shape = support.shape(self.task)?;
         let train = self.manifest.data.train_shape();
         let info = self.learner.info();
@@ -297,7 +305,10 @@ impl<T: Toolkit> TrainedLearner<T> {
             train,
             test: shape,
             train_classes: described["train_classes"].as_u64().unwrap_or(0) as usize,
-            extras: Extras::default(),
+            extras: Extras {
+                class_vector: self.class_vector(fitted)?,
+                ..Extras::default()
+            },
         };
         let at = |error: Error| self.manifest.locate(error);
         if support.is_uneven() {
@@ -309,6 +320,34 @@ impl<T: Toolkit> TrainedLearner<T> {
         }
         self.learner.check(&self.architecture, &spec).map_err(at)?;
         Ok((spec, false))
+    }
+
+    /// Width of the vectors of classes, which the training and the support must both have or both lack.
+    fn class_vector(&self, fitted: &Fitted) -> Result<usize> {
+        let described = &self.record["data"]["description"]["class_vector_width"];
+        let trained = described.as_u64().unwrap_or(0) as usize;
+        let given = fitted.class_vectors.as_ref().map_or(0, Vec::len);
+        let classes = fitted.classes.len().max(1);
+        let refuse = |what: String| {
+            let path = self.path.display();
+            Err(CommandError::Usage(format!("{path}: {what}")))
+        };
+        match (trained, given) {
+            (0, 0) => Ok(0),
+            (0, _) => refuse(
+                "the run was trained without vectors of classes; leave out --class-vectors"
+                    .to_owned(),
+            ),
+            (_, 0) => refuse(format!(
+                "the run was trained with a vector of {trained} numbers for each class \
+                 (`data.class_vectors`); give those of your classes by --class-vectors FILE"
+            )),
+            _ if given == trained * classes => Ok(trained),
+            _ => refuse(format!(
+                "the vectors of classes have {} numbers, and the run was trained on {trained}",
+                given / classes
+            )),
+        }
     }
 
     /// What may share a pass, of tasks of this shape.
@@ -331,6 +370,23 @@ impl<T: Toolkit> TrainedLearner<T> {
         }
     }
 
+    /// What answers depend on beside the items; `together` says whether queries are answered together.
+    pub fn header(&self, fitted: &Fitted, together: bool) -> Value {
+        let mut header = json!({
+            "run": self.record["hash"].as_str().map(|hash| &hash[..hash.len().min(12)]),
+            "learner": self.manifest.learner.name,
+            "statistics": self.architecture.statistics(),
+            "transductive": together && self.is_transductive(),
+            "parameters": self.parameters_hash(),
+        });
+        if self.task == Task::Classification {
+            header["classes"] = json!(fitted.classes.len());
+            header["temperature"] = json!(self.wording(fitted, 1).temperature());
+            header["calibrated"] = json!(self.calibration.is_some());
+        }
+        header
+    }
+
     /// The support that labelled items make, in the order of the names of their classes.
     ///
     /// # Errors
@@ -346,6 +402,7 @@ impl<T: Toolkit> TrainedLearner<T> {
                     inputs: rows.concat(),
                     targets: Targets::Values(values),
                 },
+                class_vectors: None,
             });
         }
         let labels: Vec<&str> = items
@@ -379,6 +436,7 @@ impl<T: Toolkit> TrainedLearner<T> {
             content,
             parameters: self.parameters.clone(),
             support: fitted.support.clone(),
+            class_vectors: fitted.class_vectors.clone(),
         }
         .write(path)
     }

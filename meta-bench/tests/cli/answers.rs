@@ -34,7 +34,7 @@ fn stripes(class: usize, item: usize) -> Vec<u8> {
 
 /// Five pictures of each of three classes in `pets`, four others of each of four in `new`, and a fourth class
 /// in `dots`.
-fn with_pets(manifest: &str) -> Workbench {
+pub fn with_pets(manifest: &str) -> Workbench {
     let bench = Workbench::new(manifest);
     for (class, name) in ["rows", "columns", "slopes", "corner"].iter().enumerate() {
         for item in 0..9 {
@@ -154,6 +154,10 @@ fn what_cannot_be_read_is_named() {
             "--add corner",
         ),
         ("fit run --support pets --out m.toml", "m.toml"),
+        #[cfg(not(feature = "serve"))]
+        ("serve nothing.meta", "--features serve"),
+        #[cfg(feature = "serve")]
+        ("serve nothing.meta --port 0", "nothing.meta"),
         ("embed run --data new --out m.toml", "m.toml"),
     ] {
         let message = bench.run(arguments).mistake();
@@ -269,6 +273,198 @@ episodes = 20
     bench.run("embed run --data query.csv --out found.npz").ok();
     bench.run("embed run --data found.npz --out again.npz").ok();
     assert_eq!(bench.bytes("found.npz"), bench.bytes("again.npz"));
+}
+
+/// Learners that were trained with vectors of classes want those of new classes, and answer by them.
+#[test]
+fn classes_are_described_by_vectors() {
+    let width = 4;
+    let row = |class: usize, item: usize, width: usize| {
+        let numbers = (0..width).map(|column| {
+            let own = f64::from(u8::from(column == class % width));
+            format!(
+                "{}",
+                own + 0.01 * ((7 * item + 3 * column + class) % 11) as f64
+            )
+        });
+        numbers.collect::<Vec<_>>().join(",")
+    };
+    let heads = |width: usize| {
+        let names = (0..width).map(|column| format!("x{column}"));
+        names.collect::<Vec<_>>().join(",")
+    };
+    let manifest = r#"name = "described"
+[data]
+source = "features"
+path = "items.csv"
+features = "x*"
+labels = "label"
+class_vectors = "classes.csv"
+validation_fraction = 0.3
+test_fraction = 0.3
+way = 2
+shot = 2
+query = 2
+[encoder]
+name = "identity"
+[learner]
+name = "tip_adapter"
+[train]
+iterations = 0
+validation_episodes = 4
+[test]
+episodes = 4
+"#;
+    let bench = Workbench::new(manifest);
+    let table = |width: usize, classes: std::ops::Range<usize>, items: usize| {
+        let mut text = format!("{},label\n", heads(width));
+        for class in classes {
+            for item in 0..items {
+                text.push_str(&format!("{},class {class}\n", row(class, item, width)));
+            }
+        }
+        text
+    };
+    bench.write("items.csv", table(width, 0..30, 6));
+    bench.write("classes.csv", table(width, 0..30, 1));
+    bench.write("new.csv", table(width, 40..43, 2));
+    bench.write("new-classes.csv", table(width, 40..43, 1));
+    bench.write("some-classes.csv", table(width, 40..42, 1));
+    bench.write("narrow-classes.csv", table(3, 40..43, 1));
+    bench.write("query.csv", table(width, 40..43, 1));
+    let run = "run m.toml --data . --dir run --quiet";
+    bench.run(run).ok();
+    let predict = "predict run --support new.csv --query query.csv";
+    let message = bench.run(predict).mistake();
+    assert!(message.contains("--class-vectors"), "{message}");
+    for (file, expected) in [
+        ("some-classes.csv", "no vector of the class `class 42`"),
+        ("narrow-classes.csv", "have 3 numbers"),
+        ("nothing.csv", "nothing.csv"),
+    ] {
+        let message = bench
+            .run(&format!("{predict} --class-vectors {file}"))
+            .mistake();
+        assert!(message.contains(expected), "{message}");
+    }
+    let found = json(
+        &bench,
+        &format!("{predict} --class-vectors new-classes.csv"),
+    );
+    for (item, answer) in found["answers"].as_array().unwrap().iter().enumerate() {
+        assert_eq!(answer["label"], format!("class {}", 40 + item), "{found}");
+    }
+    // They are kept with the support.
+    bench
+        .run("fit run --support new.csv --class-vectors new-classes.csv --out new.meta")
+        .ok();
+    assert_eq!(json(&bench, "predict new.meta --query query.csv"), found);
+    let more = "fit new.meta --add more=query.csv --out more.meta";
+    let message = bench.run(more).mistake();
+    assert!(message.contains("--class-vectors"), "{message}");
+    // Calibration reads those of its episodes.
+    bench
+        .run("calibrate run --episodes 4 --data . --quiet")
+        .ok();
+}
+
+/// A calibration is checked on test episodes: coverage, the size of sets, the calibration error.
+#[test]
+fn a_calibration_is_checked() {
+    let bench = Workbench::new(GLYPHS);
+    bench.run("run m.toml --dir run --quiet").ok();
+    let calibrate = "calibrate run --episodes 60 --test-episodes 60 --alpha 0.2 --quiet";
+    let found = json(&bench, calibrate);
+    let test = &found["on_test"];
+    let (mean, half) = (&test["coverage"]["mean"], &test["coverage"]["ci95"]);
+    let (mean, half) = (mean.as_f64().unwrap(), half.as_f64().unwrap());
+    // Other classes than those of the validation; three half-widths, once in some hundreds.
+    assert!((mean - 0.8).abs() <= 3.0 * half + 0.05, "{found}");
+    assert!(test["set_size"]["mean"].as_f64() >= Some(mean), "{found}");
+    let error = |key: &str| test[key]["mean"].as_f64().unwrap();
+    assert!(
+        error("error_after") <= error("error_before") + 0.02,
+        "{found}"
+    );
+    let text = bench.run(calibrate).ok().stdout;
+    assert!(
+        text.contains("coverage") && text.contains("80 % are asked for"),
+        "{text}"
+    );
+}
+
+/// What a learner attends to as it answers, as pictures.
+#[test]
+fn an_answer_is_explained() {
+    let bench = with_pets(GLYPHS);
+    bench
+        .run("run m.toml learner.name=matching_net train.iterations=2 --dir run --quiet")
+        .ok();
+    let predict = "predict run --support pets --query new";
+    let plain = json(&bench, predict);
+    let found = json(&bench, &format!("{predict} --explain why"));
+    assert_eq!(found, plain);
+    let numbers: Value = serde_json::from_slice(&bench.bytes("why/explain.json")).unwrap();
+    let items = numbers["items"].as_array().unwrap();
+    assert_eq!(items.len(), 8);
+    assert_eq!(items[2]["item"], plain["answers"][2]["item"]);
+    let picture = items[2]["maps"][0]["pictures"][0].as_str().unwrap();
+    assert!(bench.text(&format!("why/{picture}.svg")).contains("slopes"));
+    let message = bench.run(&format!("{predict} --explain why")).mistake();
+    assert!(message.contains("why"), "{message}");
+    bench
+        .run("run m.toml train.iterations=2 --dir plain --quiet")
+        .ok();
+    let message = bench
+        .run("predict plain --support pets --query new --explain none")
+        .mistake();
+    assert!(message.contains("attends to nothing"), "{message}");
+}
+
+/// Answers as a table of Parquet, which is read back.
+#[test]
+fn answers_are_written_as_parquet() {
+    let bench = with_pets(GLYPHS);
+    bench.run("run m.toml --dir run --quiet").ok();
+    let predict = "predict run --support pets --query new";
+    let ran = bench.run(&format!("{predict} --parquet answers.parquet"));
+    if ran.code == Some(2) {
+        assert!(ran.stderr.contains("--features parquet"), "{}", ran.stderr);
+        return;
+    }
+    assert_eq!(ran.ok().stdout, "");
+    let path = bench.path("answers.parquet");
+    let keys = meta_core::data::formats::Keys {
+        features: "probability",
+        labels: "label",
+        split: "",
+    };
+    let table = meta_core::data::formats::read_table(&path, &keys).expect("a table");
+    let expected = json(&bench, predict);
+    let answers = expected["answers"].as_array().unwrap();
+    let labels = table.labels.expect("labels");
+    let labels: Vec<&str> = labels.iter().collect();
+    let named: Vec<&str> = answers
+        .iter()
+        .map(|own| own["label"].as_str().unwrap())
+        .collect();
+    assert_eq!(labels, named);
+    let mut found = vec![0.0; answers.len()];
+    table.vectors.read(0, &mut found).expect("numbers");
+    for (found, answer) in found.iter().zip(answers) {
+        let expected = answer["probability"].as_f64().unwrap();
+        // Read in single precision.
+        assert!(
+            (f64::from(*found) - expected).abs() < 1e-7,
+            "{found} {expected}"
+        );
+    }
+    // Its own file is replaced, another is not.
+    bench
+        .run(&format!("{predict} --parquet answers.parquet"))
+        .ok();
+    let message = bench.run(&format!("{predict} --parquet m.toml")).mistake();
+    assert!(message.contains("m.toml"), "{message}");
 }
 
 /// A regression has means; deviations and intervals once it is calibrated.
@@ -418,18 +614,89 @@ fn exported_encoders_are_the_same_in_pytorch() {
     assert!(message.contains("encoder.norm"), "{message}");
 }
 
+/// Every encoder that is exported as ONNX equals itself there to 1e-5; the others are refused with the reason.
+#[test]
+fn exported_encoders_are_the_same_in_onnx() {
+    let bench = Workbench::new(GLYPHS);
+    let program = python_with("import onnx, onnxruntime");
+    for (name, changes) in [
+        ("running", "encoder.norm=running"),
+        ("plain", "encoder.norm=none"),
+        ("mlp", "encoder.name=mlp"),
+        ("mlp-running", "encoder.name=mlp encoder.norm=running"),
+        (
+            "resnet",
+            "encoder.name=resnet12 encoder.widths=[3,4] encoder.norm=running encoder.average=true",
+        ),
+        (
+            "resnet-plain",
+            "encoder.name=resnet12 encoder.widths=[3,4] encoder.norm=none encoder.average=false",
+        ),
+    ] {
+        bench
+            .run(&format!(
+                "run m.toml {changes} train.iterations=2 --dir {name} --quiet"
+            ))
+            .ok();
+        for _ in 0..2 {
+            // Its own files are replaced.
+            bench
+                .run(&format!("export {name} --to onnx --out {name}-out"))
+                .ok();
+        }
+        let Some(program) = &program else { continue };
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/run_onnx.py");
+        let checked = std::process::Command::new(program)
+            .arg(script)
+            .arg(bench.path(&format!("{name}-out")))
+            .output()
+            .expect("Python runs");
+        let text = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{changes}: {text}");
+    }
+    for (name, changes, expected) in [
+        ("episode", "encoder.norm=episode", "items of a task"),
+        ("layer", "encoder.norm=layer", "no operator"),
+        (
+            "attention",
+            "encoder.name=attention encoder.patch=4",
+            "`attention` is not written",
+        ),
+    ] {
+        bench
+            .run(&format!(
+                "run m.toml {changes} train.iterations=0 --dir {name} --quiet"
+            ))
+            .ok();
+        let message = bench
+            .run(&format!("export {name} --to onnx --out none"))
+            .mistake();
+        assert!(message.contains(expected), "{message}");
+    }
+    bench.write("mine/model.onnx", "mine");
+    let message = bench.run("export plain --to onnx --out mine").mistake();
+    assert!(message.contains("model.onnx"), "{message}");
+}
+
+/// A Python (`META_PYTHON`, else `python3`) that can do this.
+fn python_with(imports: &str) -> Option<String> {
+    let program = std::env::var("META_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has = std::process::Command::new(&program)
+        .args(["-c", imports])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !has {
+        eprintln!("skipped: `{program}` cannot `{imports}` (META_PYTHON names another)");
+    }
+    has.then_some(program)
+}
+
 /// Exports a run and lets PyTorch check it; whether there is a Python with PyTorch (`META_PYTHON`, else
 /// `python3`).
 fn python(bench: &Workbench, run: &str, what: &str) -> bool {
-    let program = std::env::var("META_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let has_torch = std::process::Command::new(&program)
-        .args(["-c", "import torch, safetensors.torch"])
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !has_torch {
-        eprintln!("skipped: `{program}` has no torch and safetensors (META_PYTHON names another)");
+    let Some(program) = python_with("import torch, safetensors.torch") else {
         return false;
-    }
+    };
     let out = format!("{run}-out");
     bench
         .run(&format!("export {run} --to safetensors --out {out}"))

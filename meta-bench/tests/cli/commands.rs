@@ -418,7 +418,10 @@ fn runs_are_drawn_over_a_setting() {
         assert!(svg.contains(text), "{text}");
     }
     let message = bench.run("plot runs out.svg --x learner.name").mistake();
-    assert!(message.contains("not a number"), "{message}");
+    assert!(
+        message.contains("expected a number to draw over"),
+        "{message}"
+    );
     let condition = "plot runs out.svg --x train.lr --where train.iterations>9";
     let message = bench.run(condition).mistake();
     assert!(message.contains("no finished run"), "{message}");

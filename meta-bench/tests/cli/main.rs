@@ -13,6 +13,7 @@ mod elsewhere;
 mod explain;
 mod extremes;
 mod fingerprints;
+mod first;
 mod foreign;
 mod mistakes;
 mod names;
@@ -20,6 +21,8 @@ mod races;
 mod reference;
 mod report;
 mod resume;
+#[cfg(feature = "serve")]
+mod serve;
 mod slurm;
 mod surroundings;
 mod sweep;

@@ -4,7 +4,10 @@ use std::{fs, process::Command, time::Instant};
 
 use serde_json::Value;
 
-use crate::workbench::{GLYPHS, SINUSOID, Workbench};
+use crate::{
+    resume::wait_for_lines,
+    workbench::{GLYPHS, SINUSOID, Workbench},
+};
 
 /// What a page must not have: anything that asks another place for something.
 #[track_caller]
@@ -144,26 +147,177 @@ fn many_runs_are_reported_and_exported() {
     assert!(message.contains("nowhere"), "{message}");
 }
 
+/// Lets TensorBoard's own reader compare the event files of a folder with the metrics of a run, where there is
+/// a Python with it (`META_PYTHON`, else `python3`).
+#[track_caller]
+fn tensorboard_reads(bench: &Workbench, run: &str, events: &str) {
+    let python = std::env::var("META_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has = Command::new(&python)
+        .args(["-c", "import tensorboard"])
+        .output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        println!("skipped: `{python}` has no package tensorboard (META_PYTHON names another)");
+        return;
+    }
+    let ran = Command::new(&python)
+        .args(["-c", include_str!("read_events.py")])
+        .args([bench.path(run), bench.path(events)])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "read\n", "{said}");
+}
+
 /// TensorBoard's own reader finds what was logged, at rising steps.
 #[test]
 fn tensorboard_reads_what_was_exported() {
     let bench = Workbench::new(SINUSOID);
     bench.run("run m.toml --dir run --quiet").ok();
     bench.run("export run --to tensorboard -o events").ok();
-    let has = Command::new("python3")
-        .args(["-c", "import tensorboard"])
-        .output();
-    if !has.is_ok_and(|output| output.status.success()) {
-        println!("skipped: no Python package tensorboard");
+    tensorboard_reads(&bench, "run", "events/run");
+}
+
+/// A run that was killed twice has three event files, in which no curve goes back; its other files are those
+/// of a run without them.
+#[test]
+fn event_files_of_a_resumed_run_never_go_back() {
+    let bench = Workbench::new(SINUSOID);
+    bench.run("run m.toml --dir plain --quiet").ok();
+    assert!(!bench.names("plain").contains(&"tensorboard".to_owned()));
+    let command = "run m.toml --dir run --resume --quiet tracking.tensorboard=true";
+    for lines in [15, 35] {
+        let mut child = bench.start(command);
+        wait_for_lines(&bench, "run/metrics.jsonl", lines, &mut child);
+        child.kill().expect("SIGKILL is sent");
+        child.wait().expect("the child ends");
+    }
+    bench.run(command).ok();
+    for file in ["metrics.jsonl", "scores.json", "best.safetensors"] {
+        assert!(bench.bytes(&format!("plain/{file}")) == bench.bytes(&format!("run/{file}")));
+    }
+    let files = bench.names("run/tensorboard");
+    assert_eq!(files.len(), 3, "{files:?}");
+    bench.run("runs verify run").ok();
+    tensorboard_reads(&bench, "run", "run/tensorboard");
+}
+
+/// A file in its folder asks a run to stop, as `meta watch` does: it saves itself and resumes.
+#[test]
+fn a_run_is_stopped_by_a_file() {
+    let bench = Workbench::new(SINUSOID);
+    let command = "run m.toml --dir run --resume --quiet train.iterations=1000000";
+    let mut child = bench.start(command);
+    wait_for_lines(&bench, "run/metrics.jsonl", 5, &mut child);
+    bench.write("run/stop", "");
+    let status = child.wait().expect("the child ends");
+    assert_eq!(status.code(), Some(130));
+    assert!(!bench.names("run").contains(&"stop".to_owned()));
+    // One that came too late asks nobody.
+    bench.write("run/stop", "");
+    let mut child = bench.start(command);
+    let lines = bench.text("run/metrics.jsonl").lines().count();
+    wait_for_lines(&bench, "run/metrics.jsonl", lines + 20, &mut child);
+    child.kill().expect("SIGKILL is sent");
+    child.wait().expect("the child ends");
+}
+
+#[test]
+fn runs_are_watched_in_a_terminal_alone() {
+    let bench = Workbench::new(SINUSOID);
+    let message = bench.run("watch").mistake();
+    for part in ["needs a terminal", "meta runs list", "meta sweep status"] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+/// Parquet has the rows of CSV, where this build writes it; else it says how it would.
+#[test]
+fn tables_are_exported_as_parquet() {
+    let bench = Workbench::new(SINUSOID);
+    bench.run("run m.toml --dir run --quiet").ok();
+    if !cfg!(feature = "parquet") {
+        let message = bench
+            .run("export run --to parquet -o scores.parquet")
+            .mistake();
+        assert!(message.contains("--features parquet"), "{message}");
         return;
     }
-    let ran = Command::new("python3")
-        .args(["-c", include_str!("read_events.py")])
-        .args([bench.path("run"), bench.path("events/run")])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&ran.stderr);
-    assert_eq!(String::from_utf8_lossy(&ran.stdout), "read\n", "{said}");
+    let message = bench.run("export run --to parquet").mistake();
+    assert!(message.contains("--output scores.parquet"), "{message}");
+    for rows in ["scores", "curves", "results"] {
+        let command = format!("export run --to parquet --rows {rows} -o rows.parquet");
+        for _ in 0..2 {
+            bench.run(&command).ok();
+        }
+        let bytes = bench.bytes("rows.parquet");
+        assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
+    }
+    bench.write("mine.parquet", "mine");
+    let message = bench
+        .run("export run --to parquet -o mine.parquet")
+        .mistake();
+    assert!(message.contains("exists already"), "{message}");
+}
+
+/// Every kind of figure in every form and style, with the data behind it.
+#[test]
+fn many_runs_are_drawn() {
+    let bench = Workbench::new(SINUSOID);
+    for (lr, seed) in [("0.01", 0), ("0.01", 1), ("0.001", 0), ("0.001", 1)] {
+        let dir = format!("runs/{lr}-{seed}");
+        bench
+            .run(&format!(
+                "run m.toml train.lr={lr} seed={seed} --dir {dir} --quiet"
+            ))
+            .ok();
+    }
+    for (arguments, said) in [
+        ("", "iteration"),
+        ("--kind steps", "adaptation steps"),
+        ("--kind differences", "paired difference in squared error"),
+        (
+            "--x train.lr --log-x --style screen",
+            "train.lr (logarithmic)",
+        ),
+    ] {
+        let command = format!("plot runs out.svg --csv out.csv {arguments}");
+        bench.run(&command).ok();
+        let svg = bench.text("out.svg");
+        assert!(
+            svg.contains("drawn by meta") && svg.contains(said),
+            "{arguments}"
+        );
+        let csv = bench.text("out.csv");
+        assert!(csv.starts_with("series,x,mean,low,high\n"), "{csv}");
+        assert!(csv.lines().count() > 1, "{arguments}");
+    }
+    for style in ["screen", "paper", "slides", "dark"] {
+        for (form, begins) in [("pdf", b"%PDF"), ("png", b"\x89PNG"), ("svg", b"<svg")] {
+            let command = format!("plot runs {style}.{form} --style {style}");
+            for _ in 0..2 {
+                bench.run(&command).ok();
+            }
+            assert!(bench.bytes(&format!("{style}.{form}")).starts_with(begins));
+        }
+    }
+    let message = bench.run("plot runs out.svg --kind calibration").mistake();
+    assert!(message.contains("no run classifies"), "{message}");
+    let message = bench.run("plot runs out.svg --x data.shot").mistake();
+    assert!(message.contains("`data.shot` has one value"), "{message}");
+    bench.write("mine.pdf", "mine");
+    let message = bench.run("plot runs mine.pdf").mistake();
+    assert!(message.contains("exists already"), "{message}");
+}
+
+#[test]
+fn calibration_is_drawn() {
+    let bench = Workbench::new(GLYPHS);
+    bench.run("run m.toml --dir run --quiet").ok();
+    bench
+        .run("plot run out.svg --kind calibration --episodes 5 --csv out.csv")
+        .ok();
+    assert!(bench.text("out.svg").contains("right (%)"));
+    assert!(bench.text("out.csv").contains("calibration error"));
 }
 
 /// A browser that can be asked for a page as it stands after its script, where there is one.

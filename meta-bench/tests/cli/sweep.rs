@@ -143,6 +143,10 @@ fn help_texts() {
         ("help-compare", "compare --help"),
         ("help-diff", "diff --help"),
         ("help-runs", "runs --help"),
+        ("help-watch", "watch --help"),
+        ("help-init", "init --help"),
+        ("help-plot", "plot --help"),
+        ("help-export", "export --help"),
     ] {
         insta::assert_snapshot!(name, bench.run(arguments).ok().stdout);
     }

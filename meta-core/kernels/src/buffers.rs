@@ -70,6 +70,27 @@ impl<'a, T: Copy + Default> Fresh<'a, T> {
         self.put(std::iter::repeat_n(T::default(), self.left()))
     }
 
+    /// All that is left, as rows of `row` elements that are written in any order, each once.
+    ///
+    /// # Panics
+    /// If rows of this length do not fill it.
+    pub fn in_rows(&mut self, row: usize) -> FreshRows<'_, T> {
+        let row = row.max(1);
+        assert!(
+            self.left().is_multiple_of(row),
+            "{} elements are no rows of {row}",
+            self.left()
+        );
+        let count = self.left() / row;
+        FreshRows {
+            slots: &mut self.slots[self.written..],
+            written: &mut self.written,
+            row,
+            seen: vec![false; count],
+            missing: count,
+        }
+    }
+
     /// Lets `write` fill the next `count` elements, and lends them.
     ///
     /// # Safety
@@ -88,6 +109,48 @@ impl<'a, T: Copy + Default> Fresh<'a, T> {
         let slots = &mut self.slots[start..self.written];
         // SAFETY: the first `written` slots are initialised; same memory, same borrow.
         unsafe { std::slice::from_raw_parts_mut(slots.as_mut_ptr().cast::<T>(), slots.len()) }
+    }
+}
+
+/// The rest of a piece as rows that are written in any order. It counts as written once all of them are.
+pub struct FreshRows<'f, T> {
+    slots: &'f mut [MaybeUninit<T>],
+    /// That of the piece.
+    written: &'f mut usize,
+    row: usize,
+    /// Which rows are initialised.
+    seen: Vec<bool>,
+    missing: usize,
+}
+
+impl<T: Copy> FreshRows<'_, T> {
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
+    /// Elements of a row.
+    pub fn row(&self) -> usize {
+        self.row
+    }
+
+    /// Writes row `number`.
+    ///
+    /// # Panics
+    /// If it was written before, is not there, or has another length.
+    #[inline(always)]
+    pub fn write(&mut self, number: usize, values: &[T]) {
+        assert_eq!(values.len(), self.row, "elements of a row");
+        let seen = std::mem::replace(&mut self.seen[number], true);
+        assert!(!seen, "row {number} is written twice");
+        let slots = &mut self.slots[number * self.row..][..self.row];
+        for (slot, &value) in slots.iter_mut().zip(values) {
+            slot.write(value);
+        }
+        self.missing -= 1;
+        if self.missing == 0 {
+            *self.written += self.slots.len();
+        }
     }
 }
 
@@ -281,6 +344,44 @@ fn in_parallel(work: usize, pieces: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_written_in_any_order() {
+        let fill = |&n: &usize, out: &mut Fresh<'_, f32>| {
+            let mut rows = out.in_rows(2);
+            for row in (0..n).rev() {
+                rows.write(row, &[row as f32, -1.0]);
+            }
+        };
+        let built = build(&[2usize, 0, 1], |&n| 2 * n, 0, fill);
+        assert_eq!(built, [0.0, -1.0, 1.0, -1.0, 0.0, -1.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "left unfinished")]
+    fn a_missing_row_is_refused() {
+        let _ = build(
+            &[2usize],
+            |&n| 2 * n,
+            0,
+            |_, out: &mut Fresh<'_, f64>| out.in_rows(2).write(1, &[1.0, 2.0]),
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "written twice")]
+    fn a_row_is_not_written_twice() {
+        let _ = build(
+            &[2usize],
+            |&n| n,
+            0,
+            |_, out: &mut Fresh<'_, f64>| {
+                let mut rows = out.in_rows(1);
+                rows.write(1, &[1.0]);
+                rows.write(1, &[1.0]);
+            },
+        );
+    }
 
     #[test]
     fn pieces_follow_each_other() {

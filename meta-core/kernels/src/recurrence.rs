@@ -11,7 +11,7 @@ mod gru;
 mod lstm;
 
 use super::blocks::{RowBlock, check_len, row_blocks};
-use super::buffers::{Fresh, build, build_each, with_scratch};
+use super::buffers::{Fresh, FreshRows, build, build_each, with_scratch};
 use super::gemm::{product_into, transpose};
 use super::matrix::Matrix;
 use super::real::Real;
@@ -133,12 +133,45 @@ impl Piece {
     }
 }
 
-/// Block `block` of a matrix of `width` rows and blocks of `width` columns.
-fn block<T>(u: &[T], block: usize, width: usize, columns: usize) -> Matrix<'_, T> {
-    Matrix {
-        data: &u[block * width..],
-        row: columns,
-        column: 1,
+/// The weight of every task gate by gate, `[tw, gates, h, h]`, each with its row of biases after it. Rows of
+/// one gate then follow each other, so that a product's panel of columns stays in the first-level cache;
+/// where they are as far apart as those of all gates, its lines displace each other.
+fn by_gates<T: Real>(form: &Recurrence, u: &[T]) -> Vec<T> {
+    let (width, gates) = (form.width, form.gates_width());
+    let tasks: Vec<usize> = (0..form.weight_tasks).collect();
+    build(
+        &tasks,
+        |_| form.weight_len(),
+        2 * u.len(),
+        |&task, to| {
+            let u = &u[task * form.weight_len()..][..form.weight_len()];
+            for gate in (0..gates).step_by(width.max(1)) {
+                for row in u[..width * gates].chunks_exact(gates) {
+                    to.put(row[gate..gate + width].iter().copied());
+                }
+            }
+            to.put(u[width * gates..].iter().copied());
+        },
+    )
+}
+
+/// What rows of items are copied into.
+trait Target<T> {
+    /// Copies `row` to element `at` and those after it.
+    fn set(&mut self, at: usize, row: &[T]);
+}
+
+impl<T: Copy> Target<T> for [T] {
+    #[inline(always)]
+    fn set(&mut self, at: usize, row: &[T]) {
+        self[at..at + row.len()].copy_from_slice(row);
+    }
+}
+
+impl<T: Copy> Target<T> for FreshRows<'_, T> {
+    #[inline(always)]
+    fn set(&mut self, at: usize, row: &[T]) {
+        self.write(at / self.row(), row);
     }
 }
 
@@ -170,10 +203,9 @@ impl Rows {
     }
 
     /// Copies a plane into the rows.
-    fn scatter<T: Real>(self, plane: &[T], items: &mut [T]) {
-        let items = items.chunks_exact_mut(self.of_item);
-        for (row, item) in plane.chunks_exact(self.width).zip(items) {
-            item[self.offset..][..self.width].copy_from_slice(row);
+    fn scatter<T: Real>(self, plane: &[T], items: &mut (impl Target<T> + ?Sized)) {
+        for (item, row) in plane.chunks_exact(self.width).enumerate() {
+            items.set(item * self.of_item + self.offset, row);
         }
     }
 
@@ -263,6 +295,7 @@ pub fn recur<T: Real>(
     form.check(u, start, mask);
     let gates = form.gates_width();
     check_len("z", z.len(), form.all_items() * form.steps * gates);
+    let by_gates = by_gates(form, u);
     let kept_len = if keep { form.kept_len() } else { 0 };
     let shown_len = form.slots() * form.width;
     let [shown, kept] = build_each(
@@ -273,11 +306,11 @@ pub fn recur<T: Real>(
             let forward = Forward {
                 form,
                 z: piece.of(z, form.steps * gates),
-                u: &u[piece.task * form.weight_len()..][..form.weight_len()],
+                u: &by_gates[piece.task * form.weight_len()..][..form.weight_len()],
                 start: piece.of(start, form.state_width()),
                 mask: mask.map(|mask| piece.of(mask, form.steps)),
             };
-            forward.piece(shown.zeros(), keep.then(|| kept.zeros()));
+            forward.piece(shown.in_rows(form.width), keep.then_some(kept));
         },
     );
     (shown, kept)
@@ -287,18 +320,19 @@ pub fn recur<T: Real>(
 struct Forward<'a, T> {
     form: &'a Recurrence,
     z: &'a [T],
+    /// Of [`by_gates`].
     u: &'a [T],
     start: &'a [T],
     mask: Option<&'a [T]>,
 }
 
 impl<T: Real> Forward<'_, T> {
-    fn piece(&self, shown: &mut [T], mut kept: Option<&mut [T]>) {
+    fn piece(&self, mut shown: FreshRows<'_, T>, mut kept: Option<&mut Fresh<'_, T>>) {
         let form = self.form;
         let (width, steps, states) = (form.width, form.steps, form.state_width());
         let len = self.start.len() / states * width;
         with_scratch((KEPT + 4) * len, |mut scratch: &mut [T]| {
-            let own = planes(&mut scratch, KEPT * len);
+            let of_step = planes(&mut scratch, KEPT * len);
             let (h, c) = (planes(&mut scratch, len), planes(&mut scratch, len));
             let before = (planes(&mut scratch, len), planes(&mut scratch, len));
             let state = |offset| Rows {
@@ -326,10 +360,6 @@ impl<T: Real> Forward<'_, T> {
                     before.0.copy_from_slice(h);
                     before.1.copy_from_slice(c);
                 }
-                let of_step = match &mut kept {
-                    Some(kept) => &mut kept[turn * KEPT * len..][..KEPT * len],
-                    None => &mut *own,
-                };
                 self.sums(form.step_at(turn), h, of_step);
                 let (gates, last) = of_step.split_at_mut((KEPT - 1) * len);
                 let [a, b, d, e] = four_mut(gates, len);
@@ -345,12 +375,15 @@ impl<T: Real> Forward<'_, T> {
                     passed.restore(c, before.1);
                     last.copy_from_slice(c);
                 }
+                if let Some(kept) = &mut kept {
+                    kept.put(of_step.iter().copied());
+                }
                 if let Some(at) = form.slot(turn) {
-                    slot(at).scatter(h, shown);
+                    slot(at).scatter(h, &mut shown);
                 }
             }
             if form.shows_cell() {
-                slot(steps).scatter(c, shown);
+                slot(steps).scatter(c, &mut shown);
             }
         });
     }
@@ -383,7 +416,7 @@ impl<T: Real> Forward<'_, T> {
     }
 }
 
-/// Adds `h U` to the planes of the gates.
+/// Adds `h U` to the planes of the gates; `u` is that of [`by_gates`].
 fn times_weight<T: Real>(form: &Recurrence, h: &[T], u: &[T], planes: &mut [T]) {
     let (width, len) = (form.width, h.len());
     let items = len / width.max(1);
@@ -393,7 +426,7 @@ fn times_weight<T: Real>(form: &Recurrence, h: &[T], u: &[T], planes: &mut [T]) 
             &mut planes[at * len..(at + 1) * len],
             true,
             Matrix::rows(h, width),
-            block(u, gate, width, form.gates_width()),
+            Matrix::rows(&u[gate * width * width..][..width * width], width),
         );
     }
 }
@@ -463,7 +496,9 @@ pub fn recur_adjoint<T: Real>(
                 kept: piece.of(run.kept, form.kept_len()),
                 g: piece.of(g, form.slots() * form.width),
             };
-            backward.piece(z.zeros(), products.zeros(), start.zeros(), kept.zeros());
+            let [z, products] = [z, products].map(|part| part.in_rows(form.width));
+            let kept = kept.in_rows(piece.len * form.width);
+            backward.piece(z, products, start.zeros(), kept);
         },
     );
     Gradient {
@@ -524,7 +559,13 @@ struct Backward<'a, T> {
 }
 
 impl<T: Real> Backward<'_, T> {
-    fn piece(&self, z: &mut [T], products: &mut [T], start: &mut [T], kept: &mut [T]) {
+    fn piece(
+        &self,
+        mut z: FreshRows<'_, T>,
+        mut products: FreshRows<'_, T>,
+        start: &mut [T],
+        mut kept: FreshRows<'_, T>,
+    ) {
         let form = self.form;
         let (width, steps, states) = (form.width, form.steps, form.state_width());
         let len = self.start.len() / states * width;
@@ -571,16 +612,16 @@ impl<T: Real> Backward<'_, T> {
                     }
                 }
                 if !kept.is_empty() {
-                    let kept = &mut kept[turn * len * form.cell.states()..];
-                    kept[..len].copy_from_slice(before.0);
+                    let row = turn * form.cell.states();
+                    kept.write(row, before.0);
                     if form.cell == RecurrentCell::Lstm {
-                        kept[len..2 * len].copy_from_slice(total);
+                        kept.write(row + 1, total);
                     }
                 }
                 passed.clear_all(sums, len);
                 passed.restore(dh, before.0);
                 passed.restore(dc, before.1);
-                self.give(turn, sums, len, z, products);
+                self.give(turn, sums, len, &mut z, &mut products);
                 if turn > 0 || !start.is_empty() {
                     self.times_transposed(sums, dh);
                 }
@@ -599,7 +640,14 @@ impl<T: Real> Backward<'_, T> {
     }
 
     /// Writes the gradients along the sums of a step.
-    fn give(&self, turn: usize, sums: &[T], len: usize, z: &mut [T], products: &mut [T]) {
+    fn give(
+        &self,
+        turn: usize,
+        sums: &[T],
+        len: usize,
+        z: &mut FreshRows<'_, T>,
+        products: &mut FreshRows<'_, T>,
+    ) {
         let form = self.form;
         scatter_gates(form, turn, [0, 1, 2, 3], sums, len, z);
         if !products.is_empty() {
@@ -632,7 +680,7 @@ fn scatter_gates<T: Real>(
     order: [usize; 4],
     planes: &[T],
     len: usize,
-    items: &mut [T],
+    items: &mut (impl Target<T> + ?Sized),
 ) {
     let (width, gates) = (form.width, form.gates_width());
     for (gate, &plane) in order[..form.cell.gates()].iter().enumerate() {
@@ -704,6 +752,7 @@ pub fn recur_curvature<T: Real>(
             items * len
         );
     }
+    let by_gates = by_gates(form, run.u);
     let (hidden, lstm) = (form.steps * form.width, form.cell == RecurrentCell::Lstm);
     let lens = match lstm {
         true => [form.steps * gates, 0, 0, hidden, 2 * form.width],
@@ -716,7 +765,7 @@ pub fn recur_curvature<T: Real>(
         |piece, [z, products, before, hidden, cells]: &mut [Fresh<'_, T>; 5]| {
             let tangent = Tangent {
                 form,
-                u: &run.u[piece.task * form.weight_len()..][..form.weight_len()],
+                u: &by_gates[piece.task * form.weight_len()..][..form.weight_len()],
                 start: piece.of(run.start, states),
                 mask: run.mask.map(|mask| piece.of(mask, form.steps)),
                 kept: piece.of(run.kept, form.kept_len()),
@@ -727,10 +776,13 @@ pub fn recur_curvature<T: Real>(
                     start: piece.of_some(direction.start, states),
                 },
             };
-            let (z, hidden) = (z.zeros(), hidden.zeros());
+            let hidden = hidden.in_rows(form.width);
             match lstm {
-                true => tangent.lstm(z, hidden, cells.zeros()),
-                false => tangent.gru(z, products.zeros(), before.zeros(), hidden),
+                true => tangent.lstm(z.zeros(), hidden, cells.zeros()),
+                false => {
+                    let parts = [z, products, before].map(|part| part.in_rows(form.width));
+                    tangent.gru(parts, hidden);
+                }
             }
         },
     );
@@ -746,6 +798,7 @@ pub fn recur_curvature<T: Real>(
 /// The curvature of a piece: the recurrence of the tangent, in the order of reading.
 struct Tangent<'a, T> {
     form: &'a Recurrence,
+    /// Of [`by_gates`].
     u: &'a [T],
     start: &'a [T],
     mask: Option<&'a [T]>,
@@ -812,7 +865,7 @@ impl<T: Real> Tangent<'_, T> {
         }
     }
 
-    fn lstm(&self, z: &mut [T], hidden: &mut [T], cells: &mut [T]) {
+    fn lstm(&self, z: &mut [T], mut hidden: FreshRows<'_, T>, cells: &mut [T]) {
         let form = self.form;
         let (width, steps) = (form.width, form.steps);
         let len = self.start.len() / form.state_width() * width;
@@ -849,7 +902,7 @@ impl<T: Real> Tangent<'_, T> {
                 passed.restore(along_h, before.0);
                 passed.restore(along_c, before.1);
                 scatter_gates(form, turn, [0, 1, 2, 3], sums, len, z);
-                self.hidden_rows(turn).scatter(along_h, hidden);
+                self.hidden_rows(turn).scatter(along_h, &mut hidden);
             }
             let cell = |slot| Rows {
                 of_item: 2 * width,
@@ -886,8 +939,9 @@ impl<T: Real> Tangent<'_, T> {
         });
     }
 
-    fn gru(&self, z: &mut [T], products: &mut [T], before_steps: &mut [T], hidden: &mut [T]) {
+    fn gru(&self, parts: [FreshRows<'_, T>; 3], mut hidden: FreshRows<'_, T>) {
         let form = self.form;
+        let [mut z, mut products, mut before_steps] = parts;
         let len = self.start.len();
         with_scratch(7 * len, |mut scratch: &mut [T]| {
             let sums = planes(&mut scratch, 4 * len);
@@ -907,10 +961,10 @@ impl<T: Real> Tangent<'_, T> {
                 passed.clear_all(sums, len);
                 passed.clear(state);
                 passed.restore(along, before);
-                scatter_gates(form, turn, [0, 1, 2, 3], sums, len, z);
-                scatter_gates(form, turn, [0, 1, 3, 2], sums, len, products);
-                self.hidden_rows(turn).scatter(state, before_steps);
-                self.hidden_rows(turn).scatter(along, hidden);
+                scatter_gates(form, turn, [0, 1, 2, 3], sums, len, &mut z);
+                scatter_gates(form, turn, [0, 1, 3, 2], sums, len, &mut products);
+                self.hidden_rows(turn).scatter(state, &mut before_steps);
+                self.hidden_rows(turn).scatter(along, &mut hidden);
             }
         });
     }

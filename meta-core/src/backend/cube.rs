@@ -7,8 +7,6 @@
 )]
 mod kernels;
 
-use std::sync::OnceLock;
-
 use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_cubecl::{
     CubeRuntime, cubecl, kernel::into_contiguous, ops::numeric::empty_device_contiguous_dtype,
@@ -31,15 +29,9 @@ const MOST_UNITS: u32 = 256;
 /// Groups along the first axis of a launch, at most.
 const MOST_GROUPS: u32 = 1 << 15;
 
-/// Turns the kernels on. They are off until they have been compared with the compositions on a device.
-const SWITCH: &str = "META_CUBE_RECURRENCES";
-
 /// Whether the kernels compute this form in this format; the others are left to the compositions.
 pub(super) fn computes(form: &Recurrence, dtype: DType) -> bool {
-    static ON: OnceLock<bool> = OnceLock::new();
-    *ON.get_or_init(|| std::env::var_os(SWITCH).is_some())
-        && matches!(dtype, DType::F32 | DType::F64)
-        && form.width <= WIDEST
+    matches!(dtype, DType::F32 | DType::F64) && form.width <= WIDEST
 }
 
 /// What every launch is told.

@@ -20,11 +20,13 @@ use self::set::FeatureSet;
 use super::class_splits::by_files;
 use super::draw::assemble_parts;
 use super::episode::{ClassRef, Episode, EpisodeShape, Extras, ItemShape, Split, Task};
+use super::formats::Keys;
 use super::image_files::resolve;
 use super::source::{Smallest, Source, SourceSettings, check_classification};
 use crate::error::{Error, Result};
 use crate::rng::{Seed, Stream};
 
+pub(crate) use set::class_vectors;
 pub use settings::{FeaturesSettings, Fewer, Protocol};
 
 impl FeaturesSettings {
@@ -44,7 +46,14 @@ impl FeaturesSettings {
         let pools = self.pools(&set);
         let (class_vectors, vector_width) = match self.class_vectors.as_str() {
             "" => (Vec::new(), 0),
-            path => set::class_vectors(self, &resolve(path, data_dir), &set.classes)?,
+            path => {
+                let keys = Keys {
+                    features: &self.features,
+                    labels: &self.labels,
+                    split: "",
+                };
+                set::class_vectors(&resolve(path, data_dir), &keys, &set.classes)?
+            }
         };
         let mut source = FeatureSource {
             settings: self.clone(),

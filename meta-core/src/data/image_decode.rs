@@ -205,6 +205,17 @@ impl ImageFormat {
     }
 }
 
+/// Width and height of the picture in `file`, as they lie in it, by its head alone.
+///
+/// # Errors
+/// A clause: what is wrong with the picture.
+pub fn picture_size(file: &[u8]) -> Result<(u32, u32), String> {
+    let reader = ImageReader::new(Cursor::new(file)).with_guessed_format();
+    let unreadable = |error: ImageError| format!("cannot be decoded: {error}");
+    let reader = reader.map_err(|error| unreadable(error.into()))?;
+    reader.into_dimensions().map_err(unreadable)
+}
+
 /// The picture in `file`, upright.
 fn open(file: &[u8]) -> Result<DynamicImage, String> {
     let unreadable = |error: ImageError| format!("cannot be decoded: {error}");

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::class_folders::{ClassFolders, compose};
-use super::formats::{Keys, Text, Vectors, keys, read_labels, read_table};
+use super::features;
+use super::formats::{Keys, Known, Text, Vectors, keys, read_labels, read_table};
 use super::image_decode::EXTENSIONS;
 use super::image_files::{ImageTree, MAXIMUM_IMAGE_BYTES};
 use super::preparation::Preparation;
@@ -198,6 +199,45 @@ impl OwnItems {
     }
 }
 
+/// A vector that describes each of `classes`, `[classes, v]`, from a table at `path` with their names as
+/// labels.
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::Data`] for a file that cannot be read, has no labels, lacks a class or has one
+/// twice.
+pub fn class_vectors(path: &Path, given: &ItemKeys, classes: &[String]) -> Result<Vec<f32>> {
+    let known = keys(path)?;
+    let labels = labels_key(&known, given).ok_or_else(|| no_labels(path, &known))?;
+    let features = match given.features.as_str() {
+        "" if known.has_columns => "*",
+        "" => "features",
+        key => key,
+    };
+    let keys = Keys {
+        features,
+        labels,
+        split: "",
+    };
+    Ok(features::class_vectors(path, &keys, classes)?.0)
+}
+
+/// The name of the labels: the given one, or the usual one that is there.
+fn labels_key<'a>(known: &Known, given: &'a ItemKeys) -> Option<&'a str> {
+    let has = |key: &str| known.keys.iter().any(|name| name == key);
+    match given.labels.as_str() {
+        "" => ["labels", "label"].into_iter().find(|key| has(key)),
+        key => Some(key),
+    }
+}
+
+fn no_labels(path: &Path, known: &Known) -> Error {
+    let message = format!(
+        "has no labels: there are `{}`; name them by `--labels`",
+        known.keys.join("`, `")
+    );
+    Error::data(path, message)
+}
+
 fn has_ending(path: &Path, known: &[&str]) -> bool {
     let ending = path.extension().and_then(|ending| ending.to_str());
     let ending = ending.unwrap_or_default().to_lowercase();
@@ -261,16 +301,9 @@ fn table(
 ) -> Result<(Store, Option<Text>, Option<Vectors>)> {
     let known = keys(path)?;
     let has = |key: &str| known.keys.iter().any(|name| name == key);
-    let labels = match given.labels.as_str() {
-        "" => ["labels", "label"].into_iter().find(|key| has(key)),
-        key => Some(key),
-    };
+    let labels = labels_key(&known, given);
     if wanted == Wanted::Labels && labels.is_none() {
-        let message = format!(
-            "has no labels: there are `{}`; name them by `--labels`",
-            known.keys.join("`, `")
-        );
-        return Err(Error::data(path, message));
+        return Err(no_labels(path, &known));
     }
     if preparation.is_picture() && known.has_columns && has(PATHS) && given.features.is_empty() {
         let own = path.parent().unwrap_or(Path::new(""));

@@ -1,7 +1,9 @@
 //! Meta-gradients of learners against central differences.
 //!
-//! For every meta-parameter: does moving it a little change the loss as the meta-gradient says? The
-//! tasks are random, as what is learned does not matter to a gradient. Run it in f64.
+//! For every meta-parameter: does moving it a little change the loss as the meta-gradient says? A small
+//! parameter is moved along each of its numbers, a larger one along a few random directions in which all
+//! of them move: a wrong number shows in each of these. The tasks are random, as what is learned does not
+//! matter to a gradient. Run it in f64.
 
 use burn::tensor::{Tensor, TensorData, get_device_settings};
 
@@ -15,8 +17,27 @@ use crate::{
     task::TaskBatch,
 };
 
-/// Largest error of the meta-gradient of `learner` on `tasks`, relative to its largest component; the
-/// parameters are left moved. None where `of` says that there is no such loss.
+/// A parameter of up to so many numbers is moved along each of them.
+const ALONG_EACH: usize = 8;
+
+/// Directions along which a larger one is moved.
+const DIRECTIONS: usize = 4;
+
+/// Unit vectors along which a parameter of `numbers` numbers is moved: the axes, or random signs.
+fn directions(numbers: usize, seed: u64) -> Vec<Vec<f64>> {
+    if numbers <= ALONG_EACH {
+        let axis = |along: usize| (0..numbers).map(|i| f64::from(i == along)).collect();
+        return (0..numbers).map(axis).collect();
+    }
+    let mut stream = Seed(8).stream("gradient test", seed, "directions");
+    let length = (numbers as f64).sqrt().recip();
+    let mut sign = || length.copysign(stream.normal());
+    let mut direction = || (0..numbers).map(|_| sign()).collect();
+    (0..DIRECTIONS).map(|_| direction()).collect()
+}
+
+/// Largest error of the meta-gradient of `learner` on `tasks` along the directions, relative to the largest
+/// derivative along one; the parameters are left moved. None where `of` says that there is no such loss.
 ///
 /// The point is the learner's parameters with a little noise on each, off the symmetric start (zero
 /// biases, unit scales), where errors could hide.
@@ -41,10 +62,12 @@ pub fn error<B: Primitives>(
     for (name, _, gradient) in gradients {
         let entry = start.iter().position(|(own, ..)| *own == name);
         let entry = entry.expect("a gradient of a parameter");
-        for (component, derivative) in gradient.into_iter().enumerate() {
+        for direction in directions(gradient.len(), entry as u64) {
+            let derivative: f64 = gradient.iter().zip(&direction).map(|(g, d)| g * d).sum();
             let numeric = nearest_difference(derivative, |shift| {
                 let mut point = start.clone();
-                point[entry].2[component] += shift;
+                let moved = point[entry].2.iter_mut().zip(&direction);
+                moved.for_each(|(value, along)| *value += shift * along);
                 set(learner, &point);
                 objective(learner)
             });
@@ -102,4 +125,26 @@ fn host<B: Primitives>(parameters: &Params<B>) -> Vec<Entry> {
         .into_iter()
         .map(|(name, data)| (name, data.shape.to_vec(), data.iter::<f64>().collect()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every number of a parameter shows in every direction, or has one of its own.
+    #[test]
+    fn directions_see_every_number() {
+        for numbers in [1, ALONG_EACH, ALONG_EACH + 1, 300] {
+            let all = directions(numbers, 1);
+            for direction in &all {
+                let length: f64 = direction.iter().map(|x| x * x).sum();
+                assert!((length - 1.0).abs() < 1e-12);
+            }
+            for number in 0..numbers {
+                let seen = all.iter().filter(|along| along[number] != 0.0).count();
+                assert_eq!(seen, if numbers > ALONG_EACH { DIRECTIONS } else { 1 });
+            }
+        }
+        assert_ne!(directions(9, 1), directions(9, 2));
+    }
 }

@@ -198,6 +198,7 @@ pub struct Answerer<'a, B: Primitives> {
     spec: TaskSpec,
     placed: Placed,
     queries: Queries,
+    class_vectors: Option<Vec<f32>>,
     device: B::Device,
 }
 
@@ -220,8 +221,20 @@ impl<'a, B: Primitives> Answerer<'a, B> {
             spec: *spec,
             placed: support.placed(spec, reads_masks)?,
             queries,
+            class_vectors: None,
             device: device.clone(),
         })
+    }
+
+    /// The same with a vector that describes each class, `[way, v]` in the order of their labels; what is
+    /// beyond the classes of the support is left out.
+    pub fn with_class_vectors(mut self, vectors: Option<Vec<f32>>) -> Self {
+        let (own, all) = (self.placed.shape.way.0, self.spec.test.way.0);
+        self.class_vectors = vectors.map(|mut vectors| {
+            vectors.truncate(vectors.len() / all.max(1) * own);
+            vectors
+        });
+        self
     }
 
     /// Predictions for `queries`, `[q, f]` row-major.
@@ -272,7 +285,20 @@ impl<'a, B: Primitives> Answerer<'a, B> {
         let EpisodeShape { way, shot, .. } = self.placed.shape;
         let shape = EpisodeShape::new(way.0, shot.0, q.div_ceil(way.0.max(1)));
         let query = Items::new(queries.to_vec(), targets, ids);
-        Episode::new(0, shape, self.placed.items.clone(), query, Vec::new())
+        Episode {
+            class_vectors: self.class_vectors.clone(),
+            ..Episode::new(0, shape, self.placed.items.clone(), query, Vec::new())
+        }
+    }
+
+    /// A task of the support and one query, for a look at how it is answered: alone where it is answered
+    /// alone, else as often as there are classes, as many as the shape of a task has.
+    pub fn episode_of(&self, query: &[f32]) -> Episode {
+        let copies = match self.queries {
+            Queries::Block(_) => self.placed.shape.way.0.max(1),
+            Queries::Alone(_) | Queries::Together => 1,
+        };
+        self.episode(&query.repeat(copies))
     }
 
     fn predict(&self, episodes: &[Episode]) -> Predictions {

@@ -51,7 +51,8 @@ pub fn answers_of<B: Primitives>(
 ) -> Result<super::answer::Predictions> {
     let support = there(&episode.support, spec.item.features());
     let reads_masks = episode.support.mask.is_some();
-    let answerer = Answerer::new(learner, spec, &support, reads_masks, how, device)?;
+    let answerer = Answerer::new(learner, spec, &support, reads_masks, how, device)?
+        .with_class_vectors(episode.class_vectors.clone());
     Ok(answerer.answer(queries))
 }
 

@@ -2,14 +2,15 @@
 //!
 //! | file | target |
 //! |---|---|
-//! | `rows` | tables: CSV, JSON |
-//! | `tensorboard`, `event_file` | event files of TensorBoard |
+//! | `rows` | tables: CSV, JSON, Parquet |
+//! | `parquet` | a table as the bytes of a Parquet file |
+//! | `tensorboard` | event files of TensorBoard |
 
-mod event_file;
+mod parquet;
 mod rows;
 mod tensorboard;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
@@ -49,6 +50,8 @@ pub enum Target {
     Csv,
     /// An array of objects.
     Json,
+    /// A table with columns of one type.
+    Parquet,
     /// Event files: scalars, the manifest, hyper-parameters, the pictures of `meta explain`.
     Tensorboard,
 }
@@ -70,10 +73,14 @@ impl RunExport {
     /// # Errors
     /// When there is no run, one cannot be read, or something else is where the files would be.
     pub fn write(self) -> Result<()> {
+        if self.to == Target::Parquet {
+            can_write_parquet(self.output.as_deref())?;
+        }
         let runs = self.found()?;
         let (format, mark) = match self.to {
-            Target::Csv => (Format::Csv, MARK_CSV),
-            Target::Json => (Format::Json, MARK_JSON),
+            Target::Csv => (Some(Format::Csv), MARK_CSV),
+            Target::Json => (Some(Format::Json), MARK_JSON),
+            Target::Parquet => (None, self::parquet::MARK),
             Target::Tensorboard => {
                 let folder = self.output.unwrap_or_else(|| PathBuf::from("tensorboard"));
                 return tensorboard::export(&runs, &folder);
@@ -87,11 +94,25 @@ impl RunExport {
             Rows::Curves => rows::curves(&runs)?,
             Rows::Results => rows::results(&runs),
         };
-        let text = table.render(format);
+        let bytes = match format {
+            Some(format) => table.render(format).into_bytes(),
+            None => self::parquet::bytes(&table)?,
+        };
         match &self.output {
-            Some(path) => write_over(path, text.as_bytes(), mark),
-            None => print(&text),
+            Some(path) => write_over(path, &bytes, mark),
+            None => print(&String::from_utf8_lossy(&bytes)),
         }
+    }
+}
+
+/// Checks that this build writes Parquet, and that there is a file for it.
+fn can_write_parquet(output: Option<&Path>) -> Result<()> {
+    self::parquet::check()?;
+    match output {
+        Some(_) => Ok(()),
+        None => Err(CommandError::Usage(
+            "--to parquet: expected a file, as in --output scores.parquet".to_owned(),
+        )),
     }
 }
 

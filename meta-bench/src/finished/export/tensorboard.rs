@@ -13,16 +13,18 @@ use meta_core::{
 };
 use serde_json::Value;
 
-use super::event_file::{EventFile, Message};
 use crate::{
     failure::{CommandError, Result},
     finished::{
         metrics::{Curves, Logged},
         store::Stored,
     },
-    manifest::Manifest,
-    output::print,
+    output::{
+        event_file::{EventFile, Message, scalar_value},
+        print,
+    },
     run::{
+        events,
         folder::{EXPLAIN, MANIFEST, RECORD, TIMING},
         result::TestResult,
     },
@@ -106,7 +108,8 @@ fn events(run: &Stored) -> Result<Vec<u8>> {
             )
             .collect();
         lines.sort_by_key(|(_, logged)| logged.iteration);
-        text(&mut file, &clock, run)?;
+        let manifest = read_text(&run.folder.join(MANIFEST), MOST_BYTES)?;
+        file.add(clock.started, 0, events::text("manifest", &manifest));
         for (kind, logged) in lines {
             let mut scalar = |name: &str, value: f64| {
                 let tag = format!("{kind}/{name}");
@@ -122,89 +125,12 @@ fn events(run: &Stored) -> Result<Vec<u8>> {
         }
     }
     if let Some(result) = &run.result {
-        results(&mut file, &clock, run, result);
+        events::test(&mut file, |iteration| clock.at(iteration), result);
+        events::hyper_parameters(&mut file, clock.started, &run.settings);
+        events::end(&mut file, clock.at(result.iterations));
         pictures(&mut file, &clock, run, result)?;
     }
     Ok(file.bytes)
-}
-
-/// The scores of the test, and the hyper-parameters that they belong to.
-fn results(file: &mut EventFile, clock: &Clock, run: &Stored, result: &TestResult) {
-    let last = result.iterations;
-    let seconds = clock.at(last);
-    let metric = result.metric.name();
-    file.add(
-        seconds,
-        last,
-        scalar_value(&format!("test/{metric}"), result.mean),
-    );
-    file.add(seconds, last, scalar_value("test/loss", result.loss));
-    for step in &result.by_step {
-        let tag = format!("test/{metric}_by_adaptation_step");
-        file.add(seconds, step.step as u64, scalar_value(&tag, step.mean));
-    }
-    let mut start = Message::default();
-    for (key, value) in run
-        .settings
-        .iter()
-        .filter(|(key, _)| Manifest::is_identity(key))
-    {
-        let value = match value {
-            Value::Null => continue,
-            Value::Bool(value) => Message::default().number(4, u64::from(*value)),
-            Value::Number(number) => {
-                Message::default().double(2, number.as_f64().unwrap_or(f64::NAN))
-            }
-            Value::String(text) => Message::default().bytes(3, text.as_bytes()),
-            other => Message::default().bytes(3, other.to_string().as_bytes()),
-        };
-        let entry = Message::default()
-            .bytes(1, key.as_bytes())
-            .message(2, value);
-        start = start.message(1, entry);
-    }
-    let start = start.double(5, clock.started);
-    file.add(
-        seconds,
-        0,
-        hparams(
-            "_hparams_/session_start_info",
-            Message::default().message(3, start),
-        ),
-    );
-    // Success is 1.
-    let end = Message::default().number(1, 1).double(2, seconds);
-    file.add(
-        seconds,
-        0,
-        hparams(
-            "_hparams_/session_end_info",
-            Message::default().message(4, end),
-        ),
-    );
-}
-
-/// The manifest as text.
-fn text(file: &mut EventFile, clock: &Clock, run: &Stored) -> Result<()> {
-    let manifest = read_text(&run.folder.join(MANIFEST), MOST_BYTES)?;
-    let indented: String = manifest
-        .lines()
-        .map(|line| format!("    {line}\n"))
-        .collect();
-    // Of strings (7), one.
-    let tensor = Message::default()
-        .number(1, 7)
-        .message(
-            2,
-            Message::default().message(2, Message::default().number(1, 1)),
-        )
-        .bytes(8, indented.as_bytes());
-    let value = Message::default()
-        .bytes(1, b"manifest/text_summary")
-        .message(8, tensor)
-        .message(9, plugin("text", Message::default()));
-    file.add(clock.started, 0, value);
-    Ok(())
 }
 
 /// The pictures that `meta explain` left in the run folder.
@@ -243,32 +169,6 @@ fn pictures(file: &mut EventFile, clock: &Clock, run: &Stored, result: &TestResu
         file.add(clock.at(result.iterations), result.best_iteration, value);
     }
     Ok(())
-}
-
-fn scalar_value(tag: &str, value: f64) -> Message {
-    Message::default()
-        .bytes(1, tag.as_bytes())
-        .float(2, value as f32)
-}
-
-/// Metadata of a value that a part of TensorBoard reads.
-fn plugin(name: &str, content: Message) -> Message {
-    let data = Message::default()
-        .bytes(1, name.as_bytes())
-        .bytes(2, &content.into_bytes());
-    Message::default().message(1, data)
-}
-
-fn hparams(tag: &str, content: Message) -> Message {
-    // A tensor of one number (1) of no dimension, which nobody reads.
-    let nothing = Message::default()
-        .number(1, 1)
-        .message(2, Message::default())
-        .float(5, 0.0);
-    Message::default()
-        .bytes(1, tag.as_bytes())
-        .message(8, nothing)
-        .message(9, plugin("hparams", content))
 }
 
 /// When iterations were done.

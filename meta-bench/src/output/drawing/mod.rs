@@ -1,15 +1,16 @@
-//! Writes pictures as SVG and as PNG: lists of shapes, whose text is drawn with prepared outlines of letters.
+//! Writes pictures as SVG, PNG and PDF: lists of shapes, whose text is drawn with prepared outlines of letters.
 //!
 //! | file | what it does |
 //! |---|---|
 //! | `outlines` | the outlines of letters, prepared from a font by `outlines.py` |
 //! | `style` | colours and sizes of text |
 //! | `mod` | the picture: shapes and where they stand |
-//! | `svg`, `png` | the picture as a file |
+//! | `svg`, `png`, `pdf` | the picture as a file |
 //! | `canvas` | charts of `plotters` as shapes |
 
 mod canvas;
 mod outlines;
+mod pdf;
 mod png;
 mod style;
 mod svg;
@@ -89,20 +90,38 @@ enum Shape {
     },
 }
 
-/// A picture under way, on white.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// A picture under way.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Drawing {
     size: (f64, f64),
+    /// What it stands on.
+    ground: Colour,
     shapes: Vec<Shape>,
 }
 
+impl Default for Drawing {
+    /// An empty picture without a size, on white.
+    fn default() -> Self {
+        Drawing {
+            size: (0.0, 0.0),
+            ground: Colour(255, 255, 255),
+            shapes: Vec::new(),
+        }
+    }
+}
+
 impl Drawing {
-    /// An empty picture of this width and height.
+    /// An empty picture of this width and height, on white.
     pub fn new(width: f64, height: f64) -> Self {
         Drawing {
             size: (width.ceil(), height.ceil()),
-            shapes: Vec::new(),
+            ..Drawing::default()
         }
+    }
+
+    /// The same on another colour.
+    pub fn on(self, ground: Colour) -> Self {
+        Drawing { ground, ..self }
     }
 
     /// Makes the picture at least this wide and high, where that follows from what was drawn.

@@ -6,9 +6,10 @@ use tiny_skia::{
 };
 
 use super::{
-    Bitmap, Drawing, Paint, Shape,
+    Bitmap, Colour, Drawing, Paint, Shape,
     outlines::{self, Step},
 };
+use crate::output::target::PICTURE;
 
 /// Pixels for each unit of a picture: sharp on dense screens.
 const SCALE: f32 = 1.5;
@@ -24,12 +25,13 @@ impl Drawing {
             return None;
         }
         let mut pixels = Pixmap::new(width.ceil() as u32, height.ceil() as u32)?;
-        pixels.fill(Color::WHITE);
+        let Colour(red, green, blue) = self.ground;
+        pixels.fill(Color::from_rgba8(red, green, blue, 255));
         for shape in &self.shapes {
             // A shape without an area leaves nothing, which is what it looks like.
             let _ = draw(shape, &mut pixels);
         }
-        // The picture stands on white, so nothing of it is transparent.
+        // The picture stands on a colour, so nothing of it is transparent.
         let colours: Vec<u8> = pixels
             .data()
             .chunks_exact(4)
@@ -50,6 +52,9 @@ fn encode((width, height): (u32, u32), colours: png::ColorType, bytes: &[u8]) ->
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, width, height);
     encoder.set_color(colours);
+    encoder
+        .add_text_chunk("Software".to_owned(), PICTURE.to_owned())
+        .expect("the keyword and the text are short and of ASCII");
     encoder.set_compression(png::Compression::High);
     encoder
         .write_header()

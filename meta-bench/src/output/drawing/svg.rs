@@ -16,8 +16,9 @@ impl Drawing {
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
              viewBox=\"0 0 {width} {height}\">\n{}\
-             <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n",
-            self.definitions()
+             <rect width=\"{width}\" height=\"{height}\"{}/>\n",
+            self.definitions(),
+            painted("fill", self.ground.into())
         );
         for shape in &self.shapes {
             svg.push_str(&element(shape));

@@ -322,17 +322,15 @@ impl File {
 }
 
 /// A vector of each of `classes`, `[classes, v]`, from a file with their names as labels.
-pub(super) fn class_vectors(
-    settings: &FeaturesSettings,
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::Data`] for a file that cannot be read, lacks a class or has one twice.
+pub(crate) fn class_vectors(
     path: &Path,
+    keys: &Keys<'_>,
     classes: &[String],
 ) -> Result<(Vec<f32>, usize)> {
-    let keys = Keys {
-        features: &settings.features,
-        labels: &settings.labels,
-        split: "",
-    };
-    let table = read_table(path, &keys)?;
+    let table = read_table(path, keys)?;
     let labels = table.labels.unwrap_or_default();
     let width = table.vectors.width();
     let mut row_of: BTreeMap<String, usize> = BTreeMap::new();

@@ -38,7 +38,8 @@ use crate::error::{Error, Result};
 use crate::files::read_text;
 
 pub use array::{Array, Element, MAXIMUM_BYTES, Number, Numbers, Region, Text};
-pub use table::{Cells, Keys, Table, Vectors};
+pub use parquet::TableWriter;
+pub use table::{Cells, ColumnCells, Keys, Table, Vectors};
 pub(super) use tar::read_tar;
 pub(super) use unpacked::{Lines, MAXIMUM_TEXT, open_unpacked, read_unpacked};
 

@@ -2,17 +2,24 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use half::f16;
-use parquet::basic::{ConvertedType, LogicalType};
+use parquet::basic::{Compression, ConvertedType, LogicalType, Repetition, Type as Physical};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use parquet::data_type::{ByteArray, DataType, FixedLenByteArray};
+use parquet::data_type::{
+    BoolType, ByteArray, ByteArrayType, DataType, DoubleType, FixedLenByteArray, Int64Type,
+};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
+use parquet::schema::types::Type;
 
 use super::array::Text;
-use super::table::{Cells, Columns, Keys, Table, check_size, held};
+use super::table::{Cells, ColumnCells, Columns, Keys, Table, check_size, held};
 use crate::error::{Error, Result};
 use crate::files::open_regular;
 
@@ -388,5 +395,157 @@ fn each<T: DataType>(
             let starts = repetitions.get(level).is_none_or(|&level| level == 0);
             take(there.then(|| present.next()).flatten(), starts)?;
         }
+    }
+}
+
+/// The largest file that is written.
+const MAXIMUM_WRITTEN: usize = 1 << 31;
+
+/// Writes a table into memory, some rows at a time: each call is a group of rows.
+pub struct TableWriter {
+    path: PathBuf,
+    writer: SerializedFileWriter<Vec<u8>>,
+}
+
+impl TableWriter {
+    /// A table with columns of these names, of the kinds of their cells. `path` is for messages, `by` what
+    /// the file says of who wrote it.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for names that Parquet does not have.
+    pub fn new(path: &Path, by: &str, columns: &[(String, ColumnCells)]) -> Result<Self> {
+        let fault = |error: ParquetError| Error::data(path, format!("cannot be written: {error}"));
+        let field = |(name, cells): &(String, ColumnCells)| {
+            let (physical, converted) = match cells {
+                ColumnCells::Text(_) => (Physical::BYTE_ARRAY, ConvertedType::UTF8),
+                ColumnCells::Whole(_) => (Physical::INT64, ConvertedType::NONE),
+                ColumnCells::Numbers(_) => (Physical::DOUBLE, ConvertedType::NONE),
+                ColumnCells::Flags(_) => (Physical::BOOLEAN, ConvertedType::NONE),
+            };
+            let field = Type::primitive_type_builder(name, physical)
+                .with_repetition(Repetition::OPTIONAL)
+                .with_converted_type(converted);
+            field.build().map(Arc::new)
+        };
+        let fields: Result<Vec<_>, ParquetError> = columns.iter().map(field).collect();
+        let schema = Type::group_type_builder("table").with_fields(fields.map_err(fault)?);
+        let schema = Arc::new(schema.build().map_err(fault)?);
+        let properties = WriterProperties::builder()
+            .set_created_by(by.to_owned())
+            .set_compression(Compression::SNAPPY)
+            .build();
+        let writer = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties));
+        let writer = writer.map_err(fault)?;
+        Ok(TableWriter {
+            path: path.to_owned(),
+            writer,
+        })
+    }
+
+    /// Adds rows: the same columns again, as many cells in each.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for other columns, and where the file would be larger than 2 GiB.
+    pub fn rows(&mut self, columns: &[(String, ColumnCells)]) -> Result<()> {
+        let fault =
+            |error: ParquetError| Error::data(&self.path, format!("cannot be written: {error}"));
+        let mut group = self.writer.next_row_group().map_err(fault)?;
+        for (_, cells) in columns {
+            let Some(mut column) = group.next_column().map_err(fault)? else {
+                return Err(Error::data(&self.path, "has fewer columns"));
+            };
+            let written = match cells {
+                ColumnCells::Text(cells) => {
+                    let text = |cell: &Option<String>| cell.as_deref().map(ByteArray::from);
+                    let cells: Vec<_> = cells.iter().map(text).collect();
+                    write::<ByteArrayType>(&mut column, &cells)
+                }
+                ColumnCells::Whole(cells) => write::<Int64Type>(&mut column, cells),
+                ColumnCells::Numbers(cells) => write::<DoubleType>(&mut column, cells),
+                ColumnCells::Flags(cells) => write::<BoolType>(&mut column, cells),
+            };
+            written.and_then(|()| column.close()).map_err(fault)?;
+        }
+        group.close().map_err(fault)?;
+        if self.writer.bytes_written() > MAXIMUM_WRITTEN {
+            let message = "would be larger than 2 GiB; write it in parts";
+            return Err(Error::data(&self.path, message));
+        }
+        Ok(())
+    }
+
+    /// The bytes of the file.
+    ///
+    /// # Errors
+    /// As [`TableWriter::rows`].
+    pub fn finish(self) -> Result<Vec<u8>> {
+        let TableWriter { path, writer } = self;
+        let fault = |error: ParquetError| Error::data(&path, format!("cannot be written: {error}"));
+        writer.into_inner().map_err(fault)
+    }
+}
+
+/// Writes the cells of a column: the values that are there, and where they are.
+fn write<T: DataType>(
+    column: &mut SerializedColumnWriter<'_>,
+    cells: &[Option<T::T>],
+) -> Result<(), ParquetError> {
+    let levels: Vec<i16> = cells.iter().map(|cell| i16::from(cell.is_some())).collect();
+    let values: Vec<T::T> = cells.iter().flatten().cloned().collect();
+    let writer = column.typed::<T>();
+    writer.write_batch(&values, Some(&levels), None).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is written is read back: text, and numbers in their rows.
+    #[test]
+    fn a_table_is_written() {
+        let columns = |text: [&str; 2], numbers: [f64; 2]| {
+            let text = text.map(|text| Some(text.to_owned())).to_vec();
+            vec![
+                ("label".to_owned(), ColumnCells::Text(text)),
+                (
+                    "x".to_owned(),
+                    ColumnCells::Numbers(numbers.map(Some).to_vec()),
+                ),
+                (
+                    "sure".to_owned(),
+                    ColumnCells::Flags(vec![Some(true), None]),
+                ),
+                ("step".to_owned(), ColumnCells::Whole(vec![None, Some(7)])),
+            ]
+        };
+        let first = columns(["a", "ü"], [1.0, -2.5]);
+        let path = Path::new("table.parquet");
+        let mut writer = TableWriter::new(path, "a test", &first).unwrap();
+        writer.rows(&first).unwrap();
+        writer.rows(&columns(["", "b"], [0.0, 4.0])).unwrap();
+        let bytes = writer.finish().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.parquet");
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(header(&path).unwrap(), ["label", "x", "sure", "step"]);
+        let file = File::open(&path).unwrap();
+        assert_eq!(
+            file.reader.metadata().file_metadata().created_by(),
+            Some("a test")
+        );
+        let all = cells(&path).unwrap();
+        let of = |column: usize| all.columns[column].iter().collect::<Vec<_>>();
+        assert_eq!(of(3), ["", "7", "", "7"]);
+        let keys = Keys {
+            features: "x",
+            labels: "label",
+            split: "",
+        };
+        let found = table(&path, &keys).unwrap();
+        let labels = found.labels.unwrap();
+        assert_eq!(labels.iter().collect::<Vec<_>>(), ["a", "ü", "", "b"]);
+        let mut numbers = [0.0; 4];
+        found.vectors.read(0, &mut numbers).unwrap();
+        assert_eq!(numbers, [1.0, -2.5, 0.0, 4.0]);
     }
 }

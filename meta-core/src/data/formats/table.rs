@@ -7,6 +7,19 @@ use super::array::{Array, Element, Numbers, Region, Text};
 use crate::error::{Error, Result};
 use crate::settings::LARGEST_SIZE;
 
+/// Cells of a column that is written; none where there is nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ColumnCells {
+    /// Text.
+    Text(Vec<Option<String>>),
+    /// Whole numbers.
+    Whole(Vec<Option<i64>>),
+    /// Numbers.
+    Numbers(Vec<Option<f64>>),
+    /// Yes or no.
+    Flags(Vec<Option<bool>>),
+}
+
 /// The most numbers that are held in memory of a format that is not read in place.
 const MAXIMUM_NUMBERS: usize = 1 << 30;
 /// The most rows of a table.

@@ -1,7 +1,7 @@
 //! Recurrences over the steps of sequences, their adjoint and its derivative, and the parts of them that
 //! need no recurrence.
 
-use burn::tensor::{Tensor, TensorMetadata, ops::FloatTensor};
+use burn::tensor::{Tensor, ops::FloatTensor};
 
 use super::super::{
     Primitives, Recurrence, RecurrenceCurvature, RecurrenceGradient, RecurrenceInputs,
@@ -27,8 +27,17 @@ fn rest<B: Primitives, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
 
 /// The `slots` vectors of every item.
 fn of_slots<B: Primitives>(form: &Recurrence, slots: usize, x: FloatTensor<B>) -> OfSteps<B> {
-    let width = x.shape()[2];
-    tensor::<B, 3>(x).reshape([form.tasks, form.items, slots, width])
+    let mut x = tensor::<B, 3>(x);
+    let width = x.dims()[2];
+    if width == 1 {
+        // Burn 0.21 reshapes a strided tensor to a higher rank by its strides, and takes wrong ones where
+        // the last axis is one wide (`split_strides`); to a lower rank it copies.
+        let numbers = form.items * slots;
+        x = x
+            .reshape([form.tasks, numbers])
+            .reshape([form.tasks, numbers, 1]);
+    }
+    x.reshape([form.tasks, form.items, slots, width])
 }
 
 fn of_steps<B: Primitives>(form: &Recurrence, x: FloatTensor<B>) -> OfSteps<B> {

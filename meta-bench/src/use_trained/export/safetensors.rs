@@ -2,34 +2,21 @@
 
 use std::path::Path;
 
-use burn::tensor::{Tensor, TensorData};
 use meta_core::{
-    backend::{WithBackend, dispatch},
-    nn::{
-        Pass,
-        encoder::{
-            Architecture, Encoder,
-            weights::{exported_name, foreign_layout},
-        },
-        norm::Statistics,
-    },
-    params::Params,
-    primitives::Primitives,
-    rng::Seed,
+    nn::{encoder::Architecture, norm::Statistics},
     toolkit::Toolkit,
 };
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::Value;
 
-use super::{embed::encoder, trained::TrainedLearner};
+use super::weights::{Named, exported};
 use crate::{
     experiment::start_threads,
     failure::{CommandError, Result},
     output::target::{check_target, write_over},
+    use_trained::trained::TrainedLearner,
 };
 
-/// Items of the stored example.
-const ITEMS: usize = 4;
 /// In every file of weights: the name of the input of the example.
 const MARK: &str = "meta_export.input";
 const OUTPUT: &str = "meta_export.output";
@@ -48,11 +35,12 @@ pub fn export<T: Toolkit>(path: &Path, folder: &Path) -> Result<()> {
     let trained = TrainedLearner::<T>::open(path)?;
     start_threads(trained.manifest.run.threads)?;
     let text = model(&trained)?;
-    let target = trained.manifest.run.target();
-    let exported = dispatch(&target, Exporter(&trained))??;
+    let found = exported(&trained, MARK, OUTPUT)?;
+    let mut tensors = found.weights;
+    tensors.extend([found.input, found.output]);
     std::fs::create_dir_all(folder)
         .map_err(|error| meta_core::Error::io(folder, "create folder", error))?;
-    write_over(&weights, &encoded(&weights, exported)?, MARK)?;
+    write_over(&weights, &encoded(&weights, tensors)?, MARK)?;
     write_over(&program, text.as_bytes(), PROGRAM_MARK)?;
     eprintln!(
         "{} and {}; `python model.py` checks them against the stored example",
@@ -62,98 +50,21 @@ pub fn export<T: Toolkit>(path: &Path, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A tensor by its name.
-type Named = (String, Vec<usize>, Vec<f32>);
-
-struct Exporter<'a, T: Toolkit>(&'a TrainedLearner<T>);
-
-impl<T: Toolkit> WithBackend for Exporter<'_, T> {
-    type Output = Result<Vec<Named>>;
-
-    fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
-        let trained = self.0;
-        let model = encoder::<T, B>(trained, &device)?;
-        let name = &trained.manifest.encoder.name;
-        let is_plain = trained.architecture.statistics() == Statistics::None;
-        let mut tensors: Vec<Named> = Vec::new();
-        for (own, data) in Params::of(&model).to_data() {
-            let own = match is_plain {
-                // Without a normalisation its shift is the bias of the convolution.
-                true => own.replace(".norm.beta", ".conv.bias"),
-                false => own,
-            };
-            let Some(exported) = exported_name(name, &own) else {
-                return Err(CommandError::Usage(format!(
-                    "{}: `{own}` of `{name}` has no counterpart in PyTorch",
-                    trained.path.display()
-                )));
-            };
-            let numbers: Vec<f32> = data.iter::<f32>().collect();
-            let (mut shape, numbers) = foreign_layout(&data.shape.to_vec(), &numbers);
-            if own.ends_with(".weight") && shape.len() == 1 {
-                // A linear map of one input.
-                shape.push(1);
-            }
-            tensors.push((exported, shape, numbers));
-        }
-        let item = trained.item;
-        let features = item.features();
-        let mut stream = Seed(0).stream("export", 0, "example");
-        let numbers: Vec<f32> = (0..ITEMS * features)
-            .map(|_| stream.uniform() as f32)
-            .collect();
-        let input = TensorData::new(numbers.clone(), [1, ITEMS, features]);
-        let input = Tensor::<B, 3>::from_data(input, &device);
-        let output = model.forward(input, &Pass::evaluation()).into_data();
-        meta_core::device::check();
-        let width = trained.architecture.width();
-        let (shape, numbers) = match is_image(name) {
-            true => {
-                let shape = vec![ITEMS, item.channels, item.height, item.width];
-                (shape, channels_first(&numbers, features, item.channels))
-            }
-            false => (vec![ITEMS, features], numbers),
-        };
-        tensors.push((MARK.to_owned(), shape, numbers));
-        let output: Vec<f32> = output.iter::<f32>().collect();
-        tensors.push((OUTPUT.to_owned(), vec![ITEMS, width], output));
-        Ok(tensors)
-    }
-}
-
-/// Whether an encoder reads images.
-fn is_image(encoder: &str) -> bool {
-    encoder != "mlp"
-}
-
-/// Images with their channels first.
-fn channels_first(numbers: &[f32], features: usize, channels: usize) -> Vec<f32> {
-    let images = numbers.chunks(features);
-    images
-        .flat_map(|image| {
-            (0..channels)
-                .flat_map(move |channel| image.iter().skip(channel).step_by(channels).copied())
-        })
-        .collect()
-}
-
 fn encoded(path: &Path, tensors: Vec<Named>) -> Result<Vec<u8>> {
     let bytes: Vec<Vec<u8>> = tensors
         .iter()
-        .map(|(_, _, numbers)| {
-            numbers
-                .iter()
-                .flat_map(|number| number.to_le_bytes())
-                .collect()
+        .map(|tensor| {
+            let numbers = tensor.numbers.iter();
+            numbers.flat_map(|number| number.to_le_bytes()).collect()
         })
         .collect();
     let refuse = |error: safetensors::SafeTensorError| {
         CommandError::Usage(format!("{}: cannot be encoded: {error}", path.display()))
     };
     let mut views = Vec::with_capacity(tensors.len());
-    for ((name, shape, _), bytes) in tensors.iter().zip(&bytes) {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(refuse)?;
-        views.push((name.as_str(), view));
+    for (tensor, bytes) in tensors.iter().zip(&bytes) {
+        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).map_err(refuse)?;
+        views.push((tensor.name.as_str(), view));
     }
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     safetensors::serialize(views, Some(metadata)).map_err(refuse)

@@ -94,6 +94,13 @@ impl Message {
     }
 }
 
+/// A value of a summary: a number.
+pub fn scalar_value(tag: &str, value: f64) -> Message {
+    Message::default()
+        .bytes(1, tag.as_bytes())
+        .float(2, value as f32)
+}
+
 /// A file of events.
 #[derive(Debug, Default)]
 pub struct EventFile {
@@ -119,6 +126,13 @@ impl EventFile {
         self.record(&event.message(5, Message::default().message(1, value)));
     }
 
+    /// Says that a session starts at an iteration: readers forget what they have read of it and of later ones.
+    pub fn session_starts(&mut self, seconds: f64, step: u64) {
+        let event = Message::default().double(1, seconds).number(2, step);
+        // Of the states of a session, its start is 1.
+        self.record(&event.message(7, Message::default().number(1, 1)));
+    }
+
     fn record(&mut self, event: &Message) {
         let length = (event.0.len() as u64).to_le_bytes();
         self.bytes.extend(length);
@@ -128,34 +142,71 @@ impl EventFile {
     }
 }
 
+/// The first record in `bytes`, and what follows it; none where it is not whole or its checksums are others.
+fn first_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (head, rest) = bytes.split_at_checked(12)?;
+    let (length, sum) = head.split_at(8);
+    if masked(length) != sum {
+        return None;
+    }
+    let length = u64::from_le_bytes(length.try_into().ok()?);
+    let (data, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    let (sum, rest) = rest.split_at_checked(4)?;
+    (masked(data) == sum).then_some((data, rest))
+}
+
+/// A varint at the beginning of `bytes`, and what follows it.
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0;
+    for (place, byte) in bytes.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7F).checked_shl(7 * place as u32)?;
+        if byte & 0x80 == 0 {
+            return Some((value, &bytes[place + 1..]));
+        }
+    }
+    None
+}
+
+/// The iteration of an event: its field 2, or 0.
+pub fn step(mut event: &[u8]) -> u64 {
+    while let Some((key, rest)) = varint(event) {
+        let skipped = match key & 7 {
+            0 => match varint(rest) {
+                Some((value, _)) if key >> 3 == 2 => return value,
+                Some((_, rest)) => Some(rest),
+                None => None,
+            },
+            1 => rest.get(8..),
+            2 => varint(rest).and_then(|(length, rest)| rest.get(usize::try_from(length).ok()?..)),
+            5 => rest.get(4..),
+            _ => None,
+        };
+        match skipped {
+            Some(rest) => event = rest,
+            None => break,
+        }
+    }
+    0
+}
+
+/// How many bytes of a file hold whole records, none of which is later than iteration `last`.
+pub fn kept_until(bytes: &[u8], last: u64) -> usize {
+    let mut rest = bytes;
+    while let Some((_, after)) = first_record(rest).filter(|(event, _)| step(event) <= last) {
+        rest = after;
+    }
+    bytes.len() - rest.len()
+}
+
 /// The messages of the records in `bytes`, as far as they are whole.
-///
-/// # Errors
-/// With the place of the first record whose checksum is another.
 #[cfg(test)]
-pub fn records(mut bytes: &[u8]) -> Result<Vec<&[u8]>, usize> {
-    let total = bytes.len();
+pub fn records(mut bytes: &[u8]) -> Vec<&[u8]> {
     let mut found = Vec::new();
-    while let Some((head, rest)) = bytes.split_at_checked(12) {
-        let place = total - bytes.len();
-        let (length, sum) = head.split_at(8);
-        if masked(length) != sum {
-            return Err(place);
-        }
-        let length = u64::from_le_bytes(length.try_into().expect("eight bytes")) as usize;
-        let Some((data, rest)) = rest.split_at_checked(length) else {
-            break;
-        };
-        let Some((sum, rest)) = rest.split_at_checked(4) else {
-            break;
-        };
-        if masked(data) != sum {
-            return Err(place);
-        }
+    while let Some((data, rest)) = first_record(bytes) {
         found.push(data);
         bytes = rest;
     }
-    Ok(found)
+    found
 }
 
 #[cfg(test)]
@@ -191,15 +242,33 @@ mod tests {
     fn records_are_read_back_and_damage_is_found() {
         let mut file = EventFile::new(1.5);
         file.add(2.5, 7, Message::default().bytes(1, b"loss").float(2, 0.25));
-        let read = records(&file.bytes).unwrap();
+        let read = records(&file.bytes);
         assert_eq!(read.len(), 2);
+        assert_eq!((step(read[0]), step(read[1])), (0, 7));
         assert!(read[0].ends_with(b"brain.Event:2"));
         // What a kill left of the last record is left out.
         let cut = &file.bytes[..file.bytes.len() - 3];
-        assert_eq!(records(cut).unwrap().len(), 1);
+        assert_eq!(records(cut).len(), 1);
         let mut damaged = file.bytes.clone();
         let last = damaged.len() - 6;
         damaged[last] ^= 1;
-        assert!(records(&damaged).is_err());
+        assert_eq!(records(&damaged).len(), 1);
+    }
+
+    /// What was written after a checkpoint is cut, wherever it ends.
+    #[test]
+    fn a_file_is_cut_after_an_iteration() {
+        let mut file = EventFile::new(0.0);
+        let mut ends = vec![file.bytes.len()];
+        for iteration in [10, 20, 300, 300, 400] {
+            file.add(1.0, iteration, scalar_value("train/loss", 0.5));
+            ends.push(file.bytes.len());
+        }
+        for (last, records) in [(0, 0), (10, 1), (299, 2), (300, 4), (1000, 5)] {
+            assert_eq!(kept_until(&file.bytes, last), ends[records], "{last}");
+        }
+        assert_eq!(kept_until(&file.bytes[..ends[2] + 5], 1000), ends[2]);
+        assert_eq!(kept_until(b"no events at all", 1000), 0);
+        assert_eq!(step(&[0xFF; 20]), 0);
     }
 }
