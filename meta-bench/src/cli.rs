@@ -35,7 +35,7 @@ use crate::{
         predict::PredictArgs,
         serve::{self, ServeArgs},
     },
-    watch::WatchArgs,
+    watch::{self, WatchArgs},
 };
 
 /// Few-shot meta-learning, from a manifest to a number you can trust.
@@ -60,6 +60,7 @@ fn version() -> &'static str {
             .map(|info| info.feature)
             .chain(backend::options())
             .chain(serve::COMPILED.then_some("serve"))
+            .chain(watch::COMPILED.then_some("watch"))
             .collect();
         let version = env!("CARGO_PKG_VERSION");
         format!(

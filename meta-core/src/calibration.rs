@@ -107,6 +107,15 @@ impl Reliability {
         self.with(other, -1.0)
     }
 
+    /// The calibration error over the answers of all episodes, with the jackknife's interval over episodes; none
+    /// where there is no episode.
+    pub fn pooled_error(episodes: &[Self]) -> Option<Pooled> {
+        let (first, others) = episodes.split_first()?;
+        let all = others.iter().fold(first.clone(), |all, own| all.plus(own));
+        let without = episodes.iter().map(|own| all.minus(own).error());
+        Some(Pooled::jackknife(all.error(), &without.collect::<Vec<_>>()))
+    }
+
     fn with(&self, other: &Self, sign: f64) -> Self {
         let mut bins = self.bins;
         for (bin, other) in bins.iter_mut().zip(other.bins) {

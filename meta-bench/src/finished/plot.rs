@@ -12,7 +12,7 @@ use crate::{
     output::{
         chart::write_picture,
         drawing::Drawing,
-        figure::{MARK_CSV, Style},
+        figure::{Figure, MARK_CSV, Style},
         table::{Format, Table},
         target::{PICTURE, check_target, write_over},
     },
@@ -84,18 +84,27 @@ impl Execute for PlotArgs {
         }
         // Without a style, one run and one curve have pictures of their own, with more in them.
         let plain = self.style.is_none() && self.csv.is_none() && self.group_by.is_empty();
-        if let ([run], true) = (self.runs.as_slice(), plain) {
-            match (&self.x, self.kind) {
-                (None, None) if run.join(RECORD).exists() || !run.is_dir() => {
-                    return plot_run(run, &read_result(run)?, &self.out);
-                }
-                (Some(key), _) if self.is_one_curve(key)? => {
-                    return plot_setting(run, key, self.log_x, &self.conditions, &self.out);
-                }
-                _ => {}
+        let alone = match self.runs.as_slice() {
+            [run] if plain => Some(run),
+            _ => None,
+        };
+        if let (Some(run), None, None) = (alone, &self.x, self.kind)
+            && (run.join(RECORD).exists() || !run.is_dir())
+        {
+            return plot_run(run, &read_result(run)?, &self.out);
+        }
+        let many = Many::read(&self.runs, &self.conditions, &self.group_by);
+        if let (Some(run), Some(key)) = (alone, &self.x) {
+            // Runs that differ in the setting and the seed alone; what else is wrong, that picture says.
+            let is_one_curve = match &many {
+                Ok(many) => many.differs_only_in(key),
+                Err(error) => matches!(error, CommandError::Usage(_)),
+            };
+            if is_one_curve {
+                return plot_setting(run, key, self.log_x, &self.conditions, &self.out);
             }
         }
-        let many = Many::read(&self.runs, &self.conditions, &self.group_by)?;
+        let many = many?;
         many.say_what_is_left_out();
         let style = self.style.unwrap_or_default();
         let (drawing, table) = match (&self.x, self.kind.unwrap_or(Kind::Curves)) {
@@ -119,19 +128,6 @@ impl Execute for PlotArgs {
     }
 }
 
-fn drawn(figure: crate::output::figure::Figure, style: Style) -> (Drawing, Table) {
+fn drawn(figure: Figure, style: Style) -> (Drawing, Table) {
     (figure.draw(style), figure.table())
-}
-
-impl PlotArgs {
-    /// Whether the runs differ in the setting and the seed alone, or their setting is no number, which that
-    /// picture says.
-    fn is_one_curve(&self, key: &str) -> Result<bool> {
-        let all = match Many::read(&self.runs, &self.conditions, &[]) {
-            Ok(many) => many,
-            Err(CommandError::Usage(_)) => return Ok(true),
-            Err(other) => return Err(other),
-        };
-        Ok(all.differs_only_in(key))
-    }
 }

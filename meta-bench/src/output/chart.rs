@@ -16,6 +16,7 @@ use plotters::{
 use super::{
     drawing::{Area, COUNTED, Canvas, Colour, Drawing, Drawn, INK, SMALL, TEXT},
     target::{PICTURE, write_over},
+    units::axis_text,
 };
 use crate::failure::{CommandError, Result};
 
@@ -108,12 +109,12 @@ pub fn chart<'a, 'b>(area: &'a Area<'b>) -> ChartBuilder<'a, 'a, Canvas<'b>> {
 /// How the values of a vertical axis are written.
 static TICK: fn(&f64) -> String = tick;
 
-/// At most five decimals, at least one; large numbers by their power of ten, so that they fit the margin.
+/// At most five decimals, at least one.
 fn tick(value: &f64) -> String {
-    if value.abs() >= 1e6 {
-        return format!("{value:.1e}");
+    let text = axis_text(*value, 5);
+    if text.contains('e') {
+        return text;
     }
-    let text = format!("{value:.5}");
     let short = text.trim_end_matches('0');
     let zero = if short.ends_with('.') { "0" } else { "" };
     format!("{short}{zero}")

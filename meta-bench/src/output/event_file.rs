@@ -1,8 +1,9 @@
 //! Event files of TensorBoard: records of bytes with checksums, each a message of Protocol Buffers.
 //!
 //! A record is its length in eight bytes, a masked CRC-32C of these, its bytes, and a masked CRC-32C of them.
-//! Numbers are little-endian. The messages are `Event`, `Summary` and `TensorProto` of TensorFlow; a field is
-//! its number and kind as a varint, and its value.
+//! Numbers are little-endian. The messages are `Event`, `Summary` and `TensorProto` of TensorFlow.
+
+use super::protobuf::Message;
 
 /// The table of CRC-32C (Castagnoli), of the reflected polynomial 0x82F63B78.
 const TABLE: [u32; 256] = {
@@ -37,68 +38,9 @@ fn masked(bytes: &[u8]) -> [u8; 4] {
     sum.rotate_right(15).wrapping_add(0xA282_EAD8).to_le_bytes()
 }
 
-/// A message of Protocol Buffers under way.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn key(&mut self, field: u32, kind: u32) {
-        self.varint(u64::from(field << 3 | kind));
-    }
-
-    /// With a whole number.
-    pub fn number(mut self, field: u32, value: u64) -> Self {
-        self.key(field, 0);
-        self.varint(value);
-        self
-    }
-
-    /// With a number of double precision.
-    pub fn double(mut self, field: u32, value: f64) -> Self {
-        self.key(field, 1);
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-
-    /// With a number of single precision.
-    pub fn float(mut self, field: u32, value: f32) -> Self {
-        self.key(field, 5);
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-
-    /// With bytes or a text.
-    pub fn bytes(mut self, field: u32, value: &[u8]) -> Self {
-        self.key(field, 2);
-        self.varint(value.len() as u64);
-        self.0.extend(value);
-        self
-    }
-
-    /// With another message.
-    pub fn message(self, field: u32, value: Message) -> Self {
-        self.bytes(field, &value.0)
-    }
-
-    /// Its bytes.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.0
-    }
-}
-
 /// A value of a summary: a number.
 pub fn scalar_value(tag: &str, value: f64) -> Message {
-    Message::default()
-        .bytes(1, tag.as_bytes())
-        .float(2, value as f32)
+    Message::default().text(1, tag).float(2, value as f32)
 }
 
 /// A file of events.
@@ -134,11 +76,11 @@ impl EventFile {
     }
 
     fn record(&mut self, event: &Message) {
-        let length = (event.0.len() as u64).to_le_bytes();
+        let length = (event.as_bytes().len() as u64).to_le_bytes();
         self.bytes.extend(length);
         self.bytes.extend(masked(&length));
-        self.bytes.extend(&event.0);
-        self.bytes.extend(masked(&event.0));
+        self.bytes.extend(event.as_bytes());
+        self.bytes.extend(masked(event.as_bytes()));
     }
 }
 
@@ -219,23 +161,6 @@ mod tests {
         assert_eq!(crc32c(b"123456789"), 0xE306_9283);
         assert_eq!(crc32c(&[0; 32]), 0x8A91_36AA);
         assert_eq!(crc32c(&[0xFF; 32]), 0x62A8_AB43);
-    }
-
-    /// The examples of the encoding's documentation: 150 in field 1, "testing" in field 2.
-    #[test]
-    fn messages_are_encoded_as_documented() {
-        assert_eq!(
-            Message::default().number(1, 150).into_bytes(),
-            [0x08, 0x96, 0x01]
-        );
-        let text = Message::default().bytes(2, b"testing").into_bytes();
-        assert_eq!(text, *b"\x12\x07testing");
-        let outer = Message::default().message(3, Message::default().number(1, 150));
-        assert_eq!(outer.into_bytes(), [0x1a, 0x03, 0x08, 0x96, 0x01]);
-        assert_eq!(
-            Message::default().float(2, 1.0).into_bytes(),
-            [0x15, 0, 0, 0x80, 0x3f]
-        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use super::{
     drawing::{Anchor, Colour, Drawing, LINES, Paint, text_width},
     table::{Cell, Table},
+    units::axis_text,
 };
 
 /// What a figure is for: its size, its text, its colours.
@@ -289,7 +290,7 @@ impl Figure {
         let room = look.height - 5.5 * text;
         let y_ticks = ticks(low, high, room / (3.0 * text));
         let y_decimals = decimals(&y_ticks);
-        let y_label = |value: f64| format!("{value:.y_decimals$}");
+        let y_label = |value: f64| axis_text(value, y_decimals);
         let widest = y_ticks.iter().map(|&tick| text_width(&y_label(tick), text));
         let left = margin + 1.8 * text + widest.fold(0.0, f64::max) + 0.6 * text;
         // Half of the last label is beyond the axis.
@@ -582,7 +583,7 @@ impl Forest {
                 Paint(grey.0, grey.1, grey.2, 0.35),
                 0.5,
             );
-            let label = format!("{tick:.decimals$}");
+            let label = axis_text(tick, decimals);
             pen.text((x, bottom + 0.9 * text), Anchor::Middle, ink, &label);
         }
         pen.drawing
@@ -745,6 +746,27 @@ pub mod tests {
                 apart(&drawn.draw(style), style);
                 apart(&forest(lines).draw(style), style);
             }
+        }
+    }
+
+    /// Errors of any size fit the margin.
+    #[test]
+    fn large_numbers_fit() {
+        let mut drawn = figure(2);
+        for series in &mut drawn.series {
+            for point in &mut series.points {
+                point.mean *= 1e55;
+                (point.low, point.high) = (0.9 * point.mean, 1.1 * point.mean);
+            }
+        }
+        let mut rows = forest(3);
+        for row in &mut rows.rows {
+            row.mean *= 1e55;
+            row.half_width *= 1e54;
+        }
+        for style in [Style::Screen, Style::Paper, Style::Slides] {
+            apart(&drawn.draw(style), style);
+            apart(&rows.draw(style), style);
         }
     }
 

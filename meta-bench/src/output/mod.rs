@@ -6,6 +6,7 @@ pub mod event_file;
 pub mod figure;
 pub mod pace;
 pub mod progress;
+pub mod protobuf;
 pub mod status_line;
 pub mod table;
 pub mod target;

@@ -25,6 +25,15 @@ pub fn duration_text(seconds: f64) -> String {
     }
 }
 
+/// A value beside an axis: with so many decimals, or by its power of ten from a million on, so that it fits the
+/// margin.
+pub fn axis_text(value: f64, decimals: usize) -> String {
+    match value.abs() >= 1e6 {
+        true => format!("{value:.1e}"),
+        false => format!("{value:.decimals$}"),
+    }
+}
+
 /// A score for people: an accuracy in per cent, an error as it is.
 pub fn score_text(metric: Metric, score: Interval) -> String {
     match metric {

@@ -24,7 +24,10 @@ use serde_json::Value;
 use super::{folder::TENSORBOARD, result::TestResult};
 use crate::{
     manifest::{Manifest, entries::flat},
-    output::event_file::{EventFile, Message, kept_until, scalar_value},
+    output::{
+        event_file::{EventFile, kept_until, scalar_value},
+        protobuf::Message,
+    },
 };
 
 type Result<T> = std::result::Result<T, Error>;
@@ -194,10 +197,10 @@ pub fn hyper_parameters(file: &mut EventFile, began: f64, settings: &BTreeMap<St
             Value::Number(number) => {
                 Message::default().double(2, number.as_f64().unwrap_or(f64::NAN))
             }
-            Value::String(text) => Message::default().bytes(3, text.as_bytes()),
-            other => Message::default().bytes(3, other.to_string().as_bytes()),
+            Value::String(text) => Message::default().text(3, text),
+            other => Message::default().text(3, &other.to_string()),
         };
-        let entry = Message::default().bytes(1, key.as_bytes());
+        let entry = Message::default().text(1, key);
         start = start.message(1, entry.message(2, value));
     }
     let content = Message::default().message(3, start.double(5, began));
@@ -220,9 +223,9 @@ pub fn text(name: &str, text: &str) -> Message {
     let tensor = Message::default()
         .number(1, 7)
         .message(2, one)
-        .bytes(8, indented.as_bytes());
+        .text(8, &indented);
     Message::default()
-        .bytes(1, format!("{name}/text_summary").as_bytes())
+        .text(1, &format!("{name}/text_summary"))
         .message(8, tensor)
         .message(9, plugin("text", Message::default()))
 }
@@ -230,7 +233,7 @@ pub fn text(name: &str, text: &str) -> Message {
 /// Metadata of a value that a part of TensorBoard reads.
 fn plugin(name: &str, content: Message) -> Message {
     let data = Message::default()
-        .bytes(1, name.as_bytes())
+        .text(1, name)
         .bytes(2, &content.into_bytes());
     Message::default().message(1, data)
 }
@@ -242,7 +245,7 @@ fn hparams(tag: &str, content: Message) -> Message {
         .message(2, Message::default())
         .float(5, 0.0);
     Message::default()
-        .bytes(1, tag.as_bytes())
+        .text(1, tag)
         .message(8, nothing)
         .message(9, plugin("hparams", content))
 }

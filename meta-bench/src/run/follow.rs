@@ -18,6 +18,7 @@ use super::{
     curve::Curve,
     folder::{METRICS, RECORD, RESULT, TIMING, is_busy},
     interrupt,
+    metrics::TimingLine,
     state::State,
     tail::{Found, Tail},
 };
@@ -170,13 +171,6 @@ impl Logged {
 struct Timed {
     iteration: u64,
     pace: Pace,
-}
-
-/// A line of `timing.jsonl`.
-#[derive(Deserialize)]
-struct TimingLine {
-    iteration: u64,
-    train_seconds: f64,
 }
 
 /// A run that is followed.

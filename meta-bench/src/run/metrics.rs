@@ -59,11 +59,11 @@ enum MetricsLine<'a> {
 
 /// A line of `timing.jsonl`.
 #[derive(Debug, Serialize, Deserialize)]
-struct TimingLine {
+pub struct TimingLine {
     /// Iterations done.
-    iteration: u64,
+    pub iteration: u64,
     /// Seconds of training so far, those of earlier sessions that led here included.
-    train_seconds: f64,
+    pub train_seconds: f64,
 }
 
 /// An append-only file.

@@ -413,26 +413,19 @@ fn on_test(found: &[Answered], calibration: &Calibration) -> OnTest {
         accepted: Some(over(&|own| {
             share(&own.queries, |query| top(query) >= classes.threshold)
         })),
-        error_before: Some(calibration_error(found, 1.0)),
-        error_after: Some(calibration_error(found, temperature)),
+        error_before: calibration_error(found, 1.0),
+        error_after: calibration_error(found, temperature),
         ..empty
     }
 }
 
 /// The expected calibration error at a temperature, with the jackknife's interval over episodes.
-fn calibration_error(found: &[Answered], temperature: f64) -> Pooled {
+fn calibration_error(found: &[Answered], temperature: f64) -> Option<Pooled> {
     let of_episode = |own: &Answered| {
-        Reliability::of(
-            own.queries
-                .iter()
-                .map(|query| query.confidence(temperature)),
-        )
+        let queries = own.queries.iter();
+        Reliability::of(queries.map(|query| query.confidence(temperature)))
     };
-    let episodes: Vec<Reliability> = found.iter().map(of_episode).collect();
-    let none = Reliability::of([]);
-    let all = episodes.iter().fold(none, |all, own| all.plus(own));
-    let without: Vec<f64> = episodes.iter().map(|own| all.minus(own).error()).collect();
-    Pooled::jackknife(all.error(), &without)
+    Reliability::pooled_error(&found.iter().map(of_episode).collect::<Vec<_>>())
 }
 
 /// The share of items that are so.

@@ -134,14 +134,7 @@ impl Evaluation {
     pub fn calibration_error(&self) -> Option<Pooled> {
         let by_episode = self.confidences.iter();
         let by_episode = by_episode.map(|queries| Reliability::of(queries.iter().copied()));
-        let by_episode: Vec<Reliability> = by_episode.collect();
-        let all = by_episode
-            .iter()
-            .fold(None, |sum: Option<Reliability>, own| {
-                Some(sum.map_or_else(|| own.clone(), |sum| sum.plus(own)))
-            })?;
-        let without = by_episode.iter().map(|own| all.minus(own).error());
-        Some(Pooled::jackknife(all.error(), &without.collect::<Vec<_>>()))
+        Reliability::pooled_error(&by_episode.collect::<Vec<_>>())
     }
 
     /// Mean query loss of the learner's answer.

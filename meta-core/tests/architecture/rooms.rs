@@ -177,8 +177,8 @@ pub const ROOMS: &[Rooms] = &[
         "meta-bench",
         "output",
         &[
-            "event_file pace status_line target text units",
-            "drawing",
+            "pace protobuf status_line target text units",
+            "drawing event_file",
             "chart progress table",
             "figure",
             "mod",
@@ -212,10 +212,10 @@ pub const ROOMS: &[Rooms] = &[
         &[
             "curve folder memory_limit tail",
             "checksums interrupt state record",
-            "follow result",
+            "result",
             "evaluations events",
             "metrics",
-            "elsewhere",
+            "elsewhere follow",
             "eval",
             "earlier predictions",
             "mod",
@@ -320,7 +320,11 @@ pub const ROOMS: &[Rooms] = &[
             "mod",
         ],
     ),
-    rooms("meta-bench", "watch", &["view", "screen sources", "mod"]),
+    rooms(
+        "meta-bench",
+        "watch",
+        &["view", "screen sources", "terminal", "mod"],
+    ),
     rooms(
         "meta-bench",
         "use_trained::export",

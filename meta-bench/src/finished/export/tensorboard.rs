@@ -20,8 +20,9 @@ use crate::{
         store::Stored,
     },
     output::{
-        event_file::{EventFile, Message, scalar_value},
+        event_file::{EventFile, scalar_value},
         print,
+        protobuf::Message,
     },
     run::{
         events,
@@ -164,7 +165,7 @@ fn pictures(file: &mut EventFile, clock: &Clock, run: &Stored, result: &TestResu
             .bytes(4, &bytes);
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let value = Message::default()
-            .bytes(1, format!("explain/{name}").as_bytes())
+            .text(1, &format!("explain/{name}"))
             .message(4, image);
         file.add(clock.at(result.iterations), result.best_iteration, value);
     }
