@@ -3,6 +3,7 @@
 use meta_core::{
     nn::attention::{AttentionMap, MapAxis},
     primitives::Primitives,
+    stats::mean,
 };
 
 /// What has a matrix of its own in a [`Map`].
@@ -102,6 +103,25 @@ impl Matrix {
         (0..self.columns).map(mean).collect()
     }
 
+    /// Shannon's entropy of a row by that of even weights.
+    fn evenness(&self, row: usize) -> Option<f64> {
+        let weights = &self.values[row * self.columns..(row + 1) * self.columns];
+        let sum: f64 = weights.iter().sum();
+        if self.columns < 2
+            || sum.is_nan()
+            || sum <= 0.0
+            || weights.iter().any(|weight| *weight < 0.0)
+        {
+            return None;
+        }
+        let shares = weights.iter().map(|weight| weight / sum);
+        let entropy: f64 = shares
+            .filter(|share| *share > 0.0)
+            .map(|share| -share * share.ln())
+            .sum();
+        Some(entropy / (self.columns as f64).ln())
+    }
+
     /// Its largest entry.
     pub fn largest(&self) -> f64 {
         self.values.iter().copied().fold(0.0, f64::max)
@@ -138,6 +158,21 @@ impl Map {
                 Matrix::mean(&all)
             })
             .collect()
+    }
+
+    /// How even the attention of each head is, the mean over all rows: `H(w) / ln n` of the weights `w` of a row
+    /// over `n` columns, 1 where all are the same and 0 where one has everything (Pielou 1966). Rows without
+    /// weight, or with a negative one, do not count; a head without rows that do has none.
+    pub fn evenness(&self) -> Vec<Option<f64>> {
+        let [things, heads, rows, _] = self.dims;
+        let of_head = |head: usize| {
+            let matrices = (0..things).map(|thing| self.matrix(thing, head));
+            let found: Vec<f64> = matrices
+                .flat_map(|matrix| (0..rows).filter_map(move |row| matrix.evenness(row)))
+                .collect();
+            (!found.is_empty()).then(|| mean(&found))
+        };
+        (0..heads).map(of_head).collect()
     }
 
     /// Whether the parts of items are attended to.
@@ -201,6 +236,31 @@ mod tests {
     use super::*;
     use burn::tensor::{Tensor, TensorData};
     use meta_core::backend::Cpu;
+
+    /// Even rows, a row with everything in one place, and one that halves: ln 2 / ln 4.
+    #[test]
+    fn evenness_is_entropy_by_that_of_even_weights() {
+        let of = |weights: &[f32], columns: usize| {
+            let map = Map {
+                name: String::new(),
+                rows: MapAxis::Query,
+                columns: MapAxis::Support,
+                of: Of::Episode,
+                dims: [1, 1, weights.len() / columns, columns],
+                weights: weights.to_vec(),
+            };
+            map.evenness()[0]
+        };
+        let near = |found: Option<f64>, expected: f64| {
+            assert!(found.is_some_and(|found| (found - expected).abs() < 1e-12));
+        };
+        near(of(&[0.25; 4], 4), 1.0);
+        near(of(&[0.0, 1.0, 0.0, 0.0], 4), 0.0);
+        near(of(&[0.5, 0.5, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0], 4), 0.75);
+        assert_eq!(of(&[1.0], 1), None);
+        assert_eq!(of(&[-1.0, 2.0], 2), None);
+        assert_eq!(of(&[0.0, 0.0], 2), None);
+    }
 
     fn map(rows: MapAxis, columns: MapAxis, dims: [usize; 4]) -> AttentionMap<Cpu> {
         let count = dims.iter().product::<usize>();

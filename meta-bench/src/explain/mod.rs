@@ -42,7 +42,7 @@ use crate::{
     run::{
         elsewhere::{Changes, TrainedRun, trained},
         eval::best_parameters,
-        folder::EXPLAIN,
+        folder::{EXPLAIN, EXPLAIN_NUMBERS},
         predictions::{Predictions, Which, predictions},
     },
 };
@@ -58,7 +58,7 @@ use map_pictures::{caption, draw_map, draw_matrices};
 use maps::Map;
 use mask::shortened;
 use numbers::{confusion_numbers, episode_numbers, map_numbers, space_numbers};
-use pictures::{KIND, NUMBERS, Pictures, slug};
+use pictures::{KIND, Pictures, slug};
 use space::{Space, embeddings};
 use stream::Stream;
 
@@ -265,7 +265,7 @@ impl<T: Toolkit> WithBackend for Explainer<'_, T> {
             "deletion": checks,
         });
         let numbers = format!("{numbers}\n").into_bytes();
-        pictures.files.push((NUMBERS.to_owned(), numbers));
+        pictures.files.push((EXPLAIN_NUMBERS.to_owned(), numbers));
         Ok(pictures)
     }
 }

@@ -53,6 +53,7 @@ pub fn map_numbers(map: &Map, pictures: &[String]) -> Value {
         "columns": axis_numbers(&map.columns, columns),
         "of": map.of.name(),
         "heads": heads,
+        "evenness": map.evenness().into_iter().map(|found| found.map(rounded)).collect::<Vec<_>>(),
         "pictures": pictures,
     });
     if map.over_parts().is_some() {

@@ -11,9 +11,9 @@ use super::{
     explained::ExplainedBatch,
     map_pictures::draw_map,
     numbers::map_numbers,
-    pictures::{KIND, NUMBERS, Pictures, slug},
+    pictures::{KIND, Pictures, slug},
 };
-use crate::failure::Result;
+use crate::{failure::Result, run::folder::EXPLAIN_NUMBERS};
 
 /// Version of the form of the numbers.
 const VERSION: u64 = 1;
@@ -77,7 +77,7 @@ pub fn own_pictures(setting: &OwnSetting<'_>, items: Vec<OwnItem>) -> Result<Opt
         "items": numbers,
     });
     let numbers = format!("{numbers}\n").into_bytes();
-    pictures.files.push((NUMBERS.to_owned(), numbers));
+    pictures.files.push((EXPLAIN_NUMBERS.to_owned(), numbers));
     Ok(has_maps.then_some(pictures))
 }
 

@@ -15,10 +15,9 @@ use serde_json::Value;
 use crate::{
     failure::{CommandError, Result},
     output::{drawing::Drawing, print},
+    run::folder::EXPLAIN_NUMBERS as NUMBERS,
 };
 
-/// The file with the numbers.
-pub const NUMBERS: &str = "explain.json";
 /// What the numbers say they are.
 pub const KIND: &str = "meta explain";
 

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Draw a finished run, or many: learning curves with bands over seeds, scores over adaptation steps or a
-/// setting, paired differences, calibration. Writes SVG, PNG or PDF, as the picture's name ends.
+/// setting, paired differences, calibration, attention over layers. Writes SVG, PNG or PDF, as the picture's name ends.
 #[derive(Debug, Args)]
 pub struct PlotArgs {
     /// Run folders, or folders of run folders.
@@ -70,6 +70,8 @@ enum Kind {
     Differences,
     /// The share that is right over the probability of the prediction.
     Calibration,
+    /// How even the weights of each attention are, in the order of the network, by what `meta explain` wrote.
+    Attention,
 }
 
 impl Execute for PlotArgs {
@@ -115,6 +117,7 @@ impl Execute for PlotArgs {
                 let data = self.data.as_deref();
                 drawn(many.calibration::<T>(data, self.episodes)?, style)
             }
+            (None, Kind::Attention) => drawn(many.attention()?, style),
             (None, Kind::Differences) => {
                 let forest = many.differences()?;
                 (forest.draw(style), forest.table())

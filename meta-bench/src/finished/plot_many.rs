@@ -1,12 +1,17 @@
 //! Draws many runs: curves with bands over seeds, scores over adaptation steps or over a setting, paired
-//! differences, calibration.
+//! differences, calibration, attention over layers.
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
-use meta_core::{stats::Interval, toolkit::Toolkit, train::eval::Metric};
+use meta_core::{
+    stats::{Interval, mean},
+    toolkit::Toolkit,
+    train::eval::Metric,
+};
+use serde_json::Value;
 
 use super::{
     compare::{CompareArgs, Compared, Group},
@@ -20,7 +25,10 @@ use crate::{
         chart::score_axis,
         figure::{Difference, Figure, Forest, Point, Series, Spread},
     },
-    run::predictions::{BINS, of_run},
+    run::{
+        folder::{EXPLAIN, EXPLAIN_NUMBERS, read_json},
+        predictions::{BINS, of_run},
+    },
 };
 
 /// Lines that a figure has at most.
@@ -191,7 +199,7 @@ impl Many {
         for group in groups {
             let run = &group.runs[0];
             let found = run.settings.get(key);
-            let x = found.and_then(serde_json::Value::as_f64);
+            let x = found.and_then(Value::as_f64);
             let x = x.filter(|x| !logarithmic || *x > 0.0).ok_or_else(|| {
                 let expected = if logarithmic {
                     "a number above 0"
@@ -204,8 +212,6 @@ impl Many {
                     run.shown(key)
                 ))
             })?;
-            let rest = group.label.iter().filter(|(name, _)| name != key);
-            let rest: Vec<&str> = rest.map(|(_, value)| value.as_str()).collect();
             let interval = match (group.over_seeds, group.over_episodes) {
                 (seeds, Some(episodes)) if !seeds.half_width.is_finite() => episodes,
                 (seeds, _) => seeds,
@@ -217,7 +223,7 @@ impl Many {
             let mean = factor * interval.mean;
             let (low, high) = (mean - half, mean + half);
             lines
-                .entry(rest.join(" "))
+                .entry(group.title_without(key))
                 .or_default()
                 .push(Point { x, mean, low, high });
         }
@@ -342,6 +348,85 @@ impl Many {
             ..self.figure(Metric::Accuracy, x, series, &note)
         })
     }
+
+    /// How even the weights of each attention are, in the order of the network: a line a group, over the
+    /// episodes that `meta explain` explained, mean over heads.
+    ///
+    /// # Errors
+    /// When no run was explained, or none attends.
+    pub fn attention(&self) -> Result<Figure> {
+        let (metric, groups) = self.alike()?;
+        let mut names: Vec<String> = Vec::new();
+        let mut series = Vec::new();
+        for group in groups {
+            let mut by_map: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+            for run in group.runs.iter().filter(|run| run.evaluation.is_none()) {
+                for (name, evenness) in explained_maps(&run.folder)? {
+                    let place = names.iter().position(|known| *known == name);
+                    let place = place.unwrap_or_else(|| {
+                        names.push(name);
+                        names.len() - 1
+                    });
+                    by_map.entry(place).or_default().push(100.0 * evenness);
+                }
+            }
+            let points: Vec<Point> = by_map.into_iter().map(point_at).collect();
+            if !points.is_empty() {
+                let name = named(group, &self.title);
+                series.push(Series { name, points });
+            }
+        }
+        if series.is_empty() {
+            let expected = "no run has attention to draw; expected runs of learners or encoders that attend, after \
+                            `meta explain RUN` for each";
+            return Err(CommandError::Usage(expected.to_owned()));
+        }
+        for point in series.iter_mut().flat_map(|line| &mut line.points) {
+            point.x += 1.0;
+        }
+        let list = (1..).zip(&names);
+        let list: Vec<String> = list
+            .map(|(number, name)| format!("{number}: {name}"))
+            .collect();
+        let note = format!(
+            "Entropy of attention weights by that of even ones (100 %: everywhere alike; 0 %: one place), mean over \
+             heads; 95 % intervals over the explained episodes. {}.",
+            list.join("; ")
+        );
+        Ok(Figure {
+            y: "evenness (%)".to_owned(),
+            spread: Spread::Bars,
+            ..self.figure(
+                metric,
+                "attention, in the order of the network",
+                series,
+                &note,
+            )
+        })
+    }
+}
+
+/// The attention of each episode that `meta explain` wrote into a run: its name, and how even it is.
+fn explained_maps(run: &Path) -> Result<Vec<(String, f64)>> {
+    let path = run.join(EXPLAIN).join(EXPLAIN_NUMBERS);
+    if !path.exists() {
+        eprintln!("{}: not explained; run `meta explain` on it", run.display());
+        return Ok(Vec::new());
+    }
+    let numbers = read_json(&path)?;
+    let episodes = numbers["episodes"].as_array().into_iter().flatten();
+    let maps = episodes.flat_map(|episode| episode["maps"].as_array().into_iter().flatten());
+    let even = |map: &Value| {
+        let heads = map["evenness"].as_array()?.iter();
+        let heads: Vec<f64> = heads.filter_map(Value::as_f64).collect();
+        (!heads.is_empty()).then(|| {
+            (
+                map["name"].as_str().unwrap_or_default().to_owned(),
+                mean(&heads),
+            )
+        })
+    };
+    Ok(maps.filter_map(even).collect())
 }
 
 /// What a group is called; the only one, what all runs are.
@@ -358,20 +443,25 @@ fn over_runs(curves: &[Vec<(f64, f64)>]) -> Vec<Point> {
     for (x, value) in curves.iter().flatten() {
         by_place.entry(*x as u64).or_default().push(*value);
     }
-    let point = |(x, values): (u64, Vec<f64>)| {
-        let interval = Interval::t95(&values);
-        let half = Some(interval.half_width)
-            .filter(|half| half.is_finite())
-            .unwrap_or(0.0);
-        let mean = interval.mean;
-        Point {
-            x: x as f64,
-            mean,
-            low: mean - half,
-            high: mean + half,
-        }
-    };
-    by_place.into_iter().map(point).collect()
+    let places = by_place.into_iter();
+    places
+        .map(|(x, values)| point_at((x as usize, values)))
+        .collect()
+}
+
+/// The mean of values at a place, and the 95 % interval over them.
+fn point_at((x, values): (usize, Vec<f64>)) -> Point {
+    let interval = Interval::t95(&values);
+    let half = Some(interval.half_width)
+        .filter(|half| half.is_finite())
+        .unwrap_or(0.0);
+    let mean = interval.mean;
+    Point {
+        x: x as f64,
+        mean,
+        low: mean - half,
+        high: mean + half,
+    }
 }
 
 #[cfg(test)]

@@ -163,7 +163,8 @@ fn page(rows: &[Row]) -> String {
         "# Gradient checks\n\n\
          Every operation, layer, encoder and learner, held against central differences in f64. An error is \
          relative, the largest of the case; a check passes up to {LIMIT:.0e}. A learner is checked by its \
-         meta-gradient, which is of second order where it adapts by gradient steps.\n\n\
+         meta-gradient (of a parameter of more than eight numbers, along four random directions), which is of \
+         second order where it adapts by gradient steps.\n\n\
          Written by `meta gradcheck --all > docs/gradcheck.md`.\n\n\
          | kind | names | checks | passed | largest first-order error | largest second-order error |\n\
          |---|--:|--:|--:|--:|--:|\n"

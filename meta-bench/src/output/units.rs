@@ -34,10 +34,13 @@ pub fn axis_text(value: f64, decimals: usize) -> String {
     }
 }
 
-/// A score for people: an accuracy in per cent, an error as it is.
+/// A score for people: an accuracy in per cent, an error as it is, or by its power of ten from a million on.
 pub fn score_text(metric: Metric, score: Interval) -> String {
     match metric {
         Metric::Accuracy => format!("{:.2} %", score.scaled(100.0)),
+        Metric::MeanSquaredError if score.mean.abs() >= 1e6 => {
+            format!("{:.3e} ± {:.1e}", score.mean, score.half_width)
+        }
         Metric::MeanSquaredError => format!("{score:.4}"),
     }
 }
@@ -59,5 +62,8 @@ mod tests {
         assert_eq!(duration_text(7260.0), "2 h 1 min");
         let score = Interval::t95(&[0.96, 0.98, 0.97]);
         assert_eq!(score_text(Metric::Accuracy, score), "97.00 ± 2.48 %");
+        let diverged = Interval::t95(&[1e12, 3e12]);
+        let shown = score_text(Metric::MeanSquaredError, diverged);
+        assert_eq!(shown, "2.000e12 ± 1.3e13");
     }
 }

@@ -62,6 +62,8 @@ pub const CALIBRATION: &str = "calibration.json";
 pub const TAGS: &str = "tags.txt";
 /// What a learner attends to, as `meta explain` draws it.
 pub const EXPLAIN: &str = "explain";
+/// The file of its numbers.
+pub const EXPLAIN_NUMBERS: &str = "explain.json";
 /// Evaluations besides the run's own test.
 pub const EVALS: &str = "evals";
 /// Event files of TensorBoard.

@@ -1,6 +1,7 @@
 //! Answers in words: labels with probabilities, values with intervals, from a learner's predictions.
 
 use meta_core::{calibration::softmax, data::Task, train::answer::Predictions};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::calibration::Calibration;
@@ -92,7 +93,8 @@ impl Wording<'_> {
 
     /// The answers for items of these names.
     pub fn answers(&self, names: Vec<String>, predictions: &Predictions) -> Vec<Answer> {
-        let rows = names.into_iter().zip(predictions.rows()).enumerate();
+        let rows: Vec<&[f64]> = predictions.rows().collect();
+        let rows = names.into_par_iter().zip(rows).enumerate();
         rows.map(|(row, (item, scores))| match self.task {
             Task::Classification => self.class(item, scores),
             Task::Regression { outputs } => {

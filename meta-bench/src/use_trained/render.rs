@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use rayon::prelude::*;
 use serde_json::Value;
 
 use super::{
@@ -106,24 +107,23 @@ impl Printer {
         if let Some(table) = &mut self.table {
             return table.rows(answers);
         }
-        let mut out = String::new();
-        for answer in answers {
-            if self.form.json {
+        let lines = answers.par_iter().map(|answer| match &self.form {
+            FormArgs { json: true, .. } | FormArgs { jsonl: true, .. } => json(answer),
+            FormArgs { csv: true, .. } => self.cells(answer).join(","),
+            _ => line(answer),
+        });
+        let lines: Vec<String> = lines.collect();
+        let out = match self.form.json {
+            false => lines
+                .iter()
+                .flat_map(|line| [line.as_str(), "\n"])
+                .collect(),
+            true => {
                 let before = if self.printed == 0 { "\n" } else { ",\n" };
-                out.push_str(before);
-                out.push_str(&json(answer));
-            } else if self.form.jsonl {
-                out.push_str(&json(answer));
-                out.push('\n');
-            } else if self.form.csv {
-                out.push_str(&self.cells(answer).join(","));
-                out.push('\n');
-            } else {
-                out.push_str(&line(answer));
-                out.push('\n');
+                format!("{before}{}", lines.join(",\n"))
             }
-            self.printed += 1;
-        }
+        };
+        self.printed += answers.len();
         print(&out)
     }
 

@@ -74,9 +74,16 @@ impl Tested {
     }
 }
 
-/// The values of a label, for people.
-fn title(label: &[(String, String)]) -> String {
-    let values: Vec<&str> = label.iter().map(|(_, value)| value.as_str()).collect();
+/// The values of a label, for people: names as they are, numbers and switches with the last part of their key.
+fn title<'a>(label: impl IntoIterator<Item = &'a (String, String)>) -> String {
+    let shown = |(key, value): &(String, String)| {
+        let says_itself = value.parse::<f64>().is_err() && value.parse::<bool>().is_err();
+        match says_itself {
+            true => value.clone(),
+            false => format!("{}={value}", key.rsplit('.').next().unwrap_or(key)),
+        }
+    };
+    let values: Vec<String> = label.into_iter().map(shown).collect();
     values.join(" ")
 }
 
@@ -84,6 +91,11 @@ impl Group {
     /// What it is called.
     pub fn title(&self) -> String {
         title(&self.label)
+    }
+
+    /// What it is called beside groups that differ in one key, too.
+    pub fn title_without(&self, key: &str) -> String {
+        title(self.label.iter().filter(|(name, _)| name != key))
     }
 
     /// Mean log-likelihood by the distribution that the source draws from.

@@ -12,7 +12,11 @@ use super::{
     finished_run::{FinishedRun, markdown},
     published::reference,
 };
-use crate::{finished::store::short, output::units::duration_text, run::result::TestResult};
+use crate::{
+    finished::store::short,
+    output::units::duration_text,
+    run::result::{Outsiders, TestResult},
+};
 
 /// The baselines that a reviewer asks for: what others are better than, or not.
 const BASELINES: [&str; 2] = ["nearest_centroid", "logistic"];
@@ -33,6 +37,25 @@ struct Tested {
     scores: Vec<f64>,
     meta_batch: usize,
     commit: String,
+}
+
+impl Tested {
+    fn outsiders(&self) -> Option<&Outsiders> {
+        self.result.probabilities.as_ref()?.outsiders.as_ref()
+    }
+
+    /// Its cells on outsiders.
+    fn rejection(&self) -> String {
+        self.outsiders().map_or(" – | – |".to_owned(), |found| {
+            format!(
+                " {:.3} ± {:.3} | {:.1} ± {:.1} % |",
+                found.auroc.mean,
+                found.auroc.ci95,
+                100.0 * found.fpr95.mean,
+                100.0 * found.fpr95.ci95
+            )
+        })
+    }
 }
 
 /// What a table calls the data of a run: its file without the ending, or its source.
@@ -100,11 +123,13 @@ impl Against {
             .iter()
             .map(|baseline| self.differences(baseline))
             .collect();
+        let share = self.learners.iter().find_map(Tested::outsiders);
+        let share = share.map(|outsiders| outsiders.share);
         let mut out = format!(
             "## {}, {}-way {}-shot, {} queries a class\n\n\
-             {} episodes `{}`. Floor, the nearest class mean of the raw inputs: {:.2} %. {}\n\n\
-             | learner | encoder | test score | − {} | − {} | iterations × tasks | training | commit |\n\
-             |---|---|--:|--:|--:|--:|--:|---|\n",
+             {} episodes `{}`. Floor, the nearest class mean of the raw inputs: {:.2} %. {}{}\n\n\
+             | learner | encoder | test score | − {} | − {} |{} iterations × tasks | training | commit |\n\
+             |---|---|--:|--:|--:|{}--:|--:|---|\n",
             markdown(&self.data),
             self.way,
             self.shot,
@@ -113,19 +138,26 @@ impl Against {
             markdown(&short(&self.episode_set)),
             100.0 * mean(&self.floor),
             reference(&self.data, self.way, self.shot).unwrap_or_default(),
+            share.map_or(String::new(), |share| format!(
+                " Outsiders: {:.0} % of the queries are of no class of the task.",
+                100.0 * share
+            )),
             BASELINES[0],
             BASELINES[1],
+            share.map_or("", |_| " AUROC | outsiders accepted at 95 % |"),
+            share.map_or("", |_| "--:|--:|"),
         );
         for row in order {
             let tested = &self.learners[row];
             out.push_str(&format!(
-                "| {} | {} | {:.2} ± {:.2} % | {} | {} | {} × {} | {} | {} |\n",
+                "| {} | {} | {:.2} ± {:.2} % | {} | {} |{} {} × {} | {} | {} |\n",
                 markdown(&tested.result.learner),
                 markdown(&tested.result.encoder),
                 100.0 * tested.result.mean,
                 100.0 * tested.result.ci95,
                 columns[0][row].text,
                 columns[1][row].text,
+                share.map_or(String::new(), |_| tested.rejection()),
                 tested.result.iterations,
                 tested.meta_batch,
                 duration_text(tested.result.train_seconds),
