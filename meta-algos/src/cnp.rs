@@ -90,8 +90,8 @@ impl LearnerSettings for CnpSettings {
         let rule = Cnp {
             predictive: OutputDistribution::new(new.spec, self.least_deviation),
             read: match new.spec.task {
-                Task::Classification => 0,
                 Task::Regression { outputs } => outputs,
+                _ => 0,
             },
             architecture: new.architecture,
             settings: self,
@@ -171,6 +171,7 @@ impl<A: Architecture> SinglePass for Cnp<A> {
                 let pairs = Tensor::cat(vec![support, values.clone()], 2);
                 model.reader.forward(pairs).mean_dim(1)
             }
+            TargetBatch::Sequences(_) => unreachable!("sequences are refused"),
         };
         let width = average.dims()[2];
         let known = Tensor::cat(vec![query, average.expand([t, q, width])], 2);

@@ -38,6 +38,7 @@ meta_core::learners! {
         mann::MannSettings,
         snail::SnailSettings,
         in_context::InContextSettings,
+        mlc::MlcSettings,
         cnp::CnpSettings,
         anp::AnpSettings,
         tnp::TnpSettings,

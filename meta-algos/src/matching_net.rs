@@ -259,6 +259,7 @@ impl<A: Architecture> SinglePass for MatchingNet<A> {
         let labels = match &tasks.support.targets {
             TargetBatch::Values(values) => return output.exp().matmul(values.clone()),
             TargetBatch::Classes(labels) => labels.clone(),
+            TargetBatch::Sequences(_) => unreachable!("sequences are refused"),
         };
         let [t, q, s] = output.dims();
         let n = tasks.shape.way.0;

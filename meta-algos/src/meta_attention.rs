@@ -123,8 +123,8 @@ impl LearnerSettings for MetaAttentionSettings {
     fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
         let rule = MetaAttention {
             outputs: match new.spec.task {
-                Task::Classification => None,
                 Task::Regression { outputs } => Some(outputs),
+                _ => None,
             },
             settings: self,
         };

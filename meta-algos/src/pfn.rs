@@ -367,6 +367,7 @@ impl<A: Architecture> Pfn<A> {
                 let z = (values.clone() - mean.clone()) / deviation.clone() * varies;
                 (z, Some([mean, deviation]))
             }
+            TargetBatch::Sequences(_) => unreachable!("sequences are refused"),
         };
         let of_support = Tensor::cat(vec![values, known.clone()], 2);
         let unknown = of_support.clone().narrow(1, 0, 1).zeros_like();

@@ -135,6 +135,7 @@ impl<A: Architecture> SinglePass for Ridge<A> {
                 distance::membership(labels.clone(), tasks.shape.way.0, &support)
             }
             TargetBatch::Values(values) => values.clone(),
+            TargetBatch::Sequences(_) => unreachable!("sequences are refused"),
         };
         let (x, query) = (with_ones(support), with_ones(query));
         let s = x.dims()[1];

@@ -134,8 +134,8 @@ impl LearnerSettings for TaskTransformerSettings {
     fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
         let rule = TaskTransformer {
             outputs: match new.spec.task {
-                Task::Classification => None,
                 Task::Regression { outputs } => Some(outputs),
+                _ => None,
             },
             architecture: new.architecture,
             settings: self,
@@ -198,6 +198,7 @@ impl<L: Primitives> Head<L> {
             TargetBatch::Values(values) => {
                 (scores - values.clone()).mul_scalar(2.0 / (s * n) as f64)
             }
+            TargetBatch::Sequences(_) => unreachable!("sequences are refused"),
         };
         let of_weight = support.clone().swap_dims(1, 2).matmul(errors.clone());
         Head {

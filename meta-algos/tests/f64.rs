@@ -12,7 +12,7 @@ use meta_core::{
     backend::Cpu,
     data::{Episode, Task},
     gradcheck::learner::error,
-    gradcheck::toy::{random_episode, small_spec},
+    gradcheck::toy::{SEQUENCES, random_episode, small_spec},
     learner::LearnerEntry,
     learner::{GradientOf, Learner, MetaGradient},
     nn::encoder::EncoderSpec,
@@ -99,6 +99,9 @@ fn equals_central_differences(entry: &LearnerEntry) {
     let mut kinds = vec![Task::Classification];
     if entry.info.regression {
         kinds.push(Task::Regression { outputs: 2 });
+    }
+    if entry.sequences {
+        kinds = vec![SEQUENCES];
     }
     for task in kinds {
         let spec = small_spec(task);

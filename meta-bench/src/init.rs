@@ -96,6 +96,7 @@ impl Execute for InitArgs {
         let tasks = match experiment.spec.task {
             Task::Classification => format!("{}-way {}-shot tasks", shape.way, shape.shot),
             Task::Regression { .. } => format!("regression from {} points", shape.shot),
+            Task::Sequences { .. } => format!("languages from {} examples", shape.shot),
         };
         let path = path.display();
         print(&format!(

@@ -77,20 +77,26 @@ macro_rules! conformance_suite {
     };
 }
 
-fn spec() -> TaskSpec {
-    toy::vectors(FEATURES, EpisodeShape::new(3, 2, 4))
+fn spec(entry: &LearnerEntry) -> TaskSpec {
+    match entry.sequences {
+        true => toy::dictionaries(FEATURES),
+        false => toy::vectors(FEATURES, EpisodeShape::new(3, 2, 4)),
+    }
 }
 
-fn episode(index: u64) -> Episode {
-    toy::clouds(&spec(), index)
+fn episode(entry: &LearnerEntry, index: u64) -> Episode {
+    match entry.sequences {
+        true => toy::dictionary(&spec(entry), index),
+        false => toy::clouds(&spec(entry), index),
+    }
 }
 
-fn batch(episodes: &[Episode]) -> TaskBatch<B> {
-    TaskBatch::new(episodes, &spec(), &Default::default())
+fn batch(entry: &LearnerEntry, episodes: &[Episode]) -> TaskBatch<B> {
+    TaskBatch::new(episodes, &spec(entry), &Default::default())
 }
 
-fn episodes(range: std::ops::Range<u64>) -> Vec<Episode> {
-    range.map(episode).collect()
+fn episodes(entry: &LearnerEntry, range: std::ops::Range<u64>) -> Vec<Episode> {
+    range.map(|index| episode(entry, index)).collect()
 }
 
 fn checked<T: Toolkit>(
@@ -107,7 +113,7 @@ fn checked<T: Toolkit>(
 
 /// The learner with settings that suit the toy task.
 fn build<T: Toolkit>(entry: &LearnerEntry, seed: u64) -> Box<dyn Learner<B>> {
-    let spec = spec();
+    let spec = spec(entry);
     let encoder = json!({"hidden": [16, 16]});
     let (learner, architecture) =
         checked::<T>(entry.info.name, &entry.toy.settings, encoder, &spec)
@@ -143,10 +149,10 @@ fn accuracy(learner: &dyn Learner<B>, tasks: &TaskBatch<B>) -> f32 {
     scores.mean().into_scalar()
 }
 
-fn train(learner: &mut dyn Learner<B>, iterations: u64) {
+fn train(entry: &LearnerEntry, learner: &mut dyn Learner<B>, iterations: u64) {
     let mut state = OptimizerState::new();
     for iteration in 0..iterations {
-        let tasks = batch(&episodes(4 * iteration..4 * iteration + 4));
+        let tasks = batch(entry, &episodes(entry, 4 * iteration..4 * iteration + 4));
         let gradients = learner.meta_gradient(&tasks).gradients;
         let (parameters, next) = optim::step(
             &OptimizerSettings::default(),
@@ -174,8 +180,8 @@ fn assert_close(left: &[f32], right: &[f32], tolerance: f32) {
 pub fn learns_a_task_that_can_be_solved<T: Toolkit>() {
     for_every_learner::<T>(|entry| {
         let mut learner = build::<T>(entry, 0);
-        let test = batch(&episodes(100_000..100_050));
-        train(learner.as_mut(), entry.toy.iterations);
+        let test = batch(entry, &episodes(entry, 100_000..100_050));
+        train(entry, learner.as_mut(), entry.toy.iterations);
         // 600 queries, chance 1/3: an accuracy of 0.9 by guessing is beyond 25 standard errors, one of
         // 0.8 beyond 20.
         let accuracy = f64::from(accuracy(learner.as_ref(), &test));
@@ -194,9 +200,9 @@ pub fn learns_a_task_that_can_be_solved<T: Toolkit>() {
 pub fn weights_of_tasks_are_weights_of_meta_gradients<T: Toolkit>() {
     for_every_learner::<T>(|entry| {
         let learner = build::<T>(entry, 0);
-        let all = episodes(0..3);
+        let all = episodes(entry, 0..3);
         let each = || -> Vec<MetaGradient<B>> {
-            let alone = |episode: &Episode| batch(std::slice::from_ref(episode));
+            let alone = |episode: &Episode| batch(entry, std::slice::from_ref(episode));
             all.iter()
                 .map(|episode| learner.meta_gradient(&alone(episode)))
                 .collect()
@@ -207,7 +213,7 @@ pub fn weights_of_tasks_are_weights_of_meta_gradients<T: Toolkit>() {
                 .flat_map(|(_, data)| data.to_vec::<f32>().unwrap())
                 .collect()
         };
-        let together = host(learner.meta_gradient(&batch(&all)));
+        let together = host(learner.meta_gradient(&batch(entry, &all)));
         let largest = together.iter().fold(0.0f32, |max, g| max.max(g.abs()));
         let scaled = |list: Vec<f32>| -> Vec<f32> { list.iter().map(|g| g / largest).collect() };
         let third = host(merge_weighted(each(), &[1.0 / 3.0; 3]));
@@ -224,7 +230,7 @@ pub fn weights_of_tasks_are_weights_of_meta_gradients<T: Toolkit>() {
 pub fn graphs_side_by_side_change_no_bit<T: Toolkit>() {
     for_every_learner::<T>(|entry| {
         let learner = build::<T>(entry, 0);
-        let (spec, episodes) = (spec(), episodes(0..7));
+        let (spec, episodes) = (spec(entry), episodes(entry, 0..7));
         let step = |concurrent| {
             let chunks: Vec<_> = episodes.chunks(2).collect();
             let each = parallel::each(&chunks, concurrent, |chunk| {
@@ -234,7 +240,7 @@ pub fn graphs_side_by_side_change_no_bit<T: Toolkit>() {
             let mut tensors = result.gradients.to_data();
             tensors.extend(result.buffers.to_data());
             let answers = parallel::each(&chunks, concurrent, |chunk| {
-                values(answer(learner.as_ref(), &batch(chunk)))
+                values(answer(learner.as_ref(), &batch(entry, chunk)))
             });
             (tensors, values(result.losses), answers)
         };
@@ -250,8 +256,11 @@ pub fn same_seed_same_numbers_other_seed_others<T: Toolkit>() {
     for_every_learner::<T>(|entry| {
         let run = |seed| {
             let mut learner = build::<T>(entry, seed);
-            train(learner.as_mut(), 3);
-            values(answer(learner.as_ref(), &batch(&episodes(7..9))))
+            train(entry, learner.as_mut(), 3);
+            values(answer(
+                learner.as_ref(),
+                &batch(entry, &episodes(entry, 7..9)),
+            ))
         };
         assert_eq!(run(1), run(1));
         assert_ne!(run(1), run(2));
@@ -263,7 +272,7 @@ pub fn same_seed_same_numbers_other_seed_others<T: Toolkit>() {
 pub fn the_meta_gradient_has_the_parameters_names_and_shapes<T: Toolkit>() {
     for_every_learner::<T>(|entry| {
         let learner = build::<T>(entry, 0);
-        let result = learner.meta_gradient(&batch(&episodes(0..3)));
+        let result = learner.meta_gradient(&batch(entry, &episodes(entry, 0..3)));
         assert_eq!(
             result.gradients.shapes(),
             learner.parameters().trainable().shapes()
@@ -279,7 +288,7 @@ pub fn learning_and_predicting_leave_the_learner_as_it_was<T: Toolkit>() {
     for_every_learner::<T>(|entry| {
         let learner = build::<T>(entry, 0);
         let before = learner.parameters().to_data();
-        let tasks = batch(&episodes(0..2));
+        let tasks = batch(entry, &episodes(entry, 0..2));
         learner.meta_gradient(&tasks);
         let first = values(answer(learner.as_ref(), &tasks));
         assert_eq!(before, learner.parameters().to_data());
@@ -287,19 +296,23 @@ pub fn learning_and_predicting_leave_the_learner_as_it_was<T: Toolkit>() {
     });
 }
 
-/// The order of the support items is no information.
+/// The order of the support items is no information; a learner of sequences may number its examples.
 /// # Panics
 /// Where a learner does not hold it.
 pub fn permuting_the_support_changes_nothing<T: Toolkit>() {
     for_every_learner::<T>(|entry| {
+        if entry.sequences {
+            println!("  not asked of {}", entry.info.name);
+            return;
+        }
         let learner = build::<T>(entry, 0);
-        let plain = episode(3);
+        let plain = episode(entry, 3);
         let mut permuted = plain.clone();
         let order = [4, 1, 5, 0, 3, 2];
         permuted.support = select(&plain.support, &order);
         assert_close(
-            &values(answer(learner.as_ref(), &batch(&[permuted]))),
-            &values(answer(learner.as_ref(), &batch(&[plain]))),
+            &values(answer(learner.as_ref(), &batch(entry, &[permuted]))),
+            &values(answer(learner.as_ref(), &batch(entry, &[plain]))),
             ROUNDING,
         );
     });
@@ -312,27 +325,34 @@ pub fn answers_depend_on_no_other_query<T: Toolkit>() {
     for_every_learner::<T>(|entry| {
         let learner = build::<T>(entry, 0);
         let support = {
-            let Episode { support, .. } = episode(3);
+            let Episode { support, .. } = episode(entry, 3);
             Support {
                 inputs: support.inputs,
                 targets: support.targets,
             }
         };
         let mut queries: Vec<Vec<f32>> = Vec::new();
-        for episode in episodes(4..7) {
+        for episode in episodes(entry, 4..7) {
             queries.extend(episode.query.inputs.chunks(FEATURES).map(<[f32]>::to_vec));
         }
-        let way = spec().test.way.0;
+        let (way, outputs) = (spec(entry).test.way.0, spec(entry).outputs());
         let mode = match entry.queries_alone {
             true => Queries::Alone(4),
             false => Queries::Block(8 * way),
         };
         let device = Default::default();
-        let answerer = Answerer::new(learner.as_ref(), &spec(), &support, false, mode, &device);
+        let answerer = Answerer::new(
+            learner.as_ref(),
+            &spec(entry),
+            &support,
+            false,
+            mode,
+            &device,
+        );
         let answerer = answerer.expect("a support of the toy task");
         let all = |queries: &[Vec<f32>]| -> Vec<Vec<f64>> {
             let found = answerer.answer(&queries.concat());
-            assert_eq!(found.outputs, way);
+            assert_eq!(found.outputs, outputs);
             found.rows().map(<[f64]>::to_vec).collect()
         };
         let plain = all(&queries);
@@ -372,13 +392,13 @@ fn select(items: &Items, order: &[usize]) -> Items {
 /// Where a learner does not hold it.
 pub fn relabelling_the_classes_moves_the_scores_along<T: Toolkit>() {
     for_every_learner::<T>(|entry| {
-        if !entry.info.any_way {
-            // It has an output of its own for each class.
+        if !entry.info.any_way || entry.sequences {
+            // It has an output of its own for each class, or there are none.
             println!("  not asked of {}", entry.info.name);
             return;
         }
         let learner = build::<T>(entry, 0);
-        let plain = episode(3);
+        let plain = episode(entry, 3);
         let mut relabelled = plain.clone();
         let new_label = [2, 0, 1];
         let Targets::Classes(labels) = &mut relabelled.support.targets else {
@@ -387,8 +407,8 @@ pub fn relabelling_the_classes_moves_the_scores_along<T: Toolkit>() {
         labels
             .iter_mut()
             .for_each(|label| *label = new_label[*label as usize]);
-        let before = values(answer(learner.as_ref(), &batch(&[plain])));
-        let after = values(answer(learner.as_ref(), &batch(&[relabelled])));
+        let before = values(answer(learner.as_ref(), &batch(entry, &[plain])));
+        let after = values(answer(learner.as_ref(), &batch(entry, &[relabelled])));
         for (before, after) in before.chunks(3).zip(after.chunks(3)) {
             let moved: Vec<f32> = (0..3).map(|old| after[new_label[old] as usize]).collect();
             assert_close(&moved, before, ROUNDING);
@@ -403,28 +423,34 @@ pub fn relabelling_the_classes_moves_the_scores_along<T: Toolkit>() {
 pub fn the_query_does_not_leak<T: Toolkit>() {
     for_every_learner::<T>(|entry| {
         let learner = build::<T>(entry, 0);
-        let plain = episode(3);
+        let plain = episode(entry, 3);
         let mut changed = plain.clone();
-        let Targets::Classes(labels) = &mut changed.query.targets else {
-            unreachable!("classification")
-        };
-        labels
-            .iter_mut()
-            .for_each(|label| *label = (*label + 1) % 3);
-        let before = values(answer(learner.as_ref(), &batch(&[plain])));
+        match &mut changed.query.targets {
+            Targets::Classes(labels) => labels
+                .iter_mut()
+                .for_each(|label| *label = (*label + 1) % 3),
+            Targets::Sequences(symbols) => symbols.reverse(),
+            Targets::Values(_) => unreachable!("no regression"),
+        }
+        let before = values(answer(learner.as_ref(), &batch(entry, &[plain])));
         if entry.transductive {
-            let unlabelled = values(answer(learner.as_ref(), &batch(&[changed.clone()])));
+            let unlabelled = values(answer(learner.as_ref(), &batch(entry, &[changed.clone()])));
             assert_eq!(before, unlabelled);
         }
         let last = changed.query.inputs.len() - FEATURES;
         changed.query.inputs[last..].fill(9.0);
-        let after = values(answer(learner.as_ref(), &batch(&[changed])));
+        let after = values(answer(learner.as_ref(), &batch(entry, &[changed])));
         if entry.transductive {
             assert_ne!(before, after);
             return;
         }
-        let kept = before.len() - 3;
-        assert_eq!(before[..kept], after[..kept]);
+        let kept = before.len() - spec(entry).outputs();
+        if entry.sequences {
+            // Sums over as many tokens as the longest sentence has.
+            assert_close(&before[..kept], &after[..kept], ROUNDING);
+        } else {
+            assert_eq!(before[..kept], after[..kept]);
+        }
         assert_ne!(before[kept..], after[kept..]);
     });
 }
@@ -435,12 +461,12 @@ pub fn the_query_does_not_leak<T: Toolkit>() {
 pub fn the_support_matters<T: Toolkit>() {
     for_every_learner::<T>(|entry| {
         let learner = build::<T>(entry, 0);
-        let plain = episode(3);
+        let plain = episode(entry, 3);
         let mut changed = plain.clone();
         changed.support.inputs.iter_mut().for_each(|x| *x = -*x);
         assert_ne!(
-            values(answer(learner.as_ref(), &batch(&[plain]))),
-            values(answer(learner.as_ref(), &batch(&[changed])))
+            values(answer(learner.as_ref(), &batch(entry, &[plain]))),
+            values(answer(learner.as_ref(), &batch(entry, &[changed])))
         );
     });
 }
@@ -450,11 +476,11 @@ pub fn the_support_matters<T: Toolkit>() {
 pub fn saved_and_loaded_parameters_predict_the_same<T: Toolkit>() {
     for_every_learner::<T>(|entry| {
         let mut trained = build::<T>(entry, 1);
-        train(trained.as_mut(), 2);
+        train(entry, trained.as_mut(), 2);
         let mut loaded = build::<T>(entry, 2);
         let saved = trained.parameters().to_data();
         loaded.set_parameters(Params::from_data(saved, &Default::default()));
-        let tasks = batch(&episodes(0..2));
+        let tasks = batch(entry, &episodes(entry, 0..2));
         assert_eq!(
             values(answer(trained.as_ref(), &tasks)),
             values(answer(loaded.as_ref(), &tasks))
@@ -466,8 +492,8 @@ pub fn saved_and_loaded_parameters_predict_the_same<T: Toolkit>() {
 /// # Panics
 /// Where a learner does not hold it.
 pub fn bad_settings_are_refused_by_name<T: Toolkit>() {
-    let spec = spec();
     for_every_learner::<T>(|entry| {
+        let spec = spec(entry);
         let check = |settings: Value| {
             checked::<T>(entry.info.name, &settings, json!({}), &spec)
                 .err()
@@ -501,14 +527,15 @@ pub fn tasks_that_do_not_suit_are_refused<T: Toolkit>() {
         let check = |spec: TaskSpec| checked::<T>(entry.info.name, &json!({}), json!({}), &spec);
         let regression = TaskSpec {
             task: Task::Regression { outputs: 1 },
-            ..spec()
+            ..spec(entry)
         };
         assert_eq!(check(regression).is_ok(), entry.info.regression);
         let other_way = TaskSpec {
             test: EpisodeShape::new(2, 2, 4),
-            ..spec()
+            ..spec(entry)
         };
         assert_eq!(check(other_way).is_ok(), entry.info.any_way);
+        assert_eq!(check(toy::dictionaries(FEATURES)).is_ok(), entry.sequences);
     });
 }
 
@@ -540,8 +567,11 @@ pub fn tasks_that_differ_are_refused_or_read<T: Toolkit>() {
         items: true,
         ..Extras::default()
     };
-    let spec = TaskSpec { extras, ..spec() };
     for_every_learner::<T>(|entry| {
+        let spec = TaskSpec {
+            extras,
+            ..spec(entry)
+        };
         let encoder = json!({"hidden": [16, 16]});
         let name = entry.info.name;
         let (learner, architecture) = match checked::<T>(name, &entry.toy.settings, encoder, &spec)
@@ -562,7 +592,7 @@ pub fn tasks_that_differ_are_refused_or_read<T: Toolkit>() {
             seed: Seed(1),
             device: &Default::default(),
         });
-        let whole = episode(5);
+        let whole = episode(entry, 5);
         for (classes, shots, queries) in [(3, 1, 4), (2, 2, 4), (2, 1, 3)] {
             let (support, masked_support) = fewer(&whole.support, 2, classes, shots);
             let (query, masked_query) = fewer(&whole.query, 4, classes, queries);
@@ -580,7 +610,7 @@ pub fn tasks_that_differ_are_refused_or_read<T: Toolkit>() {
             let there: Vec<usize> = (0..12)
                 .filter(|&item| masked.query.is_there(item))
                 .collect();
-            let (small, masked) = (batch(&[small]), batch(&[masked]));
+            let (small, masked) = (batch(entry, &[small]), batch(entry, &[masked]));
             let expected = values(answer(learner.as_ref(), &small));
             let found = values(answer(learner.as_ref(), &masked));
             let found: Vec<&[f32]> = there
@@ -617,10 +647,10 @@ pub fn tasks_that_differ_are_refused_or_read<T: Toolkit>() {
 /// # Panics
 /// Where a learner does not hold it.
 pub fn an_explanation_belongs_to_the_answer<T: Toolkit>() {
-    let tasks = batch(&episodes(0..3));
     // All of them at once: a new map is a number to change in one learner's `toy`.
     let wrong = RefCell::new(Vec::new());
     for_every_learner::<T>(|entry| {
+        let tasks = batch(entry, &episodes(entry, 0..3));
         let learner = build::<T>(entry, 1);
         let explanation = learner.explain(&tasks);
         let predictions = learner.predict(&tasks, PredictAt::EveryStep);

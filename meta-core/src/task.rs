@@ -40,12 +40,10 @@ impl TaskSpec {
         }
     }
 
-    /// Width of a prediction: the way of the training tasks, or the number of regression outputs.
+    /// Width of a prediction: the way of the training tasks, the number of regression outputs, or all scores
+    /// of a sequence ([`Task::outputs`]).
     pub fn outputs(&self) -> usize {
-        match self.task {
-            Task::Classification => self.train.way.0,
-            Task::Regression { outputs } => outputs,
-        }
+        self.task.outputs(self.train.way.0)
     }
 
     /// Checks that the way at test is that of training: `learner` has one output per class.
@@ -74,7 +72,7 @@ impl TaskSpec {
     pub fn require_classification(&self, learner: &str, reason: &str) -> Result<()> {
         match self.task {
             Task::Classification => Ok(()),
-            Task::Regression { .. } => Err(Error::setting(
+            _ => Err(Error::setting(
                 "learner.name",
                 learner,
                 format!("needs classification tasks; {reason}"),
@@ -90,6 +88,8 @@ pub enum TargetBatch<B: Backend> {
     Classes(Tensor<B, 2, Int>),
     /// Regression targets, `[t, b, outputs]`.
     Values(Tensor<B, 3>),
+    /// Symbols and ends of sequences, `[t, b, length + 1]`.
+    Sequences(Tensor<B, 3, Int>),
 }
 
 impl<B: Backend> TargetBatch<B> {
@@ -100,12 +100,12 @@ impl<B: Backend> TargetBatch<B> {
     pub fn labels(&self) -> Tensor<B, 2, Int> {
         match self {
             TargetBatch::Classes(labels) => labels.clone(),
-            TargetBatch::Values(_) => panic!("classification targets expected"),
+            _ => panic!("classification targets expected"),
         }
     }
 
     /// The targets as a network reads them, `[t, b, outputs]` in the dtype of `like`: one-hot labels
-    /// of `outputs` classes, or the values.
+    /// of `outputs` classes, the values, or one-hot symbols at each place of a sequence.
     pub fn encoded(&self, outputs: usize, like: &Tensor<B, 3>) -> Tensor<B, 3> {
         match self {
             TargetBatch::Classes(labels) => {
@@ -113,6 +113,11 @@ impl<B: Backend> TargetBatch<B> {
                 one_hot.float().cast(like.dtype())
             }
             TargetBatch::Values(values) => values.clone(),
+            TargetBatch::Sequences(symbols) => {
+                let [t, b, places] = symbols.dims();
+                let one_hot = symbols.clone().one_hot::<4>(outputs / places);
+                one_hot.float().cast(like.dtype()).reshape([t, b, outputs])
+            }
         }
     }
 }
@@ -210,7 +215,7 @@ impl<B: Backend> ItemBatch<B> {
                         Targets::Classes(classes) => {
                             labels.extend(classes.iter().map(|&class| class as i32));
                         }
-                        Targets::Values(_) => panic!("classification task with real targets"),
+                        _ => panic!("classification task with other targets"),
                     }
                 }
                 TargetBatch::Classes(Tensor::from_data(TensorData::new(labels, [t, b]), device))
@@ -220,13 +225,26 @@ impl<B: Backend> ItemBatch<B> {
                 for task_items in items {
                     match &task_items.targets {
                         Targets::Values(task_values) => values.extend_from_slice(task_values),
-                        Targets::Classes(_) => panic!("regression task with class labels"),
+                        _ => panic!("regression task with other targets"),
                     }
                 }
                 TargetBatch::Values(Tensor::from_data(
                     TensorData::new(values, [t, b, outputs]),
                     device,
                 ))
+            }
+            Task::Sequences { length, .. } => {
+                let mut symbols = Vec::with_capacity(t * b * (length + 1));
+                for task_items in items {
+                    match &task_items.targets {
+                        Targets::Sequences(own) => {
+                            symbols.extend(own.iter().map(|&symbol| symbol as i32));
+                        }
+                        _ => panic!("task of sequences with other targets"),
+                    }
+                }
+                let symbols = TensorData::new(symbols, [t, b, length + 1]);
+                TargetBatch::Sequences(Tensor::from_data(symbols, device))
             }
         };
         ItemBatch {
@@ -249,6 +267,9 @@ impl<B: Backend> ItemBatch<B> {
                 }
                 TargetBatch::Values(values) => {
                     TargetBatch::Values(Tensor::from_inner(values.clone()))
+                }
+                TargetBatch::Sequences(symbols) => {
+                    TargetBatch::Sequences(Tensor::from_inner(symbols.clone()))
                 }
             },
             mask: self.mask.as_ref().map(MaskBatch::lift),
@@ -289,7 +310,7 @@ pub struct TaskBatch<B: Backend> {
     /// Number of each task's episode in its split.
     pub episodes: Arc<[u64]>,
     /// Position of each label's class among the classes of its split, `[t · n]`; the labels themselves
-    /// where a source does not say, 0 for a class that is not there, nothing for regression.
+    /// where a source does not say, 0 for a class that is not there, nothing where there are no classes.
     pub classes: Arc<[u32]>,
     /// `[t, n, v]`: a vector that describes each class, where the source has such.
     pub class_vectors: Option<Tensor<B, 3>>,
@@ -317,7 +338,7 @@ impl<B: Backend> TaskBatch<B> {
             episodes: episodes.iter().map(|episode| episode.index).collect(),
             classes: match spec.task {
                 Task::Classification => episodes.iter().flat_map(class_positions).collect(),
-                Task::Regression { .. } => Arc::default(),
+                Task::Regression { .. } | Task::Sequences { .. } => Arc::default(),
             },
             class_vectors: class_vectors(episodes, shape, device),
         }

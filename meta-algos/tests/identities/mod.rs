@@ -344,7 +344,7 @@ fn imaml_is_the_closed_form_of_a_quadratic() {
     };
     let values_of = |targets: &TargetBatch<B>| match targets {
         TargetBatch::Values(values) => values.clone(),
-        TargetBatch::Classes(_) => unreachable!("regression"),
+        _ => unreachable!("regression"),
     };
     let joined = |params: &Params<B>| {
         let weight = params.get::<3>("head.weight").unwrap();

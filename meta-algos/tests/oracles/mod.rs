@@ -3,6 +3,7 @@
 
 mod baselines;
 mod memory;
+mod mlc;
 
 use burn::tensor::{Tensor, TensorData};
 use meta_core::{
@@ -26,7 +27,7 @@ const OUTPUTS: usize = 3;
 fn spec(task: Task) -> TaskSpec {
     let shape = match task {
         Task::Classification => EpisodeShape::new(3, 2, 2),
-        Task::Regression { .. } => EpisodeShape::new(1, 6, 6),
+        _ => EpisodeShape::new(1, 6, 6),
     };
     TaskSpec {
         item: ItemShape {
@@ -82,6 +83,7 @@ fn items(spec: &TaskSpec, start: f64) -> ItemBatch<B> {
             let values = sines(TASKS * count * outputs, start + 0.3, 1.0);
             TargetBatch::Values(tensor(values, [TASKS, count, outputs]))
         }
+        Task::Sequences { .. } => unreachable!("sentences are not sines"),
     };
     ItemBatch::new(tensor(inputs, [TASKS, count, FEATURES]), targets)
 }

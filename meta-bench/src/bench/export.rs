@@ -196,6 +196,10 @@ fn episode_tensors<B: Primitives>(tasks: TaskBatch<B>) -> Vec<(String, TensorDat
                 labels.into_data()
             }
             TargetBatch::Values(values) => values.into_data(),
+            TargetBatch::Sequences(symbols) => {
+                let symbols: Tensor<B, 3> = symbols.float();
+                symbols.into_data()
+            }
         };
         [
             (format!("{part}.inputs"), inputs),
@@ -220,6 +224,7 @@ fn describe<T: Toolkit>(prepared: &Prepared<T>, files: Value) -> Value {
     let task = match prepared.spec.task {
         Task::Classification => "classification",
         Task::Regression { .. } => "regression",
+        Task::Sequences { .. } => "sequences",
     };
     json!({
         "format": 1,

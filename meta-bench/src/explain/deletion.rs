@@ -189,15 +189,6 @@ impl Deletion {
     }
 }
 
-fn one(targets: &Targets, item: usize, outputs: usize) -> Targets {
-    match targets {
-        Targets::Classes(classes) => Targets::Classes(vec![classes[item]]),
-        Targets::Values(values) => {
-            Targets::Values(values[item * outputs..(item + 1) * outputs].to_vec())
-        }
-    }
-}
-
 /// Mean score and loss of every episode, whose tasks (one for each group of queries) are masked as
 /// `level` of their orders say.
 fn scores<B: Primitives>(
@@ -223,7 +214,7 @@ fn scores<B: Primitives>(
             for (group, task) in orders.groups.iter().zip(tasks.by_ref()) {
                 for &query in group {
                     let answer = &task[query * outputs..(query + 1) * outputs];
-                    let target = one(&episode.query.targets, query, outputs);
+                    let target = episode.query.targets.select(&[query], episode.query.len());
                     let (own_score, own_loss) = score_items(answer, outputs, &target);
                     score += own_score;
                     loss += own_loss;

@@ -122,7 +122,7 @@ impl EpisodeView {
         };
         match &items.targets {
             Targets::Classes(classes) => Some(classes[place] as usize),
-            Targets::Values(_) => None,
+            Targets::Values(_) | Targets::Sequences(_) => None,
         }
     }
 

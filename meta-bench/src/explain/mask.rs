@@ -314,22 +314,13 @@ pub fn shortened(mut episode: Episode, features: usize) -> Episode {
     let per_class = episode.shape.query.0;
     let kept: Vec<usize> = match episode.query.targets {
         Targets::Classes(_) => (0..episode.query.len()).step_by(per_class).collect(),
-        Targets::Values(_) => (0..episode.query.len().min(VALUES)).collect(),
+        Targets::Values(_) | Targets::Sequences(_) => (0..episode.query.len().min(VALUES)).collect(),
     };
     let query = &episode.query;
     let inputs = kept
         .iter()
         .flat_map(|&item| &query.inputs[item * features..(item + 1) * features]);
-    let targets = match &query.targets {
-        Targets::Classes(classes) => {
-            Targets::Classes(kept.iter().map(|&item| classes[item]).collect())
-        }
-        Targets::Values(values) => {
-            let outputs = values.len() / query.len();
-            let own = |&item: &usize| values[item * outputs..(item + 1) * outputs].to_vec();
-            Targets::Values(kept.iter().flat_map(own).collect())
-        }
-    };
+    let targets = query.targets.select(&kept, query.len());
     episode.query = Items {
         inputs: inputs.copied().collect(),
         targets,

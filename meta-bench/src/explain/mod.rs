@@ -284,6 +284,7 @@ impl<T: Toolkit> Explainer<'_, T> {
                 format!("{}-way {}-shot", shape.way, shape.shot)
             }
             Task::Regression { .. } => format!("{} support points", shape.shot),
+            Task::Sequences { .. } => format!("{} examples", shape.shot),
         };
         format!(
             "{} with {} · {}, {shape}, {} split",

@@ -89,6 +89,10 @@ pub fn episode_numbers(
                 numbers["inputs"] = json!(items.inputs);
                 numbers["values"] = json!(values);
             }
+            Targets::Sequences(symbols) => {
+                numbers["inputs"] = json!(items.inputs);
+                numbers["symbols"] = json!(symbols);
+            }
         }
         numbers
     };

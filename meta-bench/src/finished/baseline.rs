@@ -4,7 +4,7 @@ use meta_core::{
     data::{Episode, Items, Source, Split, Targets},
     rng::Seed,
     task::TaskSpec,
-    train::eval::FrozenEpisodes,
+    train::eval::{FrozenEpisodes, Metric},
 };
 
 use crate::failure::Result;
@@ -12,12 +12,12 @@ use crate::failure::Result;
 /// Training episodes from which the prior mean of a regression is taken.
 const PRIOR_EPISODES: u64 = 200;
 
-/// Name of the rule for this kind of task.
-pub fn name(regression: bool) -> &'static str {
-    if !regression {
-        "nearest class mean of the raw inputs"
-    } else {
-        "mean target of the training tasks"
+/// Name of the rule for tasks of this metric and way: sequences are right or wrong and have no classes.
+pub fn name(metric: Metric, way: usize) -> &'static str {
+    match (metric, way) {
+        (Metric::MeanSquaredError, _) => "mean target of the training tasks",
+        (Metric::Accuracy, 0 | 1) => "copy of the most similar example",
+        (Metric::Accuracy, _) => "nearest class mean of the raw inputs",
     }
 }
 
@@ -25,7 +25,8 @@ pub fn name(regression: bool) -> &'static str {
 ///
 /// Classification: a query gets the class whose support items have the nearest mean, by Euclidean
 /// distance of the raw inputs; accuracy. Regression: every query gets the mean target of training
-/// tasks; mean squared error.
+/// tasks; mean squared error. Sequences: every query gets the sequence of the example that it has the fewest
+/// edits from, of equal ones the first; share of those that are right.
 ///
 /// # Errors
 /// When an episode cannot be drawn.
@@ -41,6 +42,7 @@ pub fn scores(spec: &TaskSpec, set: &FrozenEpisodes) -> Result<Vec<f64>> {
                     let squares = errors.map(|(value, mean)| (f64::from(*value) - mean).powi(2));
                     squares.sum::<f64>() / values.len() as f64
                 }
+                Targets::Sequences(symbols) => copying(&episode, symbols),
             })
         })
         .collect()
@@ -67,6 +69,43 @@ fn prior_mean(source: &dyn Source, spec: &TaskSpec, seed: Seed) -> Result<Vec<f6
         .into_iter()
         .map(|sum| sum / count.max(1) as f64)
         .collect())
+}
+
+/// Share of the queries whose sequence is that of the example with the fewest edits from their input.
+fn copying(episode: &Episode, symbols: &[u32]) -> f64 {
+    let (support, query) = (&episode.support, &episode.query);
+    let Targets::Sequences(known) = &support.targets else {
+        return 0.0;
+    };
+    let features = query.inputs.len() / query.len().max(1);
+    let places = symbols.len() / query.len().max(1);
+    let words = |row: &[f32]| -> Vec<u32> {
+        let words = row.iter().take_while(|&&word| word > 0.0);
+        words.map(|&word| word as u32).collect()
+    };
+    let examples: Vec<Vec<u32>> = support.inputs.chunks(features).map(words).collect();
+    let queries = query.inputs.chunks(features).zip(symbols.chunks(places));
+    let right = queries.filter(|(input, target)| {
+        let own = words(input);
+        let nearest = (0..examples.len()).min_by_key(|&example| edits(&own, &examples[example]));
+        nearest.is_some_and(|example| known[example * places..(example + 1) * places] == **target)
+    });
+    right.count() as f64 / query.len().max(1) as f64
+}
+
+/// Levenshtein's distance: the fewest words to put in, take out or change.
+fn edits(from: &[u32], to: &[u32]) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in to.iter().enumerate() {
+            let changed = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[to.len()]
 }
 
 /// Share of the queries whose nearest class mean is that of their class (ties: the lowest class).

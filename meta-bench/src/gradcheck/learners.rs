@@ -4,7 +4,7 @@ use meta_core::{
     data::{Episode, Task},
     gradcheck::{
         learner::{error, move_off_start},
-        toy::{random_episode, small_spec},
+        toy::{SEQUENCES, random_episode, small_spec},
     },
     learner::{Family, GradientOf, Learner, LearnerList, New, PredictAt},
     nn::encoder::EncoderList,
@@ -34,6 +34,9 @@ pub fn learners<T: Toolkit, B: Primitives>(checks: &mut Checks<B>) -> Result<()>
         let mut tasks = vec![("classification", Task::Classification)];
         if info.regression {
             tasks.push(("regression", Task::Regression { outputs: 2 }));
+        }
+        if entry.sequences {
+            tasks = vec![("sequences", SEQUENCES)];
         }
         for (kind, task) in tasks {
             let spec = small_spec(task);

@@ -1,6 +1,10 @@
 //! Answers in words: labels with probabilities, values with intervals, from a learner's predictions.
 
-use meta_core::{calibration::softmax, data::Task, train::answer::Predictions};
+use meta_core::{
+    calibration::softmax,
+    data::Task,
+    train::{answer::Predictions, eval::highest},
+};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -66,6 +70,9 @@ pub struct Answer {
     /// The values of a regression.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<Value>,
+    /// The symbols of a sequence, counted from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbols: Option<Vec<usize>>,
     /// Why there is no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -102,6 +109,7 @@ impl Wording<'_> {
                 let own = deviations.map(|all| &all[row * outputs..(row + 1) * outputs]);
                 self.value(item, scores, own)
             }
+            Task::Sequences { symbols, .. } => sequence(item, scores, symbols + 1),
         })
         .collect()
     }
@@ -170,6 +178,16 @@ impl Wording<'_> {
             values: means.iter().enumerate().map(value).collect(),
             ..Answer::default()
         }
+    }
+}
+
+/// The sequence of the highest scores, `n` at each place, the last of them that of the end.
+fn sequence(item: String, scores: &[f64], n: usize) -> Answer {
+    let said = scores.chunks(n).filter_map(highest);
+    Answer {
+        item,
+        symbols: Some(said.take_while(|&symbol| symbol + 1 < n).collect()),
+        ..Answer::default()
     }
 }
 

@@ -299,6 +299,8 @@ impl<T: Toolkit> Calibrator<'_, T> {
                     });
                     own.queries = rows.collect();
                 }
+                // A sequence is right or wrong as a whole: there is nothing to calibrate.
+                Targets::Sequences(_) => {}
                 Targets::Values(values) => {
                     let errors = found.values.iter().zip(values);
                     own.errors = errors.map(|(m, &y)| (f64::from(y) - m).abs()).collect();

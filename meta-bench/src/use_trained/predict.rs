@@ -117,7 +117,7 @@ fn explain<T: Toolkit>(
                 fitted.classes.len()
             )
         }
-        Task::Regression { .. } => format!("{learner}, {support} items"),
+        _ => format!("{learner}, {support} items"),
     };
     let setting = OwnSetting {
         line,
@@ -157,6 +157,7 @@ impl PredictArgs {
         let outputs = match trained.task() {
             Task::Classification => 0,
             Task::Regression { outputs } => outputs,
+            task @ Task::Sequences { .. } => task.outputs(1),
         };
         let block = match self.transductive {
             true => items.len(),

@@ -420,7 +420,7 @@ impl<T: Toolkit> TrainedLearner<T> {
     pub fn write(&self, fitted: &Fitted, path: &Path) -> Result<()> {
         let labels = match &fitted.support.targets {
             Targets::Classes(labels) => Some(labels.clone()),
-            Targets::Values(_) => None,
+            Targets::Values(_) | Targets::Sequences(_) => None,
         };
         let content = Content {
             about: MARK.to_owned(),

@@ -171,6 +171,30 @@ pub enum Task {
         /// Numbers per item.
         outputs: usize,
     },
+    /// A sequence of symbols per item, which is a sequence of words: the number of each word counts from 1,
+    /// and zeros follow the last.
+    Sequences {
+        /// Words that items are made of.
+        words: usize,
+        /// Symbols that targets are made of.
+        symbols: usize,
+        /// The most symbols of a target.
+        length: usize,
+    },
+}
+
+impl Task {
+    /// Numbers of a prediction: values, or the scores of the symbols and of the end at each place of a
+    /// sequence, one place more than symbols fit. Of classification, that depends on the way.
+    pub fn outputs(self, way: usize) -> usize {
+        match self {
+            Task::Classification => way,
+            Task::Regression { outputs } => outputs,
+            Task::Sequences {
+                symbols, length, ..
+            } => (length + 1) * (symbols + 1),
+        }
+    }
 }
 
 /// What is to be predicted for each item of a set.
@@ -180,6 +204,31 @@ pub enum Targets {
     Classes(Vec<u32>),
     /// `[items, outputs]`, row-major.
     Values(Vec<f32>),
+    /// `[items, length + 1]`, row-major: the symbols of each item, counted from 0, and the end from there on,
+    /// whose number is that of the symbols there are.
+    Sequences(Vec<u32>),
+}
+
+impl Targets {
+    /// The targets of these items alone, of as many as there are `items`.
+    pub fn select(&self, kept: &[usize], items: usize) -> Targets {
+        fn rows<T: Copy>(all: &[T], kept: &[usize], items: usize) -> Vec<T> {
+            let width = all.len() / items.max(1);
+            let own = |&item: &usize| all[item * width..(item + 1) * width].iter().copied();
+            kept.iter().flat_map(own).collect()
+        }
+        match self {
+            Targets::Classes(classes) => Targets::Classes(rows(classes, kept, items)),
+            Targets::Values(values) => Targets::Values(rows(values, kept, items)),
+            Targets::Sequences(symbols) => Targets::Sequences(rows(symbols, kept, items)),
+        }
+    }
+}
+
+/// The symbols of a target before its end.
+pub fn before_end(target: &[u32], end: u32) -> &[u32] {
+    let length = target.iter().position(|&symbol| symbol == end);
+    &target[..length.unwrap_or(target.len())]
 }
 
 /// A set of items with their targets.

@@ -307,7 +307,7 @@ mod tests {
     fn values(items: &Items) -> &[f32] {
         match &items.targets {
             Targets::Values(values) => values,
-            Targets::Classes(_) => panic!("regression has values"),
+            _ => panic!("regression has values"),
         }
     }
 

@@ -7,8 +7,9 @@
 //! |---|---|
 //! | `episode` | what an episode is |
 //! | `source` | what a source promises |
-//! | `glyphs`, `projected`, `sinusoid`, `gp`, `prior`, `tables`, `omniglot`, `folder`, `features`, `topics`, `text`, `series` | the sources |
+//! | `glyphs`, `projected`, `sinusoid`, `gp`, `prior`, `grammar`, `tables`, `omniglot`, `folder`, `features`, `topics`, `text`, `series`, `scan` | the sources |
 //! | `draw` | drawing classes and items |
+//! | `pairs` | pairs of sentences, and their files |
 //! | `rows` | rows of tables in the places of an episode |
 //! | `cholesky` | normal vectors with a given covariance |
 //! | `formats` | readers of files of numbers |
@@ -33,6 +34,7 @@ mod image_decode;
 mod image_files;
 mod image_set;
 mod own_items;
+mod pairs;
 mod pictures;
 mod prefetch;
 mod preparation;
@@ -46,21 +48,24 @@ pub use contact_sheet::contact_sheet;
 pub use draw::classification_episode;
 pub use episode::{
     ClassRef, Episode, EpisodeShape, Extras, ItemShape, Items, Mask, Query, Shot, Split, Targets,
-    Task, Way,
+    Task, Way, before_end,
 };
 pub use features::{FeatureSource, Fewer, Protocol};
 pub use folder::Duplicates;
 pub use glyphs::{GlyphWorld, GlyphsSource};
 pub use gp::{GpSource, Kernel};
+pub use grammar::{Asked, GrammarSource, LanguageKind};
 pub use image_decode::{Background, Fit, ImageFilter, picture_size};
 pub use image_set::{ImageSource, Rotations};
 pub use omniglot::OmniglotSplit;
 pub use own_items::{ItemKeys, OwnItems, Wanted, class_vectors};
+pub use pairs::Lexicon;
 pub use pictures::PictureSettings;
 pub use prefetch::Prefetch;
 pub use preparation::Preparation;
 pub use prior::{PriorSource, PriorTask};
 pub use projected::ProjectedSource;
+pub use scan::{ScanSource, ScanSplit};
 pub use series::{LabelPlace, MissingValues, SeriesFit, SeriesSource};
 pub use sinusoid::{SinusoidSource, Wave};
 pub(crate) use source::settings_hash;
@@ -94,6 +99,7 @@ list_of_sources! {
     sinusoid::SinusoidSettings,
     gp::GpSettings,
     prior::PriorSettings,
+    grammar::GrammarSettings,
     tables::TablesSettings,
     omniglot::OmniglotSettings,
     folder::FolderSettings,
@@ -101,6 +107,7 @@ list_of_sources! {
     topics::TopicsSettings,
     text::TextSettings,
     series::SeriesSettings,
+    scan::ScanSettings,
 }
 
 /// The source of that name among `entries`.

@@ -42,7 +42,7 @@ pub(crate) fn items_of_rows(
     }
     let class = |place: usize| match &targets {
         Targets::Classes(labels) => classes.get(labels[place] as usize).copied().unwrap_or(0),
-        Targets::Values(_) => 0,
+        Targets::Values(_) | Targets::Sequences(_) => 0,
     };
     let ids = rows.iter().enumerate().map(|(place, row)| match row {
         Some(row) => u64::from(class(place)) << 32 | *row as u64,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::episode::{ClassRef, Episode, EpisodeShape, Extras, ItemShape, Split, Task};
+use super::pairs::Lexicon;
 use crate::error::{Error, Result};
 use crate::rng::Seed;
 use crate::settings::{Field, Settings};
@@ -64,6 +65,11 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// What its words and symbols are called, where tasks are of sequences.
+    fn lexicon(&self) -> Option<Lexicon> {
+        None
+    }
+
     /// Whether its images of one channel are ink on paper: 1 is to be shown dark.
     fn is_ink(&self) -> bool {
         self.item_shape().channels == 1
@@ -76,7 +82,7 @@ pub trait Source: Send + Sync {
     fn check(&self, split: Split, shape: EpisodeShape) -> Result<()> {
         let (name, items) = (self.name(), self.items_per_class());
         match self.task() {
-            Task::Regression { .. } => check_regression(shape),
+            Task::Regression { .. } | Task::Sequences { .. } => check_regression(shape),
             Task::Classification => {
                 let classes = self.classes(split).unwrap_or(0);
                 let smallest = items.map(Smallest::unnamed);
@@ -243,13 +249,13 @@ pub(crate) fn check_items(shape: EpisodeShape) -> Result<()> {
     Ok(())
 }
 
-/// Checks the shape of regression tasks, which have no classes.
+/// Checks the shape of tasks without classes: regression, and sequences.
 pub(crate) fn check_regression(shape: EpisodeShape) -> Result<()> {
     if shape.way.0 != 1 {
         return Err(Error::setting(
             "data.way",
             shape.way,
-            "regression tasks have no classes: must be 1",
+            "tasks of values or sequences have no classes: must be 1",
         ));
     }
     check_items(shape)

@@ -2,7 +2,7 @@
 
 use crate::{
     data::{Episode, EpisodeShape, Extras, ItemShape, Items, Targets, Task},
-    rng::Seed,
+    rng::{Seed, Stream},
     task::TaskSpec,
 };
 
@@ -53,16 +53,27 @@ pub fn clouds(spec: &TaskSpec, index: u64) -> Episode {
     }
 }
 
-/// Small tasks of this kind, of images of 4×4 pixels: 3-way 2-shot with 2 queries, or 4 support and 3
-/// query items.
+/// Small tasks from sequences of five words to those of at most two of three symbols.
+pub const SEQUENCES: Task = Task::Sequences {
+    words: 5,
+    symbols: 3,
+    length: 2,
+};
+
+/// Small tasks of this kind, of images of 4×4 pixels, or of sequences of at most 4 words: 3-way 2-shot with 2
+/// queries, or 4 support and 3 query items.
 pub fn small_spec(task: Task) -> TaskSpec {
     let shape = match task {
         Task::Classification => EpisodeShape::new(3, 2, 2),
-        Task::Regression { .. } => EpisodeShape::new(1, 4, 3),
+        Task::Regression { .. } | Task::Sequences { .. } => EpisodeShape::new(1, 4, 3),
+    };
+    let rows = match task {
+        Task::Sequences { .. } => 1,
+        _ => 4,
     };
     TaskSpec {
         item: ItemShape {
-            height: 4,
+            height: rows,
             width: 4,
             channels: 1,
         },
@@ -80,15 +91,25 @@ pub fn random_episode(spec: &TaskSpec, index: u64) -> Episode {
         let mut stream = Seed(5).stream("gradient test", index, purpose);
         let mut normal =
             |count: usize| -> Vec<f32> { (0..count).map(|_| stream.normal() as f32).collect() };
-        let inputs = normal(count * spec.item.features());
+        let mut inputs = normal(count * spec.item.features());
+        let targets = match spec.task {
+            Task::Classification => {
+                Targets::Classes((0..count).map(|item| (item / per_class) as u32).collect())
+            }
+            Task::Regression { outputs } => Targets::Values(normal(count * outputs)),
+            Task::Sequences {
+                words,
+                symbols,
+                length,
+            } => {
+                let drawn = sequences(&mut stream, spec, count, [words, symbols, length]);
+                inputs = drawn.0;
+                Targets::Sequences(drawn.1)
+            }
+        };
         Items {
             inputs,
-            targets: match spec.task {
-                Task::Classification => {
-                    Targets::Classes((0..count).map(|item| (item / per_class) as u32).collect())
-                }
-                Task::Regression { outputs } => Targets::Values(normal(count * outputs)),
-            },
+            targets,
             ids: (0..count as u64).collect(),
             mask: None,
         }
@@ -102,4 +123,62 @@ pub fn random_episode(spec: &TaskSpec, index: u64) -> Episode {
         classes: Vec::new(),
         class_vectors: None,
     }
+}
+
+/// Random words and symbols of `count` items, of any length from 1 on.
+fn sequences(
+    stream: &mut Stream,
+    spec: &TaskSpec,
+    count: usize,
+    [words, symbols, length]: [usize; 3],
+) -> (Vec<f32>, Vec<u32>) {
+    let (features, mut inputs, mut targets) = (spec.item.features(), Vec::new(), Vec::new());
+    for item in 1..=count {
+        let own = 1 + stream.below(features);
+        inputs.extend((0..own).map(|_| (1 + stream.below(words)) as f32));
+        inputs.resize(item * features, 0.0);
+        let own = 1 + stream.below(length);
+        targets.extend((0..own).map(|_| stream.below(symbols) as u32));
+        targets.resize(item * (length + 1), symbols as u32);
+    }
+    (inputs, targets)
+}
+
+/// Tasks of translating one or two of four words, each by a symbol of its own: six examples, twelve queries.
+pub fn dictionaries(features: usize) -> TaskSpec {
+    TaskSpec {
+        task: Task::Sequences {
+            words: 4,
+            symbols: 4,
+            length: 2,
+        },
+        train_classes: 0,
+        ..vectors(features, EpisodeShape::new(1, 6, 12))
+    }
+}
+
+/// A task of [`dictionaries`]: its examples are every word alone, then two pairs.
+pub fn dictionary(spec: &TaskSpec, index: u64) -> Episode {
+    let mut stream = Seed(6).stream("dictionary", index, "symbols");
+    let symbols = stream.choose_distinct(4, 4);
+    let features = spec.item.features();
+    let mut items = |alone: usize, count: usize, first: u64| {
+        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+        for item in 0..count {
+            let words = match item < alone {
+                true => vec![item],
+                false => stream.choose_distinct(4, 1 + usize::from(alone > 0 || item % 2 > 0)),
+            };
+            inputs.extend(words.iter().map(|&word| (word + 1) as f32));
+            inputs.resize((item + 1) * features, 0.0);
+            targets.extend(words.iter().map(|&word| symbols[word] as u32));
+            targets.resize((item + 1) * 3, 4);
+        }
+        let ids = (first..first + count as u64).collect();
+        Items::new(inputs, Targets::Sequences(targets), ids)
+    };
+    let shape = spec.train;
+    let support = items(4, shape.support_items(), 0);
+    let query = items(0, shape.query_items(), 100);
+    Episode::new(index, shape, support, query, Vec::new())
 }

@@ -28,6 +28,7 @@ pub mod inner_loop;
 pub mod network;
 pub mod partial;
 pub mod predictive;
+pub mod sentences;
 pub mod single_pass;
 pub mod support_descent;
 pub mod support_order;
@@ -40,7 +41,7 @@ use serde_json::Value;
 
 use crate::{
     Error, Result,
-    data::Split,
+    data::{Split, Task},
     nn::{attention::AttentionMap, encoder::Architecture, loss, norm::Statistics},
     params::Params,
     primitives::Primitives,
@@ -289,6 +290,9 @@ pub trait LearnerSettings: Settings {
     /// where a number is not there. Others are refused such tasks.
     const READS_MASKS: bool = false;
 
+    /// Whether it learns tasks of sequences, and those alone.
+    const SEQUENCES: bool = false;
+
     /// Checks the settings against each other, the encoder and the tasks; ranges are checked already.
     ///
     /// # Errors
@@ -345,6 +349,23 @@ pub fn check_extras<S: LearnerSettings>(statistics: Statistics, spec: &TaskSpec)
     Ok(())
 }
 
+/// Checks that a learner of sequences has such tasks, and any other learner has none.
+///
+/// # Errors
+/// [`Error::Setting`] naming the learner.
+pub fn check_kind<S: LearnerSettings>(spec: &TaskSpec) -> Result<()> {
+    let expected = match (S::SEQUENCES, matches!(spec.task, Task::Sequences { .. })) {
+        (true, false) => {
+            "learns from sequence to sequence; take `data.source = \"grammar\"`, or another learner"
+        }
+        (false, true) => {
+            "answers with classes or values, and the tasks of `data` ask for sequences; take `mlc`"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::setting("learner.name", S::INFO.name, expected))
+}
+
 /// How a learner is trained on the task of the conformance suite: 3-way 2-shot, items of 8 numbers, an
 /// MLP of two layers of 16.
 #[derive(Clone, Debug)]
@@ -387,6 +408,8 @@ pub struct LearnerEntry {
     pub transductive: bool,
     /// As [`LearnerSettings::QUERIES_ALONE`].
     pub queries_alone: bool,
+    /// As [`LearnerSettings::SEQUENCES`].
+    pub sequences: bool,
 }
 
 impl LearnerEntry {
@@ -400,6 +423,7 @@ impl LearnerEntry {
             toy: S::toy(),
             transductive: S::TRANSDUCTIVE,
             queries_alone: S::QUERIES_ALONE,
+            sequences: S::SEQUENCES,
         }
     }
 }
@@ -582,6 +606,7 @@ macro_rules! learners {
                 match self {
                     $($list::$settings(settings) => {
                         let statistics = $crate::nn::encoder::Architecture::statistics(architecture);
+                        $crate::learner::check_kind::<$module::$settings>(spec)?;
                         $crate::learner::check_extras::<$module::$settings>(statistics, spec)?;
                         $crate::learner::LearnerSettings::check(settings, architecture, spec)
                     })*

@@ -58,6 +58,17 @@ pub trait SinglePass: Send + Sync + 'static {
         }
     }
 
+    /// Mean log-likelihood of the targets of each task's queries, `[t]`, where that is no function of the
+    /// output of the forward pass.
+    fn likelihood<L: Primitives>(
+        &self,
+        _model: &Self::Model<L>,
+        _tasks: &TaskBatch<L>,
+        _pass: &Pass<L>,
+    ) -> Option<Tensor<L, 1>> {
+        None
+    }
+
     /// Loss of each task, `[t]`, from the output of the forward pass.
     fn losses<L: Primitives>(&self, output: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 1> {
         match self.predictive() {
@@ -137,7 +148,10 @@ impl<R: SinglePass, B: Primitives> Learner<B> for SinglePassLearner<R, B> {
 
     fn log_likelihood(&self, tasks: &TaskBatch<B>) -> Option<Tensor<B, 1>> {
         // Asked of every learner that is evaluated: without a density there is no second pass.
-        let predictive = self.rule.predictive()?;
+        let Some(predictive) = self.rule.predictive() else {
+            let model = self.model(self.parameters.clone());
+            return self.rule.likelihood(&model, tasks, &Self::evaluation(tasks));
+        };
         let output = self.forward(tasks, &Self::evaluation(tasks));
         predictive.log_likelihood(output, &tasks.query)
     }

@@ -23,6 +23,7 @@ impl<B: Backend> SupportOrder<B> {
         let targets: Vec<f32> = match &items.targets {
             TargetBatch::Classes(labels) => labels.clone().into_data().iter().collect(),
             TargetBatch::Values(values) => values.clone().into_data().iter().collect(),
+            TargetBatch::Sequences(symbols) => symbols.clone().into_data().iter().collect(),
         };
         let (features, outputs) = (inputs.len() / (t * s), targets.len() / (t * s));
         // Targets only tell equal inputs apart.

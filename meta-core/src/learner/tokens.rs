@@ -22,6 +22,7 @@ pub fn with_targets<B: Primitives>(
 ) -> Tensor<B, 3> {
     let target = match targets {
         TargetBatch::Values(values) => values.clone(),
+        TargetBatch::Sequences(_) => panic!("targets of one place expected"),
         TargetBatch::Classes(labels) => {
             let means = distance::class_means(embeddings.clone(), labels.clone(), way);
             distance::membership(labels.clone(), way, &embeddings).matmul(means)

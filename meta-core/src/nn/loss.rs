@@ -4,8 +4,8 @@ use burn::tensor::{Bool, Int, Tensor, activation::log_softmax, backend::Backend}
 
 use crate::task::{ItemBatch, TargetBatch};
 
-/// Mean loss of each task, `[t]`: softmax cross-entropy of class scores `[t, b, n]`, or mean squared
-/// error of values `[t, b, outputs]`.
+/// Mean loss of each task, `[t]`: softmax cross-entropy of class scores `[t, b, n]`, mean squared error of
+/// values `[t, b, outputs]`, or [`sequence_cross_entropy`].
 ///
 /// # Panics
 /// When the shapes do not fit.
@@ -13,10 +13,12 @@ pub fn loss<B: Backend>(predictions: Tensor<B, 3>, targets: &TargetBatch<B>) -> 
     match targets {
         TargetBatch::Classes(labels) => cross_entropy(predictions, labels.clone()),
         TargetBatch::Values(values) => squared_error(predictions, values.clone()),
+        TargetBatch::Sequences(symbols) => sequence_cross_entropy(predictions, symbols.clone()),
     }
 }
 
-/// Score of each task, `[t]`: accuracy, or mean squared error.
+/// Score of each task, `[t]`: accuracy, mean squared error, or the share of sequences that are right as a
+/// whole.
 ///
 /// # Panics
 /// When the shapes do not fit.
@@ -24,6 +26,7 @@ pub fn score<B: Backend>(predictions: Tensor<B, 3>, targets: &TargetBatch<B>) ->
     match targets {
         TargetBatch::Classes(labels) => accuracy(predictions, labels.clone()),
         TargetBatch::Values(values) => squared_error(predictions, values.clone()),
+        TargetBatch::Sequences(symbols) => exact_match(predictions, symbols.clone()),
     }
 }
 
@@ -62,6 +65,10 @@ fn over_those_there<B: Backend>(
         TargetBatch::Values(values) => {
             TargetBatch::Values(values.clone().reshape([t * b, 1, outputs]))
         }
+        TargetBatch::Sequences(symbols) => {
+            let places = symbols.dims()[2];
+            TargetBatch::Sequences(symbols.clone().reshape([t * b, 1, places]))
+        }
     };
     let items = of(predictions.reshape([t * b, 1, outputs]), &alone).reshape([t, b]);
     // Not a product: where a class is not there, its loss is infinite.
@@ -93,4 +100,76 @@ pub fn accuracy<B: Backend>(logits: Tensor<B, 3>, labels: Tensor<B, 2, Int>) -> 
     let [t, b, _] = logits.dims();
     let winners = logits.argmax(2).reshape([t, b]);
     winners.equal(labels).float().mean_dim(1).reshape([t])
+}
+
+/// Which places of sequences `[t, b, places]` count: those of the symbols and of the first end, whose number
+/// is `end`; 1 where they do, `[t, b, places]`.
+pub fn places_that_count<B: Backend>(symbols: Tensor<B, 3, Int>, end: usize) -> Tensor<B, 3, Bool> {
+    let [t, b, places] = symbols.dims();
+    let first = Tensor::<B, 3, Int>::zeros([t, b, 1], &symbols.device()).equal_elem(0);
+    if places == 1 {
+        return first;
+    }
+    let before = symbols.narrow(2, 0, places - 1).not_equal_elem(end as i64);
+    Tensor::cat(vec![first, before], 2)
+}
+
+/// `−log softmax(z)[y]`, mean over the symbols of an item and its end, and over the items of a task: scores
+/// `z [t, b, places·(symbols + 1)]`, sequences `y [t, b, places]`, result `[t]`.
+pub fn sequence_cross_entropy<B: Backend>(
+    scores: Tensor<B, 3>,
+    symbols: Tensor<B, 3, Int>,
+) -> Tensor<B, 1> {
+    let ([t, b, outputs], places) = (scores.dims(), symbols.dims()[2]);
+    let n = outputs / places;
+    let counts = places_that_count(symbols.clone(), n - 1);
+    let counts = counts.float().cast(scores.dtype()).reshape([t * b, places]);
+    let log_probabilities = log_softmax(scores.reshape([t * b * places, n]), 1);
+    let picked = log_probabilities.gather(1, symbols.reshape([t * b * places, 1]));
+    let of_items =
+        (picked.reshape([t * b, places]) * counts.clone()).sum_dim(1) / counts.sum_dim(1);
+    of_items.reshape([t, b]).mean_dim(1).neg().reshape([t])
+}
+
+/// Share of items of which the highest score is right at every place that counts: as
+/// [`sequence_cross_entropy`].
+pub fn exact_match<B: Backend>(scores: Tensor<B, 3>, symbols: Tensor<B, 3, Int>) -> Tensor<B, 1> {
+    let ([t, b, outputs], places) = (scores.dims(), symbols.dims()[2]);
+    let n = outputs / places;
+    let idle = places_that_count(symbols.clone(), n - 1).bool_not();
+    let winners = scores.reshape([t, b, places, n]).argmax(3);
+    let right = winners.reshape([t, b, places]).equal(symbols).bool_or(idle);
+    let whole = right.float().min_dim(2).reshape([t, b]);
+    whole.mean_dim(1).reshape([t])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Cpu;
+
+    /// Two sequences of at most two of two symbols: `1`, and `0 1`. Uniform scores cost ln 3 a place; the
+    /// places after the first end cost nothing, whatever their scores.
+    #[test]
+    fn sequences_count_to_their_first_end() {
+        let device = Default::default();
+        let symbols = Tensor::<Cpu, 3, Int>::from_ints([[[1, 2, 2], [0, 1, 2]]], &device);
+        let uniform = Tensor::<Cpu, 3>::zeros([1, 2, 9], &device);
+        let loss = sequence_cross_entropy(uniform.clone(), symbols.clone());
+        assert!((loss.into_scalar() - 3f32.ln()).abs() < 1e-6);
+        let sure =
+            |places: [usize; 3]| places.map(|symbol| [0, 1, 2].map(|s| f32::from(s == symbol)));
+        let scores = |first: [usize; 3], second: [usize; 3]| {
+            let values: Vec<f32> = [sure(first), sure(second)]
+                .into_iter()
+                .flatten()
+                .flatten()
+                .collect();
+            Tensor::<Cpu, 1>::from_floats(values.as_slice(), &device).reshape([1, 2, 9])
+        };
+        let matched = |scores| exact_match(scores, symbols.clone()).into_scalar();
+        assert_eq!(matched(scores([1, 2, 0], [0, 1, 2])), 1.0);
+        assert_eq!(matched(scores([1, 2, 0], [0, 2, 2])), 0.5);
+        assert_eq!(matched(scores([0, 2, 2], [0, 1, 1])), 0.0);
+    }
 }

@@ -79,6 +79,11 @@ impl<B: Backend> Pass<B> {
         }
     }
 
+    /// Whether it keeps maps.
+    pub fn is_recording(&self) -> bool {
+        self.maps.is_some()
+    }
+
     /// What has been recorded, in order.
     pub fn recorded(&self) -> Vec<AttentionMap<B>> {
         self.maps.as_ref().map_or_else(Vec::new, RefCell::take)

@@ -44,15 +44,20 @@ impl Support {
             (Targets::Values(values), Task::Regression { outputs }) => {
                 values.len() / outputs.max(1)
             }
-            (Targets::Values(values), Task::Classification) => values.len(),
+            (Targets::Sequences(symbols), Task::Sequences { length, .. }) => {
+                symbols.len() / (length + 1)
+            }
+            (Targets::Values(values), _) => values.len(),
+            (Targets::Sequences(symbols), _) => symbols.len(),
             (Targets::Classes(labels), _) => labels.len(),
         }
     }
 
-    /// Items of each class; of a regression, all items in one.
+    /// Items of each class; without classes, all numbers of their targets in one.
     pub fn counts(&self) -> Vec<usize> {
         match &self.targets {
             Targets::Values(values) => vec![values.len()],
+            Targets::Sequences(symbols) => vec![symbols.len()],
             Targets::Classes(labels) => {
                 let way = labels.iter().max().map_or(0, |&label| label as usize + 1);
                 let mut counts = vec![0; way];
@@ -77,7 +82,7 @@ impl Support {
         if items == 0 || items > MOST_ITEMS {
             return refuse(items, "must have at least 1 item, and at most 1048576");
         }
-        if let Task::Regression { .. } = task {
+        if task != Task::Classification {
             return Ok(EpisodeShape::new(1, items, 1));
         }
         let counts = self.counts();
@@ -279,6 +284,9 @@ impl<'a, B: Primitives> Answerer<'a, B> {
         let targets = match self.spec.task {
             Task::Classification => Targets::Classes(vec![0; q]),
             Task::Regression { outputs } => Targets::Values(vec![0.0; q * outputs]),
+            Task::Sequences {
+                symbols, length, ..
+            } => Targets::Sequences(vec![symbols as u32; q * (length + 1)]),
         };
         let first = self.placed.items.len() as u64;
         let ids = (first..first + q as u64).collect();
@@ -309,7 +317,7 @@ impl<'a, B: Primitives> Answerer<'a, B> {
         let values = answer.into_data().iter::<f64>().collect();
         let deviations = match self.spec.task {
             Task::Regression { .. } => self.learner.deviations(&tasks),
-            Task::Classification => None,
+            Task::Classification | Task::Sequences { .. } => None,
         };
         let deviations = deviations.map(|found| found.into_data().iter::<f64>().collect());
         device::check();

@@ -4,7 +4,8 @@
 //! evaluated on it sees the same episodes, so that two learners can be compared in pairs. Evaluation
 //! runs on the plain backend, a chunk of tasks at a time, and the score of an episode is computed
 //! from the predictions on the host in f64: the fraction of queries whose highest class score is the
-//! right one (ties: the lowest class), or the mean squared error of a regression.
+//! right one (ties: the lowest class) or whose sequence is right as a whole, or the mean squared error of a
+//! regression.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::{
     Error, Result,
     calibration::{Confidence, Pooled, Reliability, Scored as ScoredQuery},
     data::{
-        Episode, EpisodeShape, Items, Mask, Prefetch, Source, Split, Targets, Task,
+        Episode, EpisodeShape, Items, Prefetch, Source, Split, Targets, Task, before_end,
         episode_set_hash,
     },
     device,
@@ -34,7 +35,8 @@ const PREFETCH: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Fraction of queries classified correctly; higher is better.
+    /// Fraction of queries answered right, by their class or by the whole of their sequence; higher is
+    /// better.
     Accuracy,
     /// Mean squared error over queries and outputs; lower is better.
     MeanSquaredError,
@@ -44,7 +46,7 @@ impl Metric {
     /// The metric by which tasks of this kind are scored.
     pub fn of(task: Task) -> Self {
         match task {
-            Task::Classification => Metric::Accuracy,
+            Task::Classification | Task::Sequences { .. } => Metric::Accuracy,
             Task::Regression { .. } => Metric::MeanSquaredError,
         }
     }
@@ -97,6 +99,9 @@ pub struct Evaluation {
     /// Query loss of each episode after the last step: cross-entropy in nats, or mean squared error;
     /// of a learner that predicts densities, the negative log-likelihood.
     pub losses: Vec<f64>,
+    /// Share of the places of sequences, up to their ends, where the right symbol is, by episode.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<f64>,
     /// Log-likelihoods of the queries, where the learner predicts densities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_likelihood: Option<LogLikelihoods>,
@@ -166,6 +171,7 @@ pub fn evaluate<B: Primitives>(
     let chunk = chunk.min(set.count).max(1);
     let mut scores: Vec<Vec<f64>> = Vec::new();
     let mut losses = Vec::new();
+    let mut places = Vec::new();
     let mut densities = LogLikelihoods::default();
     let mut confidences = Vec::new();
     let mut episodes = Prefetch::new(
@@ -192,6 +198,7 @@ pub fn evaluate<B: Primitives>(
             }
             let last = graph.steps.last().into_iter().flatten();
             losses.extend(last.map(|(_, loss)| loss));
+            places.extend(graph.places);
             densities.learner.extend(graph.densities);
             confidences.extend(graph.confidences);
         }
@@ -209,6 +216,7 @@ pub fn evaluate<B: Primitives>(
         metric,
         scores,
         losses,
+        places,
         log_likelihood,
         confidences,
     })
@@ -218,6 +226,8 @@ pub fn evaluate<B: Primitives>(
 struct Scored {
     /// Score and loss of each task after each step.
     steps: Vec<Vec<(f64, f64)>>,
+    /// Share of the right symbols after the last step; empty where there are no sequences.
+    places: Vec<f64>,
     /// Log-likelihood of each task's query, where the learner predicts densities.
     densities: Vec<f64>,
     /// How sure each task's answers after the last step are; empty for regression.
@@ -323,6 +333,10 @@ fn score_graph<B: Primitives>(
         (Task::Classification, Some(last)) => confidences_of(last.clone(), episodes),
         _ => Vec::new(),
     };
+    let places = match (spec.task, answered.last()) {
+        (Task::Sequences { .. }, Some(last)) => right_places(last.clone(), episodes),
+        _ => Vec::new(),
+    };
     let steps = answered.into_iter();
     let steps = steps
         .map(|predictions| score_tasks(predictions, episodes))
@@ -334,6 +348,7 @@ fn score_graph<B: Primitives>(
     device::check();
     Scored {
         steps,
+        places,
         densities,
         confidences,
     }
@@ -358,7 +373,7 @@ fn confidences_of<B: Primitives>(
                 });
                 scored.map(|query| query.confidence(1.0)).collect()
             }
-            Targets::Values(_) => Vec::new(),
+            Targets::Values(_) | Targets::Sequences(_) => Vec::new(),
         })
         .collect()
 }
@@ -381,22 +396,17 @@ fn score_those_there(predictions: &[f64], outputs: usize, items: &Items) -> (f64
     let Some(mask) = &items.mask else {
         return score_items(predictions, outputs, &items.targets);
     };
-    fn kept<T: Copy>(values: &[T], width: usize, mask: &Mask) -> Vec<T> {
-        let rows = values.chunks(width).zip(&mask.items);
-        rows.filter(|(_, there)| **there)
-            .flat_map(|(row, _)| row)
-            .copied()
-            .collect()
-    }
-    let targets = match &items.targets {
-        Targets::Classes(classes) => Targets::Classes(kept(classes, 1, mask)),
-        Targets::Values(values) => Targets::Values(kept(values, outputs, mask)),
-    };
-    score_items(&kept(predictions, outputs, mask), outputs, &targets)
+    let there: Vec<usize> = (0..items.len()).filter(|&item| mask.items[item]).collect();
+    let targets = items.targets.select(&there, items.len());
+    let rows = there
+        .iter()
+        .flat_map(|&item| &predictions[item * outputs..(item + 1) * outputs]);
+    let kept: Vec<f64> = rows.copied().collect();
+    score_items(&kept, outputs, &targets)
 }
 
 /// Score and loss of predictions `[b, outputs]` for items with these targets: accuracy and mean
-/// cross-entropy, or the mean squared error twice.
+/// cross-entropy, of classes or of whole sequences and their places, or the mean squared error twice.
 pub fn score_items(predictions: &[f64], outputs: usize, targets: &Targets) -> (f64, f64) {
     match targets {
         Targets::Classes(classes) => {
@@ -412,7 +422,68 @@ pub fn score_items(predictions: &[f64], outputs: usize, targets: &Targets) -> (f
             let error = mean(&errors);
             (error, error)
         }
+        Targets::Sequences(symbols) => {
+            let items = of_sequences(predictions, outputs, symbols);
+            let whole = items
+                .iter()
+                .map(|item| f64::from(item.right == item.places));
+            let losses = items.iter().map(|item| item.loss);
+            (
+                mean(&whole.collect::<Vec<_>>()),
+                mean(&losses.collect::<Vec<_>>()),
+            )
+        }
     }
+}
+
+/// How a sequence came out, at its symbols and its first end.
+struct SequenceScore {
+    places: usize,
+    /// Places of the right symbol.
+    right: usize,
+    /// Mean cross-entropy of the places.
+    loss: f64,
+}
+
+/// Of sequences `[b, places]` from scores `[b, outputs]`.
+fn of_sequences(predictions: &[f64], outputs: usize, symbols: &[u32]) -> Vec<SequenceScore> {
+    let width = symbols.len() * outputs / predictions.len().max(1);
+    let n = outputs / width.max(1);
+    let rows = predictions
+        .chunks(outputs)
+        .zip(symbols.chunks(width.max(1)));
+    rows.map(|(scores, target)| {
+        let length = before_end(target, n as u32 - 1).len();
+        let places = (length + 1).min(width);
+        let wanted: Vec<usize> = target[..places]
+            .iter()
+            .map(|&symbol| symbol as usize)
+            .collect();
+        let (share, loss) = classification(&scores[..places * n], n, &wanted);
+        SequenceScore {
+            places,
+            right: (share * places as f64).round() as usize,
+            loss,
+        }
+    })
+    .collect()
+}
+
+/// Share of the places of the queries' sequences where the right symbol is, of each task.
+fn right_places<B: Primitives>(predictions: Tensor<B, 3>, episodes: &[Episode]) -> Vec<f64> {
+    let [_, q, outputs] = predictions.dims();
+    let values: Vec<f64> = predictions.into_data().iter::<f64>().collect();
+    let tasks = values.chunks(q * outputs).zip(episodes);
+    tasks
+        .map(|(task, episode)| {
+            let Targets::Sequences(symbols) = &episode.query.targets else {
+                return 0.0;
+            };
+            let items = of_sequences(task, outputs, symbols);
+            let sum = |of: fn(&SequenceScore) -> usize| items.iter().map(of).sum::<usize>() as f64;
+            sum(|item| item.right) / sum(|item| item.places).max(1.0)
+        })
+        .collect()
 }
 
 /// Accuracy and mean cross-entropy of class scores `[q, outputs]`.
@@ -457,6 +528,23 @@ mod tests {
         assert!((loss - expected).abs() < 1e-15, "{loss} is not {expected}");
     }
 
+    /// Sequences `1` and `0 1` of two symbols, the end being 2: one is right, the other at two places of
+    /// three; what is said after an end counts for nothing.
+    #[test]
+    fn sequences_are_right_as_a_whole_or_by_place() {
+        let says = |symbols: [usize; 6]| -> Vec<f64> {
+            let places = symbols.map(|said| [0, 1, 2].map(|s| if s == said { 0.0 } else { -1e3 }));
+            places.into_iter().flatten().collect()
+        };
+        let targets = Targets::Sequences(vec![1, 2, 2, 0, 1, 2]);
+        let (score, loss) = score_items(&says([1, 2, 0, 0, 1, 1]), 9, &targets);
+        assert_eq!((score, loss), (0.5, 1e3 / 3.0 / 2.0));
+        assert_eq!(
+            score_items(&says([1, 2, 2, 0, 1, 2]), 9, &targets),
+            (1.0, 0.0)
+        );
+    }
+
     #[test]
     fn large_scores_do_not_overflow() {
         let (_, loss) = classification(&[1000.0, 0.0], 2, &[1]);
@@ -467,6 +555,7 @@ mod tests {
     fn what_is_no_result_names_its_episode() {
         let scored = |steps: Vec<Vec<(f64, f64)>>, densities: Vec<f64>| Scored {
             steps,
+            places: Vec::new(),
             densities,
             confidences: Vec::new(),
         };
@@ -508,6 +597,7 @@ mod tests {
             metric: Metric::Accuracy,
             scores: vec![vec![0.2, 0.2], vec![0.8, 1.0]],
             losses: vec![0.5, 0.7],
+            places: Vec::new(),
             log_likelihood: None,
             confidences: Vec::new(),
         };

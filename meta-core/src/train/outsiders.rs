@@ -65,18 +65,7 @@ pub fn there(items: &Items, features: usize) -> Support {
         .iter()
         .flat_map(|&item| &items.inputs[item * features..(item + 1) * features]);
     let inputs = rows.copied().collect();
-    let targets = match &items.targets {
-        Targets::Classes(labels) => {
-            Targets::Classes(kept.iter().map(|&item| labels[item]).collect())
-        }
-        Targets::Values(values) => {
-            let outputs = values.len() / items.len().max(1);
-            let rows = kept
-                .iter()
-                .flat_map(|&item| &values[item * outputs..(item + 1) * outputs]);
-            Targets::Values(rows.copied().collect())
-        }
-    };
+    let targets = items.targets.select(&kept, items.len());
     Support { inputs, targets }
 }
 

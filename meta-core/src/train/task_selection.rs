@@ -364,6 +364,8 @@ fn embedding(support: &Items, way: usize, seed: Seed) -> Vec<f64> {
             numbers.push(mean.iter().sum::<f64>() / outputs.max(1) as f64);
             numbers.push(spread);
         }
+        // Sequences say nothing that a mean could.
+        Targets::Sequences(_) => numbers.extend([0.0, 0.0]),
         Targets::Classes(classes) => {
             let of_class = |class: usize| -> Vec<usize> {
                 let items = all.iter().copied();

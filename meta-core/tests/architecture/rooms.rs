@@ -59,12 +59,13 @@ pub const ROOMS: &[Rooms] = &[
         "data",
         &[
             "episode",
-            "cholesky rows source",
+            "cholesky pairs rows",
+            "source",
             "draw",
             "class_folders contact_sheet formats image_archive image_decode pictures prefetch",
             "image_files image_set",
             "class_splits image_cache",
-            "glyphs sinusoid gp prior tables omniglot folder features topics text series",
+            "glyphs sinusoid gp prior grammar tables omniglot folder features topics text series scan",
             "projected preparation",
             "own_items",
             "mod",
@@ -85,6 +86,7 @@ pub const ROOMS: &[Rooms] = &[
         "data::prior",
         &["problem", "columns", "mod", "tests"],
     ),
+    rooms("meta-core", "data::grammar", &["language", "mod", "tests"]),
     rooms(
         "meta-core",
         "data::tables",
@@ -135,7 +137,7 @@ pub const ROOMS: &[Rooms] = &[
         "meta-core",
         "learner",
         &[
-            "embed predictive support_descent support_order tokens",
+            "embed predictive sentences support_descent support_order tokens",
             "feature_transform network",
             "mod",
             "adapt feature_rule single_pass",

@@ -54,7 +54,7 @@ proptest! {
                 episode.support.ids.iter().chain(&episode.query.ids).copied().collect();
             prop_assert_eq!(ids.len(), shape.support_items() + shape.query_items());
             let features = source.item_shape().features();
-            for (items, each) in [(&episode.support, shot), (&episode.query, query)] {
+            for (items, each) in [(&episode.support, shape.shot.0), (&episode.query, query)] {
                 prop_assert_eq!(items.len(), shape.way.0 * each);
                 prop_assert_eq!(items.inputs.len(), items.len() * features);
                 match &items.targets {
@@ -72,6 +72,11 @@ proptest! {
                         }
                     }
                     Targets::Values(values) => prop_assert_eq!(values.len(), each),
+                    Targets::Sequences(symbols) => {
+                        let outputs = source.task().outputs(way);
+                        prop_assert_eq!(symbols.len() % each, 0);
+                        prop_assert_eq!(outputs % (symbols.len() / each), 0);
+                    }
                 }
             }
             let classes: HashSet<u32> = episode.classes.iter().map(|class| class.class).collect();

@@ -93,7 +93,7 @@ fn episode(source: &FeatureSource, split: Split, shape: EpisodeShape, index: u64
 fn labels(targets: &Targets) -> &[u32] {
     match targets {
         Targets::Classes(labels) => labels,
-        Targets::Values(_) => panic!("labels"),
+        _ => panic!("labels"),
     }
 }
 

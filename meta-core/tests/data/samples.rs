@@ -7,8 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use image::{GrayImage, ImageFormat, Luma};
 use meta_core::data::{
-    EpisodeShape, FolderSettings, GlyphWorld, GpSettings, ImageSource, PriorSettings, PriorSource,
-    PriorTask, ProjectedSettings, Rotations, SinusoidSettings, Source, Split, Task, TopicsSettings,
+    EpisodeShape, FolderSettings, GlyphWorld, GpSettings, GrammarSettings, ImageSource,
+    PriorSettings, PriorSource, PriorTask, ProjectedSettings, Rotations, SinusoidSettings, Source,
+    Split, Task, TopicsSettings,
 };
 use meta_core::rng::Seed;
 
@@ -156,6 +157,7 @@ pub fn all_sources() -> &'static [Arc<dyn Source>] {
             ),
             Arc::new(prior(PriorTask::Classification)),
             Arc::new(prior(PriorTask::Regression)),
+            Arc::new(GrammarSettings::default().build().expect("valid")),
         ]
     })
 }
@@ -165,6 +167,8 @@ pub fn fitting(source: &dyn Source, way: usize, shot: usize, query: usize) -> Ep
     match source.task() {
         Task::Classification => EpisodeShape::new(way, shot, query),
         Task::Regression { .. } => EpisodeShape::new(1, shot, query),
+        // A language needs an example of every word.
+        Task::Sequences { .. } => EpisodeShape::new(1, shot + 6, query),
     }
 }
 

@@ -168,7 +168,7 @@ impl<T: Toolkit> FinishedRun<T> {
             protocol("checkpoint_choice"),
             result.seed,
             markdown(&short(&result.episode_set)),
-            baseline::name(result.metric == Metric::MeanSquaredError),
+            baseline::name(result.metric, result.way),
         );
         for step in &result.by_step {
             if step.step <= 1 || step.step + 1 == result.by_step.len() {

@@ -10,11 +10,12 @@
 //! | read `map · values` | a matrix product; [`dropout`](crate::nn::dropout::dropout) before it |
 //!
 //! [`scaled_dot_product`] is the common combination. The layers made of them
-//! ([`MultiHeadAttention`], [`AttentionPool`], [`Hierarchical`], [`CrossModal`], [`Block`]) return
+//! ([`MultiHeadAttention`], [`AttentionPool`], [`Hierarchical`], [`CrossModal`], [`Block`], [`DecoderBlock`]) return
 //! their maps beside what they read. [`attentions`] lists them all.
 
 mod additive;
 mod block;
+mod decoder;
 mod hierarchical;
 pub mod mask;
 mod multi_head;
@@ -27,8 +28,11 @@ mod score_function;
 pub use super::attention_map::{AttentionMap, MapAxis};
 pub use additive::AdditiveScores;
 pub use block::{Block, BlockSettings, stack};
+pub use decoder::{DecoderBlock, DecoderMemory};
 pub use hierarchical::{AttentionPool, Hierarchical, HierarchicalMaps, HierarchicalMasks};
-pub use multi_head::{MultiHeadAttention, MultiHeadSelfAttention, MultiHeadSettings, check_heads};
+pub use multi_head::{
+    MultiHeadAttention, MultiHeadSelfAttention, MultiHeadSettings, ProjectedMemory, check_heads,
+};
 pub use multimodal::{CrossModal, GatedFusion};
 pub use normalise::{Weighting, gumbel_softmax, gumbel_straight_through, soft, straight_through};
 pub use score::dot_product_scores;

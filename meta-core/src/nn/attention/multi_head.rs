@@ -228,29 +228,53 @@ impl<B: Primitives> MultiHeadAttention<B> {
         hidden: Option<&Tensor<B, 4, Bool>>,
         pass: &Pass<B>,
     ) -> (Tensor<B, 3>, Tensor<B, 4>) {
-        let ([t, rows, _], [_, memory_rows, _]) = (queries.dims(), keys.dims());
         assert!(
-            rows.is_multiple_of(items) && memory_rows.is_multiple_of(items),
+            queries.dims()[1].is_multiple_of(items) && keys.dims()[1].is_multiple_of(items),
             "queries {:?} and memory {:?} of {items} items",
             queries.dims(),
             keys.dims()
         );
+        let memory = self.project(keys, values, items);
+        self.read_projected(queries, &memory, items, hidden, pass)
+    }
+
+    /// Keys and values `[t, b·m, e]` of `items` items as they are read, once for any number of reads: with
+    /// positions, the first of each item has the first.
+    pub fn project(
+        &self,
+        keys: Tensor<B, 3>,
+        values: Tensor<B, 3>,
+        items: usize,
+    ) -> ProjectedMemory<B> {
+        ProjectedMemory {
+            keys: self.placed(of_items(self.key.forward(keys), items)),
+            values: of_items(self.value.forward(values), items),
+        }
+    }
+
+    /// [`MultiHeadAttention::attend`] to what is projected already.
+    ///
+    /// # Panics
+    /// When the shapes do not fit.
+    pub fn read_projected(
+        &self,
+        queries: Tensor<B, 3>,
+        memory: &ProjectedMemory<B>,
+        items: usize,
+        hidden: Option<&Tensor<B, 4, Bool>>,
+        pass: &Pass<B>,
+    ) -> (Tensor<B, 3>, Tensor<B, 4>) {
+        let [t, rows, _] = queries.dims();
         let MultiHeadSettings {
             heads,
             dropout: rate,
-            rotary,
             weighting,
             ..
         } = self.settings;
-        let of_items = |x: Tensor<B, 3>| {
-            let [t, rows, width] = x.dims();
-            x.reshape([t * items, rows / items, width])
-        };
-        let placed = |x: Tensor<B, 3>| if rotary { rotate(x, heads) } else { x };
         let (read, map) = soft_read(
-            placed(of_items(self.query.forward(queries))),
-            placed(of_items(self.key.forward(keys))),
-            of_items(self.value.forward(values)),
+            self.placed(of_items(self.query.forward(queries), items)),
+            memory.keys.clone(),
+            memory.values.clone(),
             heads,
             weighting,
             hidden,
@@ -258,6 +282,36 @@ impl<B: Primitives> MultiHeadAttention<B> {
         );
         let width = read.dims()[2];
         (self.output.forward(read.reshape([t, rows, width])), map)
+    }
+
+    fn placed(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        match self.settings.rotary {
+            true => rotate(x, self.settings.heads),
+            false => x,
+        }
+    }
+}
+
+/// `[t, b·l, d]` to `[t·b, l, d]`.
+fn of_items<B: Backend>(x: Tensor<B, 3>, items: usize) -> Tensor<B, 3> {
+    let [t, rows, width] = x.dims();
+    x.reshape([t * items, rows / items, width])
+}
+
+/// Keys and values of a memory, projected for the attention that reads them: `[n, m, width]` each.
+#[derive(Clone, Debug)]
+pub struct ProjectedMemory<B: Backend> {
+    keys: Tensor<B, 3>,
+    values: Tensor<B, 3>,
+}
+
+impl<B: Backend> ProjectedMemory<B> {
+    /// This memory, and `later` behind it.
+    pub fn then(self, later: ProjectedMemory<B>) -> Self {
+        ProjectedMemory {
+            keys: Tensor::cat(vec![self.keys, later.keys], 1),
+            values: Tensor::cat(vec![self.values, later.values], 1),
+        }
     }
 }
 
