@@ -90,7 +90,7 @@ impl LearnerSettings for CnpSettings {
         let rule = Cnp {
             predictive: OutputDistribution::new(new.spec, self.least_deviation),
             read: match new.spec.task {
-                Task::Classification => 0,
+                Task::Classification | Task::Acting { .. } => 0,
                 Task::Regression { outputs } => outputs,
             },
             architecture: new.architecture,

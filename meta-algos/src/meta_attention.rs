@@ -123,7 +123,7 @@ impl LearnerSettings for MetaAttentionSettings {
     fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
         let rule = MetaAttention {
             outputs: match new.spec.task {
-                Task::Classification => None,
+                Task::Classification | Task::Acting { .. } => None,
                 Task::Regression { outputs } => Some(outputs),
             },
             settings: self,

@@ -134,7 +134,7 @@ impl LearnerSettings for TaskTransformerSettings {
     fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
         let rule = TaskTransformer {
             outputs: match new.spec.task {
-                Task::Classification => None,
+                Task::Classification | Task::Acting { .. } => None,
                 Task::Regression { outputs } => Some(outputs),
             },
             architecture: new.architecture,

@@ -6,7 +6,10 @@ use burn::tensor::{Bool, Int, Tensor, TensorData, backend::Backend};
 
 use crate::{
     Error, Result,
-    data::{Episode, EpisodeShape, Extras, ItemShape, Items, Source, Split, Targets, Task},
+    data::{
+        Actions, Episode, EpisodeShape, Extras, ItemShape, Items, Source, Split, Targets, Task,
+        World,
+    },
     rng::Seed,
 };
 
@@ -45,6 +48,17 @@ impl TaskSpec {
         match self.task {
             Task::Classification => self.train.way.0,
             Task::Regression { outputs } => outputs,
+            Task::Acting { actions, .. } => match actions {
+                Actions::Discrete(count) | Actions::Continuous(count) => count,
+            },
+        }
+    }
+
+    /// Steps of a trial of this shape at most, where tasks are acted in; 0 elsewhere.
+    pub fn trial_steps(&self, shape: EpisodeShape) -> usize {
+        match self.task {
+            Task::Acting { horizon, .. } => horizon * shape.shot.0,
+            _ => 0,
         }
     }
 
@@ -74,7 +88,7 @@ impl TaskSpec {
     pub fn require_classification(&self, learner: &str, reason: &str) -> Result<()> {
         match self.task {
             Task::Classification => Ok(()),
-            Task::Regression { .. } => Err(Error::setting(
+            Task::Regression { .. } | Task::Acting { .. } => Err(Error::setting(
                 "learner.name",
                 learner,
                 format!("needs classification tasks; {reason}"),
@@ -215,7 +229,12 @@ impl<B: Backend> ItemBatch<B> {
                 }
                 TargetBatch::Classes(Tensor::from_data(TensorData::new(labels, [t, b]), device))
             }
-            Task::Regression { outputs } => {
+            Task::Regression { .. } | Task::Acting { .. } => {
+                // Of an episode that is acted in, nothing is given: one 0.
+                let outputs = match task {
+                    Task::Regression { outputs } => outputs,
+                    _ => 1,
+                };
                 let mut values = Vec::with_capacity(t * b * outputs);
                 for task_items in items {
                     match &task_items.targets {
@@ -293,6 +312,8 @@ pub struct TaskBatch<B: Backend> {
     pub classes: Arc<[u32]>,
     /// `[t, n, v]`: a vector that describes each class, where the source has such.
     pub class_vectors: Option<Tensor<B, 3>>,
+    /// Where its tasks are acted in, where they are.
+    pub world: Option<World>,
 }
 
 impl<B: Backend> TaskBatch<B> {
@@ -317,9 +338,10 @@ impl<B: Backend> TaskBatch<B> {
             episodes: episodes.iter().map(|episode| episode.index).collect(),
             classes: match spec.task {
                 Task::Classification => episodes.iter().flat_map(class_positions).collect(),
-                Task::Regression { .. } => Arc::default(),
+                Task::Regression { .. } | Task::Acting { .. } => Arc::default(),
             },
             class_vectors: class_vectors(episodes, shape, device),
+            world: episodes.first().and_then(|first| first.world.clone()),
         }
     }
 
@@ -375,6 +397,7 @@ impl<B: Backend> TaskBatch<B> {
             episodes: self.episodes.clone(),
             classes: self.classes.clone(),
             class_vectors: self.class_vectors.clone().map(Tensor::from_inner),
+            world: self.world.clone(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! equations of the papers.
 
 mod baselines;
+mod maml_rl;
 mod memory;
 
 use burn::tensor::{Tensor, TensorData};
@@ -26,7 +27,7 @@ const OUTPUTS: usize = 3;
 fn spec(task: Task) -> TaskSpec {
     let shape = match task {
         Task::Classification => EpisodeShape::new(3, 2, 2),
-        Task::Regression { .. } => EpisodeShape::new(1, 6, 6),
+        Task::Regression { .. } | Task::Acting { .. } => EpisodeShape::new(1, 6, 6),
     };
     TaskSpec {
         item: ItemShape {

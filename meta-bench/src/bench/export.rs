@@ -220,6 +220,7 @@ fn describe<T: Toolkit>(prepared: &Prepared<T>, files: Value) -> Value {
     let task = match prepared.spec.task {
         Task::Classification => "classification",
         Task::Regression { .. } => "regression",
+        Task::Acting { .. } => "acting",
     };
     json!({
         "format": 1,

@@ -2,9 +2,10 @@
 
 use meta_core::{
     data::{Episode, Items, Source, Split, Targets},
+    rl::{ActingWorld, RandomPolicy, run_trials},
     rng::Seed,
     task::TaskSpec,
-    train::eval::FrozenEpisodes,
+    train::eval::{FrozenEpisodes, Metric},
 };
 
 use crate::failure::Result;
@@ -12,12 +13,12 @@ use crate::failure::Result;
 /// Training episodes from which the prior mean of a regression is taken.
 const PRIOR_EPISODES: u64 = 200;
 
-/// Name of the rule for this kind of task.
-pub fn name(regression: bool) -> &'static str {
-    if !regression {
-        "nearest class mean of the raw inputs"
-    } else {
-        "mean target of the training tasks"
+/// Name of the rule for tasks that are scored so.
+pub fn name(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Accuracy => "nearest class mean of the raw inputs",
+        Metric::MeanSquaredError => "mean target of the training tasks",
+        Metric::Return => "random actions",
     }
 }
 
@@ -25,11 +26,14 @@ pub fn name(regression: bool) -> &'static str {
 ///
 /// Classification: a query gets the class whose support items have the nearest mean, by Euclidean
 /// distance of the raw inputs; accuracy. Regression: every query gets the mean target of training
-/// tasks; mean squared error.
+/// tasks; mean squared error. Tasks to act in: uniformly random actions; the mean return of the trials.
 ///
 /// # Errors
 /// When an episode cannot be drawn.
 pub fn scores(spec: &TaskSpec, set: &FrozenEpisodes) -> Result<Vec<f64>> {
+    if spec.task.is_acting() {
+        return random_returns(set);
+    }
     let prior = prior_mean(set.source.as_ref(), spec, set.seed)?;
     (0..set.count as u64)
         .map(|index| {
@@ -42,6 +46,22 @@ pub fn scores(spec: &TaskSpec, set: &FrozenEpisodes) -> Result<Vec<f64>> {
                     squares.sum::<f64>() / values.len() as f64
                 }
             })
+        })
+        .collect()
+}
+
+/// The return of random actions in each task of `set`.
+fn random_returns(set: &FrozenEpisodes) -> Result<Vec<f64>> {
+    let (trials, episodes) = (set.shape.query.0, set.shape.shot.0);
+    (0..set.count as u64)
+        .map(|index| {
+            let episode = set.source.episode(set.seed, set.split, set.shape, index)?;
+            let world = ActingWorld::of(episode.world.as_ref());
+            let lanes = world.lanes(&[index], trials);
+            let returns = run_trials(world.family.as_ref(), lanes, episodes, |_| {
+                Box::new(RandomPolicy::new(&world.family.actions()))
+            })?;
+            Ok(returns.iter().sum::<f64>() / trials as f64)
         })
         .collect()
 }

@@ -39,6 +39,7 @@ pub fn score_text(metric: Metric, score: Interval) -> String {
     match metric {
         Metric::Accuracy => format!("{:.2} %", score.scaled(100.0)),
         Metric::MeanSquaredError => format!("{score:.4}"),
+        Metric::Return => format!("{score:.2}"),
     }
 }
 

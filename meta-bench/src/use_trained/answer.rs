@@ -94,7 +94,8 @@ impl Wording<'_> {
     pub fn answers(&self, names: Vec<String>, predictions: &Predictions) -> Vec<Answer> {
         let rows = names.into_iter().zip(predictions.rows()).enumerate();
         rows.map(|(row, (item, scores))| match self.task {
-            Task::Classification => self.class(item, scores),
+            // Policies are refused before: they answer for no items.
+            Task::Classification | Task::Acting { .. } => self.class(item, scores),
             Task::Regression { outputs } => {
                 let deviations = predictions.deviations.as_ref();
                 let own = deviations.map(|all| &all[row * outputs..(row + 1) * outputs]);

@@ -57,7 +57,7 @@ impl KeyArgs {
     pub fn items<T: Toolkit>(&self, trained: &TrainedLearner<T>, path: &Path) -> Result<OwnItems> {
         let wanted = match trained.task() {
             Task::Classification => Wanted::Items,
-            Task::Regression { .. } => Wanted::Inputs,
+            Task::Regression { .. } | Task::Acting { .. } => Wanted::Inputs,
         };
         Ok(OwnItems::open(
             path,
@@ -81,6 +81,7 @@ impl KeyArgs {
         let wanted = match trained.task() {
             Task::Classification => Wanted::Labels,
             Task::Regression { outputs } => Wanted::Targets(outputs),
+            Task::Acting { .. } => Wanted::Inputs,
         };
         trained.fit(&OwnItems::open(
             path,

@@ -117,7 +117,7 @@ fn explain<T: Toolkit>(
                 fitted.classes.len()
             )
         }
-        Task::Regression { .. } => format!("{learner}, {support} items"),
+        Task::Regression { .. } | Task::Acting { .. } => format!("{learner}, {support} items"),
     };
     let setting = OwnSetting {
         line,
@@ -155,7 +155,7 @@ impl PredictArgs {
         let wording = trained.wording(fitted, top);
         let header = trained.header(fitted, self.transductive);
         let outputs = match trained.task() {
-            Task::Classification => 0,
+            Task::Classification | Task::Acting { .. } => 0,
             Task::Regression { outputs } => outputs,
         };
         let block = match self.transductive {

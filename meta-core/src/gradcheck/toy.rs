@@ -50,6 +50,7 @@ pub fn clouds(spec: &TaskSpec, index: u64) -> Episode {
         query: items(shape.query.0, 100),
         classes: Vec::new(),
         class_vectors: None,
+        world: None,
     }
 }
 
@@ -58,7 +59,7 @@ pub fn clouds(spec: &TaskSpec, index: u64) -> Episode {
 pub fn small_spec(task: Task) -> TaskSpec {
     let shape = match task {
         Task::Classification => EpisodeShape::new(3, 2, 2),
-        Task::Regression { .. } => EpisodeShape::new(1, 4, 3),
+        Task::Regression { .. } | Task::Acting { .. } => EpisodeShape::new(1, 4, 3),
     };
     TaskSpec {
         item: ItemShape {
@@ -87,7 +88,9 @@ pub fn random_episode(spec: &TaskSpec, index: u64) -> Episode {
                 Task::Classification => {
                     Targets::Classes((0..count).map(|item| (item / per_class) as u32).collect())
                 }
-                Task::Regression { outputs } => Targets::Values(normal(count * outputs)),
+                Task::Regression { .. } | Task::Acting { .. } => {
+                    Targets::Values(normal(count * spec.outputs()))
+                }
             },
             ids: (0..count as u64).collect(),
             mask: None,
@@ -101,5 +104,6 @@ pub fn random_episode(spec: &TaskSpec, index: u64) -> Episode {
         query: items(shape.query_items(), shape.query.0, "query"),
         classes: Vec::new(),
         class_vectors: None,
+        world: None,
     }
 }

@@ -19,6 +19,7 @@
 //! ([`toolkit!`](crate::toolkit!)), puts it into the binary, the manifests, the tables of the
 //! documentation and the conformance suite.
 
+pub mod acting;
 pub mod adapt;
 pub mod embed;
 pub mod feature_rule;
@@ -44,6 +45,7 @@ use crate::{
     nn::{attention::AttentionMap, encoder::Architecture, loss, norm::Statistics},
     params::Params,
     primitives::Primitives,
+    rl::Trial,
     rng::Seed,
     settings::{Field, Settings},
     task::{ItemBatch, TaskBatch, TaskSpec},
@@ -150,6 +152,8 @@ pub struct Explanation<B: Primitives> {
     /// How far the parameters of each layer have moved: name of the layer and Euclidean distance from
     /// its start after every step, `[t]` each; nothing where none is adapted.
     pub movement: Vec<(String, Vec<Tensor<B, 1>>)>,
+    /// Trials of a policy: of every task the same number, those before adaptation first.
+    pub trials: Vec<Trial>,
 }
 
 /// A learner and its meta-parameters on one backend.
@@ -170,7 +174,23 @@ pub trait Learner<B: Primitives>: Send + Sync {
     /// The meta-gradient of `tasks`: the gradient of the mean over tasks of the mean query loss.
     fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B>;
 
-    /// Predictions for the queries, `[t, q, outputs]` each: class scores (logits) or regression values.
+    /// Acts in the environments of `tasks`, which are trained on: the trials that the next updates learn from.
+    /// None where the learner does not act.
+    ///
+    /// # Errors
+    /// When the environments cannot be made.
+    fn act(&self, _tasks: &TaskBatch<B>) -> Result<Option<Vec<Trial>>> {
+        Ok(None)
+    }
+
+    /// Learns from `trials`, those of all tasks of a meta-batch, until it is given others. How often that is,
+    /// and in how many parts.
+    fn gather(&mut self, _trials: Vec<Trial>) -> Passes {
+        Passes::default()
+    }
+
+    /// Predictions for the queries, `[t, q, outputs]` each: class scores (logits), regression values, or the
+    /// returns of a policy's trials.
     ///
     /// A learner that adapts by steps returns those after the steps that `at` names, any other returns
     /// one. The last one counts.
@@ -213,6 +233,25 @@ pub trait Learner<B: Primitives>: Send + Sync {
             predictions: self.predict(tasks, PredictAt::EveryStep),
             maps: Vec::new(),
             movement: Vec::new(),
+            trials: Vec::new(),
+        }
+    }
+}
+
+/// How often the tasks of an iteration are learned from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passes {
+    /// Passes over all of them.
+    pub epochs: usize,
+    /// Parts of a pass, with an update after each.
+    pub parts: usize,
+}
+
+impl Default for Passes {
+    fn default() -> Self {
+        Passes {
+            epochs: 1,
+            parts: 1,
         }
     }
 }
@@ -289,6 +328,9 @@ pub trait LearnerSettings: Settings {
     /// where a number is not there. Others are refused such tasks.
     const READS_MASKS: bool = false;
 
+    /// Whether it is a policy: it acts in environments, and learns from what happens ([`acting`]).
+    const ACTS: bool = false;
+
     /// Checks the settings against each other, the encoder and the tasks; ranges are checked already.
     ///
     /// # Errors
@@ -322,11 +364,20 @@ pub trait LearnerSettings: Settings {
     fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>>;
 }
 
-/// Checks that a learner and its encoder can take what tasks have beyond even ones.
+/// Checks that a learner and its encoder can take this kind of tasks, and what they have beyond even ones.
 ///
 /// # Errors
 /// [`Error::Setting`] naming the learner, or the encoder's normalisation.
-pub fn check_extras<S: LearnerSettings>(statistics: Statistics, spec: &TaskSpec) -> Result<()> {
+pub fn check_tasks<S: LearnerSettings>(statistics: Statistics, spec: &TaskSpec) -> Result<()> {
+    if S::ACTS != spec.task.is_acting() {
+        let expected = if S::ACTS {
+            "acts in environments, and `data.source` gives items to predict; take a source of environments, \
+             such as `bernoulli_bandit`"
+        } else {
+            "predicts for items, and `data.source` gives environments to act in; take a policy, such as `rl2`"
+        };
+        return Err(Error::setting("learner.name", S::INFO.name, expected));
+    }
     if !(spec.extras.items || spec.extras.numbers) {
         return Ok(());
     }
@@ -387,6 +438,8 @@ pub struct LearnerEntry {
     pub transductive: bool,
     /// As [`LearnerSettings::QUERIES_ALONE`].
     pub queries_alone: bool,
+    /// As [`LearnerSettings::ACTS`].
+    pub acts: bool,
 }
 
 impl LearnerEntry {
@@ -400,6 +453,7 @@ impl LearnerEntry {
             toy: S::toy(),
             transductive: S::TRANSDUCTIVE,
             queries_alone: S::QUERIES_ALONE,
+            acts: S::ACTS,
         }
     }
 }
@@ -582,7 +636,7 @@ macro_rules! learners {
                 match self {
                     $($list::$settings(settings) => {
                         let statistics = $crate::nn::encoder::Architecture::statistics(architecture);
-                        $crate::learner::check_extras::<$module::$settings>(statistics, spec)?;
+                        $crate::learner::check_tasks::<$module::$settings>(statistics, spec)?;
                         $crate::learner::LearnerSettings::check(settings, architecture, spec)
                     })*
                     $($list::BuiltIn(settings) => {

@@ -44,7 +44,7 @@ impl Support {
             (Targets::Values(values), Task::Regression { outputs }) => {
                 values.len() / outputs.max(1)
             }
-            (Targets::Values(values), Task::Classification) => values.len(),
+            (Targets::Values(values), Task::Classification | Task::Acting { .. }) => values.len(),
             (Targets::Classes(labels), _) => labels.len(),
         }
     }
@@ -278,7 +278,9 @@ impl<'a, B: Primitives> Answerer<'a, B> {
         let q = queries.len() / self.spec.item.features();
         let targets = match self.spec.task {
             Task::Classification => Targets::Classes(vec![0; q]),
-            Task::Regression { outputs } => Targets::Values(vec![0.0; q * outputs]),
+            Task::Regression { .. } | Task::Acting { .. } => {
+                Targets::Values(vec![0.0; q * self.spec.outputs()])
+            }
         };
         let first = self.placed.items.len() as u64;
         let ids = (first..first + q as u64).collect();
@@ -309,7 +311,7 @@ impl<'a, B: Primitives> Answerer<'a, B> {
         let values = answer.into_data().iter::<f64>().collect();
         let deviations = match self.spec.task {
             Task::Regression { .. } => self.learner.deviations(&tasks),
-            Task::Classification => None,
+            Task::Classification | Task::Acting { .. } => None,
         };
         let deviations = deviations.map(|found| found.into_data().iter::<f64>().collect());
         device::check();

@@ -12,7 +12,7 @@ pub const CORE: &[&str] = &[
     "train",
     "gradcheck",
     "toolkit",
-    "conformance",
+    "acting_conformance conformance",
 ];
 
 /// The rooms of a folder of a crate.
@@ -102,7 +102,8 @@ pub const ROOMS: &[Rooms] = &[
             "distributions gittins planning returns space",
             "policy",
             "bandit_policies environment",
-            "rollout tabular_policies",
+            "rollout source tabular_policies",
+            "trial",
             "bandit cart_pole dark_room navigation tabular",
             "reference",
             "mod",
@@ -123,6 +124,7 @@ pub const ROOMS: &[Rooms] = &[
             "pass",
             "conv distance dropout linear norm",
             "attention feed_forward modulation recurrent temporal",
+            "past",
             "encoder",
         ],
     ),
@@ -259,7 +261,7 @@ pub const ROOMS: &[Rooms] = &[
             "maps space stream",
             "episode_view mask pictures",
             "deletion episode_pictures explained heatmap",
-            "curves map_pictures numbers",
+            "acting curves map_pictures numbers",
             "own",
             "mod",
         ],

@@ -92,6 +92,7 @@ impl<T: Toolkit> FinishedRun<T> {
         match self.result.metric {
             Metric::Accuracy => (100.0, "%", 2),
             Metric::MeanSquaredError => (1.0, "MSE", 4),
+            Metric::Return => (1.0, "return", 2),
         }
     }
 
@@ -100,7 +101,7 @@ impl<T: Toolkit> FinishedRun<T> {
     fn standard_errors_above(&self) -> Option<f64> {
         let (scores, baseline) = (&self.scores, &self.baseline);
         let better = match self.result.metric {
-            Metric::Accuracy => paired_t(scores, baseline),
+            Metric::Accuracy | Metric::Return => paired_t(scores, baseline),
             Metric::MeanSquaredError => paired_t(baseline, scores),
         };
         let gaps: Vec<f64> = scores.iter().zip(baseline).map(|(s, b)| s - b).collect();
@@ -168,7 +169,7 @@ impl<T: Toolkit> FinishedRun<T> {
             protocol("checkpoint_choice"),
             result.seed,
             markdown(&short(&result.episode_set)),
-            baseline::name(result.metric == Metric::MeanSquaredError),
+            baseline::name(result.metric),
         );
         for step in &result.by_step {
             if step.step <= 1 || step.step + 1 == result.by_step.len() {

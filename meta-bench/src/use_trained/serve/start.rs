@@ -93,6 +93,7 @@ fn about<T: Toolkit>(trained: &TrainedLearner<T>, fitted: &Fitted) -> serde_json
     let (task, classes) = match trained.task() {
         Task::Classification => ("classification", Some(&fitted.classes)),
         Task::Regression { .. } => ("regression", None),
+        Task::Acting { .. } => ("acting", None),
     };
     let mut about = json!({
         "task": task,
