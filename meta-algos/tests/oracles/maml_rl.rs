@@ -12,7 +12,7 @@
 use burn::tensor::Tensor;
 use meta_core::{
     data::{Episode, EpisodeShape, Split, find_source},
-    nn::encoder::{EncoderList, EncoderSpec},
+    nn::encoder::EncoderSpec,
     params::Params,
     rl::{self, Trial},
     rng::Seed,

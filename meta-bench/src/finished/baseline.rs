@@ -57,7 +57,8 @@ fn random_returns(set: &FrozenEpisodes) -> Result<Vec<f64>> {
         .map(|index| {
             let episode = set.source.episode(set.seed, set.split, set.shape, index)?;
             let world = ActingWorld::of(episode.world.as_ref());
-            let lanes = world.lanes(&[index], trials);
+            let tasks = [index];
+            let lanes = world.lanes(&tasks, trials);
             let returns = run_trials(world.family.as_ref(), lanes, episodes, |_| {
                 Box::new(RandomPolicy::new(&world.family.actions()))
             })?;

@@ -314,6 +314,7 @@ mod tests {
         let steps = rewards.len();
         Trial {
             task,
+            stage: 0,
             inputs: vec![0.0; steps],
             actions: flat(&given["actions"]).iter().map(|&a| a as f32).collect(),
             ends: vec![false; steps],
