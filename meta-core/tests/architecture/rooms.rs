@@ -140,10 +140,15 @@ pub const ROOMS: &[Rooms] = &[
             "embed predictive support_descent support_order tokens",
             "feature_transform network",
             "mod",
-            "adapt feature_rule single_pass",
+            "acting adapt feature_rule single_pass",
             "generated_start inner_loop",
             "partial",
         ],
+    ),
+    rooms(
+        "meta-core",
+        "learner::acting",
+        &["histories memory ppo", "policy", "mod"],
     ),
     rooms(
         "meta-core",

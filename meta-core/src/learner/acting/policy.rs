@@ -8,8 +8,8 @@ use burn_autodiff::Autodiff;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Memory,
     histories::histories,
+    memory::Memory,
     ppo::{self, Distribution, PpoSettings, TrialBatch, Weighed},
 };
 use crate::{
