@@ -59,6 +59,11 @@ meta_core::learners! {
         bd_cspn::BdCspnSettings,
         tim::TimSettings,
         pt_map::PtMapSettings,
+        dpt::DptSettings,
+        rl2::Rl2Settings,
+        snail_policy::SnailPolicySettings,
+        maml_rl::MamlRlSettings,
+        reference_policy::ReferencePolicySettings,
     }
 }
 

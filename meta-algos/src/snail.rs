@@ -30,7 +30,7 @@
 
 use burn::{
     module::Module,
-    tensor::{Bool, Tensor, backend::Backend},
+    tensor::{Tensor, backend::Backend},
 };
 use meta_core::{
     Result,
@@ -42,13 +42,14 @@ use meta_core::{
     },
     nn::{
         Pass,
-        attention::{MapAxis, Weighting, mask},
+        attention::{MapAxis, Weighting},
         encoder::Architecture,
         init::Initializer,
         linear::Linear,
+        past::AttentionBlock,
         temporal::{TcBlock, Timeline},
     },
-    primitives::{Primitives, attention_read, attention_scores, scaled_softmax},
+    primitives::Primitives,
     settings,
     task::{TaskBatch, TaskSpec},
 };
@@ -109,46 +110,6 @@ impl LearnerSettings for SnailSettings {
             settings: self,
         };
         SinglePassLearner::boxed(rule, new.seed, new.device)
-    }
-}
-
-/// `[x ; attention(x)]`, one head.
-#[derive(Module, Debug)]
-struct AttentionBlock<B: Backend> {
-    query: Linear<B>,
-    key: Linear<B>,
-    value: Linear<B>,
-}
-
-impl<B: Primitives> AttentionBlock<B> {
-    fn new(
-        inputs: usize,
-        [keys, values]: [usize; 2],
-        initializer: &mut Initializer,
-        device: &B::Device,
-    ) -> Self {
-        let mut projection = |width| Linear::glorot(inputs, width, initializer, device);
-        AttentionBlock {
-            query: projection(keys),
-            key: projection(keys),
-            value: projection(values),
-        }
-    }
-
-    /// `x [t, l, c]` to `[t, l, c + values]`, and the map `[t, 1, l, l]`.
-    fn forward(
-        &self,
-        x: Tensor<B, 3>,
-        weighting: Weighting,
-        hidden: &Tensor<B, 4, Bool>,
-    ) -> (Tensor<B, 3>, Tensor<B, 4>) {
-        let rows = x.dims()[1];
-        let (query, key) = (self.query.forward(x.clone()), self.key.forward(x.clone()));
-        let factor = (key.dims()[2] as f64).sqrt().recip();
-        let scores = weighting.scores(attention_scores(query, key, 1, [rows, rows]));
-        let map = scaled_softmax(mask::hide(scores, hidden.clone()), factor);
-        let read = attention_read(map.clone(), self.value.forward(x.clone()));
-        (Tensor::cat(vec![x, read], 2), map)
     }
 }
 

@@ -44,6 +44,7 @@ pub fn tasks(spec: &TaskSpec) -> TaskBatch<Cpu> {
             query: items(index, "query", shape.query.0),
             classes: Vec::new(),
             class_vectors: None,
+            world: None,
         })
         .collect();
     TaskBatch::new(&episodes, spec, &Default::default())

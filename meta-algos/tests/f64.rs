@@ -7,8 +7,9 @@ mod oracles;
 use std::sync::Mutex;
 
 use burn::tensor::DType;
-use meta_algos::learners;
+use meta_algos::{BuiltIn, learners};
 use meta_core::{
+    acting_conformance::gradient_errors,
     backend::Cpu,
     data::{Episode, Task},
     gradcheck::learner::error,
@@ -81,7 +82,7 @@ fn tasks(spec: &TaskSpec, count: u64) -> TaskBatch<B> {
 /// All learners, a thread for each core.
 #[test]
 fn meta_gradients_equal_central_differences() {
-    let entries = Mutex::new(learners().into_iter());
+    let entries = Mutex::new(learners().into_iter().filter(|entry| !entry.acts));
     let next = || entries.lock().expect("nobody panics with it").next();
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
@@ -118,6 +119,17 @@ fn equals_central_differences(entry: &LearnerEntry) {
                     "{name} {settings}, {encoder:?}, {task:?}: {error:?}"
                 );
             }
+        }
+    }
+}
+
+/// Of policies, at trials that are given: they depend on the parameters.
+#[test]
+fn policy_gradients_equal_central_differences() {
+    for entry in learners().into_iter().filter(|entry| entry.acts) {
+        for error in gradient_errors::<BuiltIn, B>(&entry, &device()) {
+            println!("{}: {error:e}", entry.info.name);
+            assert!(error < 1e-6, "{}: {error:e}", entry.info.name);
         }
     }
 }
@@ -200,7 +212,7 @@ fn first_order_maml_differs_from_second() {
 /// The batched meta-gradient is the mean of those of the tasks alone.
 #[test]
 fn batched_meta_gradients_equal_looped_ones() {
-    for entry in learners() {
+    for entry in learners().into_iter().filter(|entry| !entry.acts) {
         for encoder in encoders() {
             let spec = small_spec(Task::Classification);
             let settings = &entry.gradient_of.settings()[0];

@@ -97,6 +97,7 @@ impl Execute for InitArgs {
             Task::Classification => format!("{}-way {}-shot tasks", shape.way, shape.shot),
             Task::Regression { .. } => format!("regression from {} points", shape.shot),
             Task::Sequences { .. } => format!("languages from {} examples", shape.shot),
+            Task::Acting { .. } => format!("trials of {} episodes", shape.shot),
         };
         let path = path.display();
         print(&format!(
@@ -226,7 +227,11 @@ impl InitArgs {
         let item = source.item_shape();
         let regression = source.task() != Task::Classification;
         let learner = self.learner.clone().unwrap_or_else(|| {
-            let default = if regression { "maml" } else { "protonet" };
+            let default = match source.task() {
+                Task::Classification => "protonet",
+                Task::Regression { .. } => "maml",
+                Task::Acting { .. } => "rl2",
+            };
             default.to_owned()
         });
         let encoder = self.encoder.clone().unwrap_or_else(|| {
@@ -353,6 +358,13 @@ fn resolved(given: &Given, catalogue: &Catalogue) -> Result<Manifest> {
 
 /// The largest tasks among those that are tried which every split of a source has.
 fn shape_of(source: &dyn Source) -> std::result::Result<Given, Error> {
+    if source.task().is_acting() {
+        return Ok(vec![
+            ("data.way", json!(1)),
+            ("data.shot", json!(1)),
+            ("data.query", json!(1)),
+        ]);
+    }
     if source.task() != Task::Classification {
         return Ok(vec![
             ("data.way", json!(1)),

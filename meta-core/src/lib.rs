@@ -103,12 +103,14 @@
 //! | `train` | the [outer loop](train::Trainer), [evaluation](train::eval), checkpoints |
 //! | `gradcheck` | derivatives against central differences, at first and second order |
 //! | `toolkit` | [learners, encoders, sources and optimisers](toolkit::Toolkit) under one name, those of your own too |
-//! | `conformance` | the tests that every learner of a toolkit must pass |
+//! | `acting_conformance` `conformance` | the tests that every learner of a toolkit must pass: policies, and those that predict |
 
 mod error;
 
 pub mod backend;
 pub mod calibration;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+pub mod acting_conformance;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 pub mod conformance;
 pub mod data;

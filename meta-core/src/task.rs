@@ -6,7 +6,10 @@ use burn::tensor::{Bool, Int, Tensor, TensorData, backend::Backend};
 
 use crate::{
     Error, Result,
-    data::{Episode, EpisodeShape, Extras, ItemShape, Items, Source, Split, Targets, Task},
+    data::{
+        Actions, Episode, EpisodeShape, Extras, ItemShape, Items, Source, Split, Targets, Task,
+        World,
+    },
     rng::Seed,
 };
 
@@ -44,6 +47,14 @@ impl TaskSpec {
     /// of a sequence ([`Task::outputs`]).
     pub fn outputs(&self) -> usize {
         self.task.outputs(self.train.way.0)
+    }
+
+    /// Steps of a trial of this shape at most, where tasks are acted in; 0 elsewhere.
+    pub fn trial_steps(&self, shape: EpisodeShape) -> usize {
+        match self.task {
+            Task::Acting { horizon, .. } => horizon * shape.shot.0,
+            _ => 0,
+        }
     }
 
     /// Checks that the way at test is that of training: `learner` has one output per class.
@@ -220,7 +231,12 @@ impl<B: Backend> ItemBatch<B> {
                 }
                 TargetBatch::Classes(Tensor::from_data(TensorData::new(labels, [t, b]), device))
             }
-            Task::Regression { outputs } => {
+            Task::Regression { .. } | Task::Acting { .. } => {
+                // Of an episode that is acted in, nothing is given: one 0.
+                let outputs = match task {
+                    Task::Regression { outputs } => outputs,
+                    _ => 1,
+                };
                 let mut values = Vec::with_capacity(t * b * outputs);
                 for task_items in items {
                     match &task_items.targets {
@@ -314,6 +330,8 @@ pub struct TaskBatch<B: Backend> {
     pub classes: Arc<[u32]>,
     /// `[t, n, v]`: a vector that describes each class, where the source has such.
     pub class_vectors: Option<Tensor<B, 3>>,
+    /// Where its tasks are acted in, where they are.
+    pub world: Option<World>,
 }
 
 impl<B: Backend> TaskBatch<B> {
@@ -338,9 +356,12 @@ impl<B: Backend> TaskBatch<B> {
             episodes: episodes.iter().map(|episode| episode.index).collect(),
             classes: match spec.task {
                 Task::Classification => episodes.iter().flat_map(class_positions).collect(),
-                Task::Regression { .. } | Task::Sequences { .. } => Arc::default(),
+                Task::Regression { .. } | Task::Sequences { .. } | Task::Acting { .. } => {
+                    Arc::default()
+                }
             },
             class_vectors: class_vectors(episodes, shape, device),
+            world: episodes.first().and_then(|first| first.world.clone()),
         }
     }
 
@@ -396,6 +417,7 @@ impl<B: Backend> TaskBatch<B> {
             episodes: self.episodes.clone(),
             classes: self.classes.clone(),
             class_vectors: self.class_vectors.clone().map(Tensor::from_inner),
+            world: self.world.clone(),
         }
     }
 }

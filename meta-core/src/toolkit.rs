@@ -13,6 +13,7 @@ use crate::{
     nn::encoder::{EncoderEntry, EncoderList},
     optim::{Optimizer, OptimizerEntry, optimizers},
     primitives::Primitives,
+    rl,
     settings::Settings,
     train::TrainSettings,
 };
@@ -27,7 +28,9 @@ pub trait Toolkit: Clone + Send + Sync + 'static {
 
     /// The data sources, in the order of help.
     fn sources() -> Vec<SourceEntry> {
-        sources()
+        let mut entries = sources();
+        entries.extend(rl::sources());
+        entries
     }
 
     /// The optimisers of the outer loop.

@@ -47,6 +47,7 @@ fn tasks(set: &Value) -> TaskBatch<B> {
         episodes: [0, 1].into(),
         classes: [0, 1, 2, 0, 1, 2].into(),
         class_vectors: None,
+        world: None,
     }
 }
 

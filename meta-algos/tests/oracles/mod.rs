@@ -2,6 +2,7 @@
 //! equations of the papers.
 
 mod baselines;
+mod maml_rl;
 mod memory;
 mod mlc;
 
@@ -79,7 +80,8 @@ fn items(spec: &TaskSpec, start: f64) -> ItemBatch<B> {
                 &device(),
             ))
         }
-        Task::Regression { outputs } => {
+        Task::Regression { .. } | Task::Acting { .. } => {
+            let outputs = spec.outputs();
             let values = sines(TASKS * count * outputs, start + 0.3, 1.0);
             TargetBatch::Values(tensor(values, [TASKS, count, outputs]))
         }
@@ -201,6 +203,7 @@ fn equals_pytorch(
         episodes: [0, 1].into(),
         classes: [].into(),
         class_vectors: None,
+        world: None,
     };
     let answer = learner.predict(&tasks, PredictAt::LastStep).remove(0);
     let answer: Vec<f64> = answer.into_data().iter().collect();

@@ -45,6 +45,7 @@ fn processes_equal_pytorch() {
             episodes: [0, 1].into(),
             classes: [].into(),
             class_vectors: None,
+            world: None,
         };
         let expected = &oracle[case];
         let answers: Vec<f64> = learner

@@ -225,6 +225,7 @@ fn describe<T: Toolkit>(prepared: &Prepared<T>, files: Value) -> Value {
         Task::Classification => "classification",
         Task::Regression { .. } => "regression",
         Task::Sequences { .. } => "sequences",
+        Task::Acting { .. } => "acting",
     };
     json!({
         "format": 1,

@@ -60,8 +60,16 @@ impl<A: Architecture> Sizes<'_, A> {
 
     /// Numbers that passes over the support, `held` of them, and one over the queries leave.
     fn passes(&self, shape: &EpisodeShape, held: usize) -> usize {
+        let activations = self.architecture.activations() as f64;
+        if self.spec.task.is_acting() {
+            // Every step of every trial passes through encoder and memory; of h units, whose parameters are
+            // some h² and more, a gated memory keeps 9 h numbers.
+            let steps = (shape.query.0 as f64) * self.spec.trial_steps(*shape) as f64;
+            let memory = 9.0 * (self.parameters as f64).sqrt();
+            return (KEPT * steps * (activations + memory)) as usize;
+        }
         let items = held as f64 * shape.support_items() as f64 + shape.query_items() as f64;
-        (KEPT * items * self.architecture.activations() as f64) as usize
+        (KEPT * items * activations) as usize
     }
 
     /// Bytes that one task of the test takes at once: one step at a time, three copies of what adapts, and

@@ -407,6 +407,7 @@ mod tests {
                     support: Items::new(inputs, classes(shape.shot.0), (0..s as u64).collect()),
                     classes: Vec::new(),
                     class_vectors: None,
+                    world: None,
                 }
             })
             .collect()

@@ -330,6 +330,7 @@ mod tests {
                 query: items(&[4.0, 3.0]),
                 classes: Vec::new(),
                 class_vectors: None,
+                world: None,
             },
             class_names: vec!["fox".to_owned(), "animals/mammals/red fox".to_owned()],
             item: ItemShape {

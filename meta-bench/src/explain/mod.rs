@@ -4,6 +4,7 @@
 //! Every learner has the pictures of its episodes: the items with what was predicted for them, and where they
 //! are in the space of its encoder.
 
+mod acting;
 mod curves;
 mod deletion;
 mod episode_pictures;
@@ -28,6 +29,7 @@ use meta_core::{
     learner::Learner,
     nn::attention::MapAxis,
     primitives::Primitives,
+    rl::ActingWorld,
     task::TaskBatch,
     toolkit::Toolkit,
     train::eval::Metric,
@@ -50,6 +52,7 @@ pub use explained::ExplainedBatch;
 pub use own::{OwnItem, OwnSetting, own_pictures};
 pub use pictures::check_target;
 
+use acting::{Acted, StepMap};
 use curves::Trajectory;
 use deletion::{Deletion, deletion};
 use episode_view::{EpisodeView, Shown, bitmap};
@@ -213,6 +216,9 @@ impl<T: Toolkit> WithBackend for Explainer<'_, T> {
         let mut learner = experiment.learner::<B>(&device);
         let best = best_parameters(&self.args.run_dir, &learner.parameters(), &device)?;
         learner.set_parameters(best.parameters);
+        if experiment.spec.task.is_acting() {
+            return self.explain_acting(learner.as_ref(), &device);
+        }
         let (explained, of_batch, spaces) = self.explain(learner.as_ref(), &device)?;
         let mut pictures = Pictures::default();
         let of_episodes: Vec<Value> = explained
@@ -271,6 +277,59 @@ impl<T: Toolkit> WithBackend for Explainer<'_, T> {
 }
 
 impl<T: Toolkit> Explainer<'_, T> {
+    /// Pictures and numbers of what a policy did in the tasks.
+    fn explain_acting<B: Primitives>(
+        &self,
+        learner: &dyn Learner<B>,
+        device: &B::Device,
+    ) -> Result<Pictures> {
+        let experiment = &self.experiment;
+        let episodes: Vec<Episode> = self
+            .indices
+            .iter()
+            .map(|&index| self.stream.episode(experiment, index))
+            .collect::<Result<_>>()?;
+        let tasks = TaskBatch::new(&episodes, &experiment.spec, device);
+        let explanation = learner.explain(&tasks);
+        let maps: Vec<StepMap> = explanation.maps.into_iter().map(StepMap::of).collect();
+        let world = ActingWorld::of(tasks.world.as_ref());
+        let mut pictures = Pictures::default();
+        let mut of_tasks = Vec::new();
+        for (place, &task) in self.indices.iter().enumerate() {
+            let acted = Acted {
+                title: format!("{}: task {task}", self.name()),
+                setting: self.setting(),
+                described: world.family.describe_task(world.seed, world.split, task),
+                trials: explanation
+                    .trials
+                    .iter()
+                    .filter(|trial| trial.task == task)
+                    .collect(),
+                observations: world.family.observations(),
+                actions: world.family.actions(),
+            };
+            of_tasks.push(acted.draw(task, place, &maps, &mut pictures)?);
+        }
+        let numbers = json!({
+            "kind": KIND,
+            "version": VERSION,
+            "run": {
+                "name": experiment.manifest.run.name,
+                "hash": self.record["hash"],
+                "learner": experiment.manifest.learner.name,
+                "source": experiment.source.name(),
+            },
+            "split": self.stream.split,
+            "seed": self.stream.seed.0,
+            "shape": self.stream.shape,
+            "metric": Metric::of(experiment.spec.task),
+            "tasks": of_tasks,
+        });
+        let numbers = format!("{numbers}\n").into_bytes();
+        pictures.files.push((NUMBERS.to_owned(), numbers));
+        Ok(pictures)
+    }
+
     /// The run, as the first line above pictures.
     fn name(&self) -> &str {
         &self.experiment.manifest.run.name
@@ -285,6 +344,7 @@ impl<T: Toolkit> Explainer<'_, T> {
             }
             Task::Regression { .. } => format!("{} support points", shape.shot),
             Task::Sequences { .. } => format!("{} examples", shape.shot),
+            Task::Acting { .. } => format!("trials of {} episodes", shape.shot),
         };
         format!(
             "{} with {} · {}, {shape}, {} split",

@@ -2,6 +2,7 @@
 
 use meta_core::{
     data::{Episode, Items, Source, Split, Targets},
+    rl::{ActingWorld, RandomPolicy, run_trials},
     rng::Seed,
     task::TaskSpec,
     train::eval::{FrozenEpisodes, Metric},
@@ -16,6 +17,7 @@ const PRIOR_EPISODES: u64 = 200;
 pub fn name(metric: Metric, way: usize) -> &'static str {
     match (metric, way) {
         (Metric::MeanSquaredError, _) => "mean target of the training tasks",
+        (Metric::Return, _) => "random actions",
         (Metric::Accuracy, 0 | 1) => "copy of the most similar example",
         (Metric::Accuracy, _) => "nearest class mean of the raw inputs",
     }
@@ -26,11 +28,15 @@ pub fn name(metric: Metric, way: usize) -> &'static str {
 /// Classification: a query gets the class whose support items have the nearest mean, by Euclidean
 /// distance of the raw inputs; accuracy. Regression: every query gets the mean target of training
 /// tasks; mean squared error. Sequences: every query gets the sequence of the example that it has the fewest
-/// edits from, of equal ones the first; share of those that are right.
+/// edits from, of equal ones the first; share of those that are right. Tasks to act in: uniformly random
+/// actions; the mean return of the trials.
 ///
 /// # Errors
 /// When an episode cannot be drawn.
 pub fn scores(spec: &TaskSpec, set: &FrozenEpisodes) -> Result<Vec<f64>> {
+    if spec.task.is_acting() {
+        return random_returns(set);
+    }
     let prior = prior_mean(set.source.as_ref(), spec, set.seed)?;
     (0..set.count as u64)
         .map(|index| {
@@ -44,6 +50,23 @@ pub fn scores(spec: &TaskSpec, set: &FrozenEpisodes) -> Result<Vec<f64>> {
                 }
                 Targets::Sequences(symbols) => copying(&episode, symbols),
             })
+        })
+        .collect()
+}
+
+/// The return of random actions in each task of `set`.
+fn random_returns(set: &FrozenEpisodes) -> Result<Vec<f64>> {
+    let (trials, episodes) = (set.shape.query.0, set.shape.shot.0);
+    (0..set.count as u64)
+        .map(|index| {
+            let episode = set.source.episode(set.seed, set.split, set.shape, index)?;
+            let world = ActingWorld::of(episode.world.as_ref());
+            let tasks = [index];
+            let lanes = world.lanes(&tasks, trials);
+            let returns = run_trials(world.family.as_ref(), lanes, episodes, |_| {
+                Box::new(RandomPolicy::new(&world.family.actions()))
+            })?;
+            Ok(returns.iter().sum::<f64>() / trials as f64)
         })
         .collect()
 }

@@ -285,6 +285,7 @@ impl Many {
         let unit = match metric {
             Metric::Accuracy => "points",
             Metric::MeanSquaredError => "squared error",
+            Metric::Return => "return",
         };
         Ok(Forest {
             title: format!("{} minus the others", groups[first.a].title()),

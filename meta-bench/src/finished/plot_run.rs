@@ -150,7 +150,7 @@ impl Picture {
 
     /// Whether lower is better.
     fn falls(&self) -> bool {
-        self.metric == Metric::MeanSquaredError
+        !self.metric.higher_is_better()
     }
 
     fn draw(&self) -> Result<Drawing> {

@@ -185,7 +185,9 @@ impl Curve {
             });
         let (low, high) = match self.metric {
             Metric::Accuracy => (0.0, 100.0),
-            Metric::MeanSquaredError => (0.0f64.min(low), high + 0.05 * (high - low).max(1e-3)),
+            Metric::MeanSquaredError | Metric::Return => {
+                (0.0f64.min(low), high + 0.05 * (high - low).max(1e-3))
+            }
         };
         let mut chart = chart(area).build_cartesian_2d(left - air..right + air, low..high)?;
         let label = |x: &f64| match (self.logarithmic, x.fract().abs() < 1e-9) {

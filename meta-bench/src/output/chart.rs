@@ -145,6 +145,7 @@ pub fn score_axis(metric: Metric) -> (f64, &'static str) {
     match metric {
         Metric::Accuracy => (100.0, "accuracy (%)"),
         Metric::MeanSquaredError => (1.0, "mean squared error"),
+        Metric::Return => (1.0, "return"),
     }
 }
 
@@ -184,7 +185,7 @@ pub fn legend_line(style: impl Into<ShapeStyle>) -> impl Fn((i32, i32)) -> PathE
 /// The corner on the right that scores get away from while they get better.
 pub fn far_corner(metric: Metric) -> SeriesLabelPosition {
     match metric {
-        Metric::Accuracy => SeriesLabelPosition::LowerRight,
+        Metric::Accuracy | Metric::Return => SeriesLabelPosition::LowerRight,
         Metric::MeanSquaredError => SeriesLabelPosition::UpperRight,
     }
 }

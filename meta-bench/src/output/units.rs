@@ -42,6 +42,7 @@ pub fn score_text(metric: Metric, score: Interval) -> String {
             format!("{:.3e} ± {:.1e}", score.mean, score.half_width)
         }
         Metric::MeanSquaredError => format!("{score:.4}"),
+        Metric::Return => format!("{score:.2}"),
     }
 }
 

@@ -333,7 +333,7 @@ impl TestResult {
     /// The score with its interval over episodes, as the cell of a table.
     pub fn cell(&self) -> Cell {
         let unit = match self.metric {
-            Metric::Accuracy => "",
+            Metric::Accuracy | Metric::Return => "",
             Metric::MeanSquaredError => " MSE",
         };
         let score = score_text(self.metric, self.interval(self.mean, self.ci95));
@@ -353,6 +353,7 @@ impl TestResult {
         let tasks = match self.metric {
             Metric::Accuracy => format!("{}-way {}-shot", self.way, self.shot),
             Metric::MeanSquaredError => format!("{}-shot regression", self.shot),
+            Metric::Return => format!("trials of {} episodes", self.shot),
         };
         let mut out = format!(
             "{} with {} on {}, {tasks}, {} split\n\n",

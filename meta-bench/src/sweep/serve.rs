@@ -72,7 +72,7 @@ pub fn serve<T: Toolkit>(selection: &SweepSelection, runs: &Path) -> Result<()> 
     let (metric, direction) = match (spec.objective, first[0].metric) {
         (SearchObjective::Loss, _) => ("loss", "minimize"),
         (SearchObjective::Score, metric @ Metric::MeanSquaredError) => (metric.name(), "minimize"),
-        (SearchObjective::Score, metric @ Metric::Accuracy) => (metric.name(), "maximize"),
+        (SearchObjective::Score, metric) => (metric.name(), "maximize"),
     };
     let name = &first[0].manifest.run.name;
     let server = Server {

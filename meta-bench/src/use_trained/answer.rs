@@ -103,7 +103,8 @@ impl Wording<'_> {
         let rows: Vec<&[f64]> = predictions.rows().collect();
         let rows = names.into_par_iter().zip(rows).enumerate();
         rows.map(|(row, (item, scores))| match self.task {
-            Task::Classification => self.class(item, scores),
+            // Policies are refused before: they answer for no items.
+            Task::Classification | Task::Acting { .. } => self.class(item, scores),
             Task::Regression { outputs } => {
                 let deviations = predictions.deviations.as_ref();
                 let own = deviations.map(|all| &all[row * outputs..(row + 1) * outputs]);

@@ -57,7 +57,7 @@ impl KeyArgs {
     pub fn items<T: Toolkit>(&self, trained: &TrainedLearner<T>, path: &Path) -> Result<OwnItems> {
         let wanted = match trained.task() {
             Task::Classification => Wanted::Items,
-            Task::Regression { .. } | Task::Sequences { .. } => Wanted::Inputs,
+            Task::Regression { .. } | Task::Sequences { .. } | Task::Acting { .. } => Wanted::Inputs,
         };
         Ok(OwnItems::open(
             path,
@@ -82,6 +82,7 @@ impl KeyArgs {
             Task::Classification => Wanted::Labels,
             Task::Regression { outputs } => Wanted::Targets(outputs),
             Task::Sequences { length, .. } => Wanted::Targets(length + 1),
+            Task::Acting { .. } => Wanted::Inputs,
         };
         trained.fit(&OwnItems::open(
             path,

@@ -80,6 +80,10 @@ impl Modes {
                 |error| format!("{error:.4} MSE"),
                 self.one_by_one > self.together,
             ),
+            Metric::Return => (
+                |score| format!("{score:.2}"),
+                self.one_by_one < self.together,
+            ),
         };
         let text = format!(
             "{} one by one, {} with the queries of a task together, as it was tested",

@@ -60,7 +60,9 @@ impl FitArgs {
         let learner = &trained.manifest.learner.name;
         let counts = fitted.support.counts();
         let what = match trained.task() {
-            Task::Regression { .. } | Task::Sequences { .. } => format!("{} items", fitted.support.len(trained.task())),
+            Task::Regression { .. } | Task::Sequences { .. } | Task::Acting { .. } => {
+                format!("{} items", fitted.support.len(trained.task()))
+            }
             Task::Classification => {
                 let classes = fitted.classes.iter().zip(&counts);
                 let classes = classes.map(|(class, count)| format!("{} ({count})", visible(class)));

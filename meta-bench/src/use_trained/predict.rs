@@ -155,7 +155,7 @@ impl PredictArgs {
         let wording = trained.wording(fitted, top);
         let header = trained.header(fitted, self.transductive);
         let outputs = match trained.task() {
-            Task::Classification => 0,
+            Task::Classification | Task::Acting { .. } => 0,
             Task::Regression { outputs } => outputs,
             task @ Task::Sequences { .. } => task.outputs(1),
         };

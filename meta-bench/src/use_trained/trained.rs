@@ -226,7 +226,15 @@ impl<T: Toolkit> TrainedLearner<T> {
         };
         let item =
             serde_json::from_value(described["item_shape"].clone()).map_err(|_| missing())?;
-        let task = serde_json::from_value(described["task"].clone()).map_err(|_| missing())?;
+        let task: Task =
+            serde_json::from_value(described["task"].clone()).map_err(|_| missing())?;
+        if task.is_acting() {
+            return Err(CommandError::Usage(format!(
+                "{}: `{}` acts in environments, and answers for no items",
+                path.display(),
+                manifest.learner.name
+            )));
+        }
         Ok((manifest, item, task))
     }
 

@@ -273,6 +273,7 @@ fn draw_curves(frame: &mut Frame, view: &View, row: &Row, area: Rect) {
         (Shown::Score, None) => (1.0, "score"),
         (Shown::Score, Some(Metric::Accuracy)) => (100.0, "accuracy (%)"),
         (Shown::Score, Some(Metric::MeanSquaredError)) => (1.0, "mean squared error"),
+        (Shown::Score, Some(Metric::Return)) => (1.0, "return"),
     };
     let scaled = |points: Vec<(f64, f64)>| -> Vec<(f64, f64)> {
         let scaled = points.into_iter().map(|(x, value)| (x, factor * value));

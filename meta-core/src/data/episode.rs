@@ -160,6 +160,16 @@ impl std::fmt::Display for ItemShape {
     }
 }
 
+/// What an action is, and how many numbers a policy says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Actions {
+    /// One of so many.
+    Discrete(usize),
+    /// So many real numbers.
+    Continuous(usize),
+}
+
 /// What is predicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -181,11 +191,19 @@ pub enum Task {
         /// The most symbols of a target.
         length: usize,
     },
+    /// Nothing: a policy acts in environments, and is scored by its return. An item stands for an episode:
+    /// the support are those of a trial, the query the trials that are scored.
+    Acting {
+        /// What an action is.
+        actions: Actions,
+        /// Steps of an episode at most.
+        horizon: usize,
+    },
 }
 
 impl Task {
-    /// Numbers of a prediction: values, or the scores of the symbols and of the end at each place of a
-    /// sequence, one place more than symbols fit. Of classification, that depends on the way.
+    /// Numbers of a prediction: values, the scores of the symbols and of the end at each place of a
+    /// sequence, one place more than symbols fit, or those of actions. Of classification, that depends on the way.
     pub fn outputs(self, way: usize) -> usize {
         match self {
             Task::Classification => way,
@@ -193,7 +211,32 @@ impl Task {
             Task::Sequences {
                 symbols, length, ..
             } => (length + 1) * (symbols + 1),
+            Task::Acting { actions, .. } => match actions {
+                Actions::Discrete(count) | Actions::Continuous(count) => count,
+            },
         }
+    }
+
+    /// The metric of regression and classification is over items that are given; a policy makes its own.
+    pub fn is_acting(self) -> bool {
+        matches!(self, Task::Acting { .. })
+    }
+}
+
+/// The environments that a task is acted in, opaque here: `rl` makes it, and knows what is inside.
+#[derive(Clone)]
+pub struct World(pub std::sync::Arc<dyn std::any::Any + Send + Sync>);
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("World")
+    }
+}
+
+/// Whether both are one.
+impl PartialEq for World {
+    fn eq(&self, other: &Self) -> bool {
+        std::sync::Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -327,6 +370,8 @@ pub struct Episode {
     /// `[way, v]`, row-major: a vector that describes each class, where the source has such; zeros where a
     /// class is not there.
     pub class_vectors: Option<Vec<f32>>,
+    /// Where it is acted in, where it is.
+    pub world: Option<World>,
 }
 
 impl Episode {
@@ -345,6 +390,7 @@ impl Episode {
             query,
             classes,
             class_vectors: None,
+            world: None,
         }
     }
 }

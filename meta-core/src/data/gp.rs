@@ -253,6 +253,7 @@ impl Source for GpSource {
             query: items(query_inputs, &values[shot..], shot),
             classes: Vec::new(),
             class_vectors: None,
+            world: None,
         })
     }
 
@@ -392,6 +393,7 @@ mod tests {
             query: items(&[0.0, 50.0], &[0.5, -1.5]),
             classes: Vec::new(),
             class_vectors: None,
+            world: None,
         };
         let found = source.log_likelihood(Seed(0), Split::Test, &episode);
         let variance = 1.5 + source.own_variance();
@@ -422,6 +424,7 @@ mod tests {
             query: items(&[-0.5, 0.75, 2.0], &[0.25, 1.25, -0.5]),
             classes: Vec::new(),
             class_vectors: None,
+            world: None,
         };
         let expected = [-0.934295635727742, -0.9396699223340473, -4.691803190411334];
         for (kernel, expected) in KERNELS.into_iter().zip(expected) {

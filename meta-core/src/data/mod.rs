@@ -47,8 +47,8 @@ pub use class_folders::SplitFolders;
 pub use contact_sheet::contact_sheet;
 pub use draw::classification_episode;
 pub use episode::{
-    ClassRef, Episode, EpisodeShape, Extras, ItemShape, Items, Mask, Query, Shot, Split, Targets,
-    Task, Way, before_end,
+    Actions, ClassRef, Episode, EpisodeShape, Extras, ItemShape, Items, Mask, Query, Shot, Split,
+    Targets, Task, Way, World, before_end,
 };
 pub use features::{FeatureSource, Fewer, Protocol};
 pub use folder::Duplicates;

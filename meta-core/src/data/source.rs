@@ -82,7 +82,9 @@ pub trait Source: Send + Sync {
     fn check(&self, split: Split, shape: EpisodeShape) -> Result<()> {
         let (name, items) = (self.name(), self.items_per_class());
         match self.task() {
-            Task::Regression { .. } | Task::Sequences { .. } => check_regression(shape),
+            Task::Regression { .. } | Task::Sequences { .. } | Task::Acting { .. } => {
+                check_regression(shape)
+            }
             Task::Classification => {
                 let classes = self.classes(split).unwrap_or(0);
                 let smallest = items.map(Smallest::unnamed);

@@ -50,6 +50,7 @@ pub fn clouds(spec: &TaskSpec, index: u64) -> Episode {
         query: items(shape.query.0, 100),
         classes: Vec::new(),
         class_vectors: None,
+        world: None,
     }
 }
 
@@ -65,7 +66,7 @@ pub const SEQUENCES: Task = Task::Sequences {
 pub fn small_spec(task: Task) -> TaskSpec {
     let shape = match task {
         Task::Classification => EpisodeShape::new(3, 2, 2),
-        Task::Regression { .. } | Task::Sequences { .. } => EpisodeShape::new(1, 4, 3),
+        Task::Regression { .. } | Task::Sequences { .. } | Task::Acting { .. } => EpisodeShape::new(1, 4, 3),
     };
     let rows = match task {
         Task::Sequences { .. } => 1,
@@ -96,7 +97,9 @@ pub fn random_episode(spec: &TaskSpec, index: u64) -> Episode {
             Task::Classification => {
                 Targets::Classes((0..count).map(|item| (item / per_class) as u32).collect())
             }
-            Task::Regression { outputs } => Targets::Values(normal(count * outputs)),
+            Task::Regression { .. } | Task::Acting { .. } => {
+                Targets::Values(normal(count * spec.outputs()))
+            }
             Task::Sequences {
                 words,
                 symbols,
@@ -122,6 +125,7 @@ pub fn random_episode(spec: &TaskSpec, index: u64) -> Episode {
         query: items(shape.query_items(), shape.query.0, "query"),
         classes: Vec::new(),
         class_vectors: None,
+        world: None,
     }
 }
 

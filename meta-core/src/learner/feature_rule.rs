@@ -377,6 +377,7 @@ impl<R: FeatureRule, A: Architecture, B: Primitives> Learner<B> for FeatureLearn
             predictions: vec![self.scores(tasks, &pass)],
             maps: pass.recorded(),
             movement: Vec::new(),
+            trials: Vec::new(),
         }
     }
 }

@@ -664,6 +664,7 @@ pub(super) fn explain<B: Primitives>(
         predictions,
         maps,
         movement,
+        trials: Vec::new(),
     }
 }
 

@@ -19,6 +19,7 @@
 //! ([`toolkit!`](crate::toolkit!)), puts it into the binary, the manifests, the tables of the
 //! documentation and the conformance suite.
 
+pub mod acting;
 pub mod adapt;
 pub mod embed;
 pub mod feature_rule;
@@ -45,6 +46,7 @@ use crate::{
     nn::{attention::AttentionMap, encoder::Architecture, loss, norm::Statistics},
     params::Params,
     primitives::Primitives,
+    rl::Trial,
     rng::Seed,
     settings::{Field, Settings},
     task::{ItemBatch, TaskBatch, TaskSpec},
@@ -151,6 +153,8 @@ pub struct Explanation<B: Primitives> {
     /// How far the parameters of each layer have moved: name of the layer and Euclidean distance from
     /// its start after every step, `[t]` each; nothing where none is adapted.
     pub movement: Vec<(String, Vec<Tensor<B, 1>>)>,
+    /// Trials of a policy: of every task the same number, those before adaptation first.
+    pub trials: Vec<Trial>,
 }
 
 /// A learner and its meta-parameters on one backend.
@@ -171,7 +175,23 @@ pub trait Learner<B: Primitives>: Send + Sync {
     /// The meta-gradient of `tasks`: the gradient of the mean over tasks of the mean query loss.
     fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B>;
 
-    /// Predictions for the queries, `[t, q, outputs]` each: class scores (logits) or regression values.
+    /// Acts in the environments of `tasks`, which are trained on: the trials that the next updates learn from.
+    /// None where the learner does not act.
+    ///
+    /// # Errors
+    /// When the environments cannot be made.
+    fn act(&self, _tasks: &TaskBatch<B>) -> Result<Option<Vec<Trial>>> {
+        Ok(None)
+    }
+
+    /// Learns from `trials`, those of all tasks of a meta-batch, until it is given others. How often that is,
+    /// and in how many parts.
+    fn gather(&mut self, _trials: Vec<Trial>) -> Passes {
+        Passes::default()
+    }
+
+    /// Predictions for the queries, `[t, q, outputs]` each: class scores (logits), regression values, or the
+    /// returns of a policy's trials.
     ///
     /// A learner that adapts by steps returns those after the steps that `at` names, any other returns
     /// one. The last one counts.
@@ -214,6 +234,25 @@ pub trait Learner<B: Primitives>: Send + Sync {
             predictions: self.predict(tasks, PredictAt::EveryStep),
             maps: Vec::new(),
             movement: Vec::new(),
+            trials: Vec::new(),
+        }
+    }
+}
+
+/// How often the tasks of an iteration are learned from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passes {
+    /// Passes over all of them.
+    pub epochs: usize,
+    /// Parts of a pass, with an update after each.
+    pub parts: usize,
+}
+
+impl Default for Passes {
+    fn default() -> Self {
+        Passes {
+            epochs: 1,
+            parts: 1,
         }
     }
 }
@@ -293,6 +332,9 @@ pub trait LearnerSettings: Settings {
     /// Whether it learns tasks of sequences, and those alone.
     const SEQUENCES: bool = false;
 
+    /// Whether it is a policy: it acts in environments, and learns from what happens ([`acting`]).
+    const ACTS: bool = false;
+
     /// Checks the settings against each other, the encoder and the tasks; ranges are checked already.
     ///
     /// # Errors
@@ -326,7 +368,7 @@ pub trait LearnerSettings: Settings {
     fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>>;
 }
 
-/// Checks that a learner and its encoder can take what tasks have beyond even ones.
+/// Checks that a learner and its encoder can take this kind of tasks, and what they have beyond even ones.
 ///
 /// # Errors
 /// [`Error::Setting`] naming the learner, or the encoder's normalisation.
@@ -349,19 +391,23 @@ pub fn check_extras<S: LearnerSettings>(statistics: Statistics, spec: &TaskSpec)
     Ok(())
 }
 
-/// Checks that a learner of sequences has such tasks, and any other learner has none.
+/// Checks that a learner of sequences, or a policy, has such tasks, and any other learner has neither.
 ///
 /// # Errors
 /// [`Error::Setting`] naming the learner.
 pub fn check_kind<S: LearnerSettings>(spec: &TaskSpec) -> Result<()> {
-    let expected = match (S::SEQUENCES, matches!(spec.task, Task::Sequences { .. })) {
-        (true, false) => {
-            "learns from sequence to sequence; take `data.source = \"grammar\"`, or another learner"
-        }
-        (false, true) => {
-            "answers with classes or values, and the tasks of `data` ask for sequences; take `mlc`"
-        }
-        _ => return Ok(()),
+    let has_sequences = matches!(spec.task, Task::Sequences { .. });
+    let expected = if S::ACTS && !spec.task.is_acting() {
+        "acts in environments, and `data.source` gives items to predict; take a source of environments, such as \
+         `bernoulli_bandit`"
+    } else if S::SEQUENCES && !has_sequences {
+        "learns from sequence to sequence; take `data.source = \"grammar\"`, or another learner"
+    } else if !S::ACTS && spec.task.is_acting() {
+        "predicts for items, and `data.source` gives environments to act in; take a policy, such as `rl2`"
+    } else if !S::SEQUENCES && has_sequences {
+        "answers with classes or values, and the tasks of `data` ask for sequences; take `mlc`"
+    } else {
+        return Ok(());
     };
     Err(Error::setting("learner.name", S::INFO.name, expected))
 }
@@ -410,6 +456,8 @@ pub struct LearnerEntry {
     pub queries_alone: bool,
     /// As [`LearnerSettings::SEQUENCES`].
     pub sequences: bool,
+    /// As [`LearnerSettings::ACTS`].
+    pub acts: bool,
 }
 
 impl LearnerEntry {
@@ -424,6 +472,7 @@ impl LearnerEntry {
             transductive: S::TRANSDUCTIVE,
             queries_alone: S::QUERIES_ALONE,
             sequences: S::SEQUENCES,
+            acts: S::ACTS,
         }
     }
 }

@@ -68,7 +68,7 @@ impl OutputDistribution {
     /// Numbers that the network puts out for a query; behind bins come `μ` and `σ` of every output.
     pub fn width(self) -> usize {
         match (self.task, self.values) {
-            (Task::Classification | Task::Sequences { .. }, _) => self.outputs,
+            (Task::Classification | Task::Sequences { .. } | Task::Acting { .. }, _) => self.outputs,
             (Task::Regression { .. }, Values::Normal(_)) => 2 * self.outputs,
             (Task::Regression { .. }, Values::Binned(bins)) => bins * self.outputs,
         }
@@ -90,7 +90,7 @@ impl OutputDistribution {
     /// Standard deviations, `[t, q, outputs]`; none for classes.
     pub fn deviations<B: Backend>(self, output: Tensor<B, 3>) -> Option<Tensor<B, 3>> {
         match (self.task, self.values) {
-            (Task::Classification | Task::Sequences { .. }, _) => None,
+            (Task::Classification | Task::Sequences { .. } | Task::Acting { .. }, _) => None,
             (_, Values::Normal(least)) => Some(self.deviation_of(output, least)),
             (_, Values::Binned(bins)) => {
                 let [t, q, _] = output.dims();

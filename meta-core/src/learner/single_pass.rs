@@ -168,6 +168,7 @@ impl<R: SinglePass, B: Primitives> Learner<B> for SinglePassLearner<R, B> {
             predictions: vec![self.rule.predictions(output, tasks)],
             maps: pass.recorded(),
             movement: Vec::new(),
+            trials: Vec::new(),
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod loss;
 pub mod modulation;
 pub mod norm;
 pub mod pass;
+pub mod past;
 pub mod recurrent;
 pub mod solve;
 pub mod temporal;

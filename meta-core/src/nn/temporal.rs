@@ -143,10 +143,7 @@ impl<B: Primitives> DenseBlock<B> {
     /// `x [t, rows, c]` to `[t, rows, c + filters]`.
     pub fn forward(&self, x: Tensor<B, 3>, timeline: Timeline) -> Tensor<B, 3> {
         let both = self.conv.forward(x.clone(), timeline);
-        let filters = both.dims()[2] / 2;
-        let value = both.clone().narrow(2, 0, filters).tanh();
-        let gate = sigmoid(both.narrow(2, filters, filters));
-        Tensor::cat(vec![x, value * gate], 2)
+        gated(x, both)
     }
 }
 
@@ -185,7 +182,38 @@ impl<B: Backend> TcBlock<B> {
     }
 }
 
+impl<B: Primitives> DenseBlock<B> {
+    /// One step: `x [t, b, c]`, and what was `dilation` steps before it, to `[t, b, c + filters]`.
+    fn step(&self, x: Tensor<B, 3>, before: Tensor<B, 3>) -> Tensor<B, 3> {
+        let before = linear(before, self.conv.before.val());
+        gated(x.clone(), self.conv.now.forward(x) + before)
+    }
+}
+
+/// `[x ; tanh(f) ⊙ σ(g)]`, `both = [f ; g]`.
+fn gated<B: Primitives>(x: Tensor<B, 3>, both: Tensor<B, 3>) -> Tensor<B, 3> {
+    let filters = both.dims()[2] / 2;
+    let value = both.clone().narrow(2, 0, filters).tanh();
+    let gate = sigmoid(both.narrow(2, filters, filters));
+    Tensor::cat(vec![x, value * gate], 2)
+}
+
 impl<B: Primitives> TcBlock<B> {
+    /// One step, `[t, b, c]`: as [`TcBlock::forward`] at the last step of a sequence. `before` is asked, dense
+    /// block after dense block, for what the block read so many steps ago (zeros where there was no step); it
+    /// is given what the block reads now.
+    pub fn step(
+        &self,
+        x: Tensor<B, 3>,
+        mut before: impl FnMut(usize, usize, &Tensor<B, 3>) -> Tensor<B, 3>,
+    ) -> Tensor<B, 3> {
+        let blocks = self.blocks.iter().enumerate();
+        blocks.fold(x, |x, (place, block)| {
+            let before = before(place, block.conv.dilation, &x);
+            block.step(x, before)
+        })
+    }
+
     /// `x [t, rows, c]` to `[t, rows, c + ⌈log₂ length⌉·filters]`.
     pub fn forward(&self, x: Tensor<B, 3>, timeline: Timeline) -> Tensor<B, 3> {
         self.blocks

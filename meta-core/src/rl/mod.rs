@@ -14,6 +14,8 @@
 //! | `gittins`, `planning`, `distributions` | indices, dynamic programming, draws |
 //! | `reference` | reference policies beside published figures |
 //! | `returns` | discounted returns, advantages, a linear baseline |
+//! | `trial` | what happened in trials, for learning |
+//! | `source` | families as sources of tasks |
 //!
 //! Thompson sampling on 100 bandits:
 //!
@@ -47,11 +49,13 @@ mod policy;
 mod reference;
 mod returns;
 mod rollout;
+mod source;
 mod space;
 mod tabular;
 mod tabular_policies;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use crate::error::{Error, Result};
 
@@ -73,11 +77,27 @@ pub use policy::{MakePolicy, Policy, RandomPolicy, Transition, random_policy};
 pub use reference::{ReferenceRow, ReferenceSettings, reference_table, total_rewards};
 pub use returns::{LinearBaseline, advantages, discounted_returns};
 pub use rollout::run_trials;
+pub use source::{ActingWorld, input_width};
 pub use space::Space;
 pub use tabular::{TabularFamily, TabularSettings, TabularTask};
 pub use tabular_policies::{
     BebSettings, OpsrlSettings, TabularPrior, Ucrl2Settings, tabular_policy,
 };
+pub use trial::{Choices, Moment, Trial, run_together};
+
+use crate::data::SourceEntry;
+
+/// The families as sources of tasks to act in, for manifests.
+pub fn sources() -> Vec<SourceEntry> {
+    vec![
+        source::entry::<BernoulliBanditSettings>(),
+        source::entry::<GaussianBanditSettings>(),
+        source::entry::<TabularSettings>(),
+        source::entry::<DarkRoomSettings>(),
+        source::entry::<NavigationSettings>(),
+        source::entry::<CartPoleSettings>(),
+    ]
+}
 
 /// All families of this crate that can be named, in the order of help.
 pub fn families() -> Vec<FamilyEntry> {

@@ -283,7 +283,9 @@ impl<'a, B: Primitives> Answerer<'a, B> {
         let q = queries.len() / self.spec.item.features();
         let targets = match self.spec.task {
             Task::Classification => Targets::Classes(vec![0; q]),
-            Task::Regression { outputs } => Targets::Values(vec![0.0; q * outputs]),
+            Task::Regression { .. } | Task::Acting { .. } => {
+                Targets::Values(vec![0.0; q * self.spec.outputs()])
+            }
             Task::Sequences {
                 symbols, length, ..
             } => Targets::Sequences(vec![symbols as u32; q * (length + 1)]),
@@ -317,7 +319,7 @@ impl<'a, B: Primitives> Answerer<'a, B> {
         let values = answer.into_data().iter::<f64>().collect();
         let deviations = match self.spec.task {
             Task::Regression { .. } => self.learner.deviations(&tasks),
-            Task::Classification | Task::Sequences { .. } => None,
+            Task::Classification | Task::Sequences { .. } | Task::Acting { .. } => None,
         };
         let deviations = deviations.map(|found| found.into_data().iter::<f64>().collect());
         device::check();

@@ -40,6 +40,8 @@ pub enum Metric {
     Accuracy,
     /// Mean squared error over queries and outputs; lower is better.
     MeanSquaredError,
+    /// Mean return of the trials of a task; higher is better.
+    Return,
 }
 
 impl Metric {
@@ -48,6 +50,7 @@ impl Metric {
         match task {
             Task::Classification | Task::Sequences { .. } => Metric::Accuracy,
             Task::Regression { .. } => Metric::MeanSquaredError,
+            Task::Acting { .. } => Metric::Return,
         }
     }
 
@@ -56,7 +59,13 @@ impl Metric {
         match self {
             Metric::Accuracy => "accuracy",
             Metric::MeanSquaredError => "mean_squared_error",
+            Metric::Return => "return",
         }
+    }
+
+    /// Whether a higher score is a better one.
+    pub fn higher_is_better(self) -> bool {
+        self != Metric::MeanSquaredError
     }
 }
 
@@ -339,7 +348,7 @@ fn score_graph<B: Primitives>(
     };
     let steps = answered.into_iter();
     let steps = steps
-        .map(|predictions| score_tasks(predictions, episodes))
+        .map(|predictions| score_tasks(spec.task, predictions, episodes))
         .collect();
     let densities = match learner.log_likelihood(&tasks) {
         Some(given) => given.into_data().iter::<f64>().collect(),
@@ -378,8 +387,12 @@ fn confidences_of<B: Primitives>(
         .collect()
 }
 
-/// Score and loss of each task from predictions `[t, q, outputs]`.
-fn score_tasks<B: Primitives>(predictions: Tensor<B, 3>, episodes: &[Episode]) -> Vec<(f64, f64)> {
+/// Score and loss of each task from predictions `[t, q, outputs]`; those of a policy are its returns.
+fn score_tasks<B: Primitives>(
+    task: Task,
+    predictions: Tensor<B, 3>,
+    episodes: &[Episode],
+) -> Vec<(f64, f64)> {
     let [t, q, outputs] = predictions.dims();
     assert_eq!(t, episodes.len(), "one prediction per episode");
     let values: Vec<f64> = predictions.into_data().iter::<f64>().collect();
@@ -387,7 +400,10 @@ fn score_tasks<B: Primitives>(predictions: Tensor<B, 3>, episodes: &[Episode]) -
     values
         .chunks(q * outputs)
         .zip(episodes)
-        .map(|(task, episode)| score_those_there(task, outputs, &episode.query))
+        .map(|(values, episode)| match task {
+            Task::Acting { .. } => (mean(values), -mean(values)),
+            _ => score_those_there(values, outputs, &episode.query),
+        })
         .collect()
 }
 

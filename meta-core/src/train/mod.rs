@@ -7,6 +7,10 @@
 //! by index, so its position is the iteration. A run that is stopped and continued from its
 //! checkpoint therefore computes the same bits as one that is not.
 //!
+//! A learner that acts does so in the tasks of an iteration first, and then learns from what happened in
+//! several passes: an iteration has as many steps of the optimiser as there are parts in all passes. What
+//! happened is forgotten with the iteration, so it is no part of the state.
+//!
 //! Values stay on the device. They are read, all that have gathered at once, when an iteration is
 //! logged, validated or saved; a loss or gradient that is not a number is found then, and reported
 //! with the iteration that produced it.
@@ -20,7 +24,7 @@ mod settings;
 mod state;
 pub mod task_selection;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use burn::tensor::Tensor;
 
@@ -28,15 +32,16 @@ use crate::{
     Error, Result,
     data::{Episode, Prefetch, Source, Split},
     device,
-    learner::{Learner, MetaGradient, PredictAt},
+    learner::{Learner, MetaGradient, Passes, PredictAt},
     optim::{Optimizer, OptimizerState, optimizers},
     parallel::TaskChunks,
     primitives::Primitives,
+    rl::Trial,
     rng::Seed,
     stats::{Interval, exceeds},
     task::{TaskBatch, TaskSpec, TrainingContext},
 };
-use eval::{FrozenEpisodes, Metric, evaluate};
+use eval::{FrozenEpisodes, evaluate};
 pub use observer::{Ending, IterationRecord, Observer, ValidationRecord};
 pub use settings::{KeepBest, Schedule, TrainSettings};
 pub use state::{Best, TrainState, parameters_like};
@@ -135,8 +140,26 @@ impl<B: Primitives> Trainer<B> {
         let mut good = learner.parameters();
         while state.iteration < settings.iterations && !self.out_of_patience(&state) {
             let iteration = state.iteration + 1;
+            let batch = episodes.next()?;
+            let mut parts = {
+                let trials = self.act(learner, &batch)?;
+                self.parts(learner, batch.len(), trials)
+            };
+            let last_part = parts.pop().unwrap_or(0..batch.len());
+            for part in parts {
+                let step =
+                    self.gradient_step(learner, iteration, &batch[part], &mut state.selection);
+                unread.push((iteration, step.health.clone()));
+                if self.settings.clip_norm > 0.0
+                    && let Err(diverged) = check_health(&mut unread)
+                {
+                    learner.set_parameters(good);
+                    return Err(diverged);
+                }
+                state.optimizer = self.update(learner, step, state.optimizer);
+            }
             let step =
-                self.gradient_step(learner, iteration, &episodes.next()?, &mut state.selection);
+                self.gradient_step(learner, iteration, &batch[last_part], &mut state.selection);
             unread.push((iteration, step.health.clone()));
             let last = iteration == settings.iterations;
             let stop = observer.should_stop();
@@ -236,6 +259,38 @@ impl<B: Primitives> Trainer<B> {
     fn out_of_patience(&self, state: &TrainState<B>) -> bool {
         self.settings.patience > 0
             && state.validations_without_improvement >= self.settings.patience
+    }
+
+    /// The trials of a policy in the tasks of `episodes`; none of a learner that does not act.
+    fn act(&self, learner: &dyn Learner<B>, episodes: &[Episode]) -> Result<Option<Vec<Trial>>> {
+        if !self.spec.task.is_acting() {
+            return Ok(None);
+        }
+        let graphs = self.settings.graphs();
+        let acted = graphs.each(episodes, B::SIDE_BY_SIDE, |tasks| {
+            learner.act(&TaskBatch::new(tasks, &self.spec, &self.device))
+        });
+        let acted: Result<Option<Vec<Vec<Trial>>>> = acted.into_iter().collect();
+        Ok(acted?.map(|trials| trials.into_iter().flatten().collect()))
+    }
+
+    /// The parts of the tasks of an iteration, in the order in which they are learned from, an update after
+    /// each: one with all of them, but for a policy, which is given its `trials`.
+    fn parts(
+        &self,
+        learner: &mut dyn Learner<B>,
+        tasks: usize,
+        trials: Option<Vec<Trial>>,
+    ) -> Vec<Range<usize>> {
+        let passes = match trials {
+            Some(trials) => learner.gather(trials),
+            None => Passes::default(),
+        };
+        let parts = passes.parts.clamp(1, tasks.max(1));
+        let part = move |part: usize| part * tasks / parts..(part + 1) * tasks / parts;
+        (0..passes.epochs.max(1))
+            .flat_map(|_| (0..parts).map(part))
+            .collect()
     }
 
     fn gradient_step(
@@ -362,7 +417,7 @@ impl<B: Primitives> Trainer<B> {
             KeepBest::Loss | KeepBest::Last => loss.mean,
         };
         let higher_is_better =
-            self.settings.keep_best == KeepBest::Accuracy && evaluation.metric == Metric::Accuracy;
+            self.settings.keep_best == KeepBest::Accuracy && evaluation.metric.higher_is_better();
         let best_value = state.best.as_ref().and_then(|best| best.value);
         let best = improves(value, best_value, higher_is_better);
         if best {

@@ -12,7 +12,7 @@ pub const CORE: &[&str] = &[
     "train",
     "gradcheck",
     "toolkit",
-    "conformance",
+    "acting_conformance conformance",
 ];
 
 /// The rooms of a folder of a crate.
@@ -104,7 +104,8 @@ pub const ROOMS: &[Rooms] = &[
             "distributions gittins planning returns space",
             "policy",
             "bandit_policies environment",
-            "rollout tabular_policies",
+            "rollout source tabular_policies",
+            "trial",
             "bandit cart_pole dark_room navigation tabular",
             "reference",
             "mod",
@@ -125,6 +126,7 @@ pub const ROOMS: &[Rooms] = &[
             "pass",
             "conv distance dropout linear norm",
             "attention feed_forward modulation recurrent temporal",
+            "past",
             "encoder",
         ],
     ),
@@ -140,10 +142,15 @@ pub const ROOMS: &[Rooms] = &[
             "embed predictive sentences support_descent support_order tokens",
             "feature_transform network",
             "mod",
-            "adapt feature_rule single_pass",
+            "acting adapt feature_rule single_pass",
             "generated_start inner_loop",
             "partial",
         ],
+    ),
+    rooms(
+        "meta-core",
+        "learner::acting",
+        &["histories memory ppo", "policy", "mod"],
     ),
     rooms(
         "meta-core",
@@ -261,7 +268,7 @@ pub const ROOMS: &[Rooms] = &[
             "maps space stream",
             "episode_view mask pictures",
             "deletion episode_pictures explained heatmap",
-            "curves map_pictures numbers",
+            "acting curves map_pictures numbers",
             "own",
             "mod",
         ],

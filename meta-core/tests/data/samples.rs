@@ -166,7 +166,7 @@ pub fn all_sources() -> &'static [Arc<dyn Source>] {
 pub fn fitting(source: &dyn Source, way: usize, shot: usize, query: usize) -> EpisodeShape {
     match source.task() {
         Task::Classification => EpisodeShape::new(way, shot, query),
-        Task::Regression { .. } => EpisodeShape::new(1, shot, query),
+        Task::Regression { .. } | Task::Acting { .. } => EpisodeShape::new(1, shot, query),
         // A language needs an example of every word.
         Task::Sequences { .. } => EpisodeShape::new(1, shot + 6, query),
     }

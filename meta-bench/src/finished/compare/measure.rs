@@ -85,9 +85,9 @@ impl Measure {
     /// Whether larger is better.
     pub fn rises(self, metric: Metric) -> bool {
         match self {
-            Measure::Score(_) => metric == Metric::Accuracy,
+            Measure::Score(_) => metric.higher_is_better(),
             Measure::LogLikelihood => true,
-            Measure::Field("validation") => metric == Metric::Accuracy,
+            Measure::Field("validation") => metric.higher_is_better(),
             Measure::Field(_) => false,
         }
     }
@@ -101,6 +101,7 @@ impl Measure {
     pub fn unit(self, metric: Metric) -> (f64, usize, &'static str) {
         match (self, metric) {
             (Measure::Score(_), Metric::Accuracy) => (100.0, 2, " %"),
+            (Measure::Score(_), Metric::Return) => (1.0, 2, ""),
             (Measure::LogLikelihood, _) => (1.0, 4, " nats"),
             (Measure::Field("train_seconds"), _) => (1.0, 1, " s"),
             (Measure::Field("iterations" | "parameters"), _) => (1.0, 0, ""),

@@ -122,6 +122,7 @@ impl Many<'_> {
         let unit = match groups[first.a].metric {
             Metric::Accuracy => "difference in points, 95 % interval",
             Metric::MeanSquaredError => "difference of errors, 95 % interval",
+            Metric::Return => "difference of returns, 95 % interval",
         };
         forest("paired differences", unit, decimals, &rows)
     }
@@ -293,7 +294,7 @@ impl Many<'_> {
 
 /// Mean rank of each group over the seeds that all have, and how many these are; none for fewer than two.
 fn mean_ranks(groups: &[&Group]) -> Option<(usize, Vec<f64>)> {
-    let rises = groups.first()?.metric == Metric::Accuracy;
+    let rises = groups.first()?.metric.higher_is_better();
     let values: Vec<BTreeMap<u64, f64>> = groups
         .iter()
         .map(|group| {
@@ -383,7 +384,7 @@ fn coordinates(runs: &[&Stored], scores: &[f64], found: &[Importance], metric: M
     // By rank: one very bad run makes no other one good.
     let rank = |score: &f64| {
         let worse = scores.iter().filter(|other| match metric {
-            Metric::Accuracy => *other < score,
+            Metric::Accuracy | Metric::Return => *other < score,
             Metric::MeanSquaredError => *other > score,
         });
         worse.count() as f64 / (scores.len() - 1).max(1) as f64

@@ -63,6 +63,7 @@ pub fn unit(metric: Metric) -> (f64, usize, &'static str) {
     match metric {
         Metric::Accuracy => (100.0, 2, " %"),
         Metric::MeanSquaredError => (1.0, 4, ""),
+        Metric::Return => (1.0, 2, ""),
     }
 }
 
@@ -84,6 +85,7 @@ pub fn tasks(result: &TestResult) -> String {
     match result.metric {
         Metric::Accuracy => format!("{}-way {}-shot", result.way, result.shot),
         Metric::MeanSquaredError => format!("{}-shot regression", result.shot),
+        Metric::Return => format!("trials of {} episodes", result.shot),
     }
 }
 

@@ -32,6 +32,11 @@ pub fn protocol(result: &TestResult, record: &Value) -> Vec<String> {
              squared error of the queries; lower is better.",
             result.shot, result.query
         ),
+        Metric::Return => format!(
+            "A test episode is a task to act in: a trial has {} of its episodes, and the policy remembers from \
+             one to the next. Its score is the total reward, the mean of {} trials; higher is better.",
+            result.shot, result.query
+        ),
     }];
     out.push(format!(
         "The {} test episodes come from the split “{}” and are the same for every learner: their hash is {}.",
@@ -97,6 +102,7 @@ fn transductive(is: bool) -> String {
 fn chosen(result: &TestResult, choice: Option<&str>) -> String {
     let by = match choice {
         Some("accuracy") if result.metric == Metric::Accuracy => "the highest validation accuracy",
+        Some("accuracy") if result.metric == Metric::Return => "the highest validation return",
         Some("accuracy") => "the lowest validation error",
         Some("loss") => "the lowest validation loss",
         _ => "no choice: they are the last ones",

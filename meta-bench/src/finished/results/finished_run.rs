@@ -92,6 +92,7 @@ impl<T: Toolkit> FinishedRun<T> {
         match self.result.metric {
             Metric::Accuracy => (100.0, "%", 2),
             Metric::MeanSquaredError => (1.0, "MSE", 4),
+            Metric::Return => (1.0, "return", 2),
         }
     }
 
@@ -100,7 +101,7 @@ impl<T: Toolkit> FinishedRun<T> {
     fn standard_errors_above(&self) -> Option<f64> {
         let (scores, baseline) = (&self.scores, &self.baseline);
         let better = match self.result.metric {
-            Metric::Accuracy => paired_t(scores, baseline),
+            Metric::Accuracy | Metric::Return => paired_t(scores, baseline),
             Metric::MeanSquaredError => paired_t(baseline, scores),
         };
         let gaps: Vec<f64> = scores.iter().zip(baseline).map(|(s, b)| s - b).collect();

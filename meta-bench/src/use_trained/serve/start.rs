@@ -94,6 +94,7 @@ fn about<T: Toolkit>(trained: &TrainedLearner<T>, fitted: &Fitted) -> serde_json
         Task::Classification => ("classification", Some(&fitted.classes)),
         Task::Regression { .. } => ("regression", None),
         Task::Sequences { .. } => ("sequences", None),
+        Task::Acting { .. } => ("acting", None),
     };
     let mut about = json!({
         "task": task,

@@ -143,6 +143,21 @@ impl<B: Primitives> Block<B> {
         self.add(queries, normalised, memory, items, None, pass)
     }
 
+    /// The last token of `n` sequences, `tokens [n, m, d]`, reads all of them but those that `hidden [n, 1, 1,
+    /// m]` hides: `[n, 1, d]`. What [`Block::forward_masked`] gives for it where later tokens are hidden.
+    pub fn last(
+        &self,
+        tokens: Tensor<B, 3>,
+        hidden: Option<&Tensor<B, 4, Bool>>,
+        pass: &Pass<B>,
+    ) -> Tensor<B, 3> {
+        let [_, m, _] = tokens.dims();
+        let last = tokens.clone().narrow(1, m - 1, 1);
+        let normalised = self.normalised(tokens, pass);
+        let query = normalised.clone().narrow(1, m - 1, 1);
+        self.add(last, query, normalised, 1, hidden, pass).0
+    }
+
     fn normalised(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
         let tokens = x.dims()[1];
         self.attention_norm.forward(x, tokens, pass)

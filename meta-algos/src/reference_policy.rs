@@ -1,0 +1,132 @@
+//! A policy that is known, for comparison: Thompson sampling, Gittins index, PSRL, or one that knows the task.
+//!
+//! Nothing is learned across tasks. Each family of environments has its own; `best` is the policy
+//! that knows the task, where the family has it. They act in the very trials that learners are tested in, and
+//! meet the same chance, so that `meta compare` pairs them. `docs/acting.md` has their rules and sources.
+//!
+//! # Differences from the papers
+//! Those of `docs/acting.md`.
+
+use burn::tensor::{Tensor, TensorData};
+use meta_core::{
+    Result,
+    learner::{
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient, New, PredictAt,
+        Toy,
+    },
+    nn::encoder::Architecture,
+    params::Params,
+    primitives::Primitives,
+    rl::{ActingWorld, Policy, RandomPolicy, Trial, run_trials},
+    settings,
+    task::TaskBatch,
+};
+use serde_json::{Value, json};
+
+settings! {
+    /// Settings of a known policy.
+    pub struct ReferencePolicySettings {
+        /// Its name: of bandits `random`, `greedy`, `epsilon_greedy`, `ucb1`, `thompson` or `gittins`, of
+        /// Markov decision problems `random`, `greedy`, `epsilon_greedy`, `psrl`, `opsrl`, `ucrl2` or `beb`,
+        /// of others `random`; `best` knows the task.
+        policy: String = "random".to_owned();
+    }
+}
+
+impl LearnerSettings for ReferencePolicySettings {
+    const INFO: LearnerInfo = LearnerInfo {
+        name: "reference_policy",
+        family: Family::Baseline,
+        summary: "a known policy, such as Thompson sampling, to compare with",
+        paper: "Thompson, On the likelihood that one unknown probability exceeds another, 1933, and others",
+        regression: false,
+        any_way: false,
+    };
+
+    const ACTS: bool = true;
+
+    fn gradient_of() -> GradientOf {
+        GradientOf::Neither("nothing is learned", vec![json!({})])
+    }
+
+    fn toy() -> Toy {
+        Toy {
+            settings: json!({"policy": "thompson"}),
+            ..Toy::default()
+        }
+    }
+
+    fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>> {
+        Box::new(ReferencePolicy::<B> {
+            policy: self.policy,
+            device: new.device.clone(),
+        })
+    }
+}
+
+/// The known policy, on a backend that it does not need.
+struct ReferencePolicy<B: Primitives> {
+    policy: String,
+    device: B::Device,
+}
+
+impl<B: Primitives> ReferencePolicy<B> {
+    /// The return of each of `data.query` trials of each task.
+    fn returns(&self, tasks: &TaskBatch<B>) -> Result<Vec<f32>> {
+        let world = ActingWorld::of(tasks.world.as_ref());
+        let family = world.family.as_ref();
+        let (trials, episodes) = (tasks.shape.query.0, tasks.shape.shot.0);
+        let make = match self.policy.as_str() {
+            "best" => None,
+            name => Some(family.policy(name, &Value::Null)?),
+        };
+        let lanes = world.lanes(&tasks.episodes, trials);
+        let returns = run_trials(family, lanes, episodes, |lane| -> Box<dyn Policy> {
+            let task = tasks.episodes[lane / trials];
+            match &make {
+                Some(make) => make(),
+                None => match family.oracle(world.seed, world.split, task) {
+                    Some(oracle) => oracle,
+                    None => Box::new(RandomPolicy::new(&family.actions())),
+                },
+            }
+        })?;
+        let totals = returns.chunks(episodes.max(1));
+        Ok(totals
+            .map(|trial| trial.iter().sum::<f64>() as f32)
+            .collect())
+    }
+}
+
+impl<B: Primitives> Learner<B> for ReferencePolicy<B> {
+    fn parameters(&self) -> Params<B> {
+        Params::default()
+    }
+
+    fn set_parameters(&mut self, _parameters: Params<B>) {}
+
+    fn act(&self, _tasks: &TaskBatch<B>) -> Result<Option<Vec<Trial>>> {
+        Ok(Some(Vec::new()))
+    }
+
+    fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
+        let zeros = Tensor::zeros([tasks.tasks()], &self.device);
+        MetaGradient {
+            gradients: Params::default(),
+            buffers: Params::default(),
+            losses: zeros.clone(),
+            scores: zeros,
+        }
+    }
+
+    fn predict(&self, tasks: &TaskBatch<B>, _at: PredictAt) -> Vec<Tensor<B, 3>> {
+        let shape = [tasks.tasks(), tasks.shape.query.0, 1];
+        // A policy that the family does not have has no return; training settings are checked before.
+        let returns = self.returns(tasks);
+        let returns = returns.unwrap_or_else(|_| vec![f32::NAN; shape[0] * shape[1]]);
+        vec![Tensor::from_data(
+            TensorData::new(returns, shape),
+            &self.device,
+        )]
+    }
+}
