@@ -2,6 +2,7 @@
 //! equations of the papers.
 
 mod baselines;
+mod language;
 mod memory;
 
 use burn::tensor::{Tensor, TensorData};

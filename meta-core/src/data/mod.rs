@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `episode` | what an episode is |
 //! | `source` | what a source promises |
-//! | `glyphs`, `projected`, `sinusoid`, `gp`, `prior`, `tables`, `omniglot`, `folder`, `features`, `topics`, `text`, `series` | the sources |
+//! | `glyphs`, `projected`, `sinusoid`, `gp`, `prior`, `tables`, `omniglot`, `folder`, `features`, `topics`, `text`, `series`, `audio`, `forecast` | the sources |
 //! | `draw` | drawing classes and items |
 //! | `rows` | rows of tables in the places of an episode |
 //! | `cholesky` | normal vectors with a given covariance |
@@ -41,6 +41,7 @@ mod source;
 
 use crate::error::{Error, Result};
 
+pub use audio::AudioSource;
 pub use class_folders::SplitFolders;
 pub use contact_sheet::contact_sheet;
 pub use draw::classification_episode;
@@ -50,6 +51,7 @@ pub use episode::{
 };
 pub use features::{FeatureSource, Fewer, Protocol};
 pub use folder::Duplicates;
+pub use forecast::{ForecastSource, SeriesLayout};
 pub use glyphs::{GlyphWorld, GlyphsSource};
 pub use gp::{GpSource, Kernel};
 pub use image_decode::{Background, Fit, ImageFilter, picture_size};
@@ -101,6 +103,8 @@ list_of_sources! {
     topics::TopicsSettings,
     text::TextSettings,
     series::SeriesSettings,
+    audio::AudioSettings,
+    forecast::ForecastSettings,
 }
 
 /// The source of that name among `entries`.

@@ -308,6 +308,9 @@ impl SourceEntry {
     }
 }
 
+/// `ε` of the statistic `ε / (ε + p)` of a word with the share `p` (Bao et al., ICLR 2020, section 4.1).
+pub(super) const STATISTIC: f64 = 1e-3;
+
 /// Hash of a source that is its settings, in this order: `version` names the program that turns them
 /// into items.
 pub(crate) fn settings_hash(version: &str, settings: &[(&'static str, Value)]) -> String {

@@ -64,8 +64,8 @@ pub const ROOMS: &[Rooms] = &[
             "class_folders contact_sheet formats image_archive image_decode pictures prefetch",
             "image_files image_set",
             "class_splits image_cache",
-            "glyphs sinusoid gp prior tables omniglot folder features topics text series",
-            "projected preparation",
+            "glyphs sinusoid gp prior tables omniglot folder features topics text series audio",
+            "forecast projected preparation",
             "own_items",
             "mod",
         ],
@@ -115,6 +115,7 @@ pub const ROOMS: &[Rooms] = &[
         &["tokens", "settings", "read vectors", "corpus", "mod"],
     ),
     rooms("meta-core", "data::series", &["settings", "read", "mod"]),
+    rooms("meta-core", "data::audio", &["mel tones wav", "mod"]),
     rooms(
         "meta-core",
         "nn",

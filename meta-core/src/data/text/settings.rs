@@ -80,6 +80,11 @@ settings! {
         /// among those of training classes (smooth inverse frequency; Arora et al., ICLR 2017, use 0.001); 0
         /// for none.
         frequency_weight: f64 = 0.0, at_least(0.0);
+        /// Whether a token has one more number, its last: `0.001 / (0.001 + p)`, where `p` is the share of its
+        /// word among those of training classes, and 1 of a word that these do not have. For
+        /// `distributional_signatures` with `learner.statistics = 1`.
+        #[added("0.2")]
+        word_statistics: bool = false;
         /// Whether each class of a task comes with a vector: the mean of those of the words of its name.
         name_vectors: bool = false;
         /// Classes with fewer texts are left out.
