@@ -55,7 +55,7 @@ settings! {
         /// Rounds of routing.
         iterations: usize = 3, between(1, 32);
         /// Slices `M_k` of the tensor that relates a query to a class.
-        slices: usize = 32, size(1);
+        slices: usize = 32, between(1, 4096);
         /// What the items of a class are weighted by: `softmax` (routing) or `uniform` (all alike; for
         /// comparison).
         attention: Weighting = Weighting::Softmax;

@@ -36,6 +36,8 @@ const VERSION: u32 = 1;
 const MAXIMUM_BYTES: u64 = 1 << 28;
 /// Folders nested deeper than this are no folders of classes.
 const MAXIMUM_DEPTH: usize = 16;
+/// The most samples of an item.
+const MAXIMUM_SAMPLES: usize = 1 << 24;
 /// The most numbers of all spectrograms.
 const MAXIMUM_NUMBERS: usize = 1 << 29;
 
@@ -95,6 +97,13 @@ impl AudioSettings {
     pub fn build(&self, data_dir: Option<&Path>) -> Result<AudioSource> {
         self.check_ranges("data")?;
         self.fractions().check()?;
+        if self.samples() > MAXIMUM_SAMPLES {
+            let expected = format!(
+                "comes to {} samples an item with `data.window` and `data.hop`; at most {MAXIMUM_SAMPLES} are read",
+                self.samples()
+            );
+            return Err(Error::setting("data.frames", self.frames, expected));
+        }
         let mel = LogMel::new(MelSettings {
             rate: self.rate,
             window: self.window,

@@ -59,6 +59,12 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// The words of an item that is a text, one for each row that is there. `item` holds the numbers of its
+    /// inputs.
+    fn item_words(&self, _item: &[f32]) -> Option<Vec<String>> {
+        None
+    }
+
     /// The name of a class of its episodes, where classes have names.
     fn class_name(&self, _class: ClassRef) -> Option<String> {
         None

@@ -481,6 +481,21 @@ impl Source for TextSource {
         }
     }
 
+    fn item_words(&self, item: &[f32]) -> Option<Vec<String>> {
+        let mut words = vec!["⟨unknown⟩"; self.lexicon.vectors.len() / self.width];
+        for (word, &row) in &self.lexicon.names {
+            words[row as usize] = word;
+        }
+        let rows = item.chunks_exact(self.token_width());
+        let there = rows.take_while(|row| row.iter().any(|&number| number != 0.0));
+        let named = there.map(|row| {
+            let mut vectors = self.lexicon.vectors.chunks_exact(self.width);
+            let found = vectors.position(|vector| *vector == row[..self.width]);
+            found.map_or("⟨unknown⟩", |found| words[found]).to_owned()
+        });
+        Some(named.collect())
+    }
+
     fn class_name(&self, class: ClassRef) -> Option<String> {
         self.classes.get(class.class as usize).cloned()
     }

@@ -367,6 +367,18 @@ impl Source for TopicsSource {
         Some(self.settings.items_per_class)
     }
 
+    fn item_words(&self, item: &[f32]) -> Option<Vec<String>> {
+        let width = self.settings.vector_width;
+        let rows = item.chunks_exact(self.item_shape().channels);
+        let there = rows.take_while(|row| row.iter().any(|&number| number != 0.0));
+        let named = there.map(|row| {
+            let mut vectors = self.vectors.chunks_exact(width);
+            let found = vectors.position(|vector| *vector == row[..width]);
+            found.map_or_else(String::new, spelled)
+        });
+        Some(named.collect())
+    }
+
     /// The first words of its concepts.
     fn class_name(&self, class: ClassRef) -> Option<String> {
         let split = Split::ALL[class.class as usize % 3];
@@ -524,6 +536,12 @@ mod tests {
             assert_eq!(row[..32], *plain);
             assert_eq!(row[32] > 0.0, plain.iter().any(|&number| number != 0.0));
         }
+        let words = source
+            .item_words(&own.support.inputs[..33 * 20])
+            .expect("a text");
+        let class = own.classes[0].position as usize;
+        let texts = (0..100).map(|item| source.text(Split::Test, class, item));
+        assert_eq!(texts.filter(|text| *text == words.join(" ")).count(), 1);
         assert_eq!(own.class_vectors.map(|vectors| vectors.len()), Some(96));
         assert!(plain.class_vectors.is_none());
     }

@@ -260,6 +260,7 @@ pub const ROOMS: &[Rooms] = &[
             "maps space stream",
             "episode_view mask pictures",
             "deletion episode_pictures explained heatmap",
+            "sequences",
             "curves map_pictures numbers",
             "own",
             "mod",

@@ -60,10 +60,11 @@ settings! {
         /// zeros after its last token, which encoders that read masks do not read.
         length: usize = 40, between(2, 4096);
         /// File of word vectors: GloVe or fastText `.txt`, `.vec`, word2vec `.bin` (each also with `.gz`), or
-        /// an array in `.safetensors`, `.npz`, `.npy`, `.pt`. They stay as they are. Empty: a random vector
+        /// an array in `.safetensors`, `.npz`, `.npy`, `.pt`, or a folder of model2vec. They stay as they are. Empty: a random vector
         /// for each word of the training classes, drawn by the word alone.
         vectors: String = String::new();
-        /// File of the words of an array of vectors, one a line in the order of its rows.
+        /// File of the words of an array of vectors, one a line in the order of its rows, or a `tokenizer.json`,
+        /// which is also looked for beside the array.
         vector_words: String = String::new();
         /// Name of the array; empty for the only one.
         vector_key: String = String::new();
