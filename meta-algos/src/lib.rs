@@ -22,6 +22,7 @@ meta_core::learners! {
     /// Settings of one of the learners of this crate.
     pub enum BuiltInLearners {
         anil::AnilSettings,
+        ataml::AtamlSettings,
         cavia::CaviaSettings,
         imaml::ImamlSettings,
         maml::MamlSettings,
@@ -30,6 +31,9 @@ meta_core::learners! {
         meta_sgd::MetaSgdSettings,
         reptile::ReptileSettings,
         feat::FeatSettings,
+        distributional_signatures::DistributionalSignaturesSettings,
+        hatt::HattSettings,
+        induction_net::InductionNetSettings,
         matching_net::MatchingNetSettings,
         protonet::ProtoNetSettings,
         relation_net::RelationNetSettings,

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! `λ`, `α` and `β` are learned with the encoder: `λ = e^l` stays positive. The system is solved by
-//! Gauss–Jordan elimination, differentiably ([`solve_positive_definite`]), so the meta-gradient is
+//! Gauss–Jordan elimination, differentiably ([`ridge_regression`]), so the meta-gradient is
 //! exact. For regression `ŷ = φ(x) W`, without `α` and `β`.
 //!
 //! # Differences from the paper
@@ -36,7 +36,7 @@ use meta_core::{
         Pass, distance,
         encoder::{Architecture, FeatureAttention, Masked},
         init::{Initializer, constant},
-        solve::solve_positive_definite,
+        solve::ridge_regression,
     },
     primitives::Primitives,
     settings,
@@ -138,15 +138,9 @@ impl<A: Architecture> SinglePass for Ridge<A> {
             TargetBatch::Sequences(_) => unreachable!("sequences are refused"),
         };
         let (x, query) = (with_ones(support), with_ones(query));
-        let s = x.dims()[1];
-        let identity = Tensor::<L, 2>::eye(s, &x.device()).cast(x.dtype());
-        let ridge = model.log_lambda.val().exp().mul_scalar(s as f64);
-        let gram = x.clone().matmul(x.clone().swap_dims(1, 2));
-        let system = gram + identity.reshape([1, s, s]) * ridge;
-        let weights = x
-            .swap_dims(1, 2)
-            .matmul(solve_positive_definite(system, targets));
-        let fitted = query.matmul(weights);
+        let penalty = model.log_lambda.val().exp();
+        let penalty = penalty.mul_scalar(x.dims()[1] as f64);
+        let fitted = query.matmul(ridge_regression(x, targets, penalty));
         match (&model.scale, &model.offset) {
             (Some(scale), Some(offset)) => fitted * scale.val() + offset.val(),
             _ => fitted,

@@ -24,7 +24,8 @@
 //! zero at the start: the learner then is a prototypical network (with `K` gradient steps), or MAML.
 //! `z` does not depend on the order of the support. The meta-gradient is exact.
 //!
-//! With `attention = "uniform"` every seed reads the mean of the support.
+//! With `attention = "uniform"` every seed reads the mean of the support. With `descriptions = true`, `uᵢ` has the
+//! vector of the class of `xᵢ`, too: what describes the task then says how it is learned.
 //!
 //! # Differences from the papers
 //! * Vuorio et al. read the support with a recurrent network and modulate without an identity at the
@@ -38,7 +39,7 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 use meta_core::{
-    Result,
+    Error, Result,
     learner::{
         Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Steps, Toy,
         adapt::Adaptable,
@@ -48,6 +49,7 @@ use meta_core::{
     nn::{
         Pass,
         attention::{MapAxis, MultiHeadAttention, MultiHeadSettings, Weighting, check_heads},
+        distance,
         encoder::Architecture,
         init::Initializer,
         linear::Linear,
@@ -58,7 +60,7 @@ use meta_core::{
     primitives::{Primitives, broadcast_rows},
     rng::Seed,
     settings,
-    task::{TaskBatch, TaskSpec},
+    task::{TargetBatch, TaskBatch, TaskSpec},
 };
 use serde_json::json;
 
@@ -84,6 +86,10 @@ settings! {
         /// What the seeds read the support by: `softmax` (attention) or `uniform` (the mean; for
         /// comparison).
         attention: Weighting = Weighting::Softmax;
+        /// Whether the vector that the source has for each class (`data.name_vectors`, `data.class_vectors`)
+        /// stands beside each support item of it: the task's description is then read with its items.
+        #[added("0.2")]
+        descriptions: bool = false;
         /// Inner steps `K` in training and at test; 0 for none.
         inner_steps: usize = 0, size(0);
         /// `α`.
@@ -107,7 +113,13 @@ impl LearnerSettings for TaskAttentionSettings {
     // `burn-tch` seems to write into the views that `swap_dims` and `permute` make.
     const WRONG_ON: &'static [&'static str] = &["tch"];
 
-    fn check<A: Architecture>(&self, _architecture: &A, _spec: &TaskSpec) -> Result<()> {
+    fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
+        if self.descriptions && spec.extras.class_vector == 0 {
+            let expected = "reads vectors of classes, and the source has none: set `data.name_vectors` or \
+                            `data.class_vectors`";
+            let key = "learner.descriptions";
+            return Err(Error::setting(key, self.descriptions, expected));
+        }
         check_heads("learner.heads", self.heads, "learner.width", self.width)
     }
 
@@ -140,6 +152,10 @@ impl LearnerSettings for TaskAttentionSettings {
         let network = new.network();
         let (start, theta) = GeneratedStart::new(&new, &network, self.inner_steps);
         let rule = TaskAttention {
+            described: match self.descriptions {
+                true => new.spec.extras.class_vector,
+                false => 0,
+            },
             settings: self,
             start,
         };
@@ -194,6 +210,8 @@ impl TaskAttentionSettings {
 struct TaskAttention {
     settings: TaskAttentionSettings,
     start: GeneratedStart,
+    /// Width of the vector of a class; 0 where it is not read.
+    described: usize,
 }
 
 impl TaskAttention {
@@ -210,7 +228,7 @@ impl TaskAttention {
             ..MultiHeadSettings::of_width(w, settings.heads)
         };
         Reader {
-            token: Linear::he(self.start.token, w, initializer, device),
+            token: Linear::he(self.start.token + self.described, w, initializer, device),
             seeds: initializer.normal([1, 1, embedding], 1.0, device),
             attention: MultiHeadAttention::with(attention, initializer, device)
                 .expect("checked with the settings"),
@@ -223,6 +241,22 @@ impl TaskAttention {
                 device,
             ),
         }
+    }
+}
+
+impl TaskAttention {
+    /// Tokens of the support, `[t, s, w]`, with the vectors of their classes behind them where these are read.
+    fn described<L: Primitives>(&self, tokens: Tensor<L, 3>, tasks: &TaskBatch<L>) -> Tensor<L, 3> {
+        let (Some(vectors), TargetBatch::Classes(labels)) =
+            (&tasks.class_vectors, &tasks.support.targets)
+        else {
+            return tokens;
+        };
+        if self.described == 0 {
+            return tokens;
+        }
+        let membership = distance::membership(labels.clone(), tasks.shape.way.0, &tokens);
+        Tensor::cat(vec![tokens, membership.matmul(vectors.clone())], 2)
     }
 }
 
@@ -243,7 +277,7 @@ impl Unrolled for TaskAttention {
         let generate = |tokens, theta| {
             let skeleton = self.reader(&mut Initializer::zeros(), network.device());
             let reader = shared.under(READER).write_into(skeleton);
-            let embedding = reader.read(tokens, pass);
+            let embedding = reader.read(self.described(tokens, tasks), pass);
             reader.modulator.forward(embedding, theta)
         };
         self.start.start(network, theta, tasks, pass, generate)
@@ -383,6 +417,24 @@ mod tests {
             values(answer(softmax.as_ref(), &tasks)),
             values(answer(uniform.as_ref(), &tasks))
         );
+    }
+
+    /// Vectors of classes move the start where they are read; where there are none that is refused.
+    #[test]
+    fn descriptions_are_read() {
+        let settings = json!({"descriptions": true});
+        let message = refusal("task_attention", settings.clone(), &spec(3, 2));
+        assert!(message.contains("`learner.descriptions"), "{message}");
+        let mut spec = spec(3, 2);
+        spec.extras.class_vector = 4;
+        let learner = generating(learner("task_attention", settings, &spec));
+        let mut tasks = tasks(&spec);
+        let vectors = Tensor::<B, 1, burn::tensor::Int>::arange(0..24, &Default::default());
+        let vectors = vectors.float().reshape([2, 3, 4]).div_scalar(10.0);
+        tasks.class_vectors = Some(vectors.clone());
+        let before = values(answer(learner.as_ref(), &tasks));
+        tasks.class_vectors = Some(vectors.neg());
+        assert_ne!(values(answer(learner.as_ref(), &tasks)), before);
     }
 
     #[test]

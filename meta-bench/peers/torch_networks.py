@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import torch_recurrent
+import torch_text
 
 
 def start(given):
@@ -131,6 +132,12 @@ class Network:
 
     def gru(self, p, x):
         return torch_recurrent.encode("gru", self, p, x)
+
+    def text_cnn(self, p, x):
+        return torch_text.text_cnn(self, p, x)
+
+    def attention_pooling(self, p, x):
+        return torch_text.attention_pooling(self, p, x)
 
     def conv4(self, p, x):
         for block in range(self.workload.encoder_settings["blocks"]):

@@ -2,6 +2,7 @@
 //! equations of the papers.
 
 mod baselines;
+mod language;
 mod maml_rl;
 mod memory;
 mod mlc;

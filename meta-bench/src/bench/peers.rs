@@ -35,7 +35,7 @@ use crate::{
 const INSTALL: &str = "pip install -r meta-bench/peers/requirements.txt";
 
 /// The programs, as files of one folder.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("workload.py", include_str!("../../peers/workload.py")),
     (
         "torch_networks.py",
@@ -45,6 +45,7 @@ const PROGRAMS: [(&str, &str); 7] = [
         "torch_recurrent.py",
         include_str!("../../peers/torch_recurrent.py"),
     ),
+    ("torch_text.py", include_str!("../../peers/torch_text.py")),
     ("torch_loop.py", include_str!("../../peers/torch_loop.py")),
     ("torch_func.py", include_str!("../../peers/torch_func.py")),
     ("jax_peer.py", include_str!("../../peers/jax_peer.py")),

@@ -68,7 +68,7 @@ pub struct Workload {
 }
 
 /// All workloads; adding a row makes one known to `meta bench`.
-static WORKLOADS: [Workload; 16] = [
+static WORKLOADS: [Workload; 18] = [
     Workload {
         name: "sinusoid-1",
         summary: "second-order MAML, MLP 1-40-40-1, 10 + 10 points, 1 inner step",
@@ -200,6 +200,30 @@ static WORKLOADS: [Workload; 16] = [
         learner: "protonet",
         settings: || json!({}),
         episode: [20, 5, 5],
+        tasks: 1,
+    },
+    Workload {
+        name: "text-cnn-protonet",
+        summary: "prototypical network, text CNN (3, 4, 5; 100 filters each), texts of 40 rows of 100, one episode, 10-way 5-shot 5-query",
+        kind: Kind::Train,
+        source: "topics",
+        data: || json!({ "length": 40, "vector_width": 100 }),
+        encoder: "text_cnn",
+        learner: "protonet",
+        settings: || json!({}),
+        episode: [10, 5, 5],
+        tasks: 1,
+    },
+    Workload {
+        name: "attention-pooling-protonet",
+        summary: "prototypical network, additive attention over a bidirectional LSTM (64 each), texts of 40 rows of 100, one episode, 10-way 5-shot 5-query",
+        kind: Kind::Train,
+        source: "topics",
+        data: || json!({ "length": 40, "vector_width": 100 }),
+        encoder: "attention_pooling",
+        learner: "protonet",
+        settings: || json!({}),
+        episode: [10, 5, 5],
         tasks: 1,
     },
     Workload {

@@ -22,6 +22,8 @@ pub struct EpisodeView {
     pub item: ItemShape,
     /// Its items as the source draws them, support first; empty where it draws none.
     pub drawn: Vec<Option<Bitmap>>,
+    /// The words of its items, support first, where they are texts.
+    pub words: Vec<Option<Vec<String>>>,
     /// The learner's answer for each query: class scores or values.
     pub answers: Vec<Vec<f64>>,
     /// Queries that pictures show, in order.
@@ -339,6 +341,7 @@ mod tests {
                 channels: 1,
             },
             drawn: Vec::new(),
+            words: Vec::new(),
             answers: vec![vec![0.0]; 2],
             shown: vec![0, 1],
         };

@@ -75,7 +75,7 @@ fn groups(marks: &[Mark]) -> Vec<(usize, usize, &str)> {
 }
 
 /// What was predicted for a query of a known class, and the colour to say it in.
-fn answer(mark: &Mark) -> Option<(String, Colour)> {
+pub fn answer(mark: &Mark) -> Option<(String, Colour)> {
     let (class, (predicted, label)) = (mark.class?, mark.predicted.as_ref()?);
     let (sign, colour) = if class == *predicted {
         ("✓", GREY)
@@ -531,7 +531,7 @@ fn received(map: &Map, items: &[(usize, usize)]) -> Vec<(String, Vec<Vec<f64>>)>
 
 /// Items of a spatial picture, and the matrix of each: of support and queries one a class, at most
 /// eight in all.
-fn spatial_items(view: &EpisodeView, of: Of) -> Vec<(usize, usize)> {
+pub fn spatial_items(view: &EpisodeView, of: Of) -> Vec<(usize, usize)> {
     let s = view.support();
     let shot = view.episode.shape.shot.0.max(1);
     let support = (0..s).step_by(shot);

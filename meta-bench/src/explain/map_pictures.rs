@@ -4,6 +4,7 @@ use super::{
     episode_view::{EpisodeView, Shown, axis_name},
     heatmap::{Subject, over_parts},
     maps::{Map, Matrix, Of},
+    sequences::{over_steps, over_words},
 };
 use crate::output::drawing::Drawing;
 
@@ -39,6 +40,14 @@ pub fn draw_map(view: &EpisodeView, map: &Map) -> Vec<(&'static str, Drawing)> {
             axis_name(&map.rows)
         );
         let lines = [view.setting.as_str(), &line];
+        // Rows one below the other: those of a text or a series, where it is one.
+        if grid.1 == 1 {
+            let of_rows = over_words(view, map, &view.title, &lines)
+                .or_else(|| over_steps(view, map, &view.title, &lines));
+            if let Some(drawing) = of_rows {
+                return vec![("", drawing)];
+            }
+        }
         if let Some(drawing) = over_parts(view, map, grid, &view.title, &lines) {
             return vec![("", drawing)];
         }

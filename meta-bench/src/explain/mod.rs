@@ -17,6 +17,7 @@ mod mask;
 mod numbers;
 mod own;
 mod pictures;
+mod sequences;
 mod space;
 mod stream;
 
@@ -62,6 +63,7 @@ use maps::Map;
 use mask::shortened;
 use numbers::{confusion_numbers, episode_numbers, map_numbers, space_numbers};
 use pictures::{KIND, Pictures, slug};
+use sequences::page_of_words;
 use space::{Space, embeddings};
 use stream::Stream;
 
@@ -443,6 +445,13 @@ impl<T: Toolkit> Explainer<'_, T> {
                 rows.map(|row| source.draw_item(row).and_then(bitmap))
             });
         let drawn = drawn.collect();
+        let words = [&episode.support, &episode.query]
+            .into_iter()
+            .flat_map(|items| {
+                let rows = items.inputs.chunks_exact(item.features().max(1));
+                rows.map(|row| source.item_words(row))
+            });
+        let words = words.collect();
         if item.height * item.width > 1 {
             for items in [&mut episode.support, &mut episode.query] {
                 let images = items.inputs.chunks_exact_mut(item.features());
@@ -455,6 +464,7 @@ impl<T: Toolkit> Explainer<'_, T> {
             class_names: class_names.unwrap_or_default(),
             item,
             drawn,
+            words,
             episode,
             answers,
             shown,
@@ -481,6 +491,10 @@ impl<T: Toolkit> Explainer<'_, T> {
             let mut own = Vec::new();
             for (suffix, drawing) in draw_map(view, map) {
                 own.push(pictures.add(&format!("{base}{suffix}"), &drawing)?);
+            }
+            if let (Some(page), Some(name)) = (page_of_words(view, map), own.first()) {
+                let file = (format!("{name}.html"), page.into_bytes());
+                pictures.files.push(file);
             }
             maps.push(map_numbers(map, &own));
         }

@@ -110,6 +110,7 @@ fn view(
         class_names: setting.classes.to_vec(),
         item: setting.item,
         drawn: vec![None; count],
+        words: Vec::new(),
         episode,
         answers,
         shown: vec![0],

@@ -75,7 +75,7 @@ fn pictures(numbers: &Value, files: &mut HashSet<String>) {
                         .flatten()
                         .filter_map(Value::as_str)
                     {
-                        files.extend(["png", "svg"].map(|form| format!("{name}.{form}")));
+                        files.extend(["png", "svg", "html"].map(|form| format!("{name}.{form}")));
                     }
                 } else {
                     pictures(value, files);

@@ -288,7 +288,15 @@ fn the_shipped_manifests_resolve() {
         // Vectors of its own where no file is named.
         let synthetic = name == "features-learners.toml";
         let data = [
-            "omniglot", "features", "folder", "cifar", "clinc150", "fewrel", "ucr", "tables",
+            "omniglot",
+            "features",
+            "folder",
+            "cifar",
+            "clinc150",
+            "banking77",
+            "fewrel",
+            "ucr",
+            "tables",
             "uci-",
         ]
         .into_iter()

@@ -111,6 +111,8 @@ fn small(choice: &str) -> &'static str {
             "encoder.width=8 encoder.heads=2 encoder.layers=1 encoder.hidden=8"
         }
         "encoder.name=lstm" | "encoder.name=bilstm" | "encoder.name=gru" => "encoder.hidden=8",
+        "encoder.name=conv1d" => "encoder.filters=[4,4] encoder.kernels=[3,3]",
+        "encoder.name=tcn" => "encoder.width=4",
         "encoder.name=text_cnn" => "encoder.filters=4",
         "encoder.name=attention_pooling" => "encoder.recurrent=4 encoder.hidden=8 encoder.span=2",
         "learner.name=snail" => "learner.keys=[4,4,4] learner.values=[4,4,4] learner.filters=4",
@@ -118,11 +120,14 @@ fn small(choice: &str) -> &'static str {
             "learner.layers=1 learner.width=16 learner.heads=2 learner.hidden=16"
         }
         "learner.name=mann" => "learner.hidden=8 learner.slots=8 learner.slot_width=4",
+        "learner.name=ataml" => "learner.token_width=1",
         "learner.name=cnp" => "learner.hidden=8",
         "learner.name=anp" | "learner.name=tnp" => "learner.hidden=8 learner.layers=1",
         "learner.name=reptile" => "learner.test_steps=2",
         "learner.name=multimodal_protonet" => "data.side=true learner.side=1",
-        "data.source=sinusoid" | "data.source=gp" => "data.way=1 learner.name=maml",
+        "data.source=sinusoid" | "data.source=gp" | "data.source=forecast" => {
+            "data.way=1 learner.name=maml"
+        }
         _ => "",
     }
 }

@@ -55,9 +55,9 @@ fn more_items_than_a_class_has() {
 fn an_unknown_backend_learner_encoder_or_source() {
     let bench = Workbench::new(GLYPHS);
     insta::assert_snapshot!(refused(&bench, "backend=flax"), @"error: command line: unknown backend `flax` (did you mean `flex`?); known: flex, ndarray, wgpu, vulkan, cuda, rocm, tch");
-    insta::assert_snapshot!(refused(&bench, "learner.name=mamal"), @"error: command line: unknown learner `mamal` (did you mean `maml`?); known: anil, cavia, imaml, maml, maml_pp, meta_lstm, meta_sgd, reptile, feat, matching_net, protonet, relation_net, ridge, siamese, mann, snail, in_context, cnp, anp, tnp, pfn, meta_attention, multimodal_protonet, task_attention, task_relations, task_transformer, nearest_centroid, knn, logistic, lda, tip_adapter, baseline, baseline_pp, laplacian_shot, bd_cspn, tim, pt_map");
-    insta::assert_snapshot!(refused(&bench, "encoder.name=conv5"), @"error: command line: unknown encoder `conv5` (did you mean `conv4`?); known: mlp, conv4, conv4_attention, resnet12, attention, transformer, set_transformer, lstm, bilstm, gru, bag, text_cnn, attention_pooling, identity");
-    insta::assert_snapshot!(refused(&bench, "data.source=glyfs"), @"error: command line: unknown data source `glyfs` (did you mean `glyphs`?); known: glyphs, projected-glyphs, sinusoid, gp, prior, tables, omniglot, folder, features, topics, text, series");
+    insta::assert_snapshot!(refused(&bench, "learner.name=mamal"), @"error: command line: unknown learner `mamal` (did you mean `maml`?); known: anil, ataml, cavia, imaml, maml, maml_pp, meta_lstm, meta_sgd, reptile, feat, distributional_signatures, hatt, induction_net, matching_net, protonet, relation_net, ridge, siamese, mann, snail, in_context, cnp, anp, tnp, pfn, meta_attention, multimodal_protonet, task_attention, task_relations, task_transformer, nearest_centroid, knn, logistic, lda, tip_adapter, baseline, baseline_pp, laplacian_shot, bd_cspn, tim, pt_map");
+    insta::assert_snapshot!(refused(&bench, "encoder.name=conv5"), @"error: command line: unknown encoder `conv5` (did you mean `conv4`?); known: mlp, conv4, conv4_attention, resnet12, attention, transformer, set_transformer, lstm, bilstm, gru, bag, text_cnn, conv1d, tcn, attention_pooling, identity");
+    insta::assert_snapshot!(refused(&bench, "data.source=glyfs"), @"error: command line: unknown data source `glyfs` (did you mean `glyphs`?); known: glyphs, projected-glyphs, sinusoid, gp, prior, tables, omniglot, folder, features, topics, text, series, audio, forecast");
 }
 
 #[test]

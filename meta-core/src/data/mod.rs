@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `episode` | what an episode is |
 //! | `source` | what a source promises |
-//! | `glyphs`, `projected`, `sinusoid`, `gp`, `prior`, `grammar`, `tables`, `omniglot`, `folder`, `features`, `topics`, `text`, `series`, `scan` | the sources |
+//! | `glyphs`, `projected`, `sinusoid`, `gp`, `prior`, `grammar`, `tables`, `omniglot`, `folder`, `features`, `topics`, `text`, `series`, `scan`, `audio`, `forecast` | the sources |
 //! | `draw` | drawing classes and items |
 //! | `pairs` | pairs of sentences, and their files |
 //! | `rows` | rows of tables in the places of an episode |
@@ -43,6 +43,7 @@ mod source;
 
 use crate::error::{Error, Result};
 
+pub use audio::AudioSource;
 pub use class_folders::SplitFolders;
 pub use contact_sheet::contact_sheet;
 pub use draw::classification_episode;
@@ -52,6 +53,7 @@ pub use episode::{
 };
 pub use features::{FeatureSource, Fewer, Protocol};
 pub use folder::Duplicates;
+pub use forecast::{ForecastSource, SeriesLayout};
 pub use glyphs::{GlyphWorld, GlyphsSource};
 pub use gp::{GpSource, Kernel};
 pub use grammar::{Asked, GrammarSource, LanguageKind};
@@ -108,6 +110,8 @@ list_of_sources! {
     text::TextSettings,
     series::SeriesSettings,
     scan::ScanSettings,
+    audio::AudioSettings,
+    forecast::ForecastSettings,
 }
 
 /// The source of that name among `entries`.

@@ -140,7 +140,7 @@ impl SeriesSettings {
 }
 
 /// Fills in missing values: on straight lines, and with the first or the last value before and after.
-fn interpolate(channel: &mut [f32]) {
+pub(super) fn interpolate(channel: &mut [f32]) {
     let there: Vec<usize> = (0..channel.len())
         .filter(|&step| !channel[step].is_nan())
         .collect();

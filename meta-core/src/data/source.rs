@@ -60,6 +60,12 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// The words of an item that is a text, one for each row that is there. `item` holds the numbers of its
+    /// inputs.
+    fn item_words(&self, _item: &[f32]) -> Option<Vec<String>> {
+        None
+    }
+
     /// The name of a class of its episodes, where classes have names.
     fn class_name(&self, _class: ClassRef) -> Option<String> {
         None
@@ -315,6 +321,9 @@ impl SourceEntry {
         }
     }
 }
+
+/// `ε` of the statistic `ε / (ε + p)` of a word with the share `p` (Bao et al., ICLR 2020, section 4.1).
+pub(super) const STATISTIC: f64 = 1e-3;
 
 /// Hash of a source that is its settings, in this order: `version` names the program that turns them
 /// into items.

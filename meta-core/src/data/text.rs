@@ -27,7 +27,7 @@ use super::class_splits::{Splits, by_files};
 use super::draw::{assemble, draw_classes};
 use super::episode::{ClassRef, Episode, EpisodeShape, Extras, ItemShape, Split, Task};
 use super::image_files::resolve;
-use super::source::{Smallest, Source, SourceSettings, check_classification};
+use super::source::{STATISTIC, Smallest, Source, SourceSettings, check_classification};
 use crate::error::{Error, Result};
 use crate::rng::Seed;
 use crate::settings::Settings;
@@ -127,6 +127,8 @@ struct Lexicon {
     width: usize,
     /// `[known + 1, d]`: the mean vector, then one for each known word.
     vectors: Vec<f32>,
+    /// `ε / (ε + p)` of each row of `vectors`; 1 of the first, which stands for words that are not known.
+    statistics: Vec<f32>,
     /// The row of each word of the corpus; 0 for an unknown one.
     rows: Vec<u32>,
     /// Words with their rows, for the names of classes.
@@ -167,6 +169,7 @@ impl Lexicon {
         let mut lexicon = Lexicon {
             width,
             vectors: vec![0.0; width],
+            statistics: vec![1.0],
             rows: vec![0; corpus.words.len()],
             names: Default::default(),
             in_file: file.as_ref().map_or(0, |file| file.words),
@@ -188,8 +191,8 @@ impl Lexicon {
             let Some(mut vector) = vector(word) else {
                 continue;
             };
+            let share = count as f64 / total.max(1) as f64;
             if settings.frequency_weight > 0.0 {
-                let share = count as f64 / total.max(1) as f64;
                 let weight = settings.frequency_weight / (settings.frequency_weight + share);
                 vector
                     .iter_mut()
@@ -203,6 +206,8 @@ impl Lexicon {
             }
             let row = (lexicon.vectors.len() / width) as u32;
             lexicon.vectors.extend(vector);
+            let statistic = STATISTIC / (STATISTIC + share);
+            lexicon.statistics.push(statistic as f32);
             lexicon.names.insert(word.to_owned(), row);
             if let Some(place) = lexicon.rows.get_mut(number) {
                 *place = row;
@@ -319,10 +324,11 @@ impl TextSource {
 
     /// Numbers of a token.
     fn token_width(&self) -> usize {
-        match self.settings.entities.is_empty() {
-            true => self.width,
-            false => self.width + ENTITY_NUMBERS,
-        }
+        let entities = match self.settings.entities.is_empty() {
+            true => 0,
+            false => ENTITY_NUMBERS,
+        };
+        self.width + entities + usize::from(self.settings.word_statistics)
     }
 
     /// The mean of the vectors of the words of a name; the mean vector where none is known.
@@ -349,12 +355,17 @@ impl TextSource {
         let rows = first..self.ends[text];
         let places = place.chunks_exact_mut(self.token_width());
         for (token, place) in rows.zip(places) {
-            place[..self.width].copy_from_slice(self.lexicon.vector(self.tokens[token]));
+            let word = self.tokens[token];
+            place[..self.width].copy_from_slice(self.lexicon.vector(word));
+            if let (true, Some(last)) = (self.settings.word_statistics, place.last_mut()) {
+                *last = self.lexicon.statistics[word as usize];
+            }
             if let Some(&distances) = self.distances.get(token) {
                 let within = distances.map(|distance| f32::from(u8::from(distance == 0)));
                 let length = self.settings.length as f32;
                 let far = distances.map(|distance| (distance as f32 / length).clamp(-1.0, 1.0));
-                place[self.width..].copy_from_slice(&[within[0], within[1], far[0], far[1]]);
+                place[self.width..self.width + ENTITY_NUMBERS]
+                    .copy_from_slice(&[within[0], within[1], far[0], far[1]]);
             }
         }
     }
@@ -385,6 +396,11 @@ impl TextSource {
         hasher.update(format!("text 1\n{head}\n{:?}\n", self.outside).as_bytes());
         for number in self.lexicon.vectors.iter().chain(&self.class_vectors) {
             hasher.update(&number.to_le_bytes());
+        }
+        if self.settings.word_statistics {
+            for statistic in &self.lexicon.statistics {
+                hasher.update(&statistic.to_le_bytes());
+            }
         }
         for row in &self.tokens {
             hasher.update(&row.to_le_bytes());
@@ -421,6 +437,9 @@ impl TextSource {
             "settings": self.settings.to_value(),
             "content_hash": self.content_hash,
         });
+        if self.settings.name_vectors {
+            self.described["class_vector_width"] = json!(self.width);
+        }
     }
 }
 
@@ -460,6 +479,21 @@ impl Source for TextSource {
             },
             ..Extras::default()
         }
+    }
+
+    fn item_words(&self, item: &[f32]) -> Option<Vec<String>> {
+        let mut words = vec!["⟨unknown⟩"; self.lexicon.vectors.len() / self.width];
+        for (word, &row) in &self.lexicon.names {
+            words[row as usize] = word;
+        }
+        let rows = item.chunks_exact(self.token_width());
+        let there = rows.take_while(|row| row.iter().any(|&number| number != 0.0));
+        let named = there.map(|row| {
+            let mut vectors = self.lexicon.vectors.chunks_exact(self.width);
+            let found = vectors.position(|vector| *vector == row[..self.width]);
+            found.map_or("⟨unknown⟩", |found| words[found]).to_owned()
+        });
+        Some(named.collect())
     }
 
     fn class_name(&self, class: ClassRef) -> Option<String> {

@@ -23,8 +23,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::draw::classification_episode;
-use super::episode::{ClassRef, Episode, EpisodeShape, ItemShape, Split, Task};
-use super::source::{Smallest, Source, SourceSettings, check_classification, settings_hash};
+use super::episode::{ClassRef, Episode, EpisodeShape, Extras, ItemShape, Split, Task};
+use super::source::{
+    STATISTIC, Smallest, Source, SourceSettings, check_classification, settings_hash,
+};
 use crate::error::Result;
 use crate::rng::{Seed, Stream};
 use crate::settings;
@@ -42,6 +44,8 @@ const MARKERS: usize = 4;
 const TEMPLATES: usize = 12;
 /// How often a topic speaks of its three concepts.
 const CONCEPT_SHARES: [f64; 3] = [0.5, 0.3, 0.2];
+/// Texts of each training class by which words are counted, at most.
+const COUNTED_TEXTS: usize = 20;
 /// How often a clause has one of the two templates of its topic.
 const OWN_TEMPLATES: f64 = 0.7;
 
@@ -63,6 +67,14 @@ settings! {
         /// How far word vectors lie from the centre of their concept, relative to how far centres do from each
         /// other.
         spread: f64 = 0.6, between(0.0, 10.0);
+        /// Whether a word has one more number, its last: `0.001 / (0.001 + p)`, where `p` is its share among the
+        /// words of training texts. For `distributional_signatures` with `learner.statistics = 1`.
+        #[added("0.2")]
+        word_statistics: bool = false;
+        /// Whether each class of a task comes with a vector: the mean of those of the words of its name, the
+        /// first of each of its concepts.
+        #[added("0.2")]
+        name_vectors: bool = false;
         /// Seed of the world: another number gives another language.
         world: u64 = 0;
     }
@@ -81,12 +93,17 @@ impl TopicsSettings {
             self.validation_classes,
             self.test_classes,
         ];
-        Ok(TopicsSource {
+        let mut source = TopicsSource {
             settings: self.clone(),
             vectors: vectors(world, self.vector_width, self.spread),
             templates: templates(world),
             topics: Split::ALL.map(|split| topics(world, split, counts[split.position()])),
-        })
+            statistics: Vec::new(),
+        };
+        if self.word_statistics {
+            source.statistics = source.count_words();
+        }
+        Ok(source)
     }
 }
 
@@ -124,6 +141,13 @@ pub struct TopicsSource {
     vectors: Vec<f32>,
     templates: Vec<Vec<Slot>>,
     topics: [Vec<Topic>; 3],
+    /// `ε / (ε + p)` of each word, where that is wanted.
+    statistics: Vec<f32>,
+}
+
+/// The word that stands for a concept in the names of classes.
+fn named_by(concept: usize) -> usize {
+    FUNCTION_WORDS + concept * CONCEPT_WORDS
 }
 
 /// The first concept of a split.
@@ -263,6 +287,36 @@ impl TopicsSource {
         words
     }
 
+    /// `ε / (ε + p)` of each word by some texts of each training class.
+    fn count_words(&self) -> Vec<f32> {
+        let mut counts = vec![0u64; self.vectors.len() / self.settings.vector_width];
+        let texts = self.settings.items_per_class.min(COUNTED_TEXTS);
+        for position in 0..self.topics[Split::Train.position()].len() {
+            for item in 0..texts {
+                for word in self.words(Split::Train, position, item) {
+                    counts[word] += 1;
+                }
+            }
+        }
+        let total = counts.iter().sum::<u64>().max(1) as f64;
+        let statistic = |&count: &u64| (STATISTIC / (STATISTIC + count as f64 / total)) as f32;
+        counts.iter().map(statistic).collect()
+    }
+
+    /// The mean of the vectors of the words of a topic's name.
+    fn name_vector(&self, topic: &Topic) -> Vec<f32> {
+        let width = self.settings.vector_width;
+        let mut mean = vec![0.0; width];
+        for concept in topic.concepts {
+            let word = named_by(concept);
+            let vector = &self.vectors[word * width..(word + 1) * width];
+            for (sum, number) in mean.iter_mut().zip(vector) {
+                *sum += number / topic.concepts.len() as f32;
+            }
+        }
+        mean
+    }
+
     /// A text of the class at `position` of a split, to look at.
     ///
     /// ```
@@ -291,7 +345,17 @@ impl Source for TopicsSource {
         ItemShape {
             height: self.settings.length,
             width: 1,
-            channels: self.settings.vector_width,
+            channels: self.settings.vector_width + usize::from(self.settings.word_statistics),
+        }
+    }
+
+    fn extras(&self) -> Extras {
+        Extras {
+            class_vector: match self.settings.name_vectors {
+                true => self.settings.vector_width,
+                false => 0,
+            },
+            ..Extras::default()
         }
     }
 
@@ -303,11 +367,23 @@ impl Source for TopicsSource {
         Some(self.settings.items_per_class)
     }
 
+    fn item_words(&self, item: &[f32]) -> Option<Vec<String>> {
+        let width = self.settings.vector_width;
+        let rows = item.chunks_exact(self.item_shape().channels);
+        let there = rows.take_while(|row| row.iter().any(|&number| number != 0.0));
+        let named = there.map(|row| {
+            let mut vectors = self.vectors.chunks_exact(width);
+            let found = vectors.position(|vector| *vector == row[..width]);
+            found.map_or_else(String::new, spelled)
+        });
+        Some(named.collect())
+    }
+
     /// The first words of its concepts.
     fn class_name(&self, class: ClassRef) -> Option<String> {
         let split = Split::ALL[class.class as usize % 3];
         let topic = self.topics[split.position()].get(class.class as usize / 3)?;
-        let first = |concept: &usize| spelled(FUNCTION_WORDS + concept * CONCEPT_WORDS);
+        let first = |&concept: &usize| spelled(named_by(concept));
         Some(
             topic
                 .concepts
@@ -332,21 +408,40 @@ impl Source for TopicsSource {
         index: u64,
     ) -> Result<Episode> {
         let width = self.settings.vector_width;
-        classification_episode(self, seed, split, shape, index, |position, item, place| {
+        let row = self.item_shape().channels;
+        let write = |position: usize, item: usize, place: &mut [f32]| {
             let words = self.words(split, position, item);
-            for (word, place) in words.into_iter().zip(place.chunks_exact_mut(width)) {
-                place.copy_from_slice(&self.vectors[word * width..(word + 1) * width]);
+            for (word, place) in words.into_iter().zip(place.chunks_exact_mut(row)) {
+                place[..width].copy_from_slice(&self.vectors[word * width..(word + 1) * width]);
+                if let Some(&statistic) = self.statistics.get(word) {
+                    place[width] = statistic;
+                }
             }
-        })
+        };
+        let mut episode = classification_episode(self, seed, split, shape, index, write)?;
+        if self.settings.name_vectors {
+            let topics = &self.topics[split.position()];
+            let classes = episode.classes.iter();
+            let vectors =
+                classes.flat_map(|class| self.name_vector(&topics[class.position as usize]));
+            episode.class_vectors = Some(vectors.collect());
+        }
+        Ok(episode)
     }
 
     fn content_hash(&self) -> String {
-        settings_hash(&format!("topics {VERSION}"), &self.settings.entries())
+        // What is off changes nothing.
+        let is_off = |key: &str, value: &Value| {
+            matches!(key, "word_statistics" | "name_vectors") && *value == json!(false)
+        };
+        let mut entries = self.settings.entries();
+        entries.retain(|(key, value)| !is_off(key, value));
+        settings_hash(&format!("topics {VERSION}"), &entries)
     }
 
     fn describe(&self) -> Value {
         let counts = |split: Split| json!({ "classes": self.classes(split) });
-        json!({
+        let mut described = json!({
             "source": self.name(),
             "task": self.task(),
             "item_shape": self.item_shape(),
@@ -357,7 +452,11 @@ impl Source for TopicsSource {
             "test": counts(Split::Test),
             "settings": self.settings.to_value(),
             "content_hash": self.content_hash(),
-        })
+        });
+        if self.settings.name_vectors {
+            described["class_vector_width"] = json!(self.settings.vector_width);
+        }
+        described
     }
 }
 
@@ -408,6 +507,43 @@ mod tests {
         }
         // One in each of 1000 texts at least, but for those cut after a marker.
         assert!(markers > 990, "{markers}");
+    }
+
+    /// Function words are frequent, so they weigh less than any other; the vectors of words stay as they are.
+    #[test]
+    fn statistics_tell_function_words_from_others() {
+        let settings = TopicsSettings {
+            word_statistics: true,
+            name_vectors: true,
+            ..TopicsSettings::default()
+        };
+        let source = settings.build().expect("defaults");
+        let plain = TopicsSettings::default().build().expect("defaults");
+        assert_ne!(source.content_hash(), plain.content_hash());
+        let largest = source.statistics[..FUNCTION_WORDS].iter().copied();
+        let largest = largest.fold(0.0f32, f32::max);
+        let others = &source.statistics[FUNCTION_WORDS..];
+        let larger = others.iter().filter(|&&statistic| statistic > largest);
+        assert!(larger.count() > others.len() / 2, "{largest}");
+        let shape = EpisodeShape::new(3, 1, 1);
+        let episode = |source: &TopicsSource| {
+            let episode = source.episode(Seed(0), Split::Test, shape, 0);
+            episode.expect("three classes")
+        };
+        let (own, plain) = (episode(&source), episode(&plain));
+        let rows = own.support.inputs.chunks_exact(33);
+        for (row, plain) in rows.zip(plain.support.inputs.chunks_exact(32)) {
+            assert_eq!(row[..32], *plain);
+            assert_eq!(row[32] > 0.0, plain.iter().any(|&number| number != 0.0));
+        }
+        let words = source
+            .item_words(&own.support.inputs[..33 * 20])
+            .expect("a text");
+        let class = own.classes[0].position as usize;
+        let texts = (0..100).map(|item| source.text(Split::Test, class, item));
+        assert_eq!(texts.filter(|text| *text == words.join(" ")).count(), 1);
+        assert_eq!(own.class_vectors.map(|vectors| vectors.len()), Some(96));
+        assert!(plain.class_vectors.is_none());
     }
 
     #[test]

@@ -36,6 +36,23 @@ pub fn solve_positive_definite<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> 
     rest
 }
 
+/// `W = Xᵀ (X Xᵀ + p I)⁻¹ Y`, the ridge regressor with the penalty `p`, written so that only an `s × s` system is
+/// solved: `x [t, s, d]`, `y [t, s, m]`, `penalty [1|t, 1, 1]`, result `[t, d, m]`.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn ridge_regression<B: Backend>(
+    x: Tensor<B, 3>,
+    y: Tensor<B, 3>,
+    penalty: Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    let s = x.dims()[1];
+    let identity = Tensor::<B, 2>::eye(s, &x.device()).cast(x.dtype());
+    let gram = x.clone().matmul(x.clone().swap_dims(1, 2));
+    let system = gram + identity.reshape([1, s, s]) * penalty;
+    x.swap_dims(1, 2).matmul(solve_positive_definite(system, y))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,8 @@
-//! Temporal convolution: causal and dilated, along a sequence and on to the step after it.
+//! Temporal convolution: causal and dilated, along a sequence and on to the step after it ([`TcBlock`]), and
+//! along the steps of many items ([`StepConv`]).
 //!
-//! A convolution is a product with the rows and one with the rows before them: it stands on the
-//! primitive `linear` and differentiates to any order.
+//! A convolution is a product with the rows and those around them: it stands on the primitive `linear` and
+//! differentiates to any order.
 
 use burn::{
     module::{Module, Param},
@@ -222,6 +223,113 @@ impl<B: Primitives> TcBlock<B> {
     }
 }
 
+/// Which steps a convolution sees, counted from its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The first of them; below 0 for one that came before.
+    pub first: isize,
+    /// How many they are.
+    pub kernel: usize,
+    /// How far one is from the next.
+    pub dilation: usize,
+}
+
+impl Window {
+    /// As many steps before as behind, or one more behind.
+    pub fn centred(kernel: usize) -> Self {
+        Window {
+            first: -((kernel.saturating_sub(1) / 2) as isize),
+            kernel,
+            dilation: 1,
+        }
+    }
+
+    /// The step itself and those before it.
+    pub fn causal(kernel: usize, dilation: usize) -> Self {
+        let before = kernel.saturating_sub(1).saturating_mul(dilation);
+        Window {
+            first: -(before as isize),
+            kernel,
+            dilation,
+        }
+    }
+
+    /// What each step sees, side by side: items of `length` steps, `x [t, b·l, c]` to `[t, b·l, kernel·c]`, with
+    /// zeros before the first step and behind the last.
+    ///
+    /// # Panics
+    /// When the length does not divide the rows.
+    pub fn seen<B: Backend>(self, x: Tensor<B, 3>, length: usize) -> Tensor<B, 3> {
+        let [t, rows, c] = x.dims();
+        assert_eq!(rows % length, 0, "{rows} rows, items of {length} steps");
+        let items = x.reshape([t, rows / length, length, c]);
+        let steps = (0..self.kernel).map(|place| {
+            let by = self.first + (place * self.dilation) as isize;
+            shifted(items.clone(), by)
+        });
+        let seen = Tensor::cat(steps.collect(), 3);
+        seen.reshape([t, rows, self.kernel * c])
+    }
+}
+
+/// What is `by` steps behind each step of items `[t, b, l, c]`; zeros where there is none.
+fn shifted<B: Backend>(items: Tensor<B, 4>, by: isize) -> Tensor<B, 4> {
+    let [t, b, length, c] = items.dims();
+    let distance = by.unsigned_abs().min(length);
+    if distance == 0 {
+        return items;
+    }
+    let shape = [t, b, distance, c];
+    let zeros = Tensor::<B, 4>::zeros(shape, &items.device()).cast(items.dtype());
+    if distance == length {
+        return zeros;
+    }
+    let first = if by > 0 { distance } else { 0 };
+    let kept = items.narrow(2, first, length - distance);
+    let parts = if by > 0 {
+        vec![kept, zeros]
+    } else {
+        vec![zeros, kept]
+    };
+    Tensor::cat(parts, 2)
+}
+
+/// `y_i = Σ_j x_{i + first + j·dilation} W_j`: a convolution along the steps of items, without bias: the
+/// normalisation that follows has one.
+#[derive(Module, Debug)]
+pub struct StepConv<B: Backend> {
+    /// `W`, `[1|t, kernel·c, o]`.
+    pub weight: Param<Tensor<B, 3>>,
+    #[module(skip)]
+    window: Window,
+}
+
+impl<B: Backend> StepConv<B> {
+    /// He-normal weights.
+    pub fn he(
+        [inputs, outputs]: [usize; 2],
+        window: Window,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Self {
+        let seen = window.kernel * inputs;
+        StepConv {
+            weight: initializer.he([1, seen, outputs], seen, device),
+            window,
+        }
+    }
+}
+
+impl<B: Primitives> StepConv<B> {
+    /// Items of `length` steps, `x [t, b·l, c]` to `[t, b·l, o]`.
+    ///
+    /// # Panics
+    /// When the length does not divide the rows.
+    pub fn forward(&self, x: Tensor<B, 3>, length: usize) -> Tensor<B, 3> {
+        linear(self.window.seen(x, length), self.weight.val())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,6 +358,30 @@ mod tests {
         assert_eq!(before(2), [0.0, 0.0, 1.0, 2.0, 2.0]);
         assert_eq!(before(3), [0.0, 0.0, 0.0, 1.0, 1.0]);
         assert_eq!(before(4), [0.0; 5]);
+    }
+
+    /// Two items of three steps: windows end with their item.
+    #[test]
+    fn windows_see_steps_of_their_item() {
+        let x = Tensor::<B, 1>::from_floats([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &Default::default());
+        let x = x.reshape([1, 6, 1]);
+        let seen = |window: Window| values(window.seen(x.clone(), 3));
+        assert_eq!(
+            seen(Window::centred(3)),
+            [
+                0.0, 1.0, 2.0, 1.0, 2.0, 3.0, 2.0, 3.0, 0.0, 0.0, 4.0, 5.0, 4.0, 5.0, 6.0, 5.0,
+                6.0, 0.0
+            ]
+        );
+        assert_eq!(
+            seen(Window::centred(2)),
+            [1.0, 2.0, 2.0, 3.0, 3.0, 0.0, 4.0, 5.0, 5.0, 6.0, 6.0, 0.0]
+        );
+        assert_eq!(
+            seen(Window::causal(2, 2)),
+            [0.0, 1.0, 0.0, 2.0, 1.0, 3.0, 0.0, 4.0, 0.0, 5.0, 4.0, 6.0]
+        );
+        assert_eq!(seen(Window::causal(2, 9))[0..2], [0.0, 1.0]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Tests on real data look for it in `$META_DATA`, else in `shared/data` beside the repository, and say
 //! so when they skip.
 
+mod audio;
 mod episodes;
 mod features;
 mod folder;

@@ -275,6 +275,30 @@ fn files_of_vectors_read_alike() {
     safetensors.extend(tensors.bytes());
     safetensors.extend(&bytes);
     write(folder.path(), "words.txt", WORDS.join("\n").as_bytes());
+    // Folders of model2vec, with the words of a WordPiece and of a Unigram tokenizer.
+    let numbered = |(number, word): (usize, &&str)| (word.to_string(), number.into());
+    let pieces: serde_json::Map<String, serde_json::Value> =
+        WORDS.iter().enumerate().map(numbered).collect();
+    let scored: Vec<_> = WORDS
+        .map(|word| serde_json::json!([format!("\u{2581}{word}"), -1.0]))
+        .into();
+    for (name, words) in [
+        ("pieces", pieces.into()),
+        ("scored", serde_json::Value::from(scored)),
+    ] {
+        std::fs::create_dir(folder.path().join(name)).expect("made");
+        let tokenizer = serde_json::json!({"model": {"vocab": words}}).to_string();
+        write(
+            folder.path(),
+            &format!("{name}/tokenizer.json"),
+            tokenizer.as_bytes(),
+        );
+        write(
+            folder.path(),
+            &format!("{name}/model.safetensors"),
+            &safetensors,
+        );
+    }
     let mut hashes = BTreeSet::new();
     for (name, content) in [
         ("a.txt", glove().into_bytes()),
@@ -296,6 +320,15 @@ fn files_of_vectors_read_alike() {
         assert_eq!(texts(&source, Split::Train), expected(), "{name}");
         hashes.insert(source.content_hash());
     }
+    for name in ["pieces", "scored"] {
+        let settings = TextSettings {
+            text: "1".to_owned(),
+            label: "0".to_owned(),
+            vectors: name.to_owned(),
+            ..settings("texts.tsv")
+        };
+        hashes.insert(build(&settings, &folder).content_hash());
+    }
     assert_eq!(hashes.len(), 1);
 }
 
@@ -309,6 +342,39 @@ fn table(folder: &TempDir) -> TextSettings {
         text: "1".to_owned(),
         label: "0".to_owned(),
         ..settings("texts.tsv")
+    }
+}
+
+/// `0.001 / (0.001 + p)` of training words beside each vector, and nothing else changes; items have their words.
+#[test]
+fn words_have_statistics_of_training_texts() {
+    let folder = folder();
+    let settings = TextSettings {
+        word_statistics: true,
+        ..table(&folder)
+    };
+    let (source, plain) = (build(&settings, &folder), build(&table(&folder), &folder));
+    assert_eq!(
+        source.item_shape().channels,
+        plain.item_shape().channels + 1
+    );
+    let words = TEXTS[..5].iter().flat_map(|(_, text)| text.split(' '));
+    let words: Vec<&str> = words.collect();
+    let width = source.item_shape().channels;
+    for index in 0..5 {
+        let shape = EpisodeShape::new(2, 1, 1);
+        let episode = source.episode(Seed(2), Split::Train, shape, index);
+        let inputs = episode.expect("a task").support.inputs;
+        for item in inputs.chunks_exact(source.item_shape().features()) {
+            let named = source.item_words(item).expect("a text");
+            assert!(!named.is_empty());
+            for (row, word) in item.chunks_exact(width).zip(named) {
+                let count = words.iter().filter(|own| **own == word).count();
+                let share = count as f64 / words.len() as f64;
+                let expected = (1e-3 / (1e-3 + share)) as f32;
+                assert!((row[width - 1] - expected).abs() < 1e-6, "{word}");
+            }
+        }
     }
 }
 

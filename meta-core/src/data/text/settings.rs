@@ -60,10 +60,11 @@ settings! {
         /// zeros after its last token, which encoders that read masks do not read.
         length: usize = 40, between(2, 4096);
         /// File of word vectors: GloVe or fastText `.txt`, `.vec`, word2vec `.bin` (each also with `.gz`), or
-        /// an array in `.safetensors`, `.npz`, `.npy`, `.pt`. They stay as they are. Empty: a random vector
+        /// an array in `.safetensors`, `.npz`, `.npy`, `.pt`, or a folder of model2vec. They stay as they are. Empty: a random vector
         /// for each word of the training classes, drawn by the word alone.
         vectors: String = String::new();
-        /// File of the words of an array of vectors, one a line in the order of its rows.
+        /// File of the words of an array of vectors, one a line in the order of its rows, or a `tokenizer.json`,
+        /// which is also looked for beside the array.
         vector_words: String = String::new();
         /// Name of the array; empty for the only one.
         vector_key: String = String::new();
@@ -80,6 +81,11 @@ settings! {
         /// among those of training classes (smooth inverse frequency; Arora et al., ICLR 2017, use 0.001); 0
         /// for none.
         frequency_weight: f64 = 0.0, at_least(0.0);
+        /// Whether a token has one more number, its last: `0.001 / (0.001 + p)`, where `p` is the share of its
+        /// word among those of training classes, and 1 of a word that these do not have. For
+        /// `distributional_signatures` with `learner.statistics = 1`.
+        #[added("0.2")]
+        word_statistics: bool = false;
         /// Whether each class of a task comes with a vector: the mean of those of the words of its name.
         name_vectors: bool = false;
         /// Classes with fewer texts are left out.

@@ -4,16 +4,62 @@ use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::settings::TextSettings;
 use crate::data::formats::{
     Array, Arrays, Lines, MAXIMUM_TEXT, Vectors, open_unpacked, read_labels,
 };
 use crate::error::{Error, Result};
+use crate::files;
 
 /// The most numbers of a vector.
 const MAXIMUM_WIDTH: usize = 4096;
 /// The most bytes of a word of a binary file.
 const MAXIMUM_WORD: u64 = 1 << 12;
+
+/// The file in which a model2vec folder has its words, and its array of vectors.
+const TOKENIZER: &str = "tokenizer.json";
+const EMBEDDINGS: &str = "embeddings";
+/// The largest `tokenizer.json`.
+const MAXIMUM_TOKENIZER: u64 = 1 << 28;
+
+/// The words of a `tokenizer.json` in the order of their numbers, without the marks of a word's beginning (`▁`, `Ġ`);
+/// nothing for a number without a word. Parts of words (`##ing`) are words like others, which no text has.
+fn vocabulary(path: &Path) -> Result<Vec<String>> {
+    let text = files::read_text(path, MAXIMUM_TOKENIZER)?;
+    let fault = |reason: String| Error::data(path, reason);
+    let tokenizer: Value = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
+    let plain = |word: &str| word.trim_start_matches(['\u{2581}', '\u{120}']).to_owned();
+    match &tokenizer["model"]["vocab"] {
+        Value::Object(numbers) => {
+            let mut words = vec![String::new(); numbers.len()];
+            for (word, number) in numbers {
+                let place = number
+                    .as_u64()
+                    .and_then(|number| usize::try_from(number).ok());
+                let place = place
+                    .and_then(|place| words.get_mut(place))
+                    .ok_or_else(|| {
+                        let count = numbers.len();
+                        fault(format!(
+                            "has the number {number} for `{word}`, one of {count} words"
+                        ))
+                    })?;
+                *place = plain(word);
+            }
+            Ok(words)
+        }
+        Value::Array(entries) => {
+            let word = |entry: &Value| entry[0].as_str().map(plain);
+            let words = entries.iter().map(word).collect::<Option<Vec<String>>>();
+            words.ok_or_else(|| fault("has an entry of `model.vocab` that is no word".to_owned()))
+        }
+        _ => Err(fault(
+            "has no `model.vocab`, the words of a tokenizer".to_owned(),
+        )),
+    }
+}
 
 /// Vectors by word.
 #[derive(Debug)]
@@ -34,13 +80,17 @@ impl WordVectors {
     /// | `.bin` | word2vec |
     /// | `.safetensors`, `.npz`, `.npy`, `.pt` | an array `[words, width]`, and the words in a file of their own |
     ///
-    /// the first two also with `.gz`. The first vector of a word counts.
+    /// the first two also with `.gz`; and a folder of model2vec, which has `model.safetensors` and
+    /// `tokenizer.json`. The first vector of a word counts.
     pub fn read(
         path: &Path,
         words: &Path,
         settings: &TextSettings,
         wanted: &HashSet<&str>,
     ) -> Result<Self> {
+        if path.is_dir() {
+            return Self::read(&path.join("model.safetensors"), words, settings, wanted);
+        }
         let name = path.to_string_lossy().to_ascii_lowercase();
         let name = name.trim_end_matches(".gz");
         let mut vectors = WordVectors {
@@ -210,14 +260,22 @@ impl WordVectors {
         settings: &TextSettings,
         wanted: &HashSet<&str>,
     ) -> Result<()> {
-        if settings.vector_words.is_empty() {
-            let expected = "must name the file of the words of an array of vectors, one a line";
-            return Err(Error::setting("data.vector_words", "\"\"", expected));
-        }
+        // model2vec keeps them beside each other.
+        let tokenizer = path.with_file_name(TOKENIZER);
+        let words = match settings.vector_words.is_empty() {
+            false => words,
+            true if tokenizer.is_file() => &tokenizer,
+            true => {
+                let expected = "must name the file of the words of an array of vectors, one a line, or a \
+                                `tokenizer.json`";
+                return Err(Error::setting("data.vector_words", "\"\"", expected));
+            }
+        };
         let mut arrays = Arrays::open(path)?;
         let names = arrays.names();
         let key = match (settings.vector_key.as_str(), names.as_slice()) {
             ("", [one]) => one.clone(),
+            ("", all) if all.iter().any(|name| name == EMBEDDINGS) => EMBEDDINGS.to_owned(),
             ("", _) => {
                 let message = format!(
                     "has the arrays `{}`; name one in `data.vector_key`",
@@ -233,7 +291,10 @@ impl WordVectors {
             Array::Text(_) => return Err(fault("holds text, not vectors".to_owned())),
         };
         self.set_width(path, &format!("array `{key}`"), vectors.width())?;
-        let words_of = read_labels(words, "")?;
+        let words_of: Vec<String> = match words.extension().is_some_and(|ending| ending == "json") {
+            true => vocabulary(words)?,
+            false => read_labels(words, "")?.iter().map(str::to_owned).collect(),
+        };
         if words_of.len() != vectors.rows() {
             let message = format!(
                 "has {} words, and `{key}` of {} has {} vectors",
@@ -246,7 +307,7 @@ impl WordVectors {
         let mut numbers = vec![0.0; self.width];
         for (row, word) in words_of.iter().enumerate() {
             self.words += 1;
-            if !wanted.contains(word) {
+            if !wanted.contains(word.as_str()) {
                 continue;
             }
             let read = vectors.read(row, &mut numbers);

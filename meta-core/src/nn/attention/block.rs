@@ -138,9 +138,21 @@ impl<B: Primitives> Block<B> {
         items: usize,
         pass: &Pass<B>,
     ) -> (Tensor<B, 3>, Tensor<B, 4>) {
+        self.attend_masked(queries, memory, items, None, pass)
+    }
+
+    /// The same where `hidden` says what is not read, in a shape that broadcasts to that of the map.
+    pub fn attend_masked(
+        &self,
+        queries: Tensor<B, 3>,
+        memory: Tensor<B, 3>,
+        items: usize,
+        hidden: Option<&Tensor<B, 4, Bool>>,
+        pass: &Pass<B>,
+    ) -> (Tensor<B, 3>, Tensor<B, 4>) {
         let normalised = self.normalised(queries.clone(), pass);
         let memory = self.normalised(memory, pass);
-        self.add(queries, normalised, memory, items, None, pass)
+        self.add(queries, normalised, memory, items, hidden, pass)
     }
 
     /// The last token of `n` sequences, `tokens [n, m, d]`, reads all of them but those that `hidden [n, 1, 1,

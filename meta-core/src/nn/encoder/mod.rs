@@ -13,7 +13,7 @@ pub mod weights;
 
 pub use attention_pooling::{HardChoice, PoolingKind};
 pub use masked::{FeatureAttention, FeatureMask, Masked, MaskedEncoder, MaybeMasked};
-pub use sequence::Steps;
+pub use sequence::{StepPooling, Steps};
 
 use burn::{
     module::{Module, ModuleDisplay},
@@ -443,6 +443,8 @@ encoders! {
 
         Bag = bag::{BagSettings, Bag},
         TextCnn = text_cnn::{TextCnnSettings, TextCnn},
+        Conv1d = conv1d::{Conv1dSettings, Conv1d},
+        Tcn = tcn::{TcnSettings, Tcn},
         AttentionPooling = attention_pooling::{AttentionPoolingSettings, AttentionPooling},
         Identity = identity::{IdentitySettings, Identity},
     }

@@ -1,6 +1,7 @@
 //! Items as sequences: what their steps are.
 
-use burn::tensor::{Bool, Tensor, backend::Backend};
+use burn::tensor::{Bool, Int, Tensor, backend::Backend};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
@@ -38,7 +39,7 @@ impl Steps {
     }
 
     /// The steps as parts of an item: one below the other, or side by side for a vector.
-    pub(super) fn axis(self) -> MapAxis {
+    pub fn axis(self) -> MapAxis {
         if self.of_vector {
             MapAxis::Part(1, self.length)
         } else {
@@ -75,9 +76,16 @@ impl Steps {
         hidden
     }
 
+    /// 1 at the steps that are there, else 0, `[t, b·l, 1]`: all but those of [`Steps::padding`].
+    pub fn there<B: Backend>(self, x: &Tensor<B, 3>) -> Tensor<B, 3> {
+        let [t, b, _] = x.dims();
+        let there = self.padding(x).bool_not().float().cast(x.dtype());
+        there.reshape([t, b * self.length, 1])
+    }
+
     /// How recurrent layers read items `[t, b, f]`: without the steps of [`Steps::padding`], where it is asked
     /// for.
-    pub(super) fn reading<B: Backend>(self, x: &Tensor<B, 3>, padding: bool) -> Reading<B> {
+    pub fn reading<B: Backend>(self, x: &Tensor<B, 3>, padding: bool) -> Reading<B> {
         match padding {
             true => self.reading_without(&self.padding(x), x),
             false => Reading::of(self.length),
@@ -99,10 +107,80 @@ impl Steps {
     }
 
     /// Items `[t, b, f]` as steps, one row each: `[t, b·l, f / l]`.
-    pub(super) fn rows<B: Backend>(self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    pub fn rows<B: Backend>(self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let [t, b, _] = x.dims();
         x.reshape([t, b * self.length, self.features])
     }
+}
+
+/// What of the steps is the embedding of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepPooling {
+    /// The mean of the steps that are there.
+    Mean,
+    /// The largest number of each channel.
+    Max,
+    /// The last step that is there.
+    Last,
+    /// All of them, one after the other, for learners that read steps themselves.
+    None,
+}
+
+impl StepPooling {
+    /// Width of an embedding of items of `length` steps of `channels` numbers.
+    pub(super) fn width(self, length: usize, channels: usize) -> usize {
+        match self {
+            StepPooling::None => length.saturating_mul(channels),
+            _ => channels,
+        }
+    }
+
+    /// Steps of items of `length`, `x [t, b·l, c]`, none below 0 and those that are not `there` ([`Steps::there`])
+    /// of zeros, to `[t, b, width]`. An item without any is 0.
+    pub(super) fn of<B: Backend>(
+        self,
+        x: Tensor<B, 3>,
+        there: &Tensor<B, 3>,
+        length: usize,
+    ) -> Tensor<B, 3> {
+        let [t, rows, c] = x.dims();
+        let b = rows / length;
+        let weights = match self {
+            StepPooling::None => return x.reshape([t, b, length * c]),
+            StepPooling::Max => {
+                let largest = x.reshape([t * b, length, c]).max_dim(1);
+                return largest.reshape([t, b, c]);
+            }
+            StepPooling::Mean => {
+                let there = there.clone().reshape([t * b, length]);
+                let count = there.clone().sum_dim(1).clamp_min(1.0);
+                there / count
+            }
+            StepPooling::Last => last_there(there.clone().reshape([t * b, length])),
+        };
+        let weights = weights.reshape([t * b, 1, length]);
+        let read = weights.matmul(x.reshape([t * b, length, c]));
+        read.reshape([t, b, c])
+    }
+}
+
+/// 1 at the last 1 of each row, else 0: `[n, l]` to `[n, l]`.
+pub(super) fn last_there<B: Backend>(there: Tensor<B, 2>) -> Tensor<B, 2> {
+    let [n, length] = there.dims();
+    let numbers = Tensor::<B, 1, Int>::arange(1..length as i64 + 1, &there.device());
+    let numbers = numbers.float().cast(there.dtype()).reshape([1, length]);
+    let numbers = there.clone() * numbers;
+    let last = numbers.clone().max_dim(1).expand([n, length]);
+    there.clone() * numbers.equal(last).float().cast(there.dtype())
+}
+
+/// Rows `x [t, r, c]` with zeros where `there [t, r, 1]` is 0.
+pub(super) fn only_there<B: Backend>(x: Tensor<B, 3>, there: &Tensor<B, 3>) -> Tensor<B, 3> {
+    let [t, rows, c] = x.dims();
+    // As a matrix, since backends are fastest there with one number for each row.
+    let there = there.clone().reshape([t * rows, 1]);
+    (x.reshape([t * rows, c]) * there).reshape([t, rows, c])
 }
 
 /// Which of `length` equal parts of each item `[t, b, f]` are of zeros alone: `[t·b, 1, 1, length]`.
@@ -167,6 +245,24 @@ mod tests {
             ("lstm", json!({"hidden": 3, "layers": 2, "padding": true})),
             ("bilstm", json!({"hidden": 3, "layers": 2, "padding": true})),
         ];
+        for pool in ["mean", "max", "last"] {
+            let of_conv = json!({"filters": [4, 3], "kernels": [3, 2], "pool": pool});
+            readers.push(("conv1d", of_conv));
+            let of_tcn = json!({"width": 3, "kernel": 2, "levels": 2, "pool": pool});
+            readers.push(("tcn", of_tcn));
+        }
+        for causal in [false, true] {
+            readers.push((
+                "transformer",
+                json!({"width": 4, "heads": 2, "hidden": 5, "padding": true, "causal": causal}),
+            ));
+        }
+        for inducing in [0, 2] {
+            readers.push((
+                "set_transformer",
+                json!({"width": 4, "heads": 2, "hidden": 5, "padding": true, "inducing": inducing}),
+            ));
+        }
         for recurrent in [0, 2] {
             for attention in ["softmax", "uniform"] {
                 for kind in ["additive", "dot", "hard", "hierarchical"] {

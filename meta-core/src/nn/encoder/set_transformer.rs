@@ -39,6 +39,10 @@ settings! {
         /// items whose rows have an order, such as images, and for vectors, whose features are then
         /// the elements. Without it, the order of the rows does not matter.
         index: bool = false;
+        /// Whether rows of zeros are padding, and no elements: for items of unequal numbers of rows, such as
+        /// texts and series.
+        #[added("0.2")]
+        padding: bool = false;
     }
 }
 
@@ -167,6 +171,8 @@ pub struct SetTransformer<B: Backend> {
     elements: Steps,
     #[module(skip)]
     index: bool,
+    #[module(skip)]
+    padding: bool,
 }
 
 impl<B: Backend> SetTransformer<B> {
@@ -197,6 +203,7 @@ impl<B: Backend> SetTransformer<B> {
             norm: Norm::new(d, Statistics::Layer, "", device),
             elements,
             index: settings.index,
+            padding: settings.padding,
         }
     }
 }
@@ -212,6 +219,8 @@ impl<B: Primitives> SetTransformer<B> {
     ) -> (Tensor<B, 3>, Vec<Tensor<B, 4>>) {
         let [t, b, _] = x.dims();
         let length = self.elements.length;
+        let absent = self.padding.then(|| self.elements.padding(&x));
+        let absent = absent.as_ref();
         let rows = self.elements.rows(x);
         let rows = if self.index {
             with_index(rows, length)
@@ -225,12 +234,14 @@ impl<B: Primitives> SetTransformer<B> {
         for (layer, SetLayer { inducing, block }) in self.layers.iter().enumerate() {
             let name = format!("encoder.block {}", layer + 1);
             let (seen, map) = match inducing {
-                None => block.forward(elements, length, pass),
+                None => block.forward_masked(elements, length, absent, pass),
                 Some(inducing) => {
                     let points = broadcast_rows(inducing.points.val(), t, b);
                     let m = points.dims()[2] / d;
                     let points = points.reshape([t, b * m, d]);
-                    let (summary, map) = inducing.block.attend(points, elements.clone(), b, pass);
+                    let read = elements.clone();
+                    let (summary, map) =
+                        inducing.block.attend_masked(points, read, b, absent, pass);
                     pass.record(
                         &format!("{name}, inducing"),
                         points_axis.clone(),
@@ -250,7 +261,7 @@ impl<B: Primitives> SetTransformer<B> {
             maps.push(map);
         }
         let seeds = broadcast_rows(self.seed.val(), t, b);
-        let (pooled, map) = self.pool.attend(seeds, elements, b, pass);
+        let (pooled, map) = self.pool.attend_masked(seeds, elements, b, absent, pass);
         pass.record("encoder.pool", MapAxis::Other("seed"), parts, &map);
         maps.push(map);
         (self.norm.forward(pooled, b, pass), maps)

@@ -6,7 +6,10 @@ use burn::{
 };
 use serde_json::{Value, json};
 
-use super::{Encoder, EncoderInfo, EncoderSettings, Operations, Steps, products, record_blocks};
+use super::{
+    Encoder, EncoderInfo, EncoderSettings, Operations, StepPooling, Steps, products, record_blocks,
+    sequence::only_there,
+};
 use crate::{
     Result,
     data::ItemShape,
@@ -47,6 +50,10 @@ settings! {
         /// Probability with which a value is dropped in training: of a map, of what a part of a
         /// block adds, and of the embedded steps; in [0, 1).
         dropout: f64 = 0.1;
+        /// Whether rows of zeros are padding, and not attended to: for items of unequal lengths, such as texts
+        /// and series.
+        #[added("0.2")]
+        padding: bool = false;
     }
 }
 
@@ -184,8 +191,11 @@ impl<B: Primitives> Transformer<B> {
             positions,
             causal,
             dropout: rate,
+            padding,
             ..
         } = self.settings;
+        let absent = padding.then(|| self.steps.padding(&x));
+        let there = padding.then(|| self.steps.there(&x));
         let embedded = self.embedding.forward(self.steps.rows(x));
         let placed = match (positions, &self.positions) {
             (Positions::Sinusoidal, _) => place(embedded, sinusoidal(length, width, &device)),
@@ -193,10 +203,25 @@ impl<B: Primitives> Transformer<B> {
             _ => embedded,
         };
         let placed = dropout(placed, rate, t, pass);
-        let hidden = causal.then(|| mask::causal(length, &device));
+        let later = causal.then(|| mask::causal(length, &device));
+        let hidden = match (later, absent) {
+            (Some(later), Some(absent)) => {
+                let shape = [t * b, 1, length, length];
+                Some(later.expand(shape).bool_or(absent.expand(shape)))
+            }
+            (later, absent) => later.or(absent),
+        };
         let (seen, maps) = stack(&self.blocks, placed, length, hidden.as_ref(), pass);
         record_blocks(&maps, &self.steps.axis(), pass);
         let seen = self.norm.forward(seen, b * length, pass);
+        if let Some(there) = &there {
+            let pooling = if causal {
+                StepPooling::Last
+            } else {
+                StepPooling::Mean
+            };
+            return (pooling.of(only_there(seen, there), there, length), maps);
+        }
         let seen = seen.reshape([t * b, length, width]);
         let embedding = if causal {
             seen.narrow(1, length - 1, 1)
