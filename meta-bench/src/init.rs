@@ -231,6 +231,7 @@ impl InitArgs {
                 Task::Classification => "protonet",
                 Task::Regression { .. } => "maml",
                 Task::Acting { .. } => "rl2",
+                Task::Sequences { .. } => "mlc",
             };
             default.to_owned()
         });

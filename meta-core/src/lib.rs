@@ -107,10 +107,10 @@
 
 mod error;
 
-pub mod backend;
-pub mod calibration;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 pub mod acting_conformance;
+pub mod backend;
+pub mod calibration;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 pub mod conformance;
 pub mod data;

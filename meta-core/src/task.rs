@@ -7,7 +7,7 @@ use burn::tensor::{Bool, Int, Tensor, TensorData, backend::Backend};
 use crate::{
     Error, Result,
     data::{
-        Actions, Episode, EpisodeShape, Extras, ItemShape, Items, Source, Split, Targets, Task,
+        Episode, EpisodeShape, Extras, ItemShape, Items, Source, Split, Targets, Task,
         World,
     },
     rng::Seed,

@@ -314,7 +314,9 @@ pub fn shortened(mut episode: Episode, features: usize) -> Episode {
     let per_class = episode.shape.query.0;
     let kept: Vec<usize> = match episode.query.targets {
         Targets::Classes(_) => (0..episode.query.len()).step_by(per_class).collect(),
-        Targets::Values(_) | Targets::Sequences(_) => (0..episode.query.len().min(VALUES)).collect(),
+        Targets::Values(_) | Targets::Sequences(_) => {
+            (0..episode.query.len().min(VALUES)).collect()
+        }
     };
     let query = &episode.query;
     let inputs = kept

@@ -328,7 +328,7 @@ impl<T: Toolkit> Explainer<'_, T> {
             "tasks": of_tasks,
         });
         let numbers = format!("{numbers}\n").into_bytes();
-        pictures.files.push((NUMBERS.to_owned(), numbers));
+        pictures.files.push((EXPLAIN_NUMBERS.to_owned(), numbers));
         Ok(pictures)
     }
 

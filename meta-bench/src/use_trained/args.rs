@@ -57,7 +57,9 @@ impl KeyArgs {
     pub fn items<T: Toolkit>(&self, trained: &TrainedLearner<T>, path: &Path) -> Result<OwnItems> {
         let wanted = match trained.task() {
             Task::Classification => Wanted::Items,
-            Task::Regression { .. } | Task::Sequences { .. } | Task::Acting { .. } => Wanted::Inputs,
+            Task::Regression { .. } | Task::Sequences { .. } | Task::Acting { .. } => {
+                Wanted::Inputs
+            }
         };
         Ok(OwnItems::open(
             path,

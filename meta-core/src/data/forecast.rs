@@ -519,7 +519,7 @@ mod tests {
                     let episode = episode.expect("a task");
                     let targets = |items: &Items| match &items.targets {
                         Targets::Values(values) => values.clone(),
-                        Targets::Classes(_) => panic!("regression has values"),
+                        _ => panic!("regression has values"),
                     };
                     let seen = targets(&episode.support).into_iter().fold(0.0, f32::max);
                     for (item, targets) in episode

@@ -66,7 +66,9 @@ pub const SEQUENCES: Task = Task::Sequences {
 pub fn small_spec(task: Task) -> TaskSpec {
     let shape = match task {
         Task::Classification => EpisodeShape::new(3, 2, 2),
-        Task::Regression { .. } | Task::Sequences { .. } | Task::Acting { .. } => EpisodeShape::new(1, 4, 3),
+        Task::Regression { .. } | Task::Sequences { .. } | Task::Acting { .. } => {
+            EpisodeShape::new(1, 4, 3)
+        }
     };
     let rows = match task {
         Task::Sequences { .. } => 1,

@@ -68,7 +68,9 @@ impl OutputDistribution {
     /// Numbers that the network puts out for a query; behind bins come `μ` and `σ` of every output.
     pub fn width(self) -> usize {
         match (self.task, self.values) {
-            (Task::Classification | Task::Sequences { .. } | Task::Acting { .. }, _) => self.outputs,
+            (Task::Classification | Task::Sequences { .. } | Task::Acting { .. }, _) => {
+                self.outputs
+            }
             (Task::Regression { .. }, Values::Normal(_)) => 2 * self.outputs,
             (Task::Regression { .. }, Values::Binned(bins)) => bins * self.outputs,
         }

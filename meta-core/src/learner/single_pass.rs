@@ -150,7 +150,9 @@ impl<R: SinglePass, B: Primitives> Learner<B> for SinglePassLearner<R, B> {
         // Asked of every learner that is evaluated: without a density there is no second pass.
         let Some(predictive) = self.rule.predictive() else {
             let model = self.model(self.parameters.clone());
-            return self.rule.likelihood(&model, tasks, &Self::evaluation(tasks));
+            return self
+                .rule
+                .likelihood(&model, tasks, &Self::evaluation(tasks));
         };
         let output = self.forward(tasks, &Self::evaluation(tasks));
         predictive.log_likelihood(output, &tasks.query)
