@@ -101,7 +101,7 @@ impl LearnerSettings for DptSettings {
     fn toy() -> Toy {
         Toy {
             settings: json!({"width": 8, "heads": 2, "layers": 2, "hidden": 16, "minibatches": 2}),
-            iterations: 150,
+            iterations: 600,
             ..Toy::default()
         }
     }

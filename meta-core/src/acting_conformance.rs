@@ -148,7 +148,12 @@ pub fn same_seed_same_trials_other_seed_others<T: Toolkit>() {
             learner.act(tasks).expect("environments").expect("a policy")
         };
         assert_eq!(trials(1, &tasks), trials(1, &tasks));
-        assert_ne!(trials(1, &tasks), trials(1, &other));
+        if !trials(1, &tasks).is_empty() {
+            assert_ne!(trials(1, &tasks), trials(1, &other));
+        }
+        let scores = |tasks| returns(of_seed::<T>(entry, 1).as_ref(), tasks);
+        assert_eq!(scores(&tasks), scores(&tasks));
+        assert_ne!(scores(&tasks), scores(&other));
     });
 }
 
@@ -175,6 +180,12 @@ pub fn batched_tasks_are_looped_ones<T: Toolkit>() {
             );
         }
         assert_eq!(together, looped.0);
+        if trials.is_empty() {
+            return;
+        }
+        for all in [&mut trials, &mut looped.1] {
+            all.sort_by_key(|trial| (trial.task, trial.stage));
+        }
         for (one, other) in trials.iter().zip(&looped.1) {
             assert_eq!((one.task, &one.actions), (other.task, &other.actions));
         }
@@ -313,7 +324,7 @@ pub fn a_policy_learns_which_arm_pays<T: Toolkit>() {
             mean(&all)
         };
         let before = score(learner.as_ref());
-        trainer(entry.toy.iterations, 1e-2)
+        trainer(entry.toy.iterations, 3e-3)
             .run(learner.as_mut(), TrainState::new(), &mut ())
             .expect("trained");
         let after = score(learner.as_ref());
