@@ -235,3 +235,20 @@ impl Memory for Transformer {
         token.reshape([t, b, d])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use meta_core::acting_conformance::steps_say_what_trials_say;
+
+    #[test]
+    fn a_step_says_what_a_trial_says() {
+        steps_say_what_trials_say(&Transformer(DptSettings {
+            width: 4,
+            heads: 2,
+            layers: 2,
+            hidden: 3,
+            ..DptSettings::default()
+        }));
+    }
+}
