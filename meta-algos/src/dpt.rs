@@ -101,7 +101,7 @@ impl LearnerSettings for DptSettings {
     fn toy() -> Toy {
         Toy {
             settings: json!({"width": 8, "heads": 2, "layers": 2, "hidden": 16, "minibatches": 2}),
-            iterations: 150,
+            iterations: 600,
             ..Toy::default()
         }
     }
@@ -233,5 +233,22 @@ impl Memory for Transformer {
             token = block.last(all, hidden.as_ref(), &Pass::evaluation());
         }
         token.reshape([t, b, d])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use meta_core::acting_conformance::steps_say_what_trials_say;
+
+    #[test]
+    fn a_step_says_what_a_trial_says() {
+        steps_say_what_trials_say(&Transformer(DptSettings {
+            width: 4,
+            heads: 2,
+            layers: 2,
+            hidden: 3,
+            ..DptSettings::default()
+        }));
     }
 }

@@ -9,7 +9,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use meta_core::{
-    Result,
+    Error, Result,
     learner::{
         Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient, New, PredictAt,
         Toy,
@@ -19,7 +19,7 @@ use meta_core::{
     primitives::Primitives,
     rl::{ActingWorld, Policy, RandomPolicy, Trial, run_trials},
     settings,
-    task::TaskBatch,
+    task::{TaskBatch, TaskSpec},
 };
 use serde_json::{Value, json};
 
@@ -33,6 +33,21 @@ settings! {
     }
 }
 
+/// The names that some family has.
+const NAMES: [&str; 11] = [
+    "random",
+    "greedy",
+    "epsilon_greedy",
+    "ucb1",
+    "thompson",
+    "gittins",
+    "psrl",
+    "opsrl",
+    "ucrl2",
+    "beb",
+    "best",
+];
+
 impl LearnerSettings for ReferencePolicySettings {
     const INFO: LearnerInfo = LearnerInfo {
         name: "reference_policy",
@@ -44,6 +59,13 @@ impl LearnerSettings for ReferencePolicySettings {
     };
 
     const ACTS: bool = true;
+
+    fn check<A: Architecture>(&self, _architecture: &A, _spec: &TaskSpec) -> Result<()> {
+        if NAMES.contains(&self.policy.as_str()) {
+            return Ok(());
+        }
+        Err(Error::unknown("policy", &self.policy, NAMES))
+    }
 
     fn gradient_of() -> GradientOf {
         GradientOf::Neither("nothing is learned", vec![json!({})])

@@ -199,3 +199,16 @@ impl Memory for Recurrent {
         state.clone().narrow(2, 0, self.hidden)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use meta_core::acting_conformance::steps_say_what_trials_say;
+
+    #[test]
+    fn a_step_says_what_a_trial_says() {
+        for unit in [Unit::Gru, Unit::Lstm] {
+            steps_say_what_trials_say(&Recurrent { unit, hidden: 4 });
+        }
+    }
+}

@@ -281,3 +281,18 @@ impl Memory for AttentivePast {
         x.reshape([t, b, width])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use meta_core::acting_conformance::steps_say_what_trials_say;
+
+    #[test]
+    fn a_step_says_what_a_trial_says() {
+        steps_say_what_trials_say(&AttentivePast {
+            keys: 3,
+            values: 2,
+            filters: 2,
+        });
+    }
+}

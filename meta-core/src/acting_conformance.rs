@@ -11,13 +11,17 @@
 
 use std::sync::Arc;
 
+use burn::tensor::{Tensor, TensorData};
 use serde_json::json;
 
 use crate::{
     backend::Cpu,
     data::{Episode, EpisodeShape, Source, Split, find_source},
-    learner::{GradientOf, Learner, LearnerEntry, LearnerList, MetaGradient, New, PredictAt},
-    nn::encoder::EncoderSpec,
+    learner::{
+        GradientOf, Learner, LearnerEntry, LearnerList, MetaGradient, New, PredictAt,
+        acting::Memory,
+    },
+    nn::{Pass, encoder::EncoderSpec, init::Initializer},
     parallel::TaskChunks,
     params::Params,
     primitives::Primitives,
@@ -148,7 +152,12 @@ pub fn same_seed_same_trials_other_seed_others<T: Toolkit>() {
             learner.act(tasks).expect("environments").expect("a policy")
         };
         assert_eq!(trials(1, &tasks), trials(1, &tasks));
-        assert_ne!(trials(1, &tasks), trials(1, &other));
+        if !trials(1, &tasks).is_empty() {
+            assert_ne!(trials(1, &tasks), trials(1, &other));
+        }
+        let scores = |tasks| returns(of_seed::<T>(entry, 1).as_ref(), tasks);
+        assert_eq!(scores(&tasks), scores(&tasks));
+        assert_ne!(scores(&tasks), scores(&other));
     });
 }
 
@@ -175,6 +184,12 @@ pub fn batched_tasks_are_looped_ones<T: Toolkit>() {
             );
         }
         assert_eq!(together, looped.0);
+        if trials.is_empty() {
+            return;
+        }
+        for all in [&mut trials, &mut looped.1] {
+            all.sort_by_key(|trial| (trial.task, trial.stage));
+        }
         for (one, other) in trials.iter().zip(&looped.1) {
             assert_eq!((one.task, &one.actions), (other.task, &other.actions));
         }
@@ -313,7 +328,7 @@ pub fn a_policy_learns_which_arm_pays<T: Toolkit>() {
             mean(&all)
         };
         let before = score(learner.as_ref());
-        trainer(entry.toy.iterations, 1e-2)
+        trainer(entry.toy.iterations, 3e-3)
             .run(learner.as_mut(), TrainState::new(), &mut ())
             .expect("trained");
         let after = score(learner.as_ref());
@@ -369,4 +384,63 @@ pub fn gradient_errors<T: Toolkit, P: Primitives>(
         crate::gradcheck::learner::error(learner.as_mut(), &of, &tasks)
     });
     errors.collect()
+}
+
+/// Checks that a memory says the same step by step as over whole trials, also where a trial waits for others.
+///
+/// # Panics
+/// Where it does not.
+pub fn steps_say_what_trials_say<M: Memory>(memory: &M) {
+    const INPUTS: usize = 3;
+    const LENGTH: usize = 5;
+    let device = Default::default();
+    let model = memory.init::<B>(INPUTS, LENGTH, &mut Initializer::seeded(Seed(4)), &device);
+    let mut stream = Seed(4).stream("memory", 0, "test");
+    // Two tasks of two trials; the second trial waits in the third of six moments, the others in the last.
+    let waits = |trial: usize, moment: usize| moment == if trial == 1 { 2 } else { LENGTH };
+    let trials: Vec<Vec<f32>> = (0..4)
+        .map(|_| {
+            (0..LENGTH * INPUTS)
+                .map(|_| stream.normal() as f32)
+                .collect()
+        })
+        .collect();
+    let whole = Tensor::<B, 3>::from_data(
+        TensorData::new(trials.concat(), [2, 2 * LENGTH, INPUTS]),
+        &device,
+    );
+    let whole = memory.read(&model, whole, LENGTH, &Pass::evaluation());
+    let width = whole.dims()[2];
+    assert_eq!(width, memory.width(INPUTS, LENGTH));
+    let whole: Vec<f32> = whole.into_data().to_vec().expect("f32");
+    let mut state = memory.begin::<B>(&model, [2, 2], &device);
+    let mut done = [0; 4];
+    for moment in 0..=LENGTH {
+        let mut inputs = Vec::new();
+        for (trial, own) in trials.iter().enumerate() {
+            let step = done[trial].min(LENGTH - 1);
+            inputs.extend_from_slice(&own[step * INPUTS..][..INPUTS]);
+        }
+        let going: Vec<f32> = (0..4)
+            .map(|trial| f32::from(u8::from(!waits(trial, moment))))
+            .collect();
+        let tensor = |values: Vec<f32>, width| {
+            Tensor::<B, 3>::from_data(TensorData::new(values, [2, 2, width]), &device)
+        };
+        let going = going.contains(&0.0).then(|| tensor(going, 1));
+        let said = memory.step(&model, tensor(inputs, INPUTS), going, &mut state);
+        let said: Vec<f32> = said.into_data().to_vec().expect("f32");
+        for trial in (0..4).filter(|&trial| !waits(trial, moment)) {
+            let expected = &whole[(trial * LENGTH + done[trial]) * width..][..width];
+            for (found, expected) in said[trial * width..][..width].iter().zip(expected) {
+                // Sums in another order.
+                assert!(
+                    (found - expected).abs() < 1e-4,
+                    "{moment}: {found}, {expected}"
+                );
+            }
+            done[trial] += 1;
+        }
+    }
+    assert_eq!(done, [LENGTH; 4]);
 }
