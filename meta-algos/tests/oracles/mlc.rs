@@ -85,6 +85,7 @@ fn sequences_equal_pytorch() {
                 .expect("valid");
         learner.set_parameters(parameters(&learner.parameters()));
         let tasks = TaskBatch {
+            world: None,
             shape,
             support: sentences(4, 0),
             query: sentences(3, 10),
