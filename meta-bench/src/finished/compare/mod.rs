@@ -549,7 +549,7 @@ mod tests {
             "{notes:?}"
         );
         let (groups, _) = runs.groups(&["learner.name", "seed"], SCORE).unwrap();
-        assert_eq!(titles(&groups)[0], "a 0");
+        assert_eq!(titles(&groups)[0], "a seed=0");
         assert_eq!(groups.len(), 6);
         let message = runs
             .groups(&["learner.nam"], SCORE)
@@ -573,7 +573,7 @@ mod tests {
             .map(|(key, _)| key.as_str())
             .collect();
         assert_eq!(keys, ["learner.name", "train.lr"]);
-        assert_eq!(titles(&groups), ["a 0.1", "c 0.2", "b 0.1"]);
+        assert_eq!(titles(&groups), ["a lr=0.1", "c lr=0.2", "b lr=0.1"]);
         assert!(!groups[1].contrasts(&groups[2], "train.lr"));
         assert_eq!(groups[1].value_of("train.lr"), Some("0.2"));
     }
@@ -807,7 +807,7 @@ mod tests {
             run.settings.insert("train.lr".to_owned(), json!(0.05));
         }
         let (groups, _) = runs.groups(&[], SCORE).unwrap();
-        assert_eq!(titles(&groups), ["a 0.1", "a 0.05", "b 0.1"]);
+        assert_eq!(titles(&groups), ["a lr=0.1", "a lr=0.05", "b lr=0.1"]);
         let contrast = Wanted {
             contrast: Some("train.lr"),
             ..wanted(TestKind::T, Pairs::All)
