@@ -35,7 +35,7 @@ use crate::{
 const INSTALL: &str = "pip install -r meta-bench/peers/requirements.txt";
 
 /// The programs, as files of one folder.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("workload.py", include_str!("../../peers/workload.py")),
     (
         "torch_networks.py",
@@ -44,6 +44,10 @@ const PROGRAMS: [(&str, &str); 7] = [
     (
         "torch_recurrent.py",
         include_str!("../../peers/torch_recurrent.py"),
+    ),
+    (
+        "torch_sequences.py",
+        include_str!("../../peers/torch_sequences.py"),
     ),
     ("torch_loop.py", include_str!("../../peers/torch_loop.py")),
     ("torch_func.py", include_str!("../../peers/torch_func.py")),
