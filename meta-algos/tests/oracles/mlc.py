@@ -87,13 +87,14 @@ def add_feed_forward(p, path, x):
     return x + linear(p, f"{path}.contract", hidden)
 
 
-def token(p, symbol, place, role, example=None):
+def token(p, symbol, place, role, example=None, other=()):
     rows = [symbol, PLACES + place, ROLES + role] + ([] if example is None else [EXAMPLES + example])
-    return p["vectors"][rows].sum(0)
+    vector = p["vectors"][rows].sum(0)
+    return vector + p["vectors"][list(other)].mean(0) if other else vector
 
 
-def words_of(p, words, role, example=None):
-    return [token(p, SYMBOLS + 1 + word, place, role, example) for place, word in enumerate(words)]
+def words_of(p, words, role, example=None, other=()):
+    return [token(p, SYMBOLS + 1 + word, place, role, example, other) for place, word in enumerate(words)]
 
 
 def memory(p, task, words, case):
@@ -101,8 +102,10 @@ def memory(p, task, words, case):
     examples, owners = [], []
     for example in range(SHOT):
         own, symbols = sentence(task, example)
-        own = words_of(p, own, INPUT, example)
-        own += [token(p, symbol, place, OUTPUT, example) for place, symbol in enumerate(symbols)]
+        told = case["other_side"]
+        bag = [SYMBOLS + 1 + word for word in own] if told else ()
+        own = words_of(p, own, INPUT, example, symbols if told else ())
+        own += [token(p, symbol, place, OUTPUT, example, bag) for place, symbol in enumerate(symbols)]
         examples += own
         owners += [example] * len(own)
     if case["context"] == "none":
@@ -168,13 +171,13 @@ def record(case):
     }
 
 
-def case(context, own_example=0, reproduce=True, uniform=False, uniform_cross=False):
+def case(context, own_example=0, other_side=False, reproduce=True, uniform=False, uniform_cross=False):
     return locals()
 
 
 numbers = {
     "joint": record(case("joint")),
-    "separate": record(case("separate", own_example=1)),
+    "separate": record(case("separate", own_example=1, other_side=True)),
     "none": record(case("none", reproduce=False)),
     "uniform": record(case("separate", uniform=True, uniform_cross=True)),
 }

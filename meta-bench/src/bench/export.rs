@@ -241,6 +241,12 @@ fn describe<T: Toolkit>(prepared: &Prepared<T>, files: Value) -> Value {
         "support_items": shape.support_items(),
         "query_items": shape.query_items(),
         "item": prepared.spec.item,
+        "sequences": match prepared.spec.task {
+            Task::Sequences { words, symbols, length } => {
+                json!({ "words": words, "symbols": symbols, "length": length })
+            }
+            _ => Value::Null,
+        },
         "outputs": prepared.spec.outputs(),
         "learner": { "name": workload.learner, "settings": prepared.settings },
         "encoder": {
@@ -260,7 +266,7 @@ fn describe<T: Toolkit>(prepared: &Prepared<T>, files: Value) -> Value {
             "items": "[tasks, items, features]; images row by row, channels last",
             "support.order": "items of each task in the order in which learners that read one after the \
                               other read them [tasks, items]",
-            "targets": "class labels as floats [tasks, items]; values [tasks, items, outputs]",
+            "targets": "class labels as floats [tasks, items]; values [tasks, items, outputs]; symbols and ends of sequences [tasks, items, places]",
             "conv.weight": "[1, kernel * kernel, channels in, channels out], taps row by row",
             "linear.weight": "[1, in, out]",
             "bias, gamma, beta": "[1, 1, channels]",

@@ -46,6 +46,10 @@ const PROGRAMS: [(&str, &str); 8] = [
         include_str!("../../peers/torch_recurrent.py"),
     ),
     ("torch_text.py", include_str!("../../peers/torch_text.py")),
+    (
+        "torch_sequences.py",
+        include_str!("../../peers/torch_sequences.py"),
+    ),
     ("torch_loop.py", include_str!("../../peers/torch_loop.py")),
     ("torch_func.py", include_str!("../../peers/torch_func.py")),
     ("jax_peer.py", include_str!("../../peers/jax_peer.py")),

@@ -286,7 +286,38 @@ static WORKLOADS: [Workload; 18] = [
         episode: [5, 5, 15],
         tasks: 100,
     },
+    Workload {
+        name: "mlc-joint",
+        summary: "encoder and decoder (64, 2 + 2 layers) on 14 examples with each of 10 queries",
+        kind: Kind::Train,
+        source: "grammar",
+        data: || json!({}),
+        encoder: "identity",
+        learner: "mlc",
+        settings: || mlc("joint"),
+        episode: [1, 14, 10],
+        tasks: 4,
+    },
+    Workload {
+        name: "mlc-separate",
+        summary: "the same, with the examples read once for all queries",
+        kind: Kind::Train,
+        source: "grammar",
+        data: || json!({}),
+        encoder: "identity",
+        learner: "mlc",
+        settings: || mlc("separate"),
+        episode: [1, 14, 10],
+        tasks: 16,
+    },
 ];
+
+/// Settings of a small learner of sequences.
+fn mlc(context: &str) -> Value {
+    json!({
+        "context": context, "layers": 2, "decoder_layers": 2, "width": 64, "heads": 4, "hidden": 128
+    })
+}
 
 /// Names of workloads in older files: workloads on drawn glyphs were named after Omniglot.
 const OLD_NAMES: [(&str, &str); 3] = [

@@ -12,7 +12,7 @@
 //!
 //! Words, symbols and rules are drawn anew for each task, so that nothing is known of a word but what the
 //! study examples say. They show every primitive alone and each function twice with plain primitives; the
-//! others combine functions. One primitive is in no other example than its own, and queries use it like any
+//! others combine functions, or are runs where a language has none (`simple`). One primitive is in no other example than its own, and queries use it like any
 //! other: they ask to generalise, or, by the setting `queries`, to repeat an example.
 //!
 //! `language = "mini_scan"` is the task that people were given, the same for every seed: 14 examples and 10
@@ -54,6 +54,8 @@ const MINI_SCAN_WORDS: [&str; 7] = ["1", "2", "3", "DAX", "after", "surround", "
 const MINI_SCAN_PRIMITIVES: usize = 4;
 /// Draws of a sentence that is new, short enough and of the language, before one is used again.
 const TRIES: usize = 100;
+/// Probability that a run goes on, in a language of runs alone.
+const RUNS_ALONE: f64 = 0.7;
 /// Names of the first words and symbols, those of the paper.
 const WORDS: [&str; 9] = [
     "dax", "lug", "wif", "zup", "fep", "blicket", "kiki", "tufa", "gazzer",
@@ -97,8 +99,11 @@ settings! {
         input_length: usize = 8, between(3, 256);
         /// The most symbols of a meaning.
         output_length: usize = 8, between(2, 256);
-        /// Probability that an argument is two primitives side by side.
+        /// Probability that primitives stand side by side, for each but the first of at most three.
         runs: f64 = 0.1, between(0.0, 1.0);
+        /// Probability that a language of training has fewer functions than `functions`, any number from none
+        /// on: easy tasks among the hard ones.
+        simple: f64 = 0.0, between(0.0, 1.0);
         /// What queries of validation and test ask: to `generalise`, or to `retrieve` an example.
         queries: Asked = Asked::Generalise;
         /// What queries of training ask, likewise.
@@ -227,10 +232,14 @@ impl GrammarSource {
     }
 
     /// A random language that is not the one people were given.
-    fn language(&self, stream: &mut Stream) -> Language {
+    fn language(&self, stream: &mut Stream, split: Split) -> Language {
+        let most = self.settings.functions;
+        let simple = split == Split::Train
+            && self.settings.simple > 0.0
+            && stream.uniform() < self.settings.simple;
         let sizes = Sizes {
             primitives: self.settings.primitives,
-            functions: self.settings.functions,
+            functions: if simple { stream.below(most) } else { most },
             words: self.settings.words,
             symbols: self.settings.symbols,
             rule: self.settings.rule_length,
@@ -268,12 +277,12 @@ impl GrammarSource {
 
     fn draw(&self, shape: EpisodeShape, stream: &mut Stream, split: Split) -> Drawn {
         let GrammarSettings {
-            primitives,
-            functions,
-            runs,
-            ..
+            primitives, runs, ..
         } = self.settings;
-        let language = self.language(stream);
+        let language = self.language(stream, split);
+        let functions = language.functions.len();
+        // Without functions, sentences are nothing but runs.
+        let runs = if functions == 0 { RUNS_ALONE } else { runs };
         let mut study: Vec<Pair> = language
             .primitives
             .iter()
@@ -283,7 +292,7 @@ impl GrammarSource {
         // One primitive is in no other example.
         let known = primitives - 1;
         let several = |stream: &mut Stream, least: usize| {
-            let count = least + stream.below(functions - least + 1);
+            let count = least.min(functions) + stream.below(functions.saturating_sub(least) + 1);
             let mut chosen = stream.choose_distinct(functions, count);
             chosen.sort_unstable();
             chosen
@@ -294,7 +303,7 @@ impl GrammarSource {
                 if shown < 2 * functions {
                     return plain(&language, shown % functions, known, stream);
                 }
-                let chosen = several(stream, functions.min(2));
+                let chosen = several(stream, 2);
                 language.sentence(stream, &chosen, known, runs)
             });
             let again = |stream: &mut Stream| study[stream.below(study.len())].clone();

@@ -1,6 +1,6 @@
 //! Sentences of a batch of tasks as tokens: which symbols they are, where they stand, who may read whom.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use crate::{
     data::before_end,
@@ -22,6 +22,8 @@ pub struct Sizes {
     pub length: usize,
     /// The most examples of a task.
     pub examples: usize,
+    /// Whether a token of an example is also made of the mean of the other side's vectors.
+    pub other_side: bool,
 }
 
 /// The role of a token: in an example's input or output, in a query, in an answer.
@@ -50,14 +52,17 @@ impl Sizes {
         self.features.max(self.length + 1)
     }
 
-    /// The number of a word, from 1, in the table.
-    fn word(&self, word: f32) -> usize {
-        self.symbols + 1 + (word as usize).clamp(1, self.words)
+    /// The rows of the words of an item, which are numbered from 1.
+    fn words_of(&self, item: &[f32]) -> Vec<usize> {
+        let there = item.iter().take_while(|&&word| word >= 1.0);
+        there
+            .map(|&word| self.symbols + 1 + (word as usize).min(self.words))
+            .collect()
     }
 }
 
-/// A token of the encoder.
-#[derive(Clone, Copy, Debug)]
+/// A token of the encoder or the decoder.
+#[derive(Clone, Debug)]
 struct Token {
     /// Its row among symbols and words.
     symbol: usize,
@@ -65,6 +70,8 @@ struct Token {
     role: Role,
     /// Which example it is of; none of a query.
     example: Option<usize>,
+    /// Rows of the other side of its example, where it is told them.
+    other: Arc<[usize]>,
 }
 
 /// The sentences of tasks on the host.
@@ -150,27 +157,25 @@ impl Sentences {
             for example in 0..s {
                 let item = task * s + example;
                 let said = &shown[item * places..(item + 1) * places];
-                examples.extend(words(
-                    sizes,
-                    &row(&support, item),
-                    Role::Input,
-                    Some(example),
-                ));
-                let symbols = before_end(said, sizes.symbols as u32).iter().enumerate();
-                examples.extend(symbols.map(|(place, &symbol)| Token {
-                    symbol: symbol as usize,
-                    place,
-                    role: Role::Output,
-                    example: Some(example),
-                }));
+                examples.extend(of_example(sizes, &row(&support, item), said, example));
             }
             all.examples.push(examples);
             let own = (0..q).map(|item| row(&query, task * q + item));
             let again = (0..all.asked - q).map(|item| row(&support, task * s + item));
             let rows: Vec<Vec<f32>> = own.chain(again).collect();
             all.hashes.extend(rows.iter().map(|row| hash(row)));
-            let tokens = rows.iter().map(|row| words(sizes, row, Role::Query, None));
-            all.queries.push(tokens.collect());
+            let tokens = |row: &Vec<f32>| -> Vec<Token> {
+                let words = sizes.words_of(row).into_iter().enumerate();
+                let asked = words.map(|(place, symbol)| Token {
+                    symbol,
+                    place,
+                    role: Role::Query,
+                    example: None,
+                    other: Arc::default(),
+                });
+                asked.collect()
+            };
+            all.queries.push(rows.iter().map(tokens).collect());
             all.targets
                 .extend(&asked[task * q * places..(task + 1) * q * places]);
             if reproduce {
@@ -195,7 +200,7 @@ impl Sentences {
         for (examples, queries) in self.examples.iter().zip(&self.queries) {
             let examples = if alone { &[][..] } else { examples };
             let place = |token: &Token, query: Option<usize>| Placed {
-                token: *token,
+                token: token.clone(),
                 query,
             };
             let shown = || examples.iter().map(|token| place(token, None));
@@ -221,17 +226,27 @@ impl Sentences {
     }
 }
 
-/// The words of an item as tokens.
-fn words(sizes: &Sizes, item: &[f32], role: Role, example: Option<usize>) -> Vec<Token> {
-    let there = item.iter().take_while(|&&word| word >= 1.0).enumerate();
-    there
-        .map(|(place, &word)| Token {
-            symbol: sizes.word(word),
+/// The tokens of an example: its words, then its symbols up to their end.
+fn of_example(sizes: &Sizes, item: &[f32], said: &[u32], example: usize) -> Vec<Token> {
+    let symbols = before_end(said, sizes.symbols as u32).iter();
+    let outputs: Arc<[usize]> = symbols.map(|&symbol| symbol as usize).collect();
+    let inputs: Arc<[usize]> = sizes.words_of(item).into();
+    let side = |own: &Arc<[usize]>, other: &Arc<[usize]>, role| -> Vec<Token> {
+        let token = |(place, &symbol): (usize, &usize)| Token {
+            symbol,
             place,
             role,
-            example,
-        })
-        .collect()
+            example: Some(example),
+            other: match sizes.other_side {
+                true => other.clone(),
+                false => Arc::default(),
+            },
+        };
+        own.iter().enumerate().map(token).collect()
+    };
+    let mut tokens = side(&inputs, &outputs, Role::Input);
+    tokens.extend(side(&outputs, &inputs, Role::Output));
+    tokens
 }
 
 /// FNV-1a over the bits of the numbers.
@@ -244,7 +259,7 @@ fn hash(numbers: &[f32]) -> u64 {
 }
 
 /// A token at its place in the encoder.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Placed {
     token: Token,
     /// Which query of its row it is of; none of an example.
@@ -262,7 +277,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// What the tokens are made of, `[rows, tokens, table]`: 1 where a vector of the table is a part.
+    /// What the tokens are made of, `[rows, tokens, table]`: how often a vector of the table is a part.
     pub fn parts<B: Backend>(
         &self,
         sizes: &Sizes,
@@ -274,7 +289,7 @@ impl Layout {
         for (row, tokens) in self.rows.iter().enumerate() {
             for (column, placed) in tokens.iter().enumerate() {
                 let start = (row * self.tokens + column) * width;
-                mark(sizes, placed.token, &mut parts[start..start + width]);
+                mark(sizes, &placed.token, &mut parts[start..start + width]);
             }
         }
         let parts = TensorData::new(parts, [self.rows.len(), self.tokens, width]);
@@ -306,8 +321,9 @@ impl Layout {
                 place,
                 role: Role::Answer,
                 example: None,
+                other: Arc::default(),
             };
-            mark(sizes, token, part);
+            mark(sizes, &token, part);
         }
         let parts = TensorData::new(parts, [self.rows.len(), self.answers * count, width]);
         Tensor::<B, 3>::from_data(parts, device).cast(dtype)
@@ -413,12 +429,15 @@ impl Layout {
 }
 
 /// Marks the vectors of the table that a token is the sum of.
-fn mark(sizes: &Sizes, token: Token, parts: &mut [f32]) {
+fn mark(sizes: &Sizes, token: &Token, parts: &mut [f32]) {
     let (symbols, places) = (sizes.symbols_and_words(), sizes.places());
     parts[token.symbol] = 1.0;
     parts[symbols + token.place] = 1.0;
     parts[symbols + places + token.role as usize] = 1.0;
     if let Some(example) = token.example {
         parts[symbols + places + ROLES + example] = 1.0;
+    }
+    for &other in token.other.iter() {
+        parts[other] += 1.0 / token.other.len() as f32;
     }
 }

@@ -4,6 +4,8 @@ use crate::rng::Stream;
 
 /// Probability with which a rule's right side ends, once it has two arguments (Lake and Baroni's code).
 const STOP: f64 = 0.6;
+/// The most primitives side by side.
+const RUN: usize = 3;
 
 /// What a function does with its arguments: `x f` or `x f y`, where `x` and `y` are what stands on either side
 /// of its word, up to looser functions.
@@ -134,7 +136,7 @@ impl Language {
     }
 
     /// A random sentence of these functions (positions in `functions`), each at least once, whose runs of
-    /// primitives are of the first `known` and have a second word with the probability `run`.
+    /// primitives are of the first `known` and go on with the probability `run`.
     pub fn sentence(
         &self,
         stream: &mut Stream,
@@ -145,7 +147,7 @@ impl Language {
         let Some((&loosest, inner)) = functions.split_first() else {
             let primitive = |stream: &mut Stream| self.primitives[stream.below(known)].0;
             let mut words = vec![primitive(stream)];
-            if run > 0.0 && stream.uniform() < run {
+            while words.len() < RUN && run > 0.0 && stream.uniform() < run {
                 words.push(primitive(stream));
             }
             return words;

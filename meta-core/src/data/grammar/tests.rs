@@ -111,6 +111,23 @@ fn examples_show_the_language() {
     assert_eq!(isolated, 50);
 }
 
+/// Easy languages are of training alone, and have an example of every word they have.
+#[test]
+fn training_may_have_easy_languages() {
+    let easy = source(|s| s.simple = 1.0);
+    assert_eq!(
+        episode(&easy, Split::Test, 1),
+        episode(&source(|_| ()), Split::Test, 1)
+    );
+    let words = |index| -> usize {
+        let study = pairs(&episode(&easy, Split::Train, index).support);
+        let words: HashSet<u32> = study.into_iter().flat_map(|(words, _)| words).collect();
+        words.len()
+    };
+    let found: HashSet<usize> = (0..40).map(words).collect();
+    assert_eq!(found, HashSet::from([4, 5, 6]));
+}
+
 /// Inclinations and noise reach training queries alone.
 #[test]
 fn people_are_inclined_in_training_alone() {
