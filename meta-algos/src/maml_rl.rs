@@ -183,7 +183,7 @@ struct MamlRl<A, B: Primitives> {
     gathered: Vec<Vec<Weighed>>,
 }
 
-/// `−gain` of each step, `[t, b·l, 1]`, and its mean over the steps of each task, `[t]`.
+/// `L` of each task, `[t]`.
 fn inner_losses<B: Primitives>(
     surrogate: Surrogate,
     trials: &TrialBatch<B>,
@@ -375,8 +375,8 @@ impl<A: Architecture, B: Primitives> MamlRl<A, B> {
         })
     }
 
-    /// Episodes of each stage and the parameters after its step, for `steps` steps; then `last` is called with
-    /// the parameters after each number of steps from 0.
+    /// Takes `steps` inner steps, each on new episodes: those of all of them. `after` is called with the
+    /// parameters after each number of steps, from 0 on.
     fn stages(
         &self,
         tasks: &TaskBatch<B>,

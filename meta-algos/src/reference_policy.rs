@@ -4,7 +4,7 @@
 //! that knows the task, where the family has it. They act in the very trials that learners are tested in, and
 //! meet the same chance, so that `meta compare` pairs them. `docs/acting.md` has their rules and sources.
 //!
-//! # Differences from the papers
+//! # Differences from the paper
 //! Those of `docs/acting.md`.
 
 use burn::tensor::{Tensor, TensorData};

@@ -217,7 +217,7 @@ impl Task {
         }
     }
 
-    /// The metric of regression and classification is over items that are given; a policy makes its own.
+    /// Whether a policy acts in environments, where others predict for items.
     pub fn is_acting(self) -> bool {
         matches!(self, Task::Acting { .. })
     }

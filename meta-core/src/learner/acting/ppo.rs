@@ -175,13 +175,13 @@ pub struct TrialBatch<B: Primitives> {
     pub length: usize,
     /// `[t, b·l, width]`.
     pub actions: Tensor<B, 3>,
-    /// Logarithms of the probabilities that the actions had, advantages, returns: `[t, b·l, 1]` each.
+    /// Logarithms of the probabilities that the actions had, `[t, b·l, 1]`.
     pub before: Tensor<B, 3>,
-    /// Â.
+    /// `Â`, `[t, b·l, 1]`.
     pub advantages: Tensor<B, 3>,
-    /// R̂.
+    /// `R̂`, `[t, b·l, 1]`.
     pub returns: Tensor<B, 3>,
-    /// 1 / steps of the task, 0 after the end of a trial.
+    /// 1 over the steps of the task, 0 after the end of a trial, `[t, b·l, 1]`.
     pub weights: Tensor<B, 3>,
     /// Mean over a task's trials of their total reward, `[t]`.
     pub scores: Tensor<B, 1>,
