@@ -32,6 +32,43 @@ const IMAGE: ItemShape = ItemShape {
     channels: 1,
 };
 
+/// Encoders that leave out rows of zeros.
+fn readers_of_rows() -> Vec<(&'static str, EncoderSpec)> {
+    let of = |name: &str, settings| EncoderSpec::new(name, &settings, IMAGE).unwrap();
+    let pooling = |kind: &str, recurrent: usize| {
+        let sizes = json!({
+            "kind": kind, "recurrent": recurrent, "hidden": 3, "heads": 2, "span": 3,
+        });
+        of("attention_pooling", sizes)
+    };
+    let tcn = json!({"width": 3, "kernel": 2, "levels": 2, "dropout": 0.3, "pool": "mean"});
+    let padded = json!({"width": 4, "heads": 2, "layers": 1, "hidden": 5, "padding": true});
+    vec![
+        ("bag", of("bag", json!({"hidden": [5, 3]}))),
+        (
+            "text_cnn",
+            of(
+                "text_cnn",
+                json!({"widths": [2, 3], "filters": 2, "dropout": 0.3}),
+            ),
+        ),
+        (
+            "conv1d",
+            of("conv1d", json!({"filters": [3, 2], "kernels": [3, 2]})),
+        ),
+        ("tcn", of("tcn", tcn)),
+        ("transformer, padding", of("transformer", padded.clone())),
+        ("set_transformer, padding", of("set_transformer", padded)),
+        ("attention_pooling, additive", pooling("additive", 2)),
+        ("attention_pooling, dot", pooling("dot", 0)),
+        ("attention_pooling, multi_head", pooling("multi_head", 0)),
+        (
+            "attention_pooling, hierarchical",
+            pooling("hierarchical", 1),
+        ),
+    ]
+}
+
 fn specs() -> Vec<(&'static str, EncoderSpec)> {
     let of = |name: &str, settings| EncoderSpec::new(name, &settings, IMAGE).unwrap();
     let conv = |norm: &str| of("conv4", json!({"channels": 3, "blocks": 2, "norm": norm}));
@@ -48,13 +85,7 @@ fn specs() -> Vec<(&'static str, EncoderSpec)> {
         });
         of("set_transformer", sizes)
     };
-    let pooling = |kind: &str, recurrent: usize| {
-        let sizes = json!({
-            "kind": kind, "recurrent": recurrent, "hidden": 3, "heads": 2, "span": 3,
-        });
-        of("attention_pooling", sizes)
-    };
-    vec![
+    let mut all = vec![
         ("mlp", of("mlp", json!({"hidden": [4, 3]}))),
         (
             "mlp, normalised",
@@ -110,22 +141,9 @@ fn specs() -> Vec<(&'static str, EncoderSpec)> {
             "bilstm, padding",
             of("bilstm", json!({"hidden": 2, "padding": true})),
         ),
-        ("bag", of("bag", json!({"hidden": [5, 3]}))),
-        (
-            "text_cnn",
-            of(
-                "text_cnn",
-                json!({"widths": [2, 3], "filters": 2, "dropout": 0.3}),
-            ),
-        ),
-        ("attention_pooling, additive", pooling("additive", 2)),
-        ("attention_pooling, dot", pooling("dot", 0)),
-        ("attention_pooling, multi_head", pooling("multi_head", 0)),
-        (
-            "attention_pooling, hierarchical",
-            pooling("hierarchical", 1),
-        ),
-    ]
+    ];
+    all.extend(readers_of_rows());
+    all
 }
 
 fn model<L: Primitives>(

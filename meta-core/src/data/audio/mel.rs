@@ -1,9 +1,5 @@
 //! From samples to a log-mel spectrogram.
 
-use std::sync::Arc;
-
-use realfft::{RealFftPlanner, RealToComplex};
-
 /// The smallest power of a filter that is told from others.
 const LEAST_POWER: f64 = 1e-10;
 
@@ -34,7 +30,7 @@ pub(super) struct LogMel {
     hann: Vec<f64>,
     /// Of each filter, the first frequency that it reads and its weights from there on.
     triangles: Vec<(usize, Vec<f64>)>,
-    transform: Arc<dyn RealToComplex<f64>>,
+    fourier: Fourier,
 }
 
 impl LogMel {
@@ -46,7 +42,7 @@ impl LogMel {
                 .map(|place| 0.5 - 0.5 * (turn * place as f64).cos())
                 .collect(),
             triangles: triangles(settings),
-            transform: RealFftPlanner::new().plan_fft_forward(n),
+            fourier: Fourier::new(n),
             settings,
         }
     }
@@ -60,19 +56,17 @@ impl LogMel {
             false => 0,
         };
         let mut rows = Vec::with_capacity(frames * self.settings.filters);
-        let mut spectrum = self.transform.make_output_vec();
-        let mut power = vec![0.0; spectrum.len()];
         for frame in 0..frames {
             let samples = &samples[frame * hop..frame * hop + window];
             let weighted = samples.iter().zip(&self.hann);
-            let mut weighted: Vec<f64> = weighted
+            let weighted: Vec<f64> = weighted
                 .map(|(&sample, weight)| f64::from(sample) * weight)
                 .collect();
-            let done = self.transform.process(&mut weighted, &mut spectrum);
-            debug_assert!(done.is_ok(), "lengths are the transform's own");
-            for (power, number) in power.iter_mut().zip(&spectrum) {
-                *power = number.norm_sqr() / window as f64;
-            }
+            let spectrum = self.fourier.of(&weighted);
+            let power: Vec<f64> = spectrum[..window / 2 + 1]
+                .iter()
+                .map(|[re, im]| (re * re + im * im) / window as f64)
+                .collect();
             for (first, weights) in &self.triangles {
                 let read = weights.iter().zip(&power[*first..]);
                 let sum: f64 = read.map(|(weight, power)| weight * power).sum();
@@ -80,6 +74,57 @@ impl LogMel {
             }
         }
         rows
+    }
+}
+
+/// The discrete Fourier transform of `n` numbers: halves as long as they are even (Cooley and Tukey, 1965), and the
+/// definition for what is left, so any length will do and powers of two are fast.
+struct Fourier {
+    /// `e^(−2πi k / n)`.
+    turns: Vec<[f64; 2]>,
+}
+
+impl Fourier {
+    fn new(n: usize) -> Self {
+        let turn = |k: usize| {
+            let (sin, cos) = (-std::f64::consts::TAU * k as f64 / n as f64).sin_cos();
+            [cos, sin]
+        };
+        Fourier {
+            turns: (0..n).map(turn).collect(),
+        }
+    }
+
+    /// `Σ_n x_n e^(−2πi f n / N)` for each `f`.
+    fn of(&self, x: &[f64]) -> Vec<[f64; 2]> {
+        self.part(x, 0, 1)
+    }
+
+    /// Of the numbers `x[first]`, `x[first + step]`, ….
+    fn part(&self, x: &[f64], first: usize, step: usize) -> Vec<[f64; 2]> {
+        let n = self.turns.len();
+        let count = n / step;
+        if count % 2 == 1 {
+            let at = |f: usize| {
+                let mut sum = [0.0; 2];
+                for place in 0..count {
+                    let [re, im] = self.turns[place * f % count * step];
+                    let number = x[first + place * step];
+                    sum = [sum[0] + number * re, sum[1] + number * im];
+                }
+                sum
+            };
+            return (0..count).map(at).collect();
+        }
+        let even = self.part(x, first, 2 * step);
+        let odd = self.part(x, first + step, 2 * step);
+        let half = count / 2;
+        let at = |f: usize| {
+            let ([re, im], [a, b]) = (self.turns[f * step], odd[f % half]);
+            let [c, d] = even[f % half];
+            [c + re * a - im * b, d + re * b + im * a]
+        };
+        (0..count).map(at).collect()
     }
 }
 
