@@ -6,10 +6,7 @@ use burn::tensor::{Bool, Int, Tensor, TensorData, backend::Backend};
 
 use crate::{
     Error, Result,
-    data::{
-        Episode, EpisodeShape, Extras, ItemShape, Items, Source, Split, Targets, Task,
-        World,
-    },
+    data::{Episode, EpisodeShape, Extras, ItemShape, Items, Source, Split, Targets, Task, World},
     rng::Seed,
 };
 

@@ -60,7 +60,10 @@ fn sequences_equal_pytorch() {
     };
     let cases = [
         ("joint", json!({"context": "joint"})),
-        ("separate", json!({"context": "separate", "own_example": 1, "other_side": true})),
+        (
+            "separate",
+            json!({"context": "separate", "own_example": 1, "other_side": true}),
+        ),
         ("none", json!({"context": "none", "reproduce": false})),
         (
             "uniform",

@@ -35,7 +35,7 @@ use crate::{
 const INSTALL: &str = "pip install -r meta-bench/peers/requirements.txt";
 
 /// The programs, as files of one folder.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("workload.py", include_str!("../../peers/workload.py")),
     (
         "torch_networks.py",

@@ -68,7 +68,7 @@ pub struct Workload {
 }
 
 /// All workloads; adding a row makes one known to `meta bench`.
-static WORKLOADS: [Workload; 18] = [
+static WORKLOADS: [Workload; 20] = [
     Workload {
         name: "sinusoid-1",
         summary: "second-order MAML, MLP 1-40-40-1, 10 + 10 points, 1 inner step",
