@@ -358,32 +358,30 @@ impl Many {
     pub fn attention(&self) -> Result<Figure> {
         let (metric, groups) = self.alike()?;
         let mut names: Vec<String> = Vec::new();
-        let mut series = Vec::new();
+        let mut found = Vec::new();
         for group in groups {
+            let runs = group.runs.iter().filter(|run| run.evaluation.is_none());
+            let maps: Vec<_> = runs
+                .map(|run| explained_maps(&run.folder))
+                .collect::<Result<_>>()?;
+            let maps = maps.concat();
+            merge_orders(&mut names, maps.iter().map(|(name, _)| name.as_str()));
+            found.push((named(group, &self.title), maps));
+        }
+        let series = found.into_iter().map(|(name, maps)| {
             let mut by_map: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-            for run in group.runs.iter().filter(|run| run.evaluation.is_none()) {
-                for (name, evenness) in explained_maps(&run.folder)? {
-                    let place = names.iter().position(|known| *known == name);
-                    let place = place.unwrap_or_else(|| {
-                        names.push(name);
-                        names.len() - 1
-                    });
-                    by_map.entry(place).or_default().push(100.0 * evenness);
-                }
+            for (name, evenness) in maps {
+                let place = 1 + names.iter().take_while(|known| **known != name).count();
+                by_map.entry(place).or_default().push(100.0 * evenness);
             }
             let points: Vec<Point> = by_map.into_iter().map(point_at).collect();
-            if !points.is_empty() {
-                let name = named(group, &self.title);
-                series.push(Series { name, points });
-            }
-        }
+            Series { name, points }
+        });
+        let series: Vec<Series> = series.filter(|line| !line.points.is_empty()).collect();
         if series.is_empty() {
             let expected = "no run has attention to draw; expected runs of learners or encoders that attend, after \
                             `meta explain RUN` for each";
             return Err(CommandError::Usage(expected.to_owned()));
-        }
-        for point in series.iter_mut().flat_map(|line| &mut line.points) {
-            point.x += 1.0;
         }
         let list = (1..).zip(&names);
         let list: Vec<String> = list
@@ -404,6 +402,19 @@ impl Many {
                 &note,
             )
         })
+    }
+}
+
+/// Adds names to `all`, each that is new behind the one before it, so that both orders are kept.
+fn merge_orders<'a>(all: &mut Vec<String>, names: impl Iterator<Item = &'a str>) {
+    let mut next = 0;
+    for name in names {
+        let place = all.iter().position(|known| known == name);
+        let place = place.unwrap_or_else(|| {
+            all.insert(next, name.to_owned());
+            next
+        });
+        next = place + 1;
     }
 }
 
@@ -468,6 +479,14 @@ fn point_at((x, values): (usize, Vec<f64>)) -> Point {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_orders_of_names_are_one() {
+        let mut all = Vec::new();
+        merge_orders(&mut all, ["c", "d", "c", "d"].into_iter());
+        merge_orders(&mut all, ["a", "b", "c", "e", "d"].into_iter());
+        assert_eq!(all, ["a", "b", "c", "e", "d"]);
+    }
 
     /// The mean and Student's interval where several curves have a point; one has none.
     #[test]
