@@ -318,7 +318,7 @@ impl Mlc {
     ) -> (Tensor<L, 3>, Vec<u32>) {
         let vectors = model.vectors.val();
         let (places, n) = (self.sizes.length + 1, self.sizes.symbols + 1);
-        let (device, sequences) = (vectors.device(), asked.len());
+        let (device, sequences) = (vectors.device(), asked.count());
         let hidden = read.layout.hidden_from_answers(1, &device);
         let memories: Vec<DecoderMemory<L>> = read
             .blocks

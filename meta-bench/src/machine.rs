@@ -136,7 +136,9 @@ mod tests {
         assert_eq!(block.iter().filter(|&&byte| byte == 1).count(), block.len());
         let after = peak_bytes().expect("it was reported before");
         assert!(after >= before.max(64_000_000), "{before} {after}");
-        assert!(peak_bytes_of(std::process::id()).expect("this process") >= after);
+        // The system reads what it counts for each processor apart without waiting for the others: within 1 %.
+        let again = peak_bytes_of(std::process::id()).expect("this process");
+        assert!(again >= after - after / 100, "{again} {after}");
     }
 
     /// The narrowest bound counts; a machine, a container and a limit each have their own files.

@@ -2,7 +2,7 @@
 
 use meta_core::{
     calibration::softmax,
-    data::Task,
+    data::{Lexicon, Task},
     train::{answer::Predictions, eval::highest},
 };
 use rayon::prelude::*;
@@ -49,7 +49,7 @@ pub struct Value {
 pub struct Answer {
     /// The item's name.
     pub item: String,
-    /// The most probable class; none of an item that could not be read.
+    /// The most probable class, or what a sentence stands for; none of an item that could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// Its probability.
@@ -70,9 +70,6 @@ pub struct Answer {
     /// The values of a regression.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<Value>,
-    /// The symbols of a sequence, counted from 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub symbols: Option<Vec<usize>>,
     /// Why there is no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -89,6 +86,8 @@ pub struct Wording<'a> {
     pub top: usize,
     /// What is known of the probabilities.
     pub calibration: Option<&'a Calibration>,
+    /// What words and symbols are called, of a run on sentences.
+    pub lexicon: Option<&'a Lexicon>,
 }
 
 impl Wording<'_> {
@@ -110,7 +109,7 @@ impl Wording<'_> {
                 let own = deviations.map(|all| &all[row * outputs..(row + 1) * outputs]);
                 self.value(item, scores, own)
             }
-            Task::Sequences { symbols, .. } => sequence(item, scores, symbols + 1),
+            Task::Sequences { symbols, .. } => self.sequence(item, scores, symbols + 1),
         })
         .collect()
     }
@@ -155,6 +154,25 @@ impl Wording<'_> {
         }
     }
 
+    /// The sequence of the highest scores, `n` at each place, the last of them that of the end.
+    fn sequence(&self, item: String, scores: &[f64], n: usize) -> Answer {
+        let said = scores.chunks(n).filter_map(highest);
+        let said = said.take_while(|&symbol| symbol + 1 < n);
+        let said: Vec<u32> = said.map(|symbol| symbol as u32).collect();
+        let named = |lexicon: &Lexicon| lexicon.said(&said);
+        let numbers = || {
+            said.iter()
+                .map(u32::to_string)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        Answer {
+            item,
+            label: Some(self.lexicon.map_or_else(numbers, named)),
+            ..Answer::default()
+        }
+    }
+
     fn value(&self, item: String, means: &[f64], deviations: Option<&[f64]>) -> Answer {
         let known = self.calibration.and_then(|known| known.values);
         let value = |(place, &mean): (usize, &f64)| {
@@ -179,16 +197,6 @@ impl Wording<'_> {
             values: means.iter().enumerate().map(value).collect(),
             ..Answer::default()
         }
-    }
-}
-
-/// The sequence of the highest scores, `n` at each place, the last of them that of the end.
-fn sequence(item: String, scores: &[f64], n: usize) -> Answer {
-    let said = scores.chunks(n).filter_map(highest);
-    Answer {
-        item,
-        symbols: Some(said.take_while(|&symbol| symbol + 1 < n).collect()),
-        ..Answer::default()
     }
 }
 
@@ -233,6 +241,7 @@ mod tests {
     fn classes_are_ranked_with_their_probabilities() {
         let classes = ["a", "b", "c"].map(str::to_owned);
         let plain = Wording {
+            lexicon: None,
             task: Task::Classification,
             classes: &classes,
             top: 2,
@@ -248,6 +257,7 @@ mod tests {
         assert_eq!((found.rejected, &found.set), (None, &None));
         let calibration = calibration();
         let calibrated = Wording {
+            lexicon: None,
             calibration: Some(&calibration),
             ..plain
         };
@@ -261,6 +271,7 @@ mod tests {
     #[test]
     fn values_have_deviations_quantiles_and_intervals_where_known() {
         let mut wording = Wording {
+            lexicon: None,
             task: Task::Regression { outputs: 1 },
             classes: &[],
             top: 1,

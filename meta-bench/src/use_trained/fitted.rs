@@ -72,8 +72,15 @@ impl FittedFile {
         let mut tensors: Vec<(String, TensorData)> =
             prefixed("parameters", self.parameters).collect();
         tensors.push(("support/inputs".to_owned(), tensor(inputs)));
-        if let Targets::Values(values) = targets {
-            tensors.push(("support/values".to_owned(), tensor(values)));
+        match targets {
+            Targets::Classes(_) => {}
+            Targets::Values(values) => {
+                tensors.push(("support/values".to_owned(), tensor(values)));
+            }
+            Targets::Sequences(symbols) => {
+                let symbols = symbols.into_iter().map(|symbol| symbol as f32).collect();
+                tensors.push(("support/symbols".to_owned(), tensor(symbols)));
+            }
         }
         if let Some(vectors) = self.class_vectors {
             tensors.push((CLASS_VECTORS.to_owned(), tensor(vectors)));
@@ -109,13 +116,19 @@ impl FittedFile {
                 .map_err(|error| other(format!("`support/{name}` is damaged: {error:?}")))
         };
         let class_vectors = read("class_vectors")?;
+        let symbols = read("symbols")?;
         let mut numbers = |name: &str| -> Result<Vec<f32>, Error> {
             read(name)?.ok_or_else(|| other(format!("has no `support/{name}`")))
         };
         let inputs = numbers("inputs")?;
         let targets = match &content.labels {
             Some(labels) => Targets::Classes(labels.clone()),
-            None => Targets::Values(numbers("values")?),
+            None => match symbols {
+                Some(symbols) => {
+                    Targets::Sequences(symbols.iter().map(|&symbol| symbol as u32).collect())
+                }
+                None => Targets::Values(numbers("values")?),
+            },
         };
         Ok(FittedFile {
             parameters: file.take("parameters"),

@@ -155,9 +155,8 @@ impl PredictArgs {
         let wording = trained.wording(fitted, top);
         let header = trained.header(fitted, self.transductive);
         let outputs = match trained.task() {
-            Task::Classification | Task::Acting { .. } => 0,
+            Task::Classification | Task::Sequences { .. } | Task::Acting { .. } => 0,
             Task::Regression { outputs } => outputs,
-            task @ Task::Sequences { .. } => task.outputs(1),
         };
         let block = match self.transductive {
             true => items.len(),

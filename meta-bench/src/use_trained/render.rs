@@ -249,10 +249,11 @@ fn line(answer: &Answer) -> String {
     }
     let percent = |probability: f64| format!("{:.1} %", 100.0 * probability);
     let label = visible(answer.label.as_deref().unwrap_or_default());
-    let mut out = format!(
-        "{item:<32}  {label:<20} {:>7}",
-        percent(answer.probability.unwrap_or(f64::NAN))
-    );
+    let Some(probability) = answer.probability else {
+        // What a sentence stands for.
+        return format!("{item:<32}  {label}");
+    };
+    let mut out = format!("{item:<32}  {label:<20} {:>7}", percent(probability));
     let others = answer.others.iter();
     let others = others.map(|other| {
         let label = visible(&other.label);

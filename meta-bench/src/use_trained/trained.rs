@@ -373,6 +373,7 @@ impl<T: Toolkit> TrainedLearner<T> {
         Wording {
             task: self.task,
             classes: &fitted.classes,
+            lexicon: self.preparation.lexicon(),
             top: top.max(1),
             calibration: self.calibration.as_ref(),
         }
@@ -409,6 +410,18 @@ impl<T: Toolkit> TrainedLearner<T> {
                 support: Support {
                     inputs: rows.concat(),
                     targets: Targets::Values(values),
+                },
+                class_vectors: None,
+            });
+        }
+        if let Task::Sequences { .. } = self.task {
+            let symbols = items.targets(0, items.len())?.unwrap_or_default();
+            let symbols = symbols.into_iter().map(|symbol| symbol as u32).collect();
+            return Ok(Fitted {
+                classes: Vec::new(),
+                support: Support {
+                    inputs: rows.concat(),
+                    targets: Targets::Sequences(symbols),
                 },
                 class_vectors: None,
             });

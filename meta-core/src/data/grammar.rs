@@ -510,6 +510,7 @@ impl Source for GrammarSource {
             "source": self.name(),
             "task": self.task(),
             "item_shape": self.item_shape(),
+            "lexicon": self.lexicon(),
             "settings": self.settings.to_value(),
             "content_hash": self.content_hash(),
         })

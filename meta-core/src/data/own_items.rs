@@ -10,12 +10,15 @@ use super::features;
 use super::formats::{Keys, Known, Text, Vectors, keys, read_labels, read_table};
 use super::image_decode::EXTENSIONS;
 use super::image_files::{ImageTree, MAXIMUM_IMAGE_BYTES};
+use super::pairs::{self, Lexicon};
 use super::preparation::Preparation;
 use crate::error::{Error, Result};
-use crate::files::read_regular;
+use crate::files::{read_regular, read_text};
 
 /// The column that names pictures in a list of them.
 const PATHS: &str = "path";
+/// The most bytes of a text of sentences.
+const MOST_TEXT: u64 = 1 << 24;
 
 /// Which arrays or columns are read of a file; what is empty is found by its usual name.
 #[derive(Clone, Debug, Default)]
@@ -48,9 +51,12 @@ pub struct OwnItems {
     store: Store,
     labels: Option<Text>,
     targets: Option<Vectors>,
+    /// Symbols and ends of sentences, all of them.
+    symbols: Option<Vec<f32>>,
 }
 
 enum Store {
+    Sentences(Vec<Vec<f32>>, Vec<String>),
     Rows(Vectors),
     Tree { tree: ImageTree, names: Vec<String> },
     Paths(Vec<PathBuf>, Vec<String>),
@@ -64,6 +70,7 @@ impl OwnItems {
     /// | a folder, or a zip archive | its pictures, by name | the folder that each lies in |
     /// | a picture | that one | |
     /// | `.csv`, `.tsv` with a column `path` | the pictures at these paths, from the file's own folder on | a column |
+    /// | a text, of a run on sentences | its lines | behind `OUT:` |
     /// | `.csv`, `.npz`, … ([`super::formats`]) | its rows | an array or a column |
     ///
     /// # Errors
@@ -74,6 +81,14 @@ impl OwnItems {
         given: &ItemKeys,
         wanted: Wanted,
     ) -> Result<Self> {
+        if let Preparation::Sentence {
+            lexicon,
+            words,
+            length,
+        } = preparation
+        {
+            return sentences(path, preparation, lexicon, [*words, *length], wanted);
+        }
         let (store, labels, targets) = if path.is_dir() || has_ending(path, &["zip"]) {
             let (store, labels) = pictures(path, preparation, wanted)?;
             (store, labels, None)
@@ -94,6 +109,7 @@ impl OwnItems {
             store,
             labels,
             targets,
+            symbols: None,
         };
         if items.is_empty() {
             return Err(Error::data(path, "holds no items"));
@@ -105,7 +121,9 @@ impl OwnItems {
     pub fn len(&self) -> usize {
         match &self.store {
             Store::Rows(vectors) => vectors.rows(),
-            Store::Tree { names, .. } | Store::Paths(_, names) => names.len(),
+            Store::Tree { names, .. } | Store::Paths(_, names) | Store::Sentences(_, names) => {
+                names.len()
+            }
         }
     }
 
@@ -114,11 +132,11 @@ impl OwnItems {
         self.len() == 0
     }
 
-    /// The name of an item: a path below the folder, or the number of a row from 0.
+    /// The name of an item: a path below the folder, the sentence, or the number of a row from 0.
     pub fn name(&self, item: usize) -> String {
         match &self.store {
             Store::Rows(_) => item.to_string(),
-            Store::Tree { names, .. } | Store::Paths(_, names) => {
+            Store::Tree { names, .. } | Store::Paths(_, names) | Store::Sentences(_, names) => {
                 names.get(item).cloned().unwrap_or_default()
             }
         }
@@ -129,11 +147,16 @@ impl OwnItems {
         self.labels.as_ref()
     }
 
-    /// The targets of a regression of items from `first` on.
+    /// The targets of a regression, or symbols and ends of sentences, of items from `first` on.
     ///
     /// # Errors
     /// [`Error::Data`] for one that is not finite, [`Error::Io`] where it cannot be read.
     pub fn targets(&self, first: usize, count: usize) -> Result<Option<Vec<f32>>> {
+        if let Some(symbols) = &self.symbols {
+            let width = symbols.len() / self.len().max(1);
+            let rows = symbols.chunks(width.max(1)).skip(first).take(count);
+            return Ok(Some(rows.flatten().copied().collect()));
+        }
         let Some(vectors) = &self.targets else {
             return Ok(None);
         };
@@ -151,6 +174,11 @@ impl OwnItems {
         let count = count.min(self.len().saturating_sub(first));
         match &self.store {
             Store::Rows(vectors) => self.rows(vectors, first, count),
+            Store::Sentences(items, _) => Ok(items[first..first + count]
+                .iter()
+                .cloned()
+                .map(Ok)
+                .collect()),
             Store::Paths(paths, _) => {
                 let paths = paths[first..first + count].par_iter();
                 Ok(paths.map(|path| self.picture_at(path)).collect())
@@ -197,6 +225,30 @@ impl OwnItems {
             .map(checked)
             .collect())
     }
+}
+
+/// The sentences of a text.
+fn sentences(
+    path: &Path,
+    preparation: &Preparation,
+    lexicon: &Lexicon,
+    sizes: [usize; 2],
+    wanted: Wanted,
+) -> Result<OwnItems> {
+    let text = read_text(path, MOST_TEXT)?;
+    let shown = matches!(wanted, Wanted::Targets(_));
+    let written = pairs::written(path, &text, lexicon, sizes, shown)?;
+    if written.items.is_empty() {
+        return Err(Error::data(path, "holds no sentences"));
+    }
+    Ok(OwnItems {
+        path: path.to_owned(),
+        preparation: preparation.clone(),
+        store: Store::Sentences(written.items, written.sentences),
+        labels: None,
+        targets: None,
+        symbols: shown.then_some(written.targets),
+    })
 }
 
 /// A vector that describes each of `classes`, `[classes, v]`, from a table at `path` with their names as

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::episode::{Items, Targets};
 use crate::error::{Error, Result};
 
@@ -21,7 +23,7 @@ pub(super) struct WrittenPair<'a> {
 }
 
 /// What the words and symbols of a source from sequence to sequence are called.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lexicon {
     /// By their number in an item, less 1.
     pub words: Vec<String>,
@@ -67,6 +69,69 @@ impl Lexicon {
         item.resize(features, 0.0);
         Ok(item)
     }
+}
+
+/// What a person wrote: items and, where they were to be there, what they stand for.
+pub(super) struct Written {
+    /// The lines as they are written.
+    pub sentences: Vec<String>,
+    /// Their words, a row of each.
+    pub items: Vec<Vec<f32>>,
+    /// Symbols and ends, `length + 1` of each.
+    pub targets: Vec<f32>,
+}
+
+/// The sentences of a text, a line each: `IN: words OUT: symbols` where they are `shown`, else words alone.
+///
+/// # Errors
+/// [`Error::Data`] naming the line, and the word or symbol that is not known, or how many there are where they
+/// are too many.
+pub(super) fn written(
+    path: &Path,
+    text: &str,
+    lexicon: &Lexicon,
+    [features, length]: [usize; 2],
+    shown: bool,
+) -> Result<Written> {
+    let mut all = Written {
+        sentences: Vec::new(),
+        items: Vec::new(),
+        targets: Vec::new(),
+    };
+    let at = |line: usize| move |error: Error| Error::data(path, format!("line {line}: {error}"));
+    if !shown {
+        let lines = text.lines().enumerate();
+        for (number, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
+            let words = line.trim().trim_start_matches("IN:");
+            let words = words.split("OUT:").next().unwrap_or_default().trim();
+            all.items
+                .push(lexicon.item(words, features).map_err(at(number + 1))?);
+            all.sentences.push(words.to_owned());
+        }
+        return Ok(all);
+    }
+    for pair in read(path, text)? {
+        let sentence = pair.words.join(" ");
+        all.items
+            .push(lexicon.item(&sentence, features).map_err(at(pair.line))?);
+        all.sentences.push(sentence);
+        if pair.symbols.len() > length {
+            let count = pair.symbols.len();
+            let message = format!("line {}: {count} symbols, at most {length} fit", pair.line);
+            return Err(Error::data(path, message));
+        }
+        for name in &pair.symbols {
+            let symbol = lexicon.symbols.iter().position(|own| own == name);
+            let unknown = || {
+                let known = lexicon.symbols.iter().map(String::as_str);
+                at(pair.line)(Error::unknown("symbol", *name, known))
+            };
+            all.targets.push(symbol.ok_or_else(unknown)? as f32);
+        }
+        let end = lexicon.symbols.len() as f32;
+        all.targets.resize(all.items.len() * (length + 1), end);
+    }
+    Ok(all)
 }
 
 fn join<'a>(names: impl Iterator<Item = Option<&'a String>>) -> String {
@@ -150,12 +215,45 @@ mod tests {
         }
     }
 
-    #[test]
-    fn words_become_numbers_and_back() {
-        let lexicon = Lexicon {
+    fn lexicon() -> Lexicon {
+        Lexicon {
             words: vec!["dax".to_owned(), "wif".to_owned()],
             symbols: vec!["RED".to_owned()],
-        };
+        }
+    }
+
+    #[test]
+    fn what_a_person_writes_is_read_or_refused_by_line() {
+        let path = Path::new("own.txt");
+        let read = |text: &str, shown| written(path, text, &lexicon(), [3, 2], shown);
+        let asked = read("wif dax\n\n dax\n", false).expect("known words");
+        assert_eq!(asked.items, [[2.0, 1.0, 0.0], [1.0, 0.0, 0.0]]);
+        assert_eq!(asked.sentences, ["wif dax", "dax"]);
+        let shown = read("IN: wif OUT: RED RED\nIN: dax OUT: RED", true).expect("known words");
+        assert_eq!(shown.targets, [0.0, 0.0, 1.0, 0.0, 1.0, 1.0]);
+        for (text, shown, expected) in [
+            ("dax\nfep", false, "own.txt: line 2: unknown word `fep`"),
+            (
+                "dax dax dax dax",
+                false,
+                "line 1: `sentence = dax dax dax dax`: must have 1 to 3",
+            ),
+            ("IN: dax OUT: BLUE", true, "line 1: unknown symbol `BLUE`"),
+            (
+                "IN: dax OUT: RED RED RED",
+                true,
+                "line 1: 3 symbols, at most 2 fit",
+            ),
+            ("IN: dax OUT:", true, "line 1: has an empty target"),
+        ] {
+            let message = read(text, shown).err().expect("refused").to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn words_become_numbers_and_back() {
+        let lexicon = lexicon();
         let item = lexicon.item("wif dax", 3).expect("known words");
         assert_eq!(item, [2.0, 1.0, 0.0]);
         assert_eq!(lexicon.sentence(&item), "wif dax");

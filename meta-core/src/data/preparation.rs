@@ -10,6 +10,7 @@ use super::folder::FolderSettings;
 use super::image_decode::{Background, Fit, ImageFilter, ImageFormat};
 use super::image_set::unit_interval;
 use super::omniglot::OmniglotSettings;
+use super::pairs::Lexicon;
 use super::source::SourceSettings;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
@@ -22,6 +23,15 @@ pub enum Preparation {
     Vector {
         /// Numbers of a row.
         width: usize,
+    },
+    /// The words of a sentence become their numbers.
+    Sentence {
+        /// Words and symbols by name.
+        lexicon: Lexicon,
+        /// The most words.
+        words: usize,
+        /// The most symbols of what it stands for.
+        length: usize,
     },
     /// A picture is turned upright, made a square, resized, and its bytes become numbers in \[0, 1\] or, with
     /// `mean` and `deviation`, `(x − mean) / deviation` by channel.
@@ -102,6 +112,16 @@ impl Preparation {
             let own = OmniglotSettings::from_value("data", settings)?;
             return Ok(plain(own.filter, true));
         }
+        if let Ok(lexicon) = serde_json::from_value(described["lexicon"].clone()) {
+            let length = described["task"]["sequences"]["length"]
+                .as_u64()
+                .unwrap_or(0);
+            return Ok(Preparation::Sentence {
+                lexicon,
+                words: item.features(),
+                length: length as usize,
+            });
+        }
         let is_picture =
             item.height > 1 && item.height == item.width && [1, 3].contains(&item.channels);
         if is_picture && source != FeaturesSettings::NAME {
@@ -116,7 +136,16 @@ impl Preparation {
     pub fn features(&self) -> usize {
         match self {
             Preparation::Vector { width } => *width,
+            Preparation::Sentence { words, .. } => *words,
             Preparation::Picture { size, channels, .. } => size * size * channels,
+        }
+    }
+
+    /// What words and symbols are called, where sentences are read.
+    pub fn lexicon(&self) -> Option<&Lexicon> {
+        match self {
+            Preparation::Sentence { lexicon, .. } => Some(lexicon),
+            _ => None,
         }
     }
 

@@ -328,6 +328,7 @@ impl Source for ScanSource {
             "source": self.name(),
             "task": self.task(),
             "item_shape": self.item_shape(),
+            "lexicon": self.lexicon(),
             "commands": self.commands.each_ref().map(Vec::len),
             "settings": self.settings.to_value(),
             "content_hash": self.content_hash(),

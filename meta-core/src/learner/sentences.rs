@@ -97,7 +97,7 @@ pub struct Asked {
 
 impl Asked {
     /// Sentences that are asked, of all tasks.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.hashes.len()
     }
 
