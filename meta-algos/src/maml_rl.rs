@@ -137,8 +137,8 @@ impl LearnerSettings for MamlRlSettings {
 
     fn toy() -> Toy {
         Toy {
-            settings: json!({"inner_lr": 1.0}),
-            iterations: 60,
+            settings: json!({"inner_lr": 2.0}),
+            iterations: 150,
             ..Toy::default()
         }
     }
