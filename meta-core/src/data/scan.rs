@@ -253,6 +253,8 @@ impl Source for ScanSource {
             Split::Train => (train / 2, own / 2),
             _ => (train, own),
         };
+        // Primitives alone are in no list.
+        let most_shots = most_shots + PRIMITIVES;
         for (key, value, most) in [("data.shot", shot, most_shots), ("data.query", query, most)] {
             if value > most {
                 let expected = format!("must be at most {most} with the commands there are");

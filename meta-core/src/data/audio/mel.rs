@@ -208,7 +208,7 @@ mod tests {
             filters: 7,
         };
         let samples: Vec<f32> = (0..300)
-            .map(|n| f64::from(n))
+            .map(f64::from)
             .map(|n| ((0.3 * n).sin() + 0.5 * (0.05 * n * n / 10.0).cos()) as f32)
             .collect();
         let found = LogMel::new(settings).rows(&samples, 100);
