@@ -51,6 +51,13 @@ fn encoders() -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// The networks below a learner: sentences are no pictures, and have their own below them.
+fn encoders_of(entry: &LearnerEntry) -> Vec<(&'static str, Value)> {
+    let mut all = encoders();
+    all.truncate(if entry.sequences { 1 } else { all.len() });
+    all
+}
+
 fn host(parameters: &Params<B>) -> Vec<(String, Vec<f64>)> {
     parameters
         .to_data()
@@ -106,7 +113,7 @@ fn equals_central_differences(entry: &LearnerEntry) {
     }
     for task in kinds {
         let spec = small_spec(task);
-        for encoder in encoders() {
+        for encoder in encoders_of(entry) {
             // Variants of the learner with the simplest network, the others with the first: all of
             // them with all networks are `meta gradcheck`'s.
             let variants = if encoder.0 == "mlp" { usize::MAX } else { 1 };
@@ -184,8 +191,8 @@ fn meta_gradients_pass_through_every_encoder() {
         ("lstm", json!({"hidden": 3})),
         ("bilstm", json!({"hidden": 2})),
         ("text_cnn", json!({"widths": [2], "filters": 3})),
-        ("conv1d", json!({"filters": [3, 2], "kernels": [2, 3]})),
-        ("tcn", json!({"width": 3, "kernel": 2, "levels": 1})),
+        ("conv1d", json!({"filters": [5, 4], "kernels": [2, 3]})),
+        ("tcn", json!({"width": 4, "kernel": 2, "levels": 1})),
         ("attention_pooling", json!({"recurrent": 2, "hidden": 3})),
     ];
     let spec = small_spec(Task::Classification);
@@ -215,8 +222,12 @@ fn first_order_maml_differs_from_second() {
 #[test]
 fn batched_meta_gradients_equal_looped_ones() {
     for entry in learners().into_iter().filter(|entry| !entry.acts) {
-        for encoder in encoders() {
-            let spec = small_spec(Task::Classification);
+        let task = match entry.sequences {
+            true => SEQUENCES,
+            false => Task::Classification,
+        };
+        for encoder in encoders_of(&entry) {
+            let spec = small_spec(task);
             let settings = &entry.gradient_of.settings()[0];
             let learner = learner(entry.info.name, settings, &encoder, &spec);
             let episodes: Vec<Episode> = (0..3).map(|index| random_episode(&spec, index)).collect();
