@@ -285,7 +285,7 @@ impl Layout {
         dtype: DType,
     ) -> Tensor<B, 3> {
         let width = sizes.rows();
-        let mut parts = vec![0.0f32; self.rows.len() * self.tokens * width];
+        let mut parts = vec![0.0f64; self.rows.len() * self.tokens * width];
         for (row, tokens) in self.rows.iter().enumerate() {
             for (column, placed) in tokens.iter().enumerate() {
                 let start = (row * self.tokens + column) * width;
@@ -293,7 +293,7 @@ impl Layout {
             }
         }
         let parts = TensorData::new(parts, [self.rows.len(), self.tokens, width]);
-        Tensor::<B, 3>::from_data(parts, device).cast(dtype)
+        Tensor::from_data(parts, (device, dtype))
     }
 
     /// What the decoder reads before these places of answers, made of the same parts, `[rows,
@@ -309,7 +309,7 @@ impl Layout {
     ) -> Tensor<B, 3> {
         let (width, all, count) = (sizes.rows(), sizes.length + 1, places.len());
         let sequences = self.rows.len() * self.answers;
-        let mut parts = vec![0.0f32; sequences * count * width];
+        let mut parts = vec![0.0f64; sequences * count * width];
         for (row, part) in parts.chunks_mut(width).enumerate() {
             let (sequence, place) = (row / count, places.start + row % count);
             let symbol = match place {
@@ -326,7 +326,7 @@ impl Layout {
             mark(sizes, &token, part);
         }
         let parts = TensorData::new(parts, [self.rows.len(), self.answers * count, width]);
-        Tensor::<B, 3>::from_data(parts, device).cast(dtype)
+        Tensor::from_data(parts, (device, dtype))
     }
 
     /// What a token of the encoder does not read, `[rows, 1, tokens, tokens]`: with `own_example`, of
@@ -429,7 +429,7 @@ impl Layout {
 }
 
 /// Marks the vectors of the table that a token is the sum of.
-fn mark(sizes: &Sizes, token: &Token, parts: &mut [f32]) {
+fn mark(sizes: &Sizes, token: &Token, parts: &mut [f64]) {
     let (symbols, places) = (sizes.symbols_and_words(), sizes.places());
     parts[token.symbol] = 1.0;
     parts[symbols + token.place] = 1.0;
@@ -438,6 +438,6 @@ fn mark(sizes: &Sizes, token: &Token, parts: &mut [f32]) {
         parts[symbols + places + ROLES + example] = 1.0;
     }
     for &other in token.other.iter() {
-        parts[other] += 1.0 / token.other.len() as f32;
+        parts[other] += 1.0 / token.other.len() as f64;
     }
 }
