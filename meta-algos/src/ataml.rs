@@ -146,7 +146,10 @@ impl LearnerSettings for AtamlSettings {
 
     fn toy() -> Toy {
         Toy {
-            settings: json!({"inner_lr": 0.1, "inner_steps": 2, "token_width": 8}),
+            settings: json!({"inner_lr": 0.3, "inner_steps": 3, "token_width": 8}),
+            // The head sees half as many numbers as that of `anil`.
+            iterations: 600,
+            accuracy: 0.8,
             maps: 1,
             ..Toy::default()
         }
