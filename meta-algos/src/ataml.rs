@@ -151,7 +151,6 @@ impl LearnerSettings for AtamlSettings {
             iterations: 600,
             accuracy: 0.8,
             maps: 1,
-            ..Toy::default()
         }
     }
 
