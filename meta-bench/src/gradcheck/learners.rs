@@ -28,8 +28,7 @@ pub fn learners<T: Toolkit, B: Primitives>(checks: &mut Checks<B>) -> Result<()>
     let catalogue = Catalogue::of::<T>();
     for entry in catalogue.learners {
         let info = entry.info;
-        // The trials of a policy depend on its parameters: tests hold its gradient at trials that are given.
-        if entry.acts || !checks.wants("learner", info.name) {
+        if !checks.wants("learner", info.name) {
             continue;
         }
         let mut tasks = vec![("classification", Task::Classification)];
@@ -44,7 +43,11 @@ pub fn learners<T: Toolkit, B: Primitives>(checks: &mut Checks<B>) -> Result<()>
             let episodes: Vec<Episode> = (0..2).map(|index| random_episode(&spec, index)).collect();
             let batch = TaskBatch::<B>::new(&episodes, &spec, &device);
             for (encoder, encoder_settings) in small_encoders(&catalogue.encoders) {
-                if !["mlp", "conv4", "attention"].contains(&encoder) {
+                let wanted: &[&str] = match entry.sequences {
+                    true => &["identity"],
+                    false => &["mlp", "conv4", "attention"],
+                };
+                if !wanted.contains(&encoder) {
                     continue;
                 }
                 let architecture = T::Encoders::new(encoder, &encoder_settings, spec.item)?;

@@ -25,6 +25,7 @@
 //! * Functions have an order in which they bind, and a sentence has each of them once between looser ones;
 //!   the paper's apply in the order of their rules, to any string or to a primitive alone.
 //! * Study examples are chosen as those of the paper's test are, where its training draws all at random.
+//! * Languages in which too few different sentences fit are drawn again, so that long rules are rarer.
 //! * The rules' right sides are drawn as the authors' code does: to two arguments at least, then on with
 //!   probability 0.4, shuffled, at most `rule_length`.
 
@@ -52,10 +53,10 @@ const MINI_SCAN: &str = include_str!("grammar/mini_scan.txt");
 /// Its words and symbols, by their numbers: primitives, then functions.
 const MINI_SCAN_WORDS: [&str; 7] = ["1", "2", "3", "DAX", "after", "surround", "thrice"];
 const MINI_SCAN_PRIMITIVES: usize = 4;
-/// Draws of a sentence that is new, short enough and of the language, before one is used again.
+/// Draws of a sentence that is new, short enough and of the language.
 const TRIES: usize = 100;
-/// Languages that are drawn for a task before examples are used again.
-const LANGUAGES: usize = 50;
+/// Draws of a language in which enough sentences fit.
+const LANGUAGES: usize = 100;
 /// Probability that a run goes on, in a language of runs alone.
 const RUNS_ALONE: f64 = 0.7;
 /// Names of the first words and symbols, those of the paper.
@@ -277,75 +278,76 @@ impl GrammarSource {
         None
     }
 
-    /// Examples and queries of a language that has enough to say: another one where many tries find no new example.
+    /// A task of a random language in which enough sentences fit; after many that are not, of one whose
+    /// examples repeat.
     fn draw(&self, shape: EpisodeShape, stream: &mut Stream, split: Split) -> Drawn {
-        let mut study = Vec::new();
-        let mut language = self.language(stream, split);
         for _ in 0..LANGUAGES {
-            study = self.study(&language, shape.shot.0, stream);
-            if study.len() == shape.shot.0 {
-                break;
+            if let Some(drawn) = self.draw_from(shape, stream, split, false) {
+                return drawn;
             }
-            language = self.language(stream, split);
         }
-        for _ in study.len()..shape.shot.0 {
-            study.push(study[stream.below(study.len())].clone());
+        let repeating = self.draw_from(shape, stream, split, true);
+        repeating.unwrap_or_default()
+    }
+
+    /// A task of one random language; none where too few sentences fit and none may be `again` there.
+    fn draw_from(
+        &self,
+        shape: EpisodeShape,
+        stream: &mut Stream,
+        split: Split,
+        again: bool,
+    ) -> Option<Drawn> {
+        let GrammarSettings {
+            primitives, runs, ..
+        } = self.settings;
+        let language = self.language(stream, split);
+        let functions = language.functions.len();
+        // Without functions, sentences are nothing but runs.
+        let runs = if functions == 0 { RUNS_ALONE } else { runs };
+        let alone = language.primitives.iter();
+        let alone = alone.map(|&(word, symbol)| (vec![word], vec![symbol]));
+        let mut study: Vec<Pair> = alone.collect();
+        let mut seen: HashSet<Vec<usize>> = study.iter().map(|(words, _)| words.clone()).collect();
+        // One primitive is in no other example.
+        let known = primitives - 1;
+        let several = |stream: &mut Stream, least: usize| {
+            let count = least.min(functions) + stream.below(functions.saturating_sub(least) + 1);
+            let mut chosen = stream.choose_distinct(functions, count);
+            chosen.sort_unstable();
+            chosen
+        };
+        for number in primitives..shape.shot.0 {
+            let shown = number - primitives;
+            let new = self.new_sentence(&language, &mut seen, || {
+                if shown < 2 * functions {
+                    return plain(&language, shown % functions, known, stream);
+                }
+                let chosen = several(stream, 2);
+                language.sentence(stream, &chosen, known, runs)
+            });
+            let repeated = again.then(|| study[stream.below(study.len())].clone());
+            study.push(new.or(repeated)?);
         }
         stream.shuffle(&mut study);
-        let mut seen: HashSet<Vec<usize>> = study.iter().map(|(words, _)| words.clone()).collect();
         let mut queries = Vec::with_capacity(shape.query.0);
-        let asked = self.kind(split).1;
-        let order = stream.choose_distinct(study.len(), study.len());
-        for number in 0..shape.query.0 {
-            let new = match asked {
-                Asked::Retrieve => None,
-                Asked::Generalise => self.new_sentence(&language, &mut seen, || {
-                    let chosen = several(&language, 1, stream);
-                    let runs = self.runs(&language);
-                    language.sentence(stream, &chosen, self.settings.primitives, runs)
-                }),
-            };
-            queries.push(new.unwrap_or_else(|| study[order[number % order.len()]].clone()));
+        for _ in 0..shape.query.0 {
+            let new = self.new_sentence(&language, &mut seen, || {
+                let chosen = several(stream, 1);
+                language.sentence(stream, &chosen, primitives, runs)
+            });
+            let repeated = again.then(|| study[stream.below(study.len())].clone());
+            queries.push(new.or(repeated)?);
+        }
+        if self.kind(split).1 == Asked::Retrieve {
+            let order = stream.choose_distinct(study.len(), study.len());
+            let places = order.iter().cycle().take(shape.query.0);
+            queries = places.map(|&place| study[place].clone()).collect();
         }
         if split == Split::Train {
             self.incline(&language, &mut queries, stream);
         }
-        Drawn { study, queries }
-    }
-
-    /// Share of places where a sentence has a run: without functions, sentences are nothing else.
-    fn runs(&self, language: &Language) -> f64 {
-        match language.functions.is_empty() {
-            true => RUNS_ALONE,
-            false => self.settings.runs,
-        }
-    }
-
-    /// Different examples of every word: each primitive alone, each function twice with plain primitives, then
-    /// sentences; one primitive is in no other. Fewer than `count` where many tries find no new one.
-    fn study(&self, language: &Language, count: usize, stream: &mut Stream) -> Vec<Pair> {
-        let functions = language.functions.len();
-        let primitives = language.primitives.iter();
-        let mut study: Vec<Pair> = primitives
-            .map(|&(word, symbol)| (vec![word], vec![symbol]))
-            .collect();
-        let mut seen: HashSet<Vec<usize>> = study.iter().map(|(words, _)| words.clone()).collect();
-        let (alone, known) = (study.len(), self.settings.primitives - 1);
-        for number in alone..count {
-            let shown = number - alone;
-            let new = self.new_sentence(language, &mut seen, || {
-                if shown < 2 * functions {
-                    return plain(language, shown % functions, known, stream);
-                }
-                let chosen = several(language, 2, stream);
-                language.sentence(stream, &chosen, known, self.runs(language))
-            });
-            match new {
-                Some(pair) => study.push(pair),
-                None => break,
-            }
-        }
-        study
+        Some(Drawn { study, queries })
     }
 
     /// Answers some queries as people are inclined to, and some symbols at random.
@@ -417,15 +419,6 @@ impl GrammarSource {
             queries: all.iter().take(shape.query.0).map(named).collect(),
         }
     }
-}
-
-/// Some functions of a language, at least so many where it has them, in its order.
-fn several(language: &Language, least: usize, stream: &mut Stream) -> Vec<usize> {
-    let functions = language.functions.len();
-    let count = least.min(functions) + stream.below(functions.saturating_sub(least) + 1);
-    let mut chosen = stream.choose_distinct(functions, count);
-    chosen.sort_unstable();
-    chosen
 }
 
 /// A function with plain primitives, two different ones where there are two.
