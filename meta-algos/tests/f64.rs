@@ -169,8 +169,8 @@ fn meta_gradients_pass_through_every_encoder() {
         ("lstm", json!({"hidden": 3})),
         ("bilstm", json!({"hidden": 2})),
         ("text_cnn", json!({"widths": [2], "filters": 3})),
-        ("conv1d", json!({"filters": [3, 2], "kernels": [2, 3]})),
-        ("tcn", json!({"width": 3, "kernel": 2, "levels": 1})),
+        ("conv1d", json!({"filters": [5, 4], "kernels": [2, 3]})),
+        ("tcn", json!({"width": 4, "kernel": 2, "levels": 1})),
         ("attention_pooling", json!({"recurrent": 2, "hidden": 3})),
     ];
     let spec = small_spec(Task::Classification);
