@@ -57,8 +57,9 @@ fn behind(share: f64) -> Colour {
     Colour(mixed(red), mixed(green), mixed(blue))
 }
 
-/// The words of the items of a map, where they are texts.
+/// The words of the items of a map over their parts, where they are texts.
 fn texts<'v>(view: &'v EpisodeView, map: &Map) -> Option<Vec<(Line, &'v [String])>> {
+    map.over_parts()?;
     let all = lines(view, map).into_iter().map(|line| {
         let words = view.words.get(line.item)?.as_deref()?;
         Some((line, words))

@@ -295,6 +295,7 @@ fn the_shipped_manifests_resolve() {
             "clinc150",
             "banking77",
             "fewrel",
+            "scan",
             "ucr",
             "tables",
             "uci-",

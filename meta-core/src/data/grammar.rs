@@ -107,6 +107,9 @@ settings! {
         /// Probability that a language of training has fewer functions than `functions`, any number from none
         /// on: easy tasks among the hard ones.
         simple: f64 = 0.0, between(0.0, 1.0);
+        /// Training tasks over which languages grow: the first have no functions, and from this number on they
+        /// have `functions`. 0: they have them from the first.
+        curriculum: u64 = 0;
         /// What queries of validation and test ask: to `generalise`, or to `retrieve` an example.
         queries: Asked = Asked::Generalise;
         /// What queries of training ask, likewise.
@@ -234,9 +237,22 @@ impl GrammarSource {
         }
     }
 
+    /// The most functions of the language of training task `index`.
+    fn most_functions(&self, split: Split, index: u64) -> usize {
+        let GrammarSettings {
+            functions,
+            curriculum,
+            ..
+        } = self.settings;
+        if split != Split::Train || index >= curriculum {
+            return functions;
+        }
+        let grown = u128::from(index) * (functions as u128 + 1) / u128::from(curriculum);
+        grown as usize
+    }
+
     /// A random language that is not the one people were given.
-    fn language(&self, stream: &mut Stream, split: Split) -> Language {
-        let most = self.settings.functions;
+    fn language(&self, stream: &mut Stream, split: Split, most: usize) -> Language {
         let simple = split == Split::Train
             && self.settings.simple > 0.0
             && stream.uniform() < self.settings.simple;
@@ -280,13 +296,14 @@ impl GrammarSource {
 
     /// A task of a random language in which enough sentences fit; after many that are not, of one whose
     /// examples repeat.
-    fn draw(&self, shape: EpisodeShape, stream: &mut Stream, split: Split) -> Drawn {
+    fn draw(&self, shape: EpisodeShape, stream: &mut Stream, split: Split, index: u64) -> Drawn {
+        let most = self.most_functions(split, index);
         for _ in 0..LANGUAGES {
-            if let Some(drawn) = self.draw_from(shape, stream, split, false) {
+            if let Some(drawn) = self.draw_from(shape, stream, split, most, false) {
                 return drawn;
             }
         }
-        let repeating = self.draw_from(shape, stream, split, true);
+        let repeating = self.draw_from(shape, stream, split, most, true);
         repeating.unwrap_or_default()
     }
 
@@ -296,12 +313,13 @@ impl GrammarSource {
         shape: EpisodeShape,
         stream: &mut Stream,
         split: Split,
+        most: usize,
         again: bool,
     ) -> Option<Drawn> {
         let GrammarSettings {
             primitives, runs, ..
         } = self.settings;
-        let language = self.language(stream, split);
+        let language = self.language(stream, split, most);
         let functions = language.functions.len();
         // Without functions, sentences are nothing but runs.
         let runs = if functions == 0 { RUNS_ALONE } else { runs };
@@ -491,7 +509,7 @@ impl Source for GrammarSource {
         self.check(split, shape)?;
         let stream = &mut seed.stream(split.scope(), index, "language");
         let drawn = match self.kind(split) {
-            (LanguageKind::Random, _) => self.draw(shape, stream, split),
+            (LanguageKind::Random, _) => self.draw(shape, stream, split, index),
             (LanguageKind::MiniScan, asked) => self.given(shape, stream, asked),
         };
         let GrammarSettings {

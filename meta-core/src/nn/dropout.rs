@@ -8,21 +8,24 @@ use burn::tensor::{Tensor, backend::Backend};
 use super::Pass;
 
 /// `x ⊙ m / (1 − rate)`, each entry of `m` 0 with probability `rate`, else 1 (Srivastava et al., JMLR
-/// 2014, scaled at training): the first axis of `x` is that of the `tasks` tasks, or a multiple of it.
+/// 2014, scaled at training): the first axis of `x` is that of the tasks of the pass, or a multiple of it.
 ///
 /// # Panics
-/// When `tasks` does not divide the entries of `x`.
+/// When the number of tasks does not divide the entries of `x`.
 pub fn dropout<B: Backend, const D: usize>(
     x: Tensor<B, D>,
     rate: f64,
-    tasks: usize,
     pass: &Pass<B>,
 ) -> Tensor<B, D> {
     if rate == 0.0 {
         return x;
     }
     let shape = x.shape();
-    match pass.uniform(shape.num_elements() / tasks, &x.device()) {
+    let per_task = |tasks: usize| shape.num_elements() / tasks;
+    let uniform = pass
+        .tasks()
+        .and_then(|tasks| pass.uniform(per_task(tasks), &x.device()));
+    match uniform {
         None => x,
         Some(uniform) => {
             let kept = uniform.greater_equal_elem(rate).float().cast(x.dtype());
@@ -107,15 +110,24 @@ mod tests {
     fn dropout_drops_its_share() {
         let (n, rate) = (20_000.0, 0.3);
         let ones = Tensor::<Cpu, 3>::ones([2, 100, 100], &Default::default());
-        let dropped = values(dropout(ones.clone(), rate, 2, &pass()));
+        let dropped = values(dropout(ones.clone(), rate, &pass()));
         let kept = 1.0 / 0.7;
         assert!(dropped.iter().all(|&v| v == 0.0 || v == kept as f32));
         let gone = dropped.iter().filter(|&&v| v == 0.0).count() as f64;
         assert!((gone - rate * n).abs() < 5.0 * (n * rate * (1.0 - rate)).sqrt());
         assert_eq!(
-            values(dropout(ones, rate, 2, &Pass::training())),
+            values(dropout(ones, rate, &Pass::training())),
             [1.0; 20_000]
         );
+    }
+
+    /// Of tasks with several rows each, the rows of a task come from its stream.
+    #[test]
+    fn rows_of_a_task_are_beside_each_other() {
+        let ones = Tensor::<Cpu, 2>::ones([6, 50], &Default::default());
+        let rows = values(dropout(ones.clone(), 0.5, &pass()));
+        let whole = values(dropout(ones.reshape([2, 150]), 0.5, &pass()));
+        assert_eq!(rows, whole);
     }
 
     /// Zeros come in whole squares, and every task keeps its sum.

@@ -89,6 +89,12 @@ impl<B: Backend> Pass<B> {
         self.maps.as_ref().map_or_else(Vec::new, RefCell::take)
     }
 
+    /// Number of tasks, where the pass has noise.
+    pub fn tasks(&self) -> Option<usize> {
+        let noise = self.mode.noise.as_ref()?;
+        Some(noise.episodes.len())
+    }
+
     /// Uniform numbers on (0, 1), `per_task` for each task: `[t, per_task]`; none in a pass without
     /// noise. Every call draws others.
     pub fn uniform(&self, per_task: usize, device: &B::Device) -> Option<Tensor<B, 2>> {

@@ -128,6 +128,20 @@ fn training_may_have_easy_languages() {
     assert_eq!(found, HashSet::from([4, 5, 6]));
 }
 
+/// The first training tasks have no functions, then one, and so on; other splits have all of them.
+#[test]
+fn languages_grow() {
+    let growing = source(|s| s.curriculum = 40);
+    let words = |split, index| -> usize {
+        let study = pairs(&episode(&growing, split, index).support);
+        let words: HashSet<u32> = study.into_iter().flat_map(|(words, _)| words).collect();
+        words.len()
+    };
+    let found = [0, 9, 10, 20, 30, 40, 1000].map(|index| words(Split::Train, index));
+    assert_eq!(found, [4, 4, 5, 6, 7, 7, 7]);
+    assert_eq!(words(Split::Test, 0), 7);
+}
+
 /// Inclinations and noise reach training queries alone.
 #[test]
 fn people_are_inclined_in_training_alone() {

@@ -185,8 +185,8 @@ impl<B: Primitives> Block<B> {
         hidden: Option<&Tensor<B, 4, Bool>>,
         pass: &Pass<B>,
     ) -> (Tensor<B, 3>, Tensor<B, 4>) {
-        let [t, tokens, _] = x.dims();
-        let dropped = |part| dropout(part, self.dropout, t, pass);
+        let [_, tokens, _] = x.dims();
+        let dropped = |part| dropout(part, self.dropout, pass);
         let (read, map) = self.attention.attend(queries, memory, items, hidden, pass);
         let x = x + dropped(read);
         let normalised = self.feed_forward_norm.forward(x.clone(), tokens, pass);

@@ -158,8 +158,8 @@ impl<B: Primitives> DecoderBlock<B> {
         memory: &DecoderMemory<B>,
         pass: &Pass<B>,
     ) -> (Tensor<B, 3>, Tensor<B, 4>) {
-        let [t, tokens, _] = x.dims();
-        let dropped = |part| dropout(part, self.dropout, t, pass);
+        let [_, tokens, _] = x.dims();
+        let dropped = |part| dropout(part, self.dropout, pass);
         let x = x + dropped(read);
         let normalised = self.memory_norm.forward(x.clone(), tokens, pass);
         let (read, map) = self.memory.read_projected(

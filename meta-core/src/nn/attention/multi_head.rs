@@ -278,7 +278,7 @@ impl<B: Primitives> MultiHeadAttention<B> {
             heads,
             weighting,
             hidden,
-            |map| dropout(map, rate, t, pass),
+            |map| dropout(map, rate, pass),
         );
         let width = read.dims()[2];
         (self.output.forward(read.reshape([t, rows, width])), map)

@@ -7,14 +7,12 @@ use burn::{
 use serde_json::{Value, json};
 
 use super::{
-    Encoder, EncoderInfo, EncoderSettings, Operations, Steps,
-    lstm::{LstmSettings, dropped},
-    products,
+    Encoder, EncoderInfo, EncoderSettings, Operations, Steps, lstm::LstmSettings, products,
 };
 use crate::{
     Result,
     data::ItemShape,
-    nn::{Pass, init::Initializer, norm::Statistics, recurrent::BiLstm},
+    nn::{Pass, dropout::dropout, init::Initializer, norm::Statistics, recurrent::BiLstm},
     primitives::Primitives,
     settings,
 };
@@ -121,7 +119,7 @@ impl<B: Primitives> Encoder<B> for BilstmEncoder<B> {
         let x = below.iter().fold(self.steps.rows(x), |x, layer| {
             let (forwards, backwards) = layer.forward(x, &reading);
             let both = Tensor::cat(vec![forwards, backwards], 2);
-            dropped(both, self.dropout, pass)
+            dropout(both, self.dropout, pass)
         });
         last.last(x, &reading)
     }

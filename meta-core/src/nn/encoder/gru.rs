@@ -7,14 +7,12 @@ use burn::{
 use serde_json::{Value, json};
 
 use super::{
-    Encoder, EncoderInfo, EncoderSettings, Operations, Steps,
-    lstm::{LstmSettings, dropped},
-    products,
+    Encoder, EncoderInfo, EncoderSettings, Operations, Steps, lstm::LstmSettings, products,
 };
 use crate::{
     Result,
     data::ItemShape,
-    nn::{Pass, init::Initializer, norm::Statistics, recurrent::Gru},
+    nn::{Pass, dropout::dropout, init::Initializer, norm::Statistics, recurrent::Gru},
     primitives::Primitives,
     settings,
 };
@@ -119,7 +117,7 @@ impl<B: Primitives> Encoder<B> for GruEncoder<B> {
         let reading = self.steps.reading(&x, self.padding);
         let (last, below) = self.layers.split_last().expect("at least one layer");
         let x = below.iter().fold(self.steps.rows(x), |x, layer| {
-            dropped(layer.forward(x, &reading), self.dropout, pass)
+            dropout(layer.forward(x, &reading), self.dropout, pass)
         });
         last.last(x, &reading)
     }

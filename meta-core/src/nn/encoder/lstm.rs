@@ -133,14 +133,8 @@ impl<B: Primitives> Encoder<B> for LstmEncoder<B> {
         let reading = self.steps.reading(&x, self.padding);
         let (last, below) = self.layers.split_last().expect("at least one layer");
         let x = below.iter().fold(self.steps.rows(x), |x, layer| {
-            dropped(layer.forward(x, &reading), self.dropout, pass)
+            dropout(layer.forward(x, &reading), self.dropout, pass)
         });
         last.last(x, &reading)
     }
-}
-
-/// What the layers before the last one show, with what is dropped of it.
-pub(super) fn dropped<B: Backend>(x: Tensor<B, 3>, rate: f64, pass: &Pass<B>) -> Tensor<B, 3> {
-    let tasks = x.dims()[0];
-    dropout(x, rate, tasks, pass)
 }

@@ -224,7 +224,7 @@ impl<B: Primitives> Encoder<B> for ResNet12<B> {
             if number + 2 >= self.stages.len() {
                 drop_block(map, rate, self.settings.dropblock, pass)
             } else {
-                dropout(map, rate, t, pass)
+                dropout(map, rate, pass)
             }
         });
         let [_, _, h, w, c] = map.dims();

@@ -180,14 +180,13 @@ pub struct Tcn<B: Backend> {
 
 impl<B: Primitives> Encoder<B> for Tcn<B> {
     fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
-        let t = x.dims()[0];
         let length = self.steps.length;
         let there = self.steps.there(&x);
         let layer = |layer: &Layer<B>, rows: Tensor<B, 3>| {
             let answers = layer.conv.forward(rows, length);
             let count = answers.dims()[1];
             let answers = layer.norm.forward_relu(answers, count, pass);
-            only_there(dropout(answers, self.settings.dropout, t, pass), &there)
+            only_there(dropout(answers, self.settings.dropout, pass), &there)
         };
         let rows = self.levels.iter().fold(self.steps.rows(x), |rows, level| {
             let seen = layer(&level.second, layer(&level.first, rows.clone()));

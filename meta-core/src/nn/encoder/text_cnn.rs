@@ -161,7 +161,7 @@ impl<B: Primitives> Encoder<B> for TextCnn<B> {
             let seen = seen.mask_fill(hidden.clone().expand([t * b, length, *filters]), 0.0);
             seen.max_dim(1).reshape([t, b, *filters])
         });
-        dropout(Tensor::cat(answers.collect(), 2), *rate, t, pass)
+        dropout(Tensor::cat(answers.collect(), 2), *rate, pass)
     }
 }
 

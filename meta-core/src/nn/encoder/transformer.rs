@@ -202,7 +202,7 @@ impl<B: Primitives> Transformer<B> {
             (_, Some(learned)) => place(embedded, learned.val()),
             _ => embedded,
         };
-        let placed = dropout(placed, rate, t, pass);
+        let placed = dropout(placed, rate, pass);
         let later = causal.then(|| mask::causal(length, &device));
         let hidden = match (later, absent) {
             (Some(later), Some(absent)) => {
