@@ -105,10 +105,19 @@ fn equals_central_differences(entry: &LearnerEntry) {
     }
     for task in kinds {
         let spec = small_spec(task);
-        for encoder in encoders() {
+        let encoders = match entry.sequences {
+            // They read words, not embeddings.
+            true => vec![("identity", json!({}))],
+            false => encoders(),
+        };
+        for encoder in encoders {
             // Variants of the learner with the simplest network, the others with the first: all of
             // them with all networks are `meta gradcheck`'s.
-            let variants = if encoder.0 == "mlp" { usize::MAX } else { 1 };
+            let variants = if ["mlp", "identity"].contains(&encoder.0) {
+                usize::MAX
+            } else {
+                1
+            };
             for settings in entry.gradient_of.settings().iter().take(variants) {
                 let mut learner = learner(name, settings, &encoder, &spec);
                 let error = error(learner.as_mut(), &entry.gradient_of, &tasks(&spec, 2));

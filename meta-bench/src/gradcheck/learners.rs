@@ -43,7 +43,11 @@ pub fn learners<T: Toolkit, B: Primitives>(checks: &mut Checks<B>) -> Result<()>
             let episodes: Vec<Episode> = (0..2).map(|index| random_episode(&spec, index)).collect();
             let batch = TaskBatch::<B>::new(&episodes, &spec, &device);
             for (encoder, encoder_settings) in small_encoders(&catalogue.encoders) {
-                if !["mlp", "conv4", "attention"].contains(&encoder) {
+                let wanted: &[&str] = match entry.sequences {
+                    true => &["identity"],
+                    false => &["mlp", "conv4", "attention"],
+                };
+                if !wanted.contains(&encoder) {
                     continue;
                 }
                 let architecture = T::Encoders::new(encoder, &encoder_settings, spec.item)?;

@@ -25,6 +25,7 @@
 //! * Functions have an order in which they bind, and a sentence has each of them once between looser ones;
 //!   the paper's apply in the order of their rules, to any string or to a primitive alone.
 //! * Study examples are chosen as those of the paper's test are, where its training draws all at random.
+//! * Languages in which too few different sentences fit are drawn again, so that long rules are rarer.
 //! * The rules' right sides are drawn as the authors' code does: to two arguments at least, then on with
 //!   probability 0.4, shuffled, at most `rule_length`.
 
@@ -52,8 +53,10 @@ const MINI_SCAN: &str = include_str!("grammar/mini_scan.txt");
 /// Its words and symbols, by their numbers: primitives, then functions.
 const MINI_SCAN_WORDS: [&str; 7] = ["1", "2", "3", "DAX", "after", "surround", "thrice"];
 const MINI_SCAN_PRIMITIVES: usize = 4;
-/// Draws of a sentence that is new, short enough and of the language, before one is used again.
+/// Draws of a sentence that is new, short enough and of the language.
 const TRIES: usize = 100;
+/// Draws of a language in which enough sentences fit.
+const LANGUAGES: usize = 100;
 /// Probability that a run goes on, in a language of runs alone.
 const RUNS_ALONE: f64 = 0.7;
 /// Names of the first words and symbols, those of the paper.
@@ -104,6 +107,9 @@ settings! {
         /// Probability that a language of training has fewer functions than `functions`, any number from none
         /// on: easy tasks among the hard ones.
         simple: f64 = 0.0, between(0.0, 1.0);
+        /// Training tasks over which languages grow: the first have no functions, and from this number on they
+        /// have `functions`. 0: they have them from the first.
+        curriculum: u64 = 0;
         /// What queries of validation and test ask: to `generalise`, or to `retrieve` an example.
         queries: Asked = Asked::Generalise;
         /// What queries of training ask, likewise.
@@ -231,9 +237,22 @@ impl GrammarSource {
         }
     }
 
+    /// The most functions of the language of training task `index`.
+    fn most_functions(&self, split: Split, index: u64) -> usize {
+        let GrammarSettings {
+            functions,
+            curriculum,
+            ..
+        } = self.settings;
+        if split != Split::Train || index >= curriculum {
+            return functions;
+        }
+        let grown = u128::from(index) * (functions as u128 + 1) / u128::from(curriculum);
+        grown as usize
+    }
+
     /// A random language that is not the one people were given.
-    fn language(&self, stream: &mut Stream, split: Split) -> Language {
-        let most = self.settings.functions;
+    fn language(&self, stream: &mut Stream, split: Split, most: usize) -> Language {
         let simple = split == Split::Train
             && self.settings.simple > 0.0
             && stream.uniform() < self.settings.simple;
@@ -275,19 +294,38 @@ impl GrammarSource {
         None
     }
 
-    fn draw(&self, shape: EpisodeShape, stream: &mut Stream, split: Split) -> Drawn {
+    /// A task of a random language in which enough sentences fit; after many that are not, of one whose
+    /// examples repeat.
+    fn draw(&self, shape: EpisodeShape, stream: &mut Stream, split: Split, index: u64) -> Drawn {
+        let most = self.most_functions(split, index);
+        for _ in 0..LANGUAGES {
+            if let Some(drawn) = self.draw_from(shape, stream, split, most, false) {
+                return drawn;
+            }
+        }
+        let repeating = self.draw_from(shape, stream, split, most, true);
+        repeating.unwrap_or_default()
+    }
+
+    /// A task of one random language; none where too few sentences fit and none may be `again` there.
+    fn draw_from(
+        &self,
+        shape: EpisodeShape,
+        stream: &mut Stream,
+        split: Split,
+        most: usize,
+        again: bool,
+    ) -> Option<Drawn> {
         let GrammarSettings {
             primitives, runs, ..
         } = self.settings;
-        let language = self.language(stream, split);
+        let language = self.language(stream, split, most);
         let functions = language.functions.len();
         // Without functions, sentences are nothing but runs.
         let runs = if functions == 0 { RUNS_ALONE } else { runs };
-        let mut study: Vec<Pair> = language
-            .primitives
-            .iter()
-            .map(|&(word, symbol)| (vec![word], vec![symbol]))
-            .collect();
+        let alone = language.primitives.iter();
+        let alone = alone.map(|&(word, symbol)| (vec![word], vec![symbol]));
+        let mut study: Vec<Pair> = alone.collect();
         let mut seen: HashSet<Vec<usize>> = study.iter().map(|(words, _)| words.clone()).collect();
         // One primitive is in no other example.
         let known = primitives - 1;
@@ -297,7 +335,7 @@ impl GrammarSource {
             chosen.sort_unstable();
             chosen
         };
-        for number in study.len()..shape.shot.0 {
+        for number in primitives..shape.shot.0 {
             let shown = number - primitives;
             let new = self.new_sentence(&language, &mut seen, || {
                 if shown < 2 * functions {
@@ -306,28 +344,28 @@ impl GrammarSource {
                 let chosen = several(stream, 2);
                 language.sentence(stream, &chosen, known, runs)
             });
-            let again = |stream: &mut Stream| study[stream.below(study.len())].clone();
-            let pair = new.unwrap_or_else(|| again(stream));
-            study.push(pair);
+            let repeated = again.then(|| study[stream.below(study.len())].clone());
+            study.push(new.or(repeated)?);
         }
         stream.shuffle(&mut study);
         let mut queries = Vec::with_capacity(shape.query.0);
-        let asked = self.kind(split).1;
-        let order = stream.choose_distinct(study.len(), study.len());
-        for number in 0..shape.query.0 {
-            let new = match asked {
-                Asked::Retrieve => None,
-                Asked::Generalise => self.new_sentence(&language, &mut seen, || {
-                    let chosen = several(stream, 1);
-                    language.sentence(stream, &chosen, primitives, runs)
-                }),
-            };
-            queries.push(new.unwrap_or_else(|| study[order[number % order.len()]].clone()));
+        for _ in 0..shape.query.0 {
+            let new = self.new_sentence(&language, &mut seen, || {
+                let chosen = several(stream, 1);
+                language.sentence(stream, &chosen, primitives, runs)
+            });
+            let repeated = again.then(|| study[stream.below(study.len())].clone());
+            queries.push(new.or(repeated)?);
+        }
+        if self.kind(split).1 == Asked::Retrieve {
+            let order = stream.choose_distinct(study.len(), study.len());
+            let places = order.iter().cycle().take(shape.query.0);
+            queries = places.map(|&place| study[place].clone()).collect();
         }
         if split == Split::Train {
             self.incline(&language, &mut queries, stream);
         }
-        Drawn { study, queries }
+        Some(Drawn { study, queries })
     }
 
     /// Answers some queries as people are inclined to, and some symbols at random.
@@ -471,7 +509,7 @@ impl Source for GrammarSource {
         self.check(split, shape)?;
         let stream = &mut seed.stream(split.scope(), index, "language");
         let drawn = match self.kind(split) {
-            (LanguageKind::Random, _) => self.draw(shape, stream, split),
+            (LanguageKind::Random, _) => self.draw(shape, stream, split, index),
             (LanguageKind::MiniScan, asked) => self.given(shape, stream, asked),
         };
         let GrammarSettings {
