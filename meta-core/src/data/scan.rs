@@ -246,20 +246,22 @@ impl Source for ScanSource {
             let expected = format!("must be at least {PRIMITIVES}: every primitive is shown alone");
             return Err(Error::setting("data.shot", shot, expected));
         }
+        let others = shot - PRIMITIVES;
         let train = self.commands[Split::Train.position()].len();
-        let own = self.commands[split.position()].len();
-        let (most_shots, most) = match split {
+        let own = match split {
             // Examples and queries are of one list.
-            Split::Train => (train / 2, own / 2),
-            _ => (train, own),
+            Split::Train => train.saturating_sub(others),
+            _ => self.commands[split.position()].len(),
         };
-        // Primitives alone are in no list.
-        let most_shots = most_shots + PRIMITIVES;
-        for (key, value, most) in [("data.shot", shot, most_shots), ("data.query", query, most)] {
-            if value > most {
-                let expected = format!("must be at most {most} with the commands there are");
-                return Err(Error::setting(key, value, expected));
-            }
+        let refuse = |key: &str, value: usize, most: usize| {
+            let expected = format!("must be at most {most} with the {split} commands there are");
+            Err(Error::setting(key, value, expected))
+        };
+        if others > train {
+            return refuse("data.shot", shot, train + PRIMITIVES);
+        }
+        if query > own {
+            return refuse("data.query", query, own);
         }
         Ok(())
     }
