@@ -1,19 +1,20 @@
 //! Checks the meta-gradients of the learners.
 
 use meta_core::{
-    data::{Episode, Task},
+    data::{Episode, EpisodeShape, Split, Task, find_source},
     gradcheck::{
         learner::{error, move_off_start},
         toy::{SEQUENCES, random_episode, small_spec},
     },
-    learner::{Family, GradientOf, Learner, LearnerList, New, PredictAt},
+    learner::{Family, GradientOf, Learner, LearnerEntry, LearnerList, New, PredictAt},
     nn::encoder::EncoderList,
     primitives::Primitives,
+    rl,
     rng::Seed,
-    task::TaskBatch,
+    task::{TaskBatch, TaskSpec},
     toolkit::{Catalogue, Toolkit},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     cases::small_encoders,
@@ -29,6 +30,10 @@ pub fn learners<T: Toolkit, B: Primitives>(checks: &mut Checks<B>) -> Result<()>
     for entry in catalogue.learners {
         let info = entry.info;
         if !checks.wants("learner", info.name) {
+            continue;
+        }
+        if entry.acts {
+            policy::<T, B>(checks, &entry)?;
             continue;
         }
         let mut tasks = vec![("classification", Task::Classification)];
@@ -98,6 +103,53 @@ pub fn learners<T: Toolkit, B: Primitives>(checks: &mut Checks<B>) -> Result<()>
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// The gradients of a policy at trials that are given. Values are not compared between backends: where one bit
+/// of a score decides an action, what follows is another trial.
+fn policy<T: Toolkit, B: Primitives>(checks: &mut Checks<B>, entry: &LearnerEntry) -> Result<()> {
+    if checks.purpose == Purpose::Values {
+        return Ok(());
+    }
+    let bandits = find_source(&rl::sources(), "bernoulli_bandit")?;
+    let bandits = (bandits.build)(&json!({"arms": 3, "pulls": 6}), None)?;
+    // Trials of two episodes, two of each task.
+    let spec = TaskSpec::of(bandits.as_ref(), EpisodeShape::new(1, 2, 2));
+    let episode = |task| bandits.episode(Seed(7), Split::Train, spec.train, task);
+    let episodes: Vec<Episode> = (0..3).map(episode).collect::<meta_core::Result<_>>()?;
+    let device = checks.device.clone();
+    let tasks = TaskBatch::<B>::new(&episodes, &spec, &device);
+    let architecture = T::Encoders::new("mlp", &json!({"hidden": [8]}), spec.item)?;
+    for settings in entry.gradient_of.settings() {
+        if !checks.takes_next() {
+            continue;
+        }
+        let checked = T::Learners::new(entry.info.name, settings)?;
+        checked.check(&architecture, &spec)?;
+        let mut learner = checked.build::<_, B>(New {
+            architecture: architecture.clone(),
+            spec: &spec,
+            seed: Seed(1),
+            device: &device,
+        });
+        let trials = learner.act(&tasks)?.expect("a policy acts");
+        learner.gather(trials);
+        let of = GradientOf::Training("at trials that are given", Vec::new());
+        let error = error(learner.as_mut(), &of, &tasks);
+        let (first, second) = match entry.default_settings["inner_lr"].is_number() {
+            true => (None, error),
+            false => (error, None),
+        };
+        checks.push(Row {
+            kind: "learner",
+            name: entry.info.name.to_owned(),
+            case: format!("trials that are given, {settings}"),
+            first,
+            second,
+            exception: None,
+        });
     }
     Ok(())
 }

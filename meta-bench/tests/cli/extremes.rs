@@ -125,6 +125,25 @@ fn small(choice: &str) -> &'static str {
         "learner.name=anp" | "learner.name=tnp" => "learner.hidden=8 learner.layers=1",
         "learner.name=reptile" => "learner.test_steps=2",
         "learner.name=multimodal_protonet" => "data.side=true learner.side=1",
+        "learner.name=mlc" => {
+            "data.source=grammar data.way=1 data.shot=14 learner.width=8 learner.heads=2 learner.hidden=8 \
+             learner.layers=1 learner.decoder_layers=1"
+        }
+        "learner.name=rl2" => "data.source=bernoulli_bandit data.way=1 learner.hidden=4",
+        "learner.name=snail_policy" | "learner.name=dpt" | "learner.name=reference_policy" => {
+            "data.source=bernoulli_bandit data.way=1"
+        }
+        "learner.name=maml_rl" => "data.source=navigation data.way=1",
+        "data.source=grammar" => {
+            "data.way=1 data.shot=14 learner.name=mlc learner.width=8 learner.heads=2 learner.hidden=8 \
+             learner.layers=1 learner.decoder_layers=1"
+        }
+        "data.source=bernoulli_bandit"
+        | "data.source=gaussian_bandit"
+        | "data.source=tabular_mdp"
+        | "data.source=dark_room"
+        | "data.source=navigation"
+        | "data.source=cart_pole" => "data.way=1 learner.name=rl2 learner.hidden=4",
         "data.source=sinusoid" | "data.source=gp" | "data.source=forecast" => {
             "data.way=1 learner.name=maml"
         }
@@ -153,7 +172,7 @@ fn fault(number: &Number, value: &str) -> Option<String> {
     let arguments = format!("m.toml {choice} {} {}", small(choice), number.set(value));
     let squeezed = only_last(&arguments);
     let checked = limited(&bench, &format!("check --no-trial {squeezed}"));
-    let needs_files = ["omniglot", "folder", "text", "series", "tables"]
+    let needs_files = ["omniglot", "folder", "text", "series", "tables", "scan"]
         .iter()
         .any(|source| choice.ends_with(&format!("data.source={source}")));
     let named = |ran: &Ran| {
@@ -162,8 +181,11 @@ fn fault(number: &Number, value: &str) -> Option<String> {
             .key
             .strip_prefix("data.")
             .and_then(|key| key.strip_suffix("_classes"));
+        let split = split.map(|split| split.strip_prefix("tone_").unwrap_or(split));
         let classes = split.map(|split| format!("the number of {split} classes"));
+        let none = split.map(|split| format!("has no {split} classes"));
         ran.stderr.contains(&name)
+            || none.is_some_and(|none| ran.stderr.contains(&none))
             || classes.is_some_and(|classes| ran.stderr.contains(&classes))
             || needs_files && ran.stderr.contains("error: ")
     };

@@ -406,7 +406,7 @@ impl Source for ForecastSource {
                 .unwrap_or(0);
             let expected = format!(
                 "with {} queries, `data.window` and `data.horizon` needs a series of {} steps, and the longest of \
-                 {split} has {longest}",
+                 {split} (`data.{split}_fraction`, for training what others leave) has {longest}",
                 shape.query,
                 self.settings.least_length(shape),
             );
