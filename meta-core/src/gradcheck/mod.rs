@@ -12,7 +12,10 @@ use burn::{
 };
 use burn_autodiff::Autodiff;
 
-use crate::{params::Params, primitives::Primitives};
+use crate::{
+    params::{Params, primitive},
+    primitives::Primitives,
+};
 
 /// A scalar function of some vectors, written once for every autodiff level.
 pub trait Function {
@@ -113,6 +116,8 @@ fn gradient<L: Primitives>(function: &impl Function, inputs: &[Tensor<L, 1>]) ->
         .iter()
         .map(|input| Tensor::from_inner(input.clone()).require_grad())
         .collect();
+    let nodes: Vec<_> = leaves.iter().cloned().map(primitive).collect();
+    Autodiff::<L>::tie(&nodes);
     let gradients = function.value(&leaves).backward();
     leaves
         .iter()

@@ -512,8 +512,7 @@ fn step_by_step<B: Primitives>(
         let of_support = of_supports.pop().expect("as many as states");
         let mut of_query = None;
         if weight != 0.0 {
-            let leaves = shared.clone().lift::<Autodiff<B>>();
-            let state = after.lift::<Autodiff<B>>();
+            let (leaves, state) = shared.clone().lift_with::<Autodiff<B>>(after);
             let query = query_loss(adaptation, &state, &leaves, index + 1, &lifted);
             of_query = Some(query.buffers.lower());
             let losses = query.losses.mul_scalar(weight);
@@ -540,8 +539,8 @@ fn step_by_step<B: Primitives>(
         let Some(later) = cotangent.0.take() else {
             continue;
         };
-        let leaves = shared.clone().lift::<Autodiff<B>>();
-        let state = states[index].clone().lift::<Autodiff<B>>();
+        let before = states[index].clone();
+        let (leaves, state) = shared.clone().lift_with::<Autodiff<B>>(before);
         let (after, _) = train_step(adaptation, index, state.clone(), &leaves, &lifted);
         let (of_state, of_shared) = pull_back(after, later, &state, &leaves);
         gradients.add(of_shared);

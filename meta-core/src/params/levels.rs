@@ -7,6 +7,7 @@ use burn::tensor::{
 };
 
 use super::{Entry, Params};
+use crate::primitives::Primitives;
 
 impl<B: Backend> Params<B> {
     /// The same values as leaves of the level above, ready to be differentiated with respect to.
@@ -15,7 +16,28 @@ impl<B: Backend> Params<B> {
     /// gradients of the level above is differentiable on `B`. Every trainable entry requires
     /// gradients: `AutodiffModule::from_inner` would leave a non-leaf value without, and the inner
     /// gradient would vanish from the second step on.
-    pub fn lift<A: AutodiffBackend<InnerBackend = B>>(self) -> Params<A> {
+    pub fn lift<A>(self) -> Params<A>
+    where
+        A: Primitives + AutodiffBackend<InnerBackend = B>,
+    {
+        self.lift_with(Params::default()).0
+    }
+
+    /// [`Params::lift`] of two sets whose leaves meet in one graph: each lifted by itself may lose a part of a
+    /// gradient ([`crate::params`], "Graphs").
+    pub fn lift_with<A>(self, other: Self) -> (Params<A>, Params<A>)
+    where
+        A: Primitives + AutodiffBackend<InnerBackend = B>,
+    {
+        let sets = (self.untied_leaves::<A>(), other.untied_leaves::<A>());
+        let entries = sets.0.entries.iter().chain(&sets.1.entries);
+        let trainable = entries.filter(|entry| !entry.is_buffer());
+        let leaves: Vec<_> = trainable.map(|entry| entry.tensor.clone()).collect();
+        A::tie(&leaves);
+        sets
+    }
+
+    fn untied_leaves<A: AutodiffBackend<InnerBackend = B>>(self) -> Params<A> {
         Params {
             entries: self
                 .entries

@@ -17,6 +17,15 @@
 //! g     = fast.gradients(loss.backward())    tensors on level 1, on its graph
 //! θ'    = θ − α g                       differentiable on level 1
 //! ```
+//!
+//! # Graphs
+//! Burn 0.21 keeps a graph for every leaf, and merges graphs where an operation has parents in several. A leaf
+//! whose graph is merged into another, which is then merged into a third, is left in the second, which is empty:
+//! what is next computed of this leaf alone lands there, and is removed as unused by the next backward pass of
+//! any thread, unless a tensor still holds it. Its part of the gradient is then missing, without a word. So the
+//! leaves of a graph are tied together when they are lifted ([`Primitives::tie`]): one merge of all of them, and
+//! none after it. Leaves that meet in one graph are lifted by one call, [`Params::lift`] or
+//! [`Params::lift_with`].
 
 mod collect;
 mod features;

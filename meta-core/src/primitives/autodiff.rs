@@ -34,6 +34,27 @@ fn contract_of<B: Primitives>(
     B::contract(form, wanted, left, right)
 }
 
+/// Node of [`Primitives::tie`]: a child of leaves, of which nothing is computed.
+#[derive(Debug)]
+struct Knot;
+
+impl<B: Primitives, const N: usize> Backward<B, N> for Knot {
+    type State = ();
+
+    fn backward(self, _: Ops<(), N>, _: &mut Gradients, _: &mut Checkpointer) {
+        unreachable!("a knot has no descendant");
+    }
+}
+
+/// A node with `N` parents: the leaves, and the last one again for those that are left.
+fn knot<B: Primitives, C: CheckpointStrategy, const N: usize>(
+    leaves: &[FloatTensor<Autodiff<B, C>>],
+) {
+    let nodes = std::array::from_fn(|parent| leaves[parent.min(leaves.len() - 1)].node.clone());
+    let prepared = Backward::<B, N>::prepare::<C>(Knot, nodes).compute_bound();
+    prepared.stateless(leaves[0].primitive.clone());
+}
+
 /// Node of [`Primitives::contract`]: the adjoint for either operand is another role of the form.
 #[derive(Debug)]
 struct Contract;
@@ -364,6 +385,20 @@ fn record_adjoint<S: Symmetric, B: Primitives, C: CheckpointStrategy>(
 }
 
 impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
+    fn tie(leaves: &[FloatTensor<Self>]) {
+        match leaves.len() {
+            0 | 1 => {}
+            2..=8 => knot::<B, C, 8>(leaves),
+            9..=32 => knot::<B, C, 32>(leaves),
+            33..=128 => knot::<B, C, 128>(leaves),
+            129..=512 => knot::<B, C, 512>(leaves),
+            count => {
+                assert!(count <= 4096, "{count} parameter tensors, at most 4096");
+                knot::<B, C, 4096>(leaves);
+            }
+        }
+    }
+
     fn contract(
         form: &TrilinearForm,
         wanted: Role,

@@ -69,6 +69,10 @@ pub trait Primitives: Backend {
     /// one operation after the other.
     const SIDE_BY_SIDE: bool = false;
 
+    /// Puts leaves that will meet in one graph into it at once ([`crate::params`], "Graphs"); nothing on a
+    /// plain backend.
+    fn tie(_leaves: &[FloatTensor<Self>]) {}
+
     /// The `wanted` operand of a trilinear form from the other two, in the order input, weight,
     /// output.
     fn contract(

@@ -206,3 +206,60 @@ fn trap_repeat_has_a_wrong_gradient_and_expand_does_not() {
     let expanded = |leaf: Tensor<Level1, 2>| leaf.reshape([1, 6]).expand([4, 6]).reshape([8, 3]);
     assert!(error(of(&expanded)) < 1e-12);
 }
+
+/// `F = Σ_k (a b c − k)` over the leaves `k`, while another thread takes gradients of its own: `−k` is an
+/// operation of one leaf alone, after the graphs of all were merged, and is let go while `cat` copies. Burn
+/// alone loses the gradient that passes through it; by which order it merges is chance, hence the rounds.
+#[test]
+fn leaves_used_again_keep_their_gradients() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    const LENGTH: usize = 200_000;
+    let values = [2.0, 3.0, 5.0];
+    let names = ["a", "b", "c"];
+    let set = |names: &[&str], values: &[f64], length: usize| {
+        let mut set = Params::<B>::default();
+        for (name, value) in names.iter().zip(values) {
+            set.push(*name, tensor(vec![*value; length], [1, length, 1]));
+        }
+        set
+    };
+    let done = AtomicBool::new(false);
+    let found = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let other = set(&["d"], &[1.0], 1).lift::<Level1>();
+                theta_of(&other, "d").sum().backward();
+            }
+        });
+        let found: Vec<_> = (0..20)
+            .map(|_| {
+                let a = set(&names[..1], &values[..1], LENGTH);
+                let (a, rest) = a.lift_with(set(&names[1..], &values[1..], LENGTH));
+                let leaves: Params<Level1> = a.join(rest);
+                let [a, b, c] = names.map(|name| theta_of(&leaves, name));
+                let together = a.clone() * b.clone() * c.clone();
+                let sum = [a, b, c]
+                    .map(|leaf| Tensor::cat(vec![leaf.neg(), together.clone()], 2).sum())
+                    .into_iter()
+                    .reduce(|sum, term| sum + term);
+                let gradients = leaves.gradients(&sum.expect("three terms").backward());
+                names.map(|name| theta_of(&gradients, name).mean().into_scalar())
+            })
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        found
+    });
+    for gradients in found {
+        for (found, value) in gradients.into_iter().zip(values) {
+            let expected = 3.0 * values.iter().product::<f64>() / value - 1.0;
+            assert!(
+                (f64::from(found) - expected).abs() < 1e-4,
+                "{found} {expected}"
+            );
+        }
+    }
+}
+
+fn theta_of<L: Backend>(params: &Params<L>, name: &str) -> Tensor<L, 3> {
+    params.get(name).expect("a parameter of this name")
+}
