@@ -79,3 +79,24 @@ impl Compute for B {
         precision.trains()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Tensor, TensorData};
+    use burn_ndarray::NdArray;
+
+    /// With its feature `simd`, ndarray computes reciprocals to 12 or 14 bits, and which of them depends on
+    /// where the allocator puts a tensor (decision 54). Gradients of divisions are made of them.
+    #[test]
+    fn reciprocals_are_those_of_ieee() {
+        let device = Default::default();
+        for length in 1..200 {
+            let values: Vec<f32> = (0..length).map(|i| 0.37 + i as f32 * 0.11).collect();
+            let data = TensorData::new(values.clone(), [length]);
+            let found = Tensor::<NdArray<f32>, 1>::from_data(data, &device).recip();
+            let expected: Vec<f32> = values.into_iter().map(|value| 1.0 / value).collect();
+            let found: Vec<f32> = found.into_data().convert::<f32>().to_vec().expect("f32");
+            assert_eq!(found, expected, "{length} numbers");
+        }
+    }
+}
