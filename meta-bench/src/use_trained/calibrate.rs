@@ -1,6 +1,9 @@
 //! `meta calibrate`: measures on validation episodes how far a run's probabilities can be believed.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use meta_core::{
@@ -188,6 +191,8 @@ struct Calibrator<'a, T: Toolkit> {
 #[derive(Default)]
 struct Answered {
     queries: Vec<Scored>,
+    /// The class of each query, in the source.
+    classes: Vec<u32>,
     /// `|y − m|`, in deviations where the learner predicts such.
     errors: Vec<f64>,
     relative: Vec<f64>,
@@ -298,6 +303,8 @@ impl<T: Toolkit> Calibrator<'_, T> {
                         class: label as usize,
                     });
                     own.queries = rows.collect();
+                    let labels = labels.iter().map(|&label| label as usize);
+                    own.classes = labels.map(|label| episode.classes[label].class).collect();
                 }
                 // A sequence is right or wrong as a whole: there is nothing to calibrate.
                 Targets::Sequences(_) => {}
@@ -342,24 +349,21 @@ fn calibration(
     shape: String,
 ) -> Calibration {
     let is_classes = task == Task::Classification;
-    let queries: Vec<Scored> = found.iter().flat_map(|own| own.queries.clone()).collect();
+    let queries = found.iter().map(|own| own.queries.len()).sum::<usize>();
     let errors: Vec<f64> = found.iter().flat_map(|own| own.errors.clone()).collect();
-    let classes = is_classes.then(|| of_classes(&queries, args.alpha));
+    let classes = is_classes.then(|| of_classes(found, args.alpha));
     let values = (!is_classes).then(|| {
         let squares: f64 = errors.iter().map(|error| error * error).sum();
-        let units: Vec<f64> = found
-            .iter()
-            .flat_map(|own| own.in_units().to_vec())
-            .collect();
+        let tasks = found.iter().map(Answered::in_units);
         OfValues {
             deviation: (squares / errors.len().max(1) as f64).sqrt(),
-            quantile: finite(conformal_quantile(&units, args.alpha)),
+            quantile: finite(conformal_quantile(tasks, args.alpha)),
         }
     });
     Calibration {
         parameters,
         episodes: args.episodes as usize,
-        queries: queries.len().max(errors.len()),
+        queries: queries.max(errors.len()),
         shape,
         alpha: args.alpha,
         modes: None,
@@ -369,14 +373,34 @@ fn calibration(
     }
 }
 
+/// What the queries of each class of the source come to, in the order of its classes.
+fn by_class(found: &[Answered], of_query: impl Fn(&Scored) -> f64) -> Vec<Vec<f64>> {
+    let mut classes = BTreeMap::<u32, Vec<f64>>::new();
+    for own in found {
+        for (query, &class) in own.queries.iter().zip(&own.classes) {
+            classes.entry(class).or_default().push(of_query(query));
+        }
+    }
+    classes.into_values().collect()
+}
+
+/// How strange the right class of a query is: `1 − p`.
+fn strangeness(query: &Scored, temperature: f64) -> f64 {
+    1.0 - (-query.negative_log_likelihood(temperature)).exp()
+}
+
+fn interval(values: &[f64]) -> Pooled {
+    let interval = Interval::t95(values);
+    Pooled {
+        mean: interval.mean,
+        ci95: interval.half_width,
+    }
+}
+
 /// What a calibration comes to on episodes that it has not seen.
 fn on_test(found: &[Answered], calibration: &Calibration) -> OnTest {
     let over = |of_episode: &dyn Fn(&Answered) -> f64| {
-        let interval = Interval::t95(&found.iter().map(of_episode).collect::<Vec<_>>());
-        Pooled {
-            mean: interval.mean,
-            ci95: interval.half_width,
-        }
+        interval(&found.iter().map(of_episode).collect::<Vec<_>>())
     };
     let empty = OnTest {
         episodes: found.len(),
@@ -397,9 +421,11 @@ fn on_test(found: &[Answered], calibration: &Calibration) -> OnTest {
         return empty;
     };
     let temperature = classes.temperature;
-    let is_in_set = |query: &Scored| {
-        1.0 - (-query.negative_log_likelihood(temperature)).exp() <= classes.quantile
-    };
+    // The same classes come in many episodes: their number says how far the mean can be believed.
+    let covered = by_class(found, |query| {
+        f64::from(strangeness(query, temperature) <= classes.quantile)
+    });
+    let covered: Vec<f64> = covered.iter().map(|of_class| mean(of_class)).collect();
     let size = |query: &Scored| {
         let probabilities = softmax(&query.scores, temperature);
         let inside = probabilities
@@ -408,7 +434,7 @@ fn on_test(found: &[Answered], calibration: &Calibration) -> OnTest {
         inside.count() as f64
     };
     OnTest {
-        coverage: over(&|own| share(&own.queries, is_in_set)),
+        coverage: interval(&covered),
         set_size: Some(over(&|own| {
             mean(&own.queries.iter().map(size).collect::<Vec<_>>())
         })),
@@ -441,21 +467,21 @@ fn top(query: &Scored) -> f64 {
     scores.fold(f64::NEG_INFINITY, f64::max)
 }
 
-fn of_classes(queries: &[Scored], alpha: f64) -> OfClasses {
-    let temperature = temperature(queries);
+fn of_classes(found: &[Answered], alpha: f64) -> OfClasses {
+    let queries: Vec<Scored> = found.iter().flat_map(|own| own.queries.clone()).collect();
+    let temperature = temperature(&queries);
     let error_at = |temperature: f64| {
         let answers = queries.iter().map(|query| query.confidence(temperature));
         Reliability::of(answers).error()
     };
     let tops: Vec<f64> = queries.iter().map(top).collect();
-    let strange = queries
-        .iter()
-        .map(|query| 1.0 - (-query.negative_log_likelihood(temperature)).exp());
+    let strange = by_class(found, |query| strangeness(query, temperature));
+    let strange = strange.iter().map(Vec::as_slice);
     OfClasses {
         temperature,
         threshold: finite(threshold(&tops, ACCEPTED).unwrap_or(f64::NEG_INFINITY)),
         accepted: ACCEPTED,
-        quantile: conformal_quantile(&strange.collect::<Vec<_>>(), alpha).min(1.0),
+        quantile: conformal_quantile(strange, alpha).min(1.0),
         error_before: error_at(1.0),
         error_after: error_at(temperature),
     }

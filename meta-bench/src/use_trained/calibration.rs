@@ -36,12 +36,14 @@ pub struct Calibration {
     pub on_test: Option<OnTest>,
 }
 
-/// What a calibration comes to on test episodes, which it has not seen; intervals are over episodes.
+/// What a calibration comes to on test episodes, which it has not seen; intervals are over episodes, that of the
+/// coverage of sets over classes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OnTest {
     /// Episodes.
     pub episodes: usize,
-    /// Share of queries whose conformal set or interval holds the right answer; `1 − α` is asked for.
+    /// Share of queries whose conformal set or interval holds the right answer; `1 − α` is asked for. Of sets,
+    /// the mean of the classes' shares.
     pub coverage: Pooled,
     /// Classes in a set.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,8 @@ use meta_core::{
     train::eval::Metric,
 };
 
+use serde_json::{Map, Value};
+
 use super::{
     finished_run::{FinishedRun, markdown},
     published::reference,
@@ -34,6 +36,8 @@ pub struct Against {
 
 struct Tested {
     result: TestResult,
+    /// The settings of its learner.
+    settings: Map<String, Value>,
     scores: Vec<f64>,
     meta_batch: usize,
     commit: String,
@@ -93,6 +97,14 @@ impl Against {
     pub fn add<T: Toolkit>(&mut self, run: &FinishedRun<T>) {
         self.learners.push(Tested {
             result: run.result.clone(),
+            settings: run
+                .experiment
+                .manifest
+                .learner
+                .settings
+                .as_object()
+                .cloned()
+                .unwrap_or_default(),
             scores: run.scores.clone(),
             meta_batch: run.experiment.manifest.train.meta_batch,
             commit: run.commit(),
@@ -127,7 +139,7 @@ impl Against {
         let share = share.map(|outsiders| outsiders.share);
         let mut out = format!(
             "## {}, {}-way {}-shot, {} queries a class\n\n\
-             {} episodes `{}`. Floor, the nearest class mean of the raw inputs: {:.2} %. {}{}\n\n\
+             {} episodes `{}`. Floor, the nearest class mean of the raw inputs: {:.2} %.{}{}\n\n\
              | learner | encoder | test score | − {} | − {} |{} iterations × tasks | training | commit |\n\
              |---|---|--:|--:|--:|{}--:|--:|---|\n",
             markdown(&self.data),
@@ -137,7 +149,8 @@ impl Against {
             self.floor.len(),
             markdown(&short(&self.episode_set)),
             100.0 * mean(&self.floor),
-            reference(&self.data, self.way, self.shot).unwrap_or_default(),
+            reference(&self.data, self.way, self.shot)
+                .map_or(String::new(), |text| format!(" {text}")),
             share.map_or(String::new(), |share| format!(
                 " Outsiders: {:.0} % of the queries are of no class of the task.",
                 100.0 * share
@@ -151,7 +164,7 @@ impl Against {
             let tested = &self.learners[row];
             out.push_str(&format!(
                 "| {} | {} | {:.2} ± {:.2} % | {} | {} |{} {} × {} | {} | {} |\n",
-                markdown(&tested.result.learner),
+                self.name(tested),
                 markdown(&tested.result.encoder),
                 100.0 * tested.result.mean,
                 100.0 * tested.result.ci95,
@@ -170,6 +183,20 @@ impl Against {
         }
         out.push('\n');
         Some(out)
+    }
+
+    /// The name of a learner, with the settings in which others of the same name differ.
+    fn name(&self, of: &Tested) -> String {
+        let others = || {
+            let rows = self.learners.iter();
+            rows.filter(|row| row.result.learner == of.result.learner)
+        };
+        let differs = |(key, value): &(&String, &Value)| {
+            others().any(|other| other.settings.get(*key) != Some(*value))
+        };
+        let own = of.settings.iter().filter(differs);
+        let own = own.map(|(key, value)| format!(", {key} = {value}"));
+        markdown(&format!("{}{}", of.result.learner, own.collect::<String>()))
     }
 
     /// The differences of all learners to one of them, corrected for their number.
@@ -198,7 +225,7 @@ impl Against {
                 text: if own(row) {
                     "–".to_owned()
                 } else {
-                    format!("{:+.2} ± {:.2}", 100.0 * gap, 100.0 * half)
+                    format!("{:+.2} ± {:.2}", 100.0 * gap, 100.0 * half).replace('-', "−")
                 },
                 gap,
                 p_value,
@@ -212,7 +239,7 @@ impl Against {
         let names = |sign: f64| {
             let rows = self.learners.iter().zip(column);
             let rows = rows.filter(|(_, d)| d.p_value < LEVEL && d.gap * sign > 0.0);
-            let names: Vec<String> = rows.map(|(row, _)| markdown(&row.result.learner)).collect();
+            let names: Vec<String> = rows.map(|(row, _)| self.name(row)).collect();
             match names.is_empty() {
                 true => "none".to_owned(),
                 false => names.join(", "),
