@@ -96,8 +96,9 @@
 //! |---|---|
 //! | `error` | [`Error`], which names the key, the file or the value |
 //! | `calibration` `device` `files` `rng` `settings` `stats` | how far probabilities can be believed; failures of an accelerator; files that are never half written; the seed tree; settings with defaults and ranges; means and intervals |
-//! | `data` `params` | episodes and the [sources](data::sources) they come from; [parameters](params::Params) that are lifted to a level and fanned out over tasks |
-//! | `optim` `primitives` `rl` `task` | [optimisers](optim::Optimizer); [operations](primitives::Primitives) closed under differentiation; [environments](rl::Family) to act in, and reference policies; [episodes as tensors](task::TaskBatch) |
+//! | `data` `primitives` | episodes and the [sources](data::sources) they come from; [operations](primitives::Primitives) closed under differentiation |
+//! | `params` | [parameters](params::Params) that are lifted to a level and fanned out over tasks |
+//! | `optim` `rl` `task` | [optimisers](optim::Optimizer); [environments](rl::Family) to act in, and reference policies; [episodes as tensors](task::TaskBatch) |
 //! | `backend` `nn` | a [backend](backend::dispatch) by its name; layers, [attention](nn::attention) and [encoders](nn::encoder) |
 //! | `learner` | the [contract](learner::Learner) of a learner, and the three ways to be one |
 //! | `train` | the [outer loop](train::Trainer), [evaluation](train::eval), checkpoints |

@@ -1,5 +1,6 @@
 //! `meta run`: turns a checked experiment into a run folder with a result.
 
+pub mod calibration;
 pub mod checksums;
 pub mod curve;
 mod earlier;

@@ -8,7 +8,7 @@ use meta_core::{
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::calibration::Calibration;
+use crate::run::calibration::Calibration;
 
 /// Quantiles of a value: their levels, and how many deviations they are from the mean of a normal.
 const QUANTILES: [(&str, f64); 5] = [
@@ -203,7 +203,7 @@ impl Wording<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::use_trained::calibration::{OfClasses, OfValues};
+    use crate::run::calibration::{OfClasses, OfValues};
 
     fn calibration() -> Calibration {
         Calibration {

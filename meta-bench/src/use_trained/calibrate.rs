@@ -25,13 +25,13 @@ use meta_core::{
     },
 };
 
-use super::calibration::{Calibration, Modes, OfClasses, OfValues, OnTest};
 use crate::{
     command::Execute,
     experiment::{Experiment, memory::Needed},
     failure::{CommandError, Result},
     output::print,
     run::{
+        calibration::{Calibration, Modes, OfClasses, OfValues, OnTest},
         elsewhere::{Changes, trained},
         eval::best_parameters,
         folder::{CALIBRATION, json_bytes},

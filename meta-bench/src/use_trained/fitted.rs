@@ -15,7 +15,7 @@ use meta_core::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::calibration::Calibration;
+use crate::run::calibration::Calibration;
 use crate::{failure::Result, output::target::write_over};
 
 /// In every file of a fitted learner, and first in its record.

@@ -3,7 +3,6 @@
 pub mod answer;
 mod args;
 pub mod calibrate;
-pub mod calibration;
 pub mod embed;
 pub mod export;
 pub mod fit;

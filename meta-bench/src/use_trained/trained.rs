@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 
 use super::{
     answer::Wording,
-    calibration::Calibration,
     fitted::{Content, FittedFile, MARK},
 };
 use crate::{
@@ -27,6 +26,7 @@ use crate::{
     failure::{CommandError, Result},
     manifest::{Manifest, base::Base, layer::Layer},
     run::{
+        calibration::Calibration,
         checksums::check_fixed,
         eval::best_file,
         folder::{CALIBRATION, Found, MANIFEST, RECORD, inspect, read_json},

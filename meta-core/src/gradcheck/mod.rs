@@ -13,8 +13,8 @@ use burn::{
 use burn_autodiff::Autodiff;
 
 use crate::{
-    params::{Params, primitive},
-    primitives::Primitives,
+    params::Params,
+    primitives::{Primitives, primitive},
 };
 
 /// A scalar function of some vectors, written once for every autodiff level.

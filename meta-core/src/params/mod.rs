@@ -34,9 +34,9 @@ mod subsets;
 
 pub use features::FeatureLayer;
 
-use burn::tensor::{
-    Shape, Tensor, TensorData, TensorMetadata, TensorPrimitive, backend::Backend, ops::FloatTensor,
-};
+use burn::tensor::{Shape, Tensor, TensorData, TensorMetadata, backend::Backend, ops::FloatTensor};
+
+use crate::primitives::{primitive, tensor};
 
 /// Last path segment of an entry that is a buffer: saved and fanned out like a parameter, but given
 /// neither gradient nor update (running statistics).
@@ -74,17 +74,6 @@ impl<B: Backend> Default for Params<B> {
             entries: Vec::new(),
         }
     }
-}
-
-/// Wraps a primitive as a tensor of rank `D`, which must be its rank.
-pub(crate) fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
-    debug_assert_eq!(primitive.rank(), D);
-    Tensor::from_primitive(TensorPrimitive::Float(primitive))
-}
-
-/// The primitive of a float tensor.
-pub(crate) fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
-    tensor.into_primitive().tensor()
 }
 
 impl<B: Backend> Params<B> {

@@ -42,6 +42,7 @@ pub use operation::{
     RecurrenceCurvature, RecurrenceGradient, RecurrenceInputs, RecurrenceRun, RecurrentCell, Role,
     ScaleForm, Shown, TrilinearForm, Winners,
 };
+pub(crate) use operation::{primitive, tensor};
 pub use ops::{
     add_rows, attention_read, attention_scores, bias_relu, broadcast_rows, conv2d,
     layer_standardize, linear, linear_add, max_pool2d, recur, scale, scale_add, scaled_softmax,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use burn::tensor::{Tensor, TensorMetadata, TensorPrimitive, backend::Backend, ops::FloatTensor};
+
 pub use meta_kernels::{
     Conv2dForm, LinearForm, PairsForm, Pooling, Recurrence, RecurrentCell, Shown,
 };
@@ -240,4 +242,15 @@ pub struct RecurrenceCurvature<F> {
     /// Along the cell before the first step, and along the gradient of that after the last (LSTM):
     /// `[t, b, 2h]`.
     pub cells: Option<F>,
+}
+
+/// Wraps a primitive as a tensor of rank `D`, which must be its rank.
+pub(crate) fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
+    debug_assert_eq!(primitive.rank(), D);
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+/// The primitive of a float tensor.
+pub(crate) fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
+    tensor.into_primitive().tensor()
 }

@@ -6,7 +6,7 @@ use super::{
     Activation, Conv2dForm, LinearForm, LinearMap, PairsForm, Pooling, Primitives, Recurrence,
     RecurrenceInputs, RecurrentCell, Role, ScaleForm, Shown, TrilinearForm,
 };
-use crate::params::{primitive, tensor};
+use crate::primitives::{primitive, tensor};
 
 fn contract<B: Primitives, const L: usize, const R: usize, const O: usize>(
     form: TrilinearForm,

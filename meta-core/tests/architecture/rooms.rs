@@ -5,8 +5,9 @@
 pub const CORE: &[&str] = &[
     "error",
     "calibration device files rng settings stats",
-    "data params",
-    "optim primitives rl task",
+    "data primitives",
+    "params",
+    "optim rl task",
     "backend nn",
     "learner",
     "train",
@@ -220,7 +221,7 @@ pub const ROOMS: &[Rooms] = &[
         "meta-bench",
         "run",
         &[
-            "curve folder memory_limit tail",
+            "calibration curve folder memory_limit tail",
             "checksums interrupt state record",
             "result",
             "evaluations events",
@@ -321,7 +322,6 @@ pub const ROOMS: &[Rooms] = &[
         "meta-bench",
         "use_trained",
         &[
-            "calibration",
             "answer fitted",
             "table_file trained",
             "session",

@@ -63,7 +63,7 @@ impl Tested {
 }
 
 /// What a table calls the data of a run: its file without the ending, or its source.
-fn data<T: Toolkit>(run: &FinishedRun<T>) -> String {
+pub fn data<T: Toolkit>(run: &FinishedRun<T>) -> String {
     let path = run.experiment.manifest.source.settings["path"].as_str();
     let path = Path::new(path.unwrap_or_default());
     match path.file_stem() {

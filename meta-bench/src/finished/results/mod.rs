@@ -1,6 +1,7 @@
 //! Writes `docs/results.md`: finished runs as a table, measured beside published.
 
 mod against;
+mod calibrated;
 mod finished_run;
 mod published;
 
@@ -12,6 +13,7 @@ use meta_core::{
 };
 
 use against::Against;
+use calibrated::Calibrated;
 use finished_run::{FinishedRun, markdown};
 
 use crate::{failure::Result, run::result::Nats};
@@ -24,11 +26,13 @@ use crate::{failure::Result, run::result::Nats};
 pub fn results<T: Toolkit>(folders: &[PathBuf], data: Option<&Path>) -> Result<String> {
     let mut protocols = String::new();
     let mut densities = Densities::default();
+    let mut calibrated = Calibrated::default();
     let mut tests: Vec<Against> = Vec::new();
     let mut rows = Vec::new();
     for folder in folders {
         let run = FinishedRun::<T>::read(folder, data)?;
         densities.add(&run);
+        calibrated.add(folder, &run)?;
         let known = tests.iter().position(|test| test.is_of(&run));
         match known {
             Some(test) => tests[test].add(&run),
@@ -63,10 +67,11 @@ pub fn results<T: Toolkit>(folders: &[PathBuf], data: Option<&Path>) -> Result<S
          Written from finished runs of the shipped manifests, by `meta sweep MANIFEST… --results FILE` or \
          `meta docs results RUN_DIR…`. Intervals are 95 %, over test episodes, one seed; they do not include the \
          variation over training seeds.\n\n{table}{against}\
-         {}## Protocol\n\n{protocols}\n\
+         {}{}## Protocol\n\n{protocols}\n\
          The published figures are of other protocols: see the first lines of each manifest for what \
          differs (iterations, classes, rotations, normalisation).\n",
-        densities.section()
+        densities.section(),
+        calibrated.section()
     ))
 }
 

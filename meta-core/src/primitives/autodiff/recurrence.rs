@@ -17,7 +17,7 @@ use super::super::{
     portable,
 };
 use super::record;
-use crate::params::{primitive, tensor};
+use crate::primitives::{primitive, tensor};
 
 /// Node of [`Primitives::recur`].
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, ops::FloatTensor};
 
 use super::super::Primitives;
-use crate::params::{primitive, tensor};
+use crate::primitives::{primitive, tensor};
 
 /// `x` less its mean along the channels.
 fn layer_centred<B: Primitives>(x: Tensor<B, 3>) -> Tensor<B, 3> {

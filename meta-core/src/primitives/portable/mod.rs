@@ -28,7 +28,7 @@ use burn::tensor::{
 use super::{
     Activation, LinearForm, LinearMap, PairsForm, Primitives, Role, ScaleForm, TrilinearForm,
 };
-use crate::params::{primitive, tensor};
+use crate::primitives::{primitive, tensor};
 use conv2d::{conv2d, conv2d_input, conv2d_weight};
 use pool::{planes, pooled, winners};
 

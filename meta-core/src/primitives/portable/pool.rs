@@ -6,7 +6,7 @@ use burn::tensor::{
 };
 
 use super::super::{Pooling, Primitives};
-use crate::params::primitive;
+use crate::primitives::primitive;
 
 pub(super) fn planes(pooling: &Pooling) -> [usize; 3] {
     [

@@ -7,7 +7,7 @@ use super::super::{
     Primitives, Recurrence, RecurrenceCurvature, RecurrenceGradient, RecurrenceInputs,
     RecurrenceRun, RecurrentCell, Shown, linear,
 };
-use crate::params::{primitive, tensor};
+use crate::primitives::{primitive, tensor};
 
 /// One vector of every item, `[t, b, c]`.
 type OfStep<B> = Tensor<B, 3>;

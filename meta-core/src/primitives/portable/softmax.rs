@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, ops::FloatTensor};
 
 use super::super::Primitives;
-use crate::params::{primitive, tensor};
+use crate::primitives::{primitive, tensor};
 
 /// See [`Primitives::scaled_softmax`].
 pub fn scaled_softmax<B: Primitives>(x: FloatTensor<B>, factor: f64) -> FloatTensor<B> {

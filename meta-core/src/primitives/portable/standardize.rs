@@ -7,7 +7,7 @@ use burn::tensor::{
 
 use super::super::{Pooling, Primitives, Winners};
 use super::*;
-use crate::params::{primitive, tensor};
+use crate::primitives::{primitive, tensor};
 
 /// Mean over the rows of each task, `[t, 1, c]`.
 fn mean_rows<B: Primitives>(x: Tensor<B, 3>) -> Tensor<B, 3> {
