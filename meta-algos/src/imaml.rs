@@ -15,8 +15,9 @@
 //!
 //! # Differences from the paper
 //! * Gradient descent in the inner loop; the paper's Hessian-free variant for Omniglot is left out.
-//! * Every inner step is along the whole gradient, that of the distance to `θ` too; the authors' code
-//!   takes all steps along `∇L_s` and one towards `θ` after them, and none at test.
+//! * `pull = "once"`, as in the authors' code: all steps are along `∇L_s`, and after the last one of training
+//!   one is taken towards `θ`, `φ ← φ − α λ (φ − θ)`; none at test. With `pull = "every"` each step is along the
+//!   whole gradient of eq. 4, at test too; `α λ` then says how far a task can get from `θ` at all.
 //! * Without damping the meta-gradient is that of lemma 1, but far from a minimum a direction of
 //!   negative curvature can occur; conjugate gradient then stops for that task where it is. The
 //!   authors' code adds 10 to `λ` (`cg_damping`) and 1 to the identity.
@@ -35,7 +36,19 @@ use meta_core::{
     settings,
     task::{ItemBatch, TaskBatch, TaskSpec},
 };
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+
+/// When a task is pulled towards the shared parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pull {
+    /// After the last inner step of training.
+    #[default]
+    Once,
+    /// In every inner step.
+    Every,
+}
 
 settings! {
     /// Settings of [`ImplicitMaml`]; the defaults are those of the authors' code for 5-way 1-shot Omniglot,
@@ -49,6 +62,9 @@ settings! {
         test_steps: usize = 16, size(1);
         /// `λ`: how strongly a task is held near the shared parameters.
         lambda: f64 = 2.0, above(0.0);
+        /// When a task is pulled towards the shared parameters: `once`, after the last inner step of training
+        /// (the authors' code), or in `every` inner step (the paper's equation 4).
+        pull: Pull = Pull::Once;
         /// Steps of conjugate gradient.
         cg_steps: usize = 5, size(1);
         /// What is added to `λ` in the system that conjugate gradient solves: where the support
@@ -114,7 +130,16 @@ pub struct ImplicitMaml<A: Architecture, B: Primitives> {
 }
 
 impl<A: Architecture, B: Primitives> ImplicitMaml<A, B> {
-    /// `φ ← φ − α (∇ Σ_tasks L_s(φ) + λ (φ − θ))`.
+    /// `φ ← φ − α λ (φ − θ)`.
+    fn pulled(&self, fast: Params<B>, start: &Params<B>) -> Params<B> {
+        let ImamlSettings {
+            inner_lr, lambda, ..
+        } = self.settings;
+        let away = fast.clone().trainable().plus(&start.clone().scale(-1.0));
+        fast.plus(&away.scale(-inner_lr * lambda))
+    }
+
+    /// `φ ← φ − α (∇ Σ_tasks L_s(φ) + λ (φ − θ))`, the second term where every step pulls.
     fn inner_step(
         &self,
         fast: Params<B>,
@@ -126,6 +151,9 @@ impl<A: Architecture, B: Primitives> ImplicitMaml<A, B> {
             inner_lr, lambda, ..
         } = self.settings;
         let gradients = self.network.support_gradient(&fast, support, mode);
+        if self.settings.pull == Pull::Once {
+            return fast.plus(&gradients.scale(-inner_lr));
+        }
         let away = fast.clone().trainable().plus(&start.clone().scale(-1.0));
         let direction = gradients.plus(&away.scale(lambda));
         fast.plus(&direction.scale(-inner_lr))
@@ -191,6 +219,10 @@ impl<A: Architecture, B: Primitives> Learner<B> for ImplicitMaml<A, B> {
             let mode = Mode::learning(tasks, "support", step);
             self.inner_step(fast, &start, &tasks.support, &mode)
         });
+        let fast = match self.settings.pull {
+            Pull::Once => self.pulled(fast, &start),
+            Pull::Every => fast,
+        };
         let leaves = fast.clone().lift::<Autodiff<B>>();
         let mut result = self
             .network
@@ -215,14 +247,14 @@ impl<A: Architecture, B: Primitives> Learner<B> for ImplicitMaml<A, B> {
 
 #[cfg(test)]
 mod tests {
-    use crate::toy::{PredictAt, learner, spec, tasks, values};
+    use crate::toy::{PredictAt, assert_close, learner, spec, tasks, values};
     use serde_json::json;
 
     /// A large `λ` holds every task at the shared parameters.
     #[test]
     fn a_large_lambda_holds_the_task_at_the_start() {
         let spec = spec(3, 2);
-        let settings = json!({"lambda": 1e4, "inner_lr": 1e-4, "test_steps": 20});
+        let settings = json!({"lambda": 1e4, "inner_lr": 1e-4, "test_steps": 20, "pull": "every"});
         let answers =
             learner("imaml", settings, &spec).predict(&tasks(&spec), PredictAt::EveryStep);
         let (first, last) = (answers[0].clone(), answers[20].clone());
@@ -257,5 +289,28 @@ mod tests {
         let settings = json!({"lambda": 1e6, "inner_lr": 1e-7, "cg_steps": 40});
         let result = learner("imaml", settings, &spec).meta_gradient(&tasks(&spec));
         assert!(values(result.gradients.squared_norm())[0].is_finite());
+    }
+
+    /// With `α λ = 1` the pull arrives at the shared parameters, whatever the steps before it, so the losses of
+    /// queries are those there. Answers at test do not depend on `λ`.
+    #[test]
+    fn one_pull_of_full_length_arrives_at_the_start() {
+        let spec = spec(3, 2);
+        let found = |inner_lr: f64, steps: usize| {
+            let settings = json!({
+                "inner_lr": inner_lr, "lambda": 1.0 / inner_lr, "inner_steps": steps, "cg_steps": 1,
+                "cg_damping": 1e9
+            });
+            let learner = learner("imaml", settings, &spec);
+            values(learner.meta_gradient(&tasks(&spec)).losses)
+        };
+        let (few, many) = (found(0.5, 1), found(0.5, 4));
+        assert_close(&few, &many, 1e-5);
+        let at_test = |lambda: f64| {
+            let settings = json!({"lambda": lambda, "inner_lr": 0.1, "test_steps": 3});
+            let answers = learner("imaml", settings, &spec).predict(&tasks(&spec), PredictAt::LastStep);
+            values(answers[0].clone())
+        };
+        assert_eq!(at_test(0.1), at_test(5.0));
     }
 }

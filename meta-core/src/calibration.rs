@@ -358,12 +358,12 @@ mod tests {
     /// scores were of one group, it is not.
     #[test]
     fn conformal_quantiles_cover_the_next_group() {
-        let (alpha, groups, each, draws) = (0.1, 20, 15, 4000);
+        let (alpha, groups, each, draws) = (0.1, 12, 15, 4000);
         let mut stream = Seed(4).stream("conformal", 0, "groups");
         let mut covered = [0, 0];
         for _ in 0..draws {
             let mut group = || -> Vec<f64> {
-                let place = 2.0 * stream.normal();
+                let place = 4.0 * stream.normal();
                 (0..each).map(|_| place + stream.normal()).collect()
             };
             let seen: Vec<Vec<f64>> = (0..groups).map(|_| group()).collect();

@@ -333,7 +333,8 @@ fn imaml_is_the_closed_form_of_a_quadratic() {
     let tasks = TaskBatch::<B>::new(&one, &spec, &device());
     let lambda = 0.7;
     let settings = json!({
-        "inner_lr": 0.1, "inner_steps": 2000, "test_steps": 1, "lambda": lambda, "cg_steps": 30
+        "inner_lr": 0.1, "inner_steps": 2000, "test_steps": 1, "lambda": lambda, "cg_steps": 30,
+        "pull": "every"
     });
     let imaml = learner("imaml", settings, Bare, &spec);
     let found = imaml.meta_gradient(&tasks);
