@@ -289,6 +289,55 @@ impl<B: Backend> ItemBatch<B> {
         }
     }
 
+    /// The items at these positions of each task, as many of each.
+    ///
+    /// # Panics
+    /// When there are not positions for every task, or not as many of each.
+    pub fn select(&self, positions: &[Vec<usize>]) -> Self {
+        let [t, b] = self.dims();
+        let count = positions.first().map_or(0, Vec::len);
+        assert!(positions.len() == t && positions.iter().all(|own| own.len() == count));
+        let rows = positions.iter().enumerate();
+        let rows =
+            rows.flat_map(|(task, own)| own.iter().map(move |item| (task * b + item) as i32));
+        let rows = TensorData::new(rows.collect::<Vec<_>>(), [t * count]);
+        let rows = Tensor::<B, 1, Int>::from_data(rows, &self.inputs.device());
+        let chosen = |x: &Tensor<B, 3>| {
+            let width = x.dims()[2];
+            let chosen = x.clone().reshape([t * b, width]).select(0, rows.clone());
+            chosen.reshape([t, count, width])
+        };
+        let labels = |x: &Tensor<B, 2, Int>| {
+            let chosen = x.clone().reshape([t * b]).select(0, rows.clone());
+            chosen.reshape([t, count])
+        };
+        let there = |x: &Tensor<B, 2, Bool>| labels(&x.clone().int()).equal_elem(1);
+        ItemBatch {
+            inputs: chosen(&self.inputs),
+            targets: match &self.targets {
+                TargetBatch::Classes(classes) => TargetBatch::Classes(labels(classes)),
+                TargetBatch::Values(values) => TargetBatch::Values(chosen(values)),
+                TargetBatch::Sequences(symbols) => {
+                    let places = symbols.dims()[2];
+                    let chosen = symbols
+                        .clone()
+                        .reshape([t * b, places])
+                        .select(0, rows.clone());
+                    TargetBatch::Sequences(chosen.reshape([t, count, places]))
+                }
+            },
+            mask: self.mask.as_ref().map(|mask| MaskBatch {
+                items: there(&mask.items),
+                numbers: mask.numbers.as_ref().map(|numbers| {
+                    let width = numbers.dims()[2];
+                    let numbers = numbers.clone().int().reshape([t * b, width]);
+                    let chosen = numbers.select(0, rows.clone()).equal_elem(1);
+                    chosen.reshape([t, count, width])
+                }),
+            }),
+        }
+    }
+
     /// Tasks and items, `[t, b]`.
     pub fn dims(&self) -> [usize; 2] {
         let [t, b, _] = self.inputs.dims();

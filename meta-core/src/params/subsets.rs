@@ -37,6 +37,17 @@ impl<B: Backend> Params<B> {
         }
     }
 
+    /// The same entries under other paths.
+    pub fn rename(self, path: impl Fn(&str) -> String) -> Self {
+        let entries = self.entries.into_iter().map(|entry| Entry {
+            name: path(&entry.name),
+            tensor: entry.tensor,
+        });
+        Params {
+            entries: entries.collect(),
+        }
+    }
+
     /// `value` everywhere, under the paths of the trainable entries; `shape` makes the shape of each
     /// from that of the entry.
     pub fn constants(&self, value: f64, shape: impl Fn(&[usize]) -> Vec<usize>) -> Self {
