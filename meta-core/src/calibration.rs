@@ -7,6 +7,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    rng::{Seed, Stream},
+    stats::standard_deviation,
+};
+
 /// Bins of the expected calibration error, as in most published figures.
 pub const BINS: usize = 15;
 
@@ -215,30 +220,85 @@ pub fn share_reaching(scores: &[f64], threshold: f64) -> f64 {
 /// split conformal prediction, the `⌈(K + 1)(1 − α)⌉`-th smallest. Infinite where there are too few groups; empty
 /// ones do not count.
 pub fn conformal_quantile<'a>(groups: impl IntoIterator<Item = &'a [f64]>, alpha: f64) -> f64 {
-    let groups: Vec<&[f64]> = groups
-        .into_iter()
-        .filter(|group| !group.is_empty())
-        .collect();
-    let all = groups.len() as f64 + 1.0;
-    let mut weighted: Vec<(f64, f64)> = groups
-        .into_iter()
-        .flat_map(|group| {
-            group
-                .iter()
-                .map(move |&score| (score, 1.0 / group.len() as f64))
-        })
-        .collect();
-    weighted.sort_by(|a, b| a.0.total_cmp(&b.0));
-    // Of sums that are whole but for rounding.
-    let wanted = all * (1.0 - alpha) - 1e-9;
-    let mut sum = 0.0;
-    for (score, weight) in weighted {
-        sum += weight;
-        if sum >= wanted {
-            return score;
+    let groups: Vec<&[f64]> = groups.into_iter().collect();
+    Grouped::of(&groups).quantile(&vec![1; groups.len()], alpha)
+}
+
+/// The scores of some groups in ascending order.
+struct Grouped {
+    /// Score and group.
+    scores: Vec<(f64, usize)>,
+    /// How many are of each group.
+    sizes: Vec<usize>,
+}
+
+impl Grouped {
+    fn of(groups: &[&[f64]]) -> Self {
+        let scores = groups.iter().enumerate();
+        let mut scores: Vec<(f64, usize)> = scores
+            .flat_map(|(place, group)| group.iter().map(move |&score| (score, place)))
+            .collect();
+        scores.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Grouped {
+            scores,
+            sizes: groups.iter().map(|group| group.len()).collect(),
         }
     }
-    f64::INFINITY
+
+    /// [`conformal_quantile`] of the groups, each as often as `times` says.
+    fn quantile(&self, times: &[usize], alpha: f64) -> f64 {
+        let there = self.sizes.iter().zip(times).filter(|(size, _)| **size > 0);
+        let groups: usize = there.map(|(_, times)| times).sum();
+        // Of sums that are whole but for rounding.
+        let wanted = (groups + 1) as f64 * (1.0 - alpha) - 1e-9;
+        let mut sum = 0.0;
+        for &(score, group) in &self.scores {
+            sum += times[group] as f64 / self.sizes[group] as f64;
+            if sum >= wanted {
+                return score;
+            }
+        }
+        f64::INFINITY
+    }
+}
+
+/// Draws of the bootstrap.
+const DRAWS: u64 = 400;
+
+/// How often scores of nonconformity of the groups of a test are not above [`conformal_quantile`] of other groups,
+/// on average over the groups of the test. The interval is 1.96 standard deviations of the bootstrap that draws
+/// anew both: which groups calibration happened to see moves the figure as much as which groups are tested
+/// (Efron and Tibshirani, *An introduction to the bootstrap*, 1993, section 8.3).
+pub fn coverage(calibration: &[Vec<f64>], test: &[Vec<f64>], alpha: f64) -> Pooled {
+    let grouped = Grouped::of(&calibration.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let mut test = test.to_vec();
+    test.iter_mut()
+        .for_each(|group| group.sort_by(f64::total_cmp));
+    let covered = |calibration_times: &[usize], test_times: &[usize]| {
+        let quantile = grouped.quantile(calibration_times, alpha);
+        let groups = test.iter().zip(test_times);
+        let shares = groups.map(|(group, &times)| {
+            let below = group.partition_point(|&score| score <= quantile);
+            times as f64 * below as f64 / group.len().max(1) as f64
+        });
+        shares.sum::<f64>() / test_times.iter().sum::<usize>().max(1) as f64
+    };
+    let drawn = |groups: usize, stream: &mut Stream| {
+        let mut times = vec![0; groups];
+        (0..groups).for_each(|_| times[stream.below(groups)] += 1);
+        times
+    };
+    let again: Vec<f64> = (0..DRAWS)
+        .map(|draw| {
+            let mut stream = Seed(0).stream("coverage", draw, "bootstrap");
+            let of_calibration = drawn(calibration.len(), &mut stream);
+            covered(&of_calibration, &drawn(test.len(), &mut stream))
+        })
+        .collect();
+    Pooled {
+        mean: covered(&vec![1; calibration.len()], &vec![1; test.len()]),
+        ci95: 1.96 * standard_deviation(&again),
+    }
 }
 
 /// A figure over all queries of some episodes, with a 95 % interval.
@@ -381,6 +441,21 @@ mod tests {
         // Three standard errors of 4000 draws are 0.014.
         assert!(grouped > 0.9 - 0.014, "{grouped}");
         assert!(pooled < 0.9 - 0.014, "{pooled}");
+    }
+
+    /// Of 100 groups of one score each, `⌈101 · 0.9⌉ = 91` are covered. Where both splits are drawn anew, the share
+    /// varies by the binomial of either, `2 · 0.9 · 0.1 / 100`.
+    #[test]
+    fn coverage_varies_with_both_splits() {
+        let groups: Vec<Vec<f64>> = (0..100).map(|place| vec![f64::from(place)]).collect();
+        let found = coverage(&groups, &groups, 0.1);
+        assert!((found.mean - 0.91).abs() < 1e-12, "{found:?}");
+        let expected = 1.96 * (2.0 * 0.09 / 100.0_f64).sqrt();
+        // Of 400 draws a deviation is known to 4 %; steps of the quantile add some.
+        assert!(
+            (found.ci95 / expected - 1.0).abs() < 0.2,
+            "{found:?} {expected}"
+        );
     }
 
     /// Of a mean, the jackknife's variance is that of the mean: `s²/n`.

@@ -95,7 +95,8 @@
 //! | rooms | what they hold |
 //! |---|---|
 //! | `error` | [`Error`], which names the key, the file or the value |
-//! | `calibration` `device` `files` `rng` `settings` `stats` | how far probabilities can be believed; failures of an accelerator; files that are never half written; the seed tree; settings with defaults and ranges; means and intervals |
+//! | `device` `files` `rng` `settings` `stats` | failures of an accelerator; files that are never half written; the seed tree; settings with defaults and ranges; means and intervals |
+//! | `calibration` | how far probabilities can be believed: temperature, rejection, conformal sets |
 //! | `data` `primitives` | episodes and the [sources](data::sources) they come from; [operations](primitives::Primitives) closed under differentiation |
 //! | `params` | [parameters](params::Params) that are lifted to a level and fanned out over tasks |
 //! | `optim` `rl` `task` | [optimisers](optim::Optimizer); [environments](rl::Family) to act in, and reference policies; [episodes as tensors](task::TaskBatch) |

@@ -37,7 +37,7 @@ pub struct Calibration {
 }
 
 /// What a calibration comes to on test episodes, which it has not seen; intervals are over episodes, that of the
-/// coverage of sets over classes.
+/// coverage over the classes, or tasks, of both splits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OnTest {
     /// Episodes.

@@ -9,7 +9,7 @@ use clap::Args;
 use meta_core::{
     backend::{WithBackend, dispatch},
     calibration::{
-        Pooled, Reliability, Scored, conformal_quantile, softmax, temperature, threshold,
+        Pooled, Reliability, Scored, conformal_quantile, coverage, softmax, temperature, threshold,
     },
     data::{Split, Targets, Task},
     files::write_atomically,
@@ -241,8 +241,8 @@ impl<T: Toolkit> WithBackend for Calibrator<'_, T> {
                     .source
                     .check(Split::Test, spec.test)
                     .map_err(at)?;
-                let found = self.answered(learner.as_ref(), Split::Test, count, &device)?;
-                Some(on_test(&found, &calibration))
+                let test = self.answered(learner.as_ref(), Split::Test, count, &device)?;
+                Some(on_test(&found, &test, &calibration))
             }
         };
         Ok(Calibration {
@@ -354,7 +354,8 @@ fn calibration(
     let classes = is_classes.then(|| of_classes(found, args.alpha));
     let values = (!is_classes).then(|| {
         let squares: f64 = errors.iter().map(|error| error * error).sum();
-        let tasks = found.iter().map(Answered::in_units);
+        let tasks = nonconformity(found, None);
+        let tasks = tasks.iter().map(Vec::as_slice);
         OfValues {
             deviation: (squares / errors.len().max(1) as f64).sqrt(),
             quantile: finite(conformal_quantile(tasks, args.alpha)),
@@ -373,59 +374,48 @@ fn calibration(
     }
 }
 
-/// What the queries of each class of the source come to, in the order of its classes.
-fn by_class(found: &[Answered], of_query: impl Fn(&Scored) -> f64) -> Vec<Vec<f64>> {
+/// How strange right answers are: `1 − p` of the queries of each class of the source, in the order of its classes,
+/// at a temperature; without one, the errors of each task.
+fn nonconformity(found: &[Answered], temperature: Option<f64>) -> Vec<Vec<f64>> {
+    let Some(temperature) = temperature else {
+        return found.iter().map(|own| own.in_units().to_vec()).collect();
+    };
     let mut classes = BTreeMap::<u32, Vec<f64>>::new();
     for own in found {
         for (query, &class) in own.queries.iter().zip(&own.classes) {
-            classes.entry(class).or_default().push(of_query(query));
+            let strange = 1.0 - (-query.negative_log_likelihood(temperature)).exp();
+            classes.entry(class).or_default().push(strange);
         }
     }
     classes.into_values().collect()
 }
 
-/// How strange the right class of a query is: `1 − p`.
-fn strangeness(query: &Scored, temperature: f64) -> f64 {
-    1.0 - (-query.negative_log_likelihood(temperature)).exp()
-}
-
-fn interval(values: &[f64]) -> Pooled {
-    let interval = Interval::t95(values);
-    Pooled {
-        mean: interval.mean,
-        ci95: interval.half_width,
-    }
-}
-
-/// What a calibration comes to on episodes that it has not seen.
-fn on_test(found: &[Answered], calibration: &Calibration) -> OnTest {
+/// What a calibration on `validation` comes to on episodes that it has not seen.
+fn on_test(validation: &[Answered], found: &[Answered], calibration: &Calibration) -> OnTest {
     let over = |of_episode: &dyn Fn(&Answered) -> f64| {
-        interval(&found.iter().map(of_episode).collect::<Vec<_>>())
+        let interval = Interval::t95(&found.iter().map(of_episode).collect::<Vec<_>>());
+        Pooled {
+            mean: interval.mean,
+            ci95: interval.half_width,
+        }
     };
+    let temperature = calibration.classes.map(|classes| classes.temperature);
     let empty = OnTest {
         episodes: found.len(),
-        coverage: over(&|_| f64::NAN),
+        coverage: coverage(
+            &nonconformity(validation, temperature),
+            &nonconformity(found, temperature),
+            calibration.alpha,
+        ),
         set_size: None,
         accepted: None,
         error_before: None,
         error_after: None,
     };
-    if let Some(values) = calibration.values {
-        let covered = |own: &Answered| share(own.in_units(), |error| *error <= values.quantile);
-        return OnTest {
-            coverage: over(&covered),
-            ..empty
-        };
-    }
     let Some(classes) = calibration.classes else {
         return empty;
     };
     let temperature = classes.temperature;
-    // The same classes come in many episodes: their number says how far the mean can be believed.
-    let covered = by_class(found, |query| {
-        f64::from(strangeness(query, temperature) <= classes.quantile)
-    });
-    let covered: Vec<f64> = covered.iter().map(|of_class| mean(of_class)).collect();
     let size = |query: &Scored| {
         let probabilities = softmax(&query.scores, temperature);
         let inside = probabilities
@@ -434,7 +424,6 @@ fn on_test(found: &[Answered], calibration: &Calibration) -> OnTest {
         inside.count() as f64
     };
     OnTest {
-        coverage: interval(&covered),
         set_size: Some(over(&|own| {
             mean(&own.queries.iter().map(size).collect::<Vec<_>>())
         })),
@@ -475,7 +464,7 @@ fn of_classes(found: &[Answered], alpha: f64) -> OfClasses {
         Reliability::of(answers).error()
     };
     let tops: Vec<f64> = queries.iter().map(top).collect();
-    let strange = by_class(found, |query| strangeness(query, temperature));
+    let strange = nonconformity(found, Some(temperature));
     let strange = strange.iter().map(Vec::as_slice);
     OfClasses {
         temperature,

@@ -4,7 +4,8 @@
 /// The rooms of `meta-core`.
 pub const CORE: &[&str] = &[
     "error",
-    "calibration device files rng settings stats",
+    "device files rng settings stats",
+    "calibration",
     "data primitives",
     "params",
     "optim rl task",

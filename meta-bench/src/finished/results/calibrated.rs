@@ -72,7 +72,7 @@ impl Calibrated {
             false => format!(
                 "## Calibration\n\n\
                  Temperature and conformal sets of `meta calibrate`, from validation episodes, on test episodes. The \
-                 interval of the coverage is over classes, of a regression over episodes.\n\n\
+                 interval of the coverage is of a bootstrap over the classes, or tasks, of both splits.\n\n\
                  | learner | tasks | test of validation episodes | temperature | calibration error | with it | \
                  asked for | coverage | classes in a set |\n\
                  |---|---|--:|--:|--:|--:|--:|--:|--:|\n{}\n",
