@@ -97,6 +97,12 @@ pub fn items(view: &EpisodeView) -> Option<Drawing> {
         .map(|class| support(class).len())
         .max()
         .unwrap_or(0);
+    let texts: Option<Vec<_>> = (0..shown)
+        .map(|class| texts_of(view, support(class), query(class)))
+        .collect();
+    if let Some(texts) = texts {
+        return Some(draw_texts(view, &texts));
+    }
     let wide = (0..shown)
         .map(|class| query(class).len())
         .max()
@@ -137,6 +143,64 @@ pub fn items(view: &EpisodeView) -> Option<Drawing> {
     }
     drawing.grow(0.0, y + MARGIN - 8.0);
     Some(drawing)
+}
+
+/// A text and what was predicted for it, where it is a query.
+type Told<'v> = (&'v [String], Option<(String, Colour)>);
+
+/// The texts of the items of a class, support first; none where an item is no text.
+fn texts_of(view: &EpisodeView, support: Vec<usize>, query: Vec<usize>) -> Option<Vec<Told<'_>>> {
+    let text = |item: usize| view.words.get(item)?.as_deref();
+    let support = support.into_iter().map(|item| Some((text(item)?, None)));
+    let query = query
+        .into_iter()
+        .map(|item| Some((text(item)?, told(view, item))));
+    support.chain(query).collect()
+}
+
+/// The classes of an episode of texts: their support, then queries, each with what was predicted for it.
+fn draw_texts(view: &EpisodeView, classes: &[Vec<Told>]) -> Drawing {
+    const WIDTH: f64 = 940.0;
+    const ANSWERS: f64 = 190.0;
+    let mut drawing = Drawing::new(WIDTH, 0.0);
+    let what = "support, then queries with the predicted class and its probability: green is right";
+    let mut y = drawing.heading(&view.title, &[&view.setting, what]) + 24.0;
+    for (class, texts) in classes.iter().enumerate() {
+        let name = fitted(&view.class_label(class), WIDTH - 2.0 * MARGIN, TEXT);
+        drawing.text((MARGIN, y), TEXT, Anchor::Start, INK, &name);
+        y += 20.0;
+        for (words, answer) in texts {
+            let left = MARGIN + ANSWERS;
+            let text = fitted(&words.join(" "), WIDTH - MARGIN - left, SMALL);
+            drawing.text((left, y), SMALL, Anchor::Start, INK, &text);
+            let (told, colour) = match answer {
+                Some((told, colour)) => (told.as_str(), *colour),
+                None => ("support", GREY),
+            };
+            let told = fitted(told, ANSWERS - 12.0, SMALL);
+            drawing.text((MARGIN + 12.0, y), SMALL, Anchor::Start, colour, &told);
+            y += 18.0;
+        }
+        y += 14.0;
+    }
+    drawing.grow(WIDTH, y);
+    drawing
+}
+
+/// What was predicted for an item that is a query, and the colour that says whether it is right.
+fn told(view: &EpisodeView, item: usize) -> Option<(String, Colour)> {
+    let query = item.checked_sub(view.support())?;
+    let class = view.predicted(query)?;
+    let probability = probabilities(view.answers.get(query)?).get(class).copied();
+    let colour = match view.class(item) == Some(class) {
+        true => RIGHT,
+        false => MARK,
+    };
+    let percent = 100.0 * probability.unwrap_or(0.0);
+    Some((
+        format!("{percent:.0} % {}", view.class_label(class)),
+        colour,
+    ))
 }
 
 fn draw_item(drawing: &mut Drawing, view: &EpisodeView, item: usize, (x, y): (f64, f64)) {
