@@ -205,8 +205,8 @@ impl<B: Primitives> Problem<B> {
     /// Numbers of items `[t, s, n]` as a gradient. Their sum over the classes is 0 but for rounding, and is
     /// brought back to it: `f` does not change with what all classes have in common, so nothing else would.
     fn gathered(&self, items: Tensor<B, 3>) -> Tensor<B, 3> {
-        let items = items.clone() - items.mean_dim(2);
-        self.summed.clone().matmul(items)
+        let gathered = self.summed.clone().matmul(items);
+        gathered.clone() - gathered.mean_dim(2)
     }
 
     /// The coefficients of a point, without its intercept.
