@@ -115,6 +115,10 @@ settings! {
         /// result says how well they are told from the others.
         #[added("0.2")]
         outsiders: f64 = 0.0, below_one();
+        /// Whether a run that trained is also tested as it was before, on the same episodes: a method that is no
+        /// better than its own untrained start has learned nothing.
+        #[added("0.2")]
+        untrained: bool = true;
     }
 }
 

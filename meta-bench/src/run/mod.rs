@@ -29,11 +29,14 @@ use meta_core::{
     Error,
     backend::{WithBackend, dispatch},
     files::write_atomically,
-    learner::Learner,
+    learner::{Learner, PredictAt},
     params::Params,
     primitives::Primitives,
     toolkit::{Catalogue, Toolkit},
-    train::{Ending, TrainState, checkpoint_file, eval::Metric},
+    train::{
+        Ending, TrainState, checkpoint_file,
+        eval::{Metric, evaluate},
+    },
 };
 use serde_json::{Value, json};
 
@@ -53,7 +56,7 @@ use interrupt::STOP;
 use memory_limit::MemoryLimit;
 use metrics::{Restored, RunWriter, first_checkpoint};
 use record::record;
-use result::{TestResult, Trained, read_result, show};
+use result::{TestResult, Trained, Untrained, read_result, show};
 
 /// Train as a manifest says, and test the best parameters.
 #[derive(Debug, Args)]
@@ -351,7 +354,7 @@ impl<T: Toolkit> WithBackend for Session<T> {
             best_value: state.best.as_ref().and_then(|best| best.value),
             train_seconds,
         };
-        let (result, scores) = eval::test(
+        let (mut result, mut scores) = eval::test(
             &self.experiment,
             learner.as_ref(),
             &device,
@@ -360,6 +363,13 @@ impl<T: Toolkit> WithBackend for Session<T> {
             folder.path(),
             trained,
         )?;
+        if let Some(before) = self.untrained::<B>(&device)? {
+            let after: Vec<Vec<f64>> =
+                serde_json::from_value(scores["scores"].clone()).unwrap_or_default();
+            let after = after.last().cloned().unwrap_or_default();
+            result.untrained = Some(Untrained::of(&before, &after));
+            scores["untrained"] = json!(before);
+        }
         finish(&folder, &result, &scores, writer.checksums())?;
         writer.tested(&result)?;
         Ok(result)
@@ -367,6 +377,35 @@ impl<T: Toolkit> WithBackend for Session<T> {
 }
 
 impl<T: Toolkit> Session<T> {
+    /// Scores of the test episodes by the learner as training found it; none where nothing is trained, or what
+    /// it answers with is measured on training tasks.
+    fn untrained<B: Primitives>(&self, device: &B::Device) -> Result<Option<Vec<f64>>> {
+        let experiment = &self.experiment;
+        let manifest = &experiment.manifest;
+        let mut learner = experiment.learner::<B>(device);
+        let is_trained = manifest.train.iterations > 0 && learner.calibration().is_empty();
+        if !is_trained || !manifest.test.untrained {
+            return Ok(None);
+        }
+        let start = initial::start(manifest, learner.parameters(), device)?;
+        learner.set_parameters(start);
+        let graphs = experiment.test_graphs::<B>(learner.parameters().num_elements());
+        let tested = evaluate(
+            learner.as_ref(),
+            &experiment.spec,
+            &experiment.test_episodes(),
+            PredictAt::LastStep,
+            graphs,
+            device,
+            |_| {},
+        );
+        match tested {
+            Ok(mut tested) => Ok(tested.scores.pop()),
+            Err(Error::DivergedEpisode { .. }) => Ok(None),
+            Err(other) => Err(other.into()),
+        }
+    }
+
     /// Makes the folder of a run that has not begun.
     fn create_folder<B: Primitives>(
         &self,

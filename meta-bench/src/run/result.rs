@@ -132,6 +132,41 @@ pub struct Outsiders {
     pub accepted_accuracy: Nats,
 }
 
+/// The score of the same learner before it was trained, on the same episodes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Untrained {
+    /// Mean over the test episodes.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub mean: f64,
+    /// Half of the 95 % interval's width.
+    #[serde(deserialize_with = "null_is_infinite")]
+    pub ci95: f64,
+    /// The score after training less that before, paired by episode.
+    pub by_training: Nats,
+}
+
+impl Untrained {
+    /// From the scores of both.
+    pub fn of(before: &[f64], after: &[f64]) -> Self {
+        let interval = Interval::t95(before);
+        let gaps: Vec<f64> = after.iter().zip(before).map(|(a, b)| a - b).collect();
+        Untrained {
+            mean: interval.mean,
+            ci95: interval.half_width,
+            by_training: Nats::of(&gaps),
+        }
+    }
+
+    /// Whether training made the score better, by the paired interval.
+    pub fn has_learned(&self, metric: Metric) -> bool {
+        let Nats { mean, ci95 } = self.by_training;
+        match metric {
+            Metric::Accuracy | Metric::Return => mean > ci95,
+            Metric::MeanSquaredError => -mean > ci95,
+        }
+    }
+}
+
 impl Outsiders {
     /// The figures of a share.
     pub fn of(share: f64, rejection: &Rejection) -> Self {
@@ -190,6 +225,9 @@ pub struct TestResult {
     /// How far its probabilities can be believed; none for regression, and of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probabilities: Option<Probabilities>,
+    /// The score before training; none where nothing is trained, or it was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untrained: Option<Untrained>,
     /// The score after each adaptation step, from before adaptation on; empty for a learner that does
     /// not adapt by steps.
     pub by_step: Vec<StepScore>,
@@ -285,6 +323,7 @@ impl TestResult {
                     negative_log_likelihood: Nats::of(&evaluation.losses),
                     outsiders: None,
                 }),
+            untrained: None,
             by_step,
             seed: manifest.run.seed,
             test_seed: manifest.test.seed,
@@ -377,6 +416,17 @@ impl TestResult {
             self.method,
             self.episodes
         ));
+        if let Some(untrained) = &self.untrained {
+            let verdict = match untrained.has_learned(self.metric) {
+                true => "",
+                false => ": training made it no better",
+            };
+            out.push_str(&format!(
+                "  {:<18} {}{verdict}\n",
+                "untrained",
+                shown(untrained.mean, untrained.ci95)
+            ));
+        }
         if let Some(density) = &self.log_likelihood {
             out.push_str(&format!(
                 "  {:<18} {} nats\n",

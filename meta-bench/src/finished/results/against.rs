@@ -11,7 +11,7 @@ use meta_core::{
 use serde_json::{Map, Value};
 
 use super::{
-    finished_run::{FinishedRun, markdown},
+    finished_run::{FinishedRun, markdown, untrained},
     published::reference,
 };
 use crate::{
@@ -140,8 +140,8 @@ impl Against {
         let mut out = format!(
             "## {}, {}-way {}-shot, {} queries a class\n\n\
              {} episodes `{}`. Floor, the nearest class mean of the raw inputs: {:.2} %.{}{}\n\n\
-             | learner | encoder | test score | − {} | − {} |{} iterations × tasks | training | commit |\n\
-             |---|---|--:|--:|--:|{}--:|--:|---|\n",
+             | learner | encoder | test score | − {} | − {} | untrained |{} iterations × tasks | training | commit \
+             |\n|---|---|--:|--:|--:|--:|{}--:|--:|---|\n",
             markdown(&self.data),
             self.way,
             self.shot,
@@ -163,13 +163,14 @@ impl Against {
         for row in order {
             let tested = &self.learners[row];
             out.push_str(&format!(
-                "| {} | {} | {:.2} ± {:.2} % | {} | {} |{} {} × {} | {} | {} |\n",
+                "| {} | {} | {:.2} ± {:.2} % | {} | {} | {} |{} {} × {} | {} | {} |\n",
                 self.name(tested),
                 markdown(&tested.result.encoder),
                 100.0 * tested.result.mean,
                 100.0 * tested.result.ci95,
                 columns[0][row].text,
                 columns[1][row].text,
+                untrained(&tested.result, 100.0, 2),
                 share.map_or(String::new(), |_| tested.rejection()),
                 tested.result.iterations,
                 tested.meta_batch,

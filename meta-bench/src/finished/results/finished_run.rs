@@ -56,6 +56,21 @@ pub fn markdown(name: &str) -> String {
     escaped(name, Format::Markdown)
 }
 
+/// The score of a run before training, with a mark where training did not better it; a dash where it is not known.
+pub fn untrained(result: &TestResult, factor: f64, decimals: usize) -> String {
+    result.untrained.map_or("–".to_owned(), |untrained| {
+        let mark = match untrained.has_learned(result.metric) {
+            true => "",
+            false => " (not learned)",
+        };
+        format!(
+            "{:.decimals$} ± {:.decimals$}{mark}",
+            factor * untrained.mean,
+            factor * untrained.ci95
+        )
+    })
+}
+
 impl<T: Toolkit> FinishedRun<T> {
     /// Reads the run in `folder`.
     pub fn read(folder: &Path, data: Option<&Path>) -> Result<Self> {
@@ -120,7 +135,7 @@ impl<T: Toolkit> FinishedRun<T> {
         let (factor, unit, decimals) = self.unit();
         let (result, train) = (&self.result, &self.experiment.manifest.train);
         format!(
-            "| `{}` | {} | {:.decimals$} ± {:.decimals$} {unit} | {:.decimals$} | {} | {} | {} | {} × \
+            "| `{}` | {} | {:.decimals$} ± {:.decimals$} {unit} | {:.decimals$} | {} | {} | {} | {} | {} × \
              {} | {} | {} |\n",
             markdown(&result.name),
             markdown(&result.learner),
@@ -129,6 +144,7 @@ impl<T: Toolkit> FinishedRun<T> {
             factor * mean(&self.baseline),
             self.standard_errors_above()
                 .map_or("–".to_owned(), |errors| format!("{errors:.0}")),
+            untrained(result, factor, decimals),
             published(result, train),
             result.episodes,
             result.iterations,

@@ -57,9 +57,10 @@ pub fn results<T: Toolkit>(folders: &[PathBuf], data: Option<&Path>) -> Result<S
         table = format!(
             "The baseline is the score of a rule that learns nothing across tasks, on the \
              same episodes; beside it, by how many standard errors of the paired difference the learner \
-             is better.\n\n\
-             | manifest | learner | test score | baseline | standard errors above | published | episodes | \
-             iterations × tasks | training | commit |\n|---|---|---|---|---|---|---|---|---|---|\n{table}\n"
+             is better, and the score of the same learner before training: *not learned* where training did not \
+             better it (95 %, paired).\n\n\
+             | manifest | learner | test score | baseline | standard errors above | untrained | published | episodes | \
+             iterations × tasks | training | commit |\n|---|---|---|---|---|---|---|---|---|---|---|\n{table}\n"
         );
     }
     Ok(format!(
