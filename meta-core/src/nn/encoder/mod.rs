@@ -440,7 +440,7 @@ encoders! {
         Lstm = lstm::{LstmSettings, LstmEncoder},
         Bilstm = bilstm::{BilstmSettings, BilstmEncoder},
         Gru = gru::{GruSettings, GruEncoder},
-
+        StridedConv = strided_conv::{StridedConvSettings, StridedConv},
         Bag = bag::{BagSettings, Bag},
         TextCnn = text_cnn::{TextCnnSettings, TextCnn},
         Conv1d = conv1d::{Conv1dSettings, Conv1d},
