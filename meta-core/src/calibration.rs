@@ -73,7 +73,7 @@ impl Scored {
 }
 
 /// How sure an answer was, and whether it was right.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Confidence {
     /// The probability of the answer.
     pub probability: f64,

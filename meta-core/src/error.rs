@@ -77,6 +77,12 @@ pub enum Error {
         /// What the driver says.
         reason: String,
     },
+    /// A process that shares the work of a run is gone, or differs from the others.
+    #[error("{message}")]
+    Processes {
+        /// Which one, and what is wrong.
+        message: String,
+    },
     /// Training produced a loss or gradient that is not a number.
     #[error("iteration {iteration}: {what} is {value}, not a finite number")]
     Diverged {

@@ -95,7 +95,7 @@
 //! | rooms | what they hold |
 //! |---|---|
 //! | `error` | [`Error`], which names the key, the file or the value |
-//! | `device` `files` `rng` `settings` `stats` | failures of an accelerator; files that are never half written; the seed tree; settings with defaults and ranges; means and intervals |
+//! | `device` `files` `processes` `rng` `settings` `stats` | failures of an accelerator; files that are never half written; [processes](processes::Processes) that share a run; the seed tree; settings with defaults and ranges; means and intervals |
 //! | `calibration` | how far probabilities can be believed: temperature, rejection, conformal sets |
 //! | `data` `primitives` | episodes and the [sources](data::sources) they come from; [operations](primitives::Primitives) closed under differentiation |
 //! | `params` | [parameters](params::Params) that are lifted to a level and fanned out over tasks |
@@ -124,6 +124,7 @@ pub mod nn;
 pub mod optim;
 pub mod params;
 pub mod primitives;
+pub mod processes;
 pub mod rl;
 pub mod rng;
 pub mod settings;

@@ -21,6 +21,7 @@ use meta_core::{
     optim::Optimizer,
     parallel::TaskChunks,
     primitives::Primitives,
+    processes::Processes,
     rng::Seed,
     task::TaskSpec,
     toolkit::Toolkit,
@@ -203,6 +204,7 @@ impl<T: Toolkit> Experiment<T> {
             validation_seed: self.frozen_seed(),
             validation_graphs: self.test_graphs::<B>(parameters),
             device: device.clone(),
+            processes: Processes::default(),
         })
     }
 

@@ -23,6 +23,7 @@ use crate::{
     learner::{Learner, PredictAt},
     parallel::TaskChunks,
     primitives::Primitives,
+    processes::Processes,
     rng::Seed,
     stats::{Interval, mean},
     task::{TaskBatch, TaskSpec},
@@ -174,48 +175,62 @@ pub fn evaluate<B: Primitives>(
     answers: PredictAt,
     graphs: TaskChunks,
     device: &B::Device,
-    mut progress: impl FnMut(usize),
+    progress: impl FnMut(usize),
 ) -> Result<Evaluation> {
-    let chunk = graphs.tasks_at_a_time().unwrap_or(set.count);
-    let chunk = chunk.min(set.count).max(1);
+    let asked = Asked {
+        spec,
+        set,
+        answers,
+        graphs,
+        device,
+    };
+    evaluate_together(&Processes::default(), learner, &asked, progress)
+}
+
+/// What [`evaluate`] is asked for.
+pub struct Asked<'a, B: Primitives> {
+    /// Shapes of items and episodes.
+    pub spec: &'a TaskSpec,
+    /// The episodes.
+    pub set: &'a FrozenEpisodes,
+    /// Which scores.
+    pub answers: PredictAt,
+    /// How they are cut into graphs.
+    pub graphs: TaskChunks,
+    /// Where to compute.
+    pub device: &'a B::Device,
+}
+
+/// [`evaluate`] by several processes: each scores a contiguous range of the graphs, and all have all scores.
+/// `progress` receives the number of episodes that this process has done.
+///
+/// # Errors
+/// As [`evaluate`], on all processes; when one is gone.
+pub fn evaluate_together<B: Primitives>(
+    processes: &Processes,
+    learner: &dyn Learner<B>,
+    asked: &Asked<'_, B>,
+    progress: impl FnMut(usize),
+) -> Result<Evaluation> {
+    let own = score_own(processes, learner, asked, progress)?;
+    let metric = Metric::of(asked.spec.task);
     let mut scores: Vec<Vec<f64>> = Vec::new();
     let mut losses = Vec::new();
     let mut places = Vec::new();
     let mut densities = LogLikelihoods::default();
     let mut confidences = Vec::new();
-    let mut episodes = Prefetch::new(
-        set.source.clone(),
-        set.seed,
-        set.split,
-        set.shape,
-        0,
-        chunk,
-        PREFETCH,
-    );
-    let metric = Metric::of(spec.task);
-    while losses.len() < set.count {
-        let mut batch = episodes.next()?;
-        batch.truncate(set.count - losses.len());
-        let scored = graphs.each(&batch, B::SIDE_BY_SIDE, |episodes| {
-            score_graph(learner, spec, answers, episodes, device)
-        });
-        for graph in scored {
-            graph.check(metric, set.split, losses.len() as u64)?;
-            scores.resize(graph.steps.len(), Vec::new());
-            for (scores, step) in scores.iter_mut().zip(&graph.steps) {
-                scores.extend(step.iter().map(|(score, _)| score));
-            }
-            let last = graph.steps.last().into_iter().flatten();
-            losses.extend(last.map(|(_, loss)| loss));
-            places.extend(graph.places);
-            densities.learner.extend(graph.densities);
-            confidences.extend(graph.confidences);
+    for graph in processes.gather(own)?.into_iter().flatten() {
+        graph.check(metric, asked.set.split, losses.len() as u64)?;
+        scores.resize(graph.steps.len(), Vec::new());
+        for (scores, step) in scores.iter_mut().zip(&graph.steps) {
+            scores.extend(step.iter().map(|(score, _)| score));
         }
-        if !densities.learner.is_empty() {
-            let exact = |episode| set.source.log_likelihood(set.seed, set.split, episode);
-            densities.exact.extend(batch.iter().filter_map(exact));
-        }
-        progress(losses.len());
+        let last = graph.steps.last().into_iter().flatten();
+        losses.extend(last.map(|(_, loss)| loss));
+        places.extend(graph.places);
+        densities.learner.extend(graph.densities);
+        densities.exact.extend(graph.exact);
+        confidences.extend(graph.confidences);
     }
     let log_likelihood = (!densities.learner.is_empty()).then_some(densities);
     if let Some(densities) = &log_likelihood {
@@ -231,7 +246,67 @@ pub fn evaluate<B: Primitives>(
     })
 }
 
+/// What the graphs of this process come to. Alone, it ends with the first that is no result; with others, it goes
+/// on, and all find it when they have heard of each other.
+fn score_own<B: Primitives>(
+    processes: &Processes,
+    learner: &dyn Learner<B>,
+    asked: &Asked<'_, B>,
+    mut progress: impl FnMut(usize),
+) -> Result<Vec<Scored>> {
+    let &Asked {
+        spec,
+        set,
+        answers,
+        graphs,
+        device,
+    } = asked;
+    let of_graph = match graphs.tasks {
+        0 => set.count.max(1),
+        of_graph => of_graph,
+    };
+    let own = processes.share(set.count.div_ceil(of_graph));
+    let (first, end) = (own.start * of_graph, set.count.min(own.end * of_graph));
+    let chunk = graphs.tasks_at_a_time().unwrap_or(set.count);
+    let chunk = chunk.min(set.count).max(1);
+    let mut episodes = Prefetch::new(
+        set.source.clone(),
+        set.seed,
+        set.split,
+        set.shape,
+        first as u64,
+        chunk,
+        PREFETCH,
+    );
+    let mut all = Vec::new();
+    let mut done = first;
+    while done < end {
+        let mut batch = episodes.next()?;
+        batch.truncate(end - done);
+        let mut scored = graphs.each(&batch, B::SIDE_BY_SIDE, |episodes| {
+            let mut scored = score_graph(learner, spec, answers, episodes, device);
+            if !scored.densities.is_empty() {
+                let exact = |episode| set.source.log_likelihood(set.seed, set.split, episode);
+                scored.exact = episodes.iter().filter_map(exact).collect();
+            }
+            scored
+        });
+        if processes.count() == 1 {
+            let mut first = done as u64;
+            for graph in &scored {
+                graph.check(Metric::of(spec.task), set.split, first)?;
+                first += graph.tasks() as u64;
+            }
+        }
+        all.append(&mut scored);
+        done += batch.len();
+        progress(done - own.start * of_graph);
+    }
+    Ok(all)
+}
+
 /// What a graph's tasks came to.
+#[derive(Serialize, Deserialize)]
 struct Scored {
     /// Score and loss of each task after each step.
     steps: Vec<Vec<(f64, f64)>>,
@@ -239,11 +314,17 @@ struct Scored {
     places: Vec<f64>,
     /// Log-likelihood of each task's query, where the learner predicts densities.
     densities: Vec<f64>,
+    /// And by the distribution that the source draws from, where it knows it.
+    exact: Vec<f64>,
     /// How sure each task's answers after the last step are; empty for regression.
     confidences: Vec<Vec<Confidence>>,
 }
 
 impl Scored {
+    fn tasks(&self) -> usize {
+        self.steps.first().map_or(0, Vec::len)
+    }
+
     /// Checks that the scores of episodes from `first` on are results.
     fn check(&self, metric: Metric, split: Split, first: u64) -> Result<()> {
         let last = self.steps.len().saturating_sub(1);
@@ -359,6 +440,7 @@ fn score_graph<B: Primitives>(
         steps,
         places,
         densities,
+        exact: Vec::new(),
         confidences,
     }
 }
@@ -573,6 +655,7 @@ mod tests {
             steps,
             places: Vec::new(),
             densities,
+            exact: Vec::new(),
             confidences: Vec::new(),
         };
         let message = |scored: &Scored, metric| {

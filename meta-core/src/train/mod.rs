@@ -21,6 +21,7 @@ pub mod eval;
 mod observer;
 pub mod outsiders;
 mod settings;
+mod shared;
 mod state;
 pub mod task_selection;
 
@@ -36,14 +37,16 @@ use crate::{
     optim::{Optimizer, OptimizerState, optimizers},
     parallel::TaskChunks,
     primitives::Primitives,
+    processes::Processes,
     rl::Trial,
     rng::Seed,
     stats::{Interval, exceeds},
     task::{TaskBatch, TaskSpec, TrainingContext},
 };
-use eval::{FrozenEpisodes, evaluate};
+use eval::{Asked, FrozenEpisodes, evaluate_together};
 pub use observer::{Ending, IterationRecord, Observer, ValidationRecord};
 pub use settings::{KeepBest, Schedule, TrainSettings};
+use shared::{each_of_processes, sum_over_processes};
 pub use state::{Best, TrainState, parameters_like};
 use task_selection::{Selection, TaskSelection, TaskWeights};
 
@@ -69,6 +72,8 @@ pub struct Trainer<B: Primitives> {
     pub validation_graphs: TaskChunks,
     /// Where to compute.
     pub device: B::Device,
+    /// The processes that share the work.
+    pub processes: Processes,
 }
 
 /// The meta-gradient of a meta-batch and its device-side scalars.
@@ -108,6 +113,7 @@ impl<B: Primitives> Trainer<B> {
             validation_seed: Seed(0),
             validation_graphs: TaskChunks::default(),
             device,
+            processes: Processes::default(),
         })
     }
 
@@ -126,6 +132,8 @@ impl<B: Primitives> Trainer<B> {
     ) -> Result<(TrainState<B>, Ending)> {
         let settings = &self.settings;
         settings.check_trainable(&learner.parameters())?;
+        let acts = self.spec.task.is_acting();
+        shared::check(&self.processes, settings.meta_batch, self.graphs(), acts)?;
         let mut episodes = Prefetch::new(
             self.source.clone(),
             self.seed,
@@ -148,7 +156,7 @@ impl<B: Primitives> Trainer<B> {
             let last_part = parts.pop().unwrap_or(0..batch.len());
             for part in parts {
                 let step =
-                    self.gradient_step(learner, iteration, &batch[part], &mut state.selection);
+                    self.gradient_step(learner, iteration, &batch[part], &mut state.selection)?;
                 unread.push((iteration, step.health.clone()));
                 if self.settings.clip_norm > 0.0
                     && let Err(diverged) = check_health(&mut unread)
@@ -159,10 +167,10 @@ impl<B: Primitives> Trainer<B> {
                 state.optimizer = self.update(learner, step, state.optimizer);
             }
             let step =
-                self.gradient_step(learner, iteration, &batch[last_part], &mut state.selection);
+                self.gradient_step(learner, iteration, &batch[last_part], &mut state.selection)?;
             unread.push((iteration, step.health.clone()));
             let last = iteration == settings.iterations;
-            let stop = observer.should_stop();
+            let stop = self.processes.any(observer.should_stop())?;
             let due = |every: u64| every > 0 && iteration.is_multiple_of(every);
             let log = due(settings.log_every);
             let validate = settings.validate_every > 0 && (due(settings.validate_every) || last);
@@ -299,28 +307,24 @@ impl<B: Primitives> Trainer<B> {
         iteration: u64,
         episodes: &[Episode],
         selection: &mut Option<Selection<B>>,
-    ) -> Step<B> {
+    ) -> Result<Step<B>> {
         let context = TrainingContext {
             progress: (iteration - 1) as f64 / self.settings.iterations as f64,
             noise: Some(self.seed),
         };
         let (spec, device) = (&self.spec, &self.device);
         let settings = &self.settings;
-        let together = || {
-            let graphs = settings.graphs();
-            sum_over_chunks(learner, spec, episodes, context, graphs, device)
-        };
+        let (processes, graphs) = (&self.processes, self.graphs());
+        let together =
+            || sum_over_processes(processes, learner, spec, episodes, context, graphs, device);
         let (mut gradient, weights) = match settings.task_selection {
-            TaskSelection::None => (together(), None),
-            TaskSelection::Uniform => (together(), Some(TaskWeights::uniform(episodes.len()))),
+            TaskSelection::None => (together()?, None),
+            TaskSelection::Uniform => (together()?, Some(TaskWeights::uniform(episodes.len()))),
             TaskSelection::Attention => {
                 let selection =
                     selection.get_or_insert_with(|| Selection::new(self.seed, &self.device));
-                let graphs = TaskChunks {
-                    tasks: 1,
-                    ..settings.graphs()
-                };
-                let each = per_chunk(learner, spec, episodes, context, graphs, device);
+                let each =
+                    each_of_processes(processes, learner, spec, episodes, context, graphs, device)?;
                 let (min_entropy, lr) = (settings.selection_entropy, settings.selection_lr);
                 let (gradient, weights) =
                     selection.apply(each, episodes, self.seed, min_entropy, lr);
@@ -338,11 +342,20 @@ impl<B: Primitives> Trainer<B> {
             ],
             0,
         );
-        Step {
+        Ok(Step {
             iteration,
             gradient,
             health,
             weights,
+        })
+    }
+
+    /// How a meta-batch is cut: where tasks are selected, each is a chunk of its own.
+    fn graphs(&self) -> TaskChunks {
+        let graphs = self.settings.graphs();
+        match self.settings.task_selection {
+            TaskSelection::Attention => TaskChunks { tasks: 1, ..graphs },
+            TaskSelection::None | TaskSelection::Uniform => graphs,
         }
     }
 
@@ -402,15 +415,14 @@ impl<B: Primitives> Trainer<B> {
             shape: self.spec.test,
             count: self.settings.validation_episodes,
         };
-        let evaluation = evaluate(
-            learner,
-            &self.spec,
-            &set,
-            PredictAt::LastStep,
-            self.validation_graphs,
-            &self.device,
-            |_| {},
-        )?;
+        let asked = Asked {
+            spec: &self.spec,
+            set: &set,
+            answers: PredictAt::LastStep,
+            graphs: self.validation_graphs,
+            device: &self.device,
+        };
+        let evaluation = evaluate_together(&self.processes, learner, &asked, |_| {})?;
         let (score, loss) = (evaluation.score(), evaluation.loss());
         let value = match self.settings.keep_best {
             KeepBest::Accuracy => score.mean,
@@ -598,6 +610,7 @@ mod tests {
                 concurrent: 1,
             },
             device: Default::default(),
+            processes: Processes::default(),
         }
     }
 
@@ -610,6 +623,65 @@ mod tests {
             validate_every: 10,
             validation_episodes: 8,
             ..TrainSettings::default()
+        }
+    }
+
+    /// Everything that is reported.
+    #[derive(Default)]
+    struct Reports(Vec<String>);
+
+    impl Observer<Cpu> for Reports {
+        fn iteration(&mut self, record: &IterationRecord) -> Result<()> {
+            self.0
+                .push(serde_json::to_string(record).expect("a record"));
+            Ok(())
+        }
+
+        fn validation(&mut self, record: &ValidationRecord) -> Result<()> {
+            self.0
+                .push(serde_json::to_string(record).expect("a record"));
+            Ok(())
+        }
+    }
+
+    /// Parameters, moments and all that is reported, with and without task selection and clipping; more
+    /// processes than chunks are refused.
+    #[test]
+    fn any_number_of_processes_ends_in_the_same_bits() {
+        for (selection, chunk, most) in [
+            (TaskSelection::None, 1, 6),
+            (TaskSelection::Uniform, 2, 3),
+            (TaskSelection::Attention, 6, 6),
+        ] {
+            let settings = TrainSettings {
+                task_selection: selection,
+                task_chunk: chunk,
+                clip_norm: 0.5,
+                ..settings()
+            };
+            let run = |processes: Processes| {
+                let trainer = Trainer {
+                    processes,
+                    ..trainer(settings.clone())
+                };
+                let mut learner = Constant::new();
+                let mut reports = Reports::default();
+                let ended = trainer.run(&mut learner, TrainState::default(), &mut reports)?;
+                let moments = ended.0.optimizer.moments.iter();
+                let moments: Vec<_> = moments.map(Params::to_data).collect();
+                Ok::<_, Error>((learner.parameters().to_data(), moments, reports.0))
+            };
+            let alone = run(Processes::default()).unwrap();
+            assert!(alone.2.len() > 5);
+            for count in 1..=most {
+                for found in crate::processes::threads::run(count, run) {
+                    assert_eq!(found.unwrap(), alone, "{selection:?}, {count} processes");
+                }
+            }
+            for refused in crate::processes::threads::run(most + 1, run) {
+                let message = refused.unwrap_err().to_string();
+                assert!(message.contains("train.task_chunk"), "{message}");
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 /// The rooms of `meta-core`.
 pub const CORE: &[&str] = &[
     "error",
-    "device files rng settings stats",
+    "device files processes rng settings stats",
     "calibration",
     "data primitives",
     "params",
@@ -164,7 +164,7 @@ pub const ROOMS: &[Rooms] = &[
             "outsiders",
             "settings",
             "state",
-            "observer",
+            "observer shared",
             "mod",
         ],
     ),

@@ -1,0 +1,300 @@
+//! Processes that share the work of one run, with the same bytes for any number of them.
+//!
+//! Every process runs the same loop with the same parameters. Work is cut into pieces by settings, never by the
+//! number of processes; process `r` of `n` computes a contiguous range of them. What is a sum of the pieces is
+//! folded in their order: each process adds its own pieces to what it receives from the one before and passes
+//! the result on, the last one tells all. A floating-point all-reduce, whose order nobody promises, is never
+//! asked for.
+//!
+//! For `n` processes, a fold of a message of `b` bytes is `n − 1` messages along the chain and one broadcast.
+
+use std::{ops::Range, sync::Arc};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Error, Result};
+
+/// How processes talk: MPI, or channels between the threads of a test.
+pub trait Transport: Send + Sync {
+    /// The number of this process, from 0 on.
+    fn rank(&self) -> usize;
+
+    /// How many processes there are.
+    fn count(&self) -> usize;
+
+    /// Sends a message to another process.
+    ///
+    /// # Errors
+    /// When it is gone.
+    fn send(&self, to: usize, message: &[u8]) -> Result<()>;
+
+    /// The next message of another process.
+    ///
+    /// # Errors
+    /// When it is gone.
+    fn receive(&self, from: usize) -> Result<Vec<u8>>;
+
+    /// The message of process `from`, everywhere.
+    ///
+    /// # Errors
+    /// When a process is gone.
+    fn broadcast(&self, from: usize, message: Vec<u8>) -> Result<Vec<u8>> {
+        if self.rank() != from {
+            return self.receive(from);
+        }
+        for to in (0..self.count()).filter(|&to| to != from) {
+            self.send(to, &message)?;
+        }
+        Ok(message)
+    }
+}
+
+/// The processes of a run; one, unless they are given a [`Transport`].
+#[derive(Clone, Default)]
+pub struct Processes(Option<Arc<dyn Transport>>);
+
+impl std::fmt::Debug for Processes {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "process {} of {}", self.rank(), self.count())
+    }
+}
+
+impl Processes {
+    /// The processes that talk by `transport`.
+    pub fn new(transport: Arc<dyn Transport>) -> Self {
+        Processes((transport.count() > 1).then_some(transport))
+    }
+
+    /// The number of this process, from 0 on.
+    pub fn rank(&self) -> usize {
+        self.0.as_ref().map_or(0, |transport| transport.rank())
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.as_ref().map_or(1, |transport| transport.count())
+    }
+
+    /// Those of `pieces` that this process computes: as many as the others do, or one more or less.
+    pub fn share(&self, pieces: usize) -> Range<usize> {
+        let (rank, count) = (self.rank(), self.count());
+        rank * pieces / count..(rank + 1) * pieces / count
+    }
+
+    /// Folds the pieces of all processes in order. `own` are those of this process; `add` puts a piece after what
+    /// was folded before it; `write` and `read` make messages of what is folded.
+    ///
+    /// # Errors
+    /// When a process is gone.
+    ///
+    /// # Panics
+    /// When a process has no piece.
+    pub fn fold<T>(
+        &self,
+        own: Vec<T>,
+        mut add: impl FnMut(T, T) -> T,
+        write: impl Fn(&T) -> Vec<u8>,
+        read: impl Fn(&T, &[u8]) -> Result<T>,
+    ) -> Result<T> {
+        let mut own = own.into_iter();
+        let first = own.next().expect("every process has a piece");
+        let Some(transport) = &self.0 else {
+            return Ok(own.fold(first, add));
+        };
+        let (rank, last) = (transport.rank(), transport.count() - 1);
+        let mut folded = match rank {
+            0 => first,
+            _ => {
+                let before = read(&first, &transport.receive(rank - 1)?)?;
+                add(before, first)
+            }
+        };
+        for piece in own {
+            folded = add(folded, piece);
+        }
+        if rank < last {
+            transport.send(rank + 1, &write(&folded))?;
+            let told = transport.broadcast(last, Vec::new())?;
+            return read(&folded, &told);
+        }
+        let told = transport.broadcast(last, write(&folded))?;
+        read(&folded, &told)
+    }
+
+    /// What every process has to say, in their order, everywhere.
+    ///
+    /// # Errors
+    /// When a process is gone, or says what cannot be read.
+    pub fn gather<T: Serialize + DeserializeOwned>(&self, own: T) -> Result<Vec<T>> {
+        if self.0.is_none() {
+            return Ok(vec![own]);
+        }
+        let said = rmp_serde::to_vec(&own).map_err(unreadable)?;
+        let all = self.gather_bytes(said)?.into_iter();
+        all.map(|told| rmp_serde::from_slice(&told).map_err(unreadable))
+            .collect()
+    }
+
+    /// The messages of all processes, in their order, everywhere.
+    ///
+    /// # Errors
+    /// When a process is gone.
+    pub fn gather_bytes(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        let Some(transport) = &self.0 else {
+            return Ok(vec![own]);
+        };
+        let mut own = Some(own);
+        (0..transport.count())
+            .map(|from| {
+                let message = match from == transport.rank() {
+                    true => own.take().unwrap_or_default(),
+                    false => Vec::new(),
+                };
+                transport.broadcast(from, message)
+            })
+            .collect()
+    }
+
+    /// Whether any process says so.
+    ///
+    /// # Errors
+    /// As [`Processes::gather`].
+    pub fn any(&self, own: bool) -> Result<bool> {
+        Ok(self.gather(own)?.into_iter().any(|said| said))
+    }
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Error {
+    Error::Processes {
+        message: format!("a message cannot be read: {error}"),
+    }
+}
+
+/// Processes that are threads of this one, for tests.
+#[cfg(test)]
+pub mod threads {
+    use std::sync::{
+        Mutex,
+        mpsc::{Receiver, Sender, channel},
+    };
+
+    use super::*;
+
+    /// One of several threads, with a channel to and from each other one.
+    struct Thread {
+        rank: usize,
+        to: Vec<Mutex<Sender<Vec<u8>>>>,
+        from: Vec<Mutex<Receiver<Vec<u8>>>>,
+    }
+
+    fn gone<E>(_: E) -> Error {
+        Error::Processes {
+            message: "a thread is gone".to_owned(),
+        }
+    }
+
+    impl Transport for Thread {
+        fn rank(&self) -> usize {
+            self.rank
+        }
+
+        fn count(&self) -> usize {
+            self.to.len()
+        }
+
+        fn send(&self, to: usize, message: &[u8]) -> Result<()> {
+            let sender = self.to[to].lock().map_err(gone)?;
+            sender.send(message.to_vec()).map_err(gone)
+        }
+
+        fn receive(&self, from: usize) -> Result<Vec<u8>> {
+            self.from[from].lock().map_err(gone)?.recv().map_err(gone)
+        }
+    }
+
+    /// `count` threads that talk to each other.
+    pub fn of(count: usize) -> Vec<Processes> {
+        let mut to: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+        let mut from: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+        for senders in &mut to {
+            for receivers in &mut from {
+                let (sender, receiver) = channel();
+                senders.push(Mutex::new(sender));
+                receivers.push(Mutex::new(receiver));
+            }
+        }
+        let both = to.into_iter().zip(from).enumerate();
+        both.map(|(rank, (to, from))| Processes::new(Arc::new(Thread { rank, to, from })))
+            .collect()
+    }
+
+    /// What `work` comes to on each of `count` threads.
+    pub fn run<R: Send>(count: usize, work: impl Fn(Processes) -> R + Sync) -> Vec<R> {
+        let work = &work;
+        std::thread::scope(|scope| {
+            let started: Vec<_> = of(count)
+                .into_iter()
+                .map(|processes| scope.spawn(move || work(processes)))
+                .collect();
+            let ended = started.into_iter();
+            ended
+                .map(|thread| thread.join().expect("no thread panics"))
+                .collect()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_contiguous_and_even() {
+        for count in 1..6 {
+            for pieces in 0..20 {
+                let shares = threads::run(count, |processes| processes.share(pieces));
+                let all: Vec<usize> = shares.iter().cloned().flatten().collect();
+                assert_eq!(all, (0..pieces).collect::<Vec<_>>());
+                let sizes = shares.iter().map(ExactSizeIterator::len);
+                assert!(sizes.clone().max().unwrap() - sizes.min().unwrap() <= 1);
+            }
+        }
+    }
+
+    /// Rounding depends on the order: the fold of any number of processes has the bits of one.
+    #[test]
+    fn a_fold_has_the_bits_of_one_process() {
+        let pieces: Vec<f32> = (0..13)
+            .map(|k| 1e3_f32.powf((k % 5) as f32) / 3.0)
+            .collect();
+        let fold = |processes: Processes| {
+            let own = pieces[processes.share(pieces.len())].to_vec();
+            let write = |sum: &f32| sum.to_le_bytes().to_vec();
+            let read = |_: &f32, bytes: &[u8]| Ok(f32::from_le_bytes(bytes.try_into().unwrap()));
+            processes.fold(own, |sum, piece| sum * 0.7 + piece, write, read)
+        };
+        let alone = fold(Processes::default()).unwrap();
+        for count in 1..=13 {
+            for found in threads::run(count, fold) {
+                assert_eq!(
+                    found.unwrap().to_bits(),
+                    alone.to_bits(),
+                    "{count} processes"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn all_hear_what_each_says() {
+        let heard = threads::run(3, |processes| {
+            let all = processes.gather(vec![f64::NAN, processes.rank() as f64]);
+            (all.unwrap(), processes.any(processes.rank() == 2).unwrap())
+        });
+        for (all, any) in heard {
+            let ranks: Vec<f64> = all.iter().map(|said| said[1]).collect();
+            assert_eq!(ranks, [0.0, 1.0, 2.0]);
+            assert!(all.iter().all(|said| said[0].is_nan()) && any);
+        }
+    }
+}
