@@ -46,7 +46,7 @@ use crate::{
 use eval::{Asked, FrozenEpisodes, evaluate_together};
 pub use observer::{Ending, IterationRecord, Observer, ValidationRecord};
 pub use settings::{KeepBest, Schedule, TrainSettings};
-use shared::{each_of_processes, sum_over_processes};
+use shared::{each_of_processes, per_chunk, sum_over_processes};
 pub use state::{Best, TrainState, parameters_like};
 use task_selection::{Selection, TaskSelection, TaskWeights};
 
@@ -472,20 +472,6 @@ pub fn sum_over_chunks<B: Primitives>(
         .into_iter()
         .reduce(MetaGradient::merge)
         .expect("a meta-batch has at least one task")
-}
-
-/// The meta-gradient of each graph's tasks.
-fn per_chunk<B: Primitives>(
-    learner: &dyn Learner<B>,
-    spec: &TaskSpec,
-    episodes: &[Episode],
-    context: TrainingContext,
-    graphs: TaskChunks,
-    device: &B::Device,
-) -> Vec<MetaGradient<B>> {
-    graphs.each(episodes, B::SIDE_BY_SIDE, |tasks| {
-        learner.meta_gradient(&TaskBatch::new(tasks, spec, device).at(context))
-    })
 }
 
 /// Whether `value` is better than the best one before it, by more than rounding ([`exceeds`]); what is not a

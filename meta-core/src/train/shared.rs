@@ -10,10 +10,8 @@ use crate::{
     params::Params,
     primitives::Primitives,
     processes::Processes,
-    task::{TaskSpec, TrainingContext},
+    task::{TaskBatch, TaskSpec, TrainingContext},
 };
-
-use super::per_chunk;
 
 /// Chunks of a meta-batch of `tasks`.
 fn chunks(tasks: usize, graphs: TaskChunks) -> (usize, usize) {
@@ -54,6 +52,20 @@ pub fn check(
     Err(Error::setting("train.task_chunk", of_chunk, expected))
 }
 
+/// The meta-gradient of each graph's tasks.
+pub fn per_chunk<B: Primitives>(
+    learner: &dyn Learner<B>,
+    spec: &TaskSpec,
+    episodes: &[Episode],
+    context: TrainingContext,
+    graphs: TaskChunks,
+    device: &B::Device,
+) -> Vec<MetaGradient<B>> {
+    graphs.each(episodes, B::SIDE_BY_SIDE, |tasks| {
+        learner.meta_gradient(&TaskBatch::new(tasks, spec, device).at(context))
+    })
+}
+
 /// The meta-gradients of the chunks of this process.
 fn own_chunks<B: Primitives>(
     processes: &Processes,
@@ -74,7 +86,7 @@ fn own_chunks<B: Primitives>(
     per_chunk(learner, spec, &episodes[tasks], context, graphs, device)
 }
 
-/// [`sum_over_chunks`](super::sum_over_chunks) by all processes together.
+/// `sum_over_chunks` by all processes together.
 ///
 /// # Errors
 /// When a process is gone.
