@@ -104,6 +104,14 @@ impl Single<'_> {
                 (score(result.metric, result.mean, result.ci95)) " " small { "test " (metric) }
             }
             p class="grey" { (words::interval(result)) }
+            @if let Some(untrained) = &result.untrained {
+                p {
+                    "The same learner before training, on the same episodes: "
+                    (score(result.metric, untrained.mean, untrained.ci95))
+                    @if !untrained.has_learned(result.metric) { "; training made it no better (95 %, paired)" }
+                    "."
+                }
+            }
             @if let Some(density) = &result.log_likelihood {
                 p {
                     "Log-likelihood of the queries: " (density.learner) " nats"
