@@ -36,6 +36,8 @@ validate_every = 2
 validation_episodes = 4
 checkpoint_every = 2
 [test]
+# What was recorded has one test.
+untrained = false
 episodes = 4
 "#;
 
