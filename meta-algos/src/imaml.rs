@@ -100,7 +100,11 @@ impl LearnerSettings for ImamlSettings {
         GradientOf::Neither(
             "implicit: exact where adaptation and conjugate gradient have converged \
              (identities::imaml_is_the_closed_form_of_a_quadratic)",
-            vec![json!({"inner_lr": 0.1, "inner_steps": 3, "cg_steps": 3})],
+            vec![
+                json!({"inner_lr": 0.1, "inner_steps": 3, "cg_steps": 3, "pull": "every"}),
+                // Damped as in the authors' code: far from a minimum the system can be nearly singular.
+                json!({"inner_lr": 0.1, "inner_steps": 3, "cg_steps": 3, "cg_damping": 10.0}),
+            ],
         )
     }
 
