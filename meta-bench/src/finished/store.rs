@@ -66,9 +66,10 @@ struct Record {
     data: Value,
 }
 
-/// The content hash of recorded data.
+/// The hash of what the test episodes of recorded data depend on.
 fn content_of(data: &Value) -> String {
-    data["content"].as_str().unwrap_or_default().to_owned()
+    let hash = data["frozen"].as_str().or(data["content"].as_str());
+    hash.unwrap_or_default().to_owned()
 }
 
 impl Stored {

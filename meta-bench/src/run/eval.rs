@@ -302,6 +302,7 @@ impl<T: Toolkit> Evaluator<T> {
             data: json!({
                 "source": experiment.source.name(),
                 "content": experiment.source.content_hash(),
+                "frozen": experiment.source.frozen_hash(),
                 "description": experiment.source.describe(),
             }),
             result: result.clone(),

@@ -43,6 +43,7 @@ pub fn record<T: Toolkit, B: Primitives>(
         "data": {
             "source": experiment.source.name(),
             "content": experiment.source.content_hash(),
+            "frozen": experiment.source.frozen_hash(),
             "description": experiment.source.describe(),
             "folder": data_folder,
             "train_classes": experiment.spec.train_classes,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::draw::{assemble, draw_classes};
 use super::episode::{ClassRef, Episode, EpisodeShape, ItemShape, Split, Task};
 use super::image_decode::Digest;
-use super::pictures::{Moments, Pictures};
+use super::pictures::{Moments, PictureSettings, Pictures};
 use super::source::{Smallest, Source, check_classification};
 use crate::error::Result;
 use crate::rng::Seed;
@@ -233,6 +233,7 @@ pub struct ImageSource {
     changes: Changes,
     is_ink: bool,
     content_hash: String,
+    frozen_hash: String,
     description: Value,
 }
 
@@ -255,14 +256,19 @@ impl ImageSource {
         settings: Value,
         notes: Vec<(&'static str, Value)>,
     ) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        // Sorted, whatever map type `serde_json` was built with.
-        let sorted: BTreeMap<_, _> = settings.as_object().into_iter().flatten().collect();
-        hasher.update(format!("{name} 1\n{}\n", json!(sorted)).as_bytes());
-        hasher.update(set.hash.as_bytes());
-        for classes in &splits {
-            hasher.update(format!("\n{classes:?}").as_bytes());
-        }
+        let hash = |without: &[&str]| {
+            let mut hasher = blake3::Hasher::new();
+            // Sorted, whatever map type `serde_json` was built with.
+            let mut sorted: BTreeMap<_, _> = settings.as_object().into_iter().flatten().collect();
+            sorted.retain(|key, _| !without.contains(&key.as_str()));
+            hasher.update(format!("{name} 1\n{}\n", json!(sorted)).as_bytes());
+            hasher.update(set.hash.as_bytes());
+            for classes in &splits {
+                hasher.update(format!("\n{classes:?}").as_bytes());
+            }
+            hasher.finalize().to_hex().to_string()
+        };
+        let (content_hash, frozen_hash) = (hash(&[]), hash(&PictureSettings::OF_TRAINING));
         let smallest = splits.each_ref().map(|classes| {
             let classes = classes.iter().copied();
             classes.min_by_key(|&class| set.count(class))
@@ -274,7 +280,8 @@ impl ImageSource {
             smallest,
             changes,
             is_ink,
-            content_hash: hasher.finalize().to_hex().to_string(),
+            content_hash,
+            frozen_hash,
             description: Value::Null,
         };
         let counts = |split: Split| {
@@ -458,6 +465,10 @@ impl Source for ImageSource {
 
     fn content_hash(&self) -> String {
         self.content_hash.clone()
+    }
+
+    fn frozen_hash(&self) -> String {
+        self.frozen_hash.clone()
     }
 
     fn describe(&self) -> Value {

@@ -40,6 +40,9 @@ settings! {
 pub(crate) type Moments = (Vec<f64>, Vec<f64>);
 
 impl PictureSettings {
+    /// The settings that change training tasks alone.
+    pub(crate) const OF_TRAINING: [&'static str; 3] = ["random_crop", "random_flip", "jitter"];
+
     /// Checks the settings against each other and the number of channels.
     ///
     /// # Errors

@@ -132,6 +132,12 @@ pub trait Source: Send + Sync {
     /// (not where they lie or how they are packed).
     fn content_hash(&self) -> String;
 
+    /// Hash of all that its validation and test episodes depend on: [`Source::content_hash`], unless something
+    /// changes training tasks alone.
+    fn frozen_hash(&self) -> String {
+        self.content_hash()
+    }
+
     /// What there is to know about the source: counts per split, resize filter, split, rotations, ….
     fn describe(&self) -> Value {
         json!({
@@ -152,7 +158,11 @@ pub fn episode_set_hash(
     shape: EpisodeShape,
     count: u64,
 ) -> String {
-    stored_episode_set_hash(&source.content_hash(), seed, split, shape, count)
+    let content = match split {
+        Split::Train => source.content_hash(),
+        Split::Validation | Split::Test => source.frozen_hash(),
+    };
+    stored_episode_set_hash(&content, seed, split, shape, count)
 }
 
 /// The same where the source is known by its content alone, as in a record.

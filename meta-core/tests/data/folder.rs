@@ -4,7 +4,9 @@ use std::io::Cursor;
 use std::path::PathBuf;
 
 use image::{GrayImage, ImageFormat, Luma};
-use meta_core::data::{Duplicates, EpisodeShape, FolderSettings, ImageFilter, Source, Split};
+use meta_core::data::{
+    Duplicates, EpisodeShape, FolderSettings, ImageFilter, Source, Split, episode_set_hash,
+};
 use meta_core::rng::Seed;
 use serde_json::json;
 
@@ -251,4 +253,35 @@ fn real_cifar_fs_has_its_split_and_its_difficulty() {
     println!("nearest class mean on CIFAR-FS: {one:.1} % with one shot, {five:.1} % with five");
     assert!((27.0..34.0).contains(&one), "{one}");
     assert!((37.0..45.0).contains(&five), "{five}");
+}
+
+/// Augmentation makes other data to train on, and the same test episodes.
+#[test]
+fn augmentation_leaves_frozen_episodes_alone() {
+    let root = tempfile::tempdir().expect("temporary folder");
+    write_folder(&root.path().join("images"), &tree());
+    let plain = folder_config(root.path(), "images");
+    let mut augmented = plain.clone();
+    augmented.pictures.random_flip = true;
+    augmented.pictures.random_crop = 1;
+    augmented.pictures.jitter = 0.2;
+    let mut normalised = plain.clone();
+    normalised.pictures.normalize = true;
+    let [plain, augmented, normalised] =
+        [plain, augmented, normalised].map(|config| config.build(None).expect("sound"));
+    assert_ne!(plain.content_hash(), augmented.content_hash());
+    assert_eq!(plain.frozen_hash(), plain.content_hash());
+    assert_eq!(plain.frozen_hash(), augmented.frozen_hash());
+    assert_ne!(plain.frozen_hash(), normalised.frozen_hash());
+    let shape = EpisodeShape::new(2, 1, 1);
+    for split in [Split::Validation, Split::Test] {
+        let of = |source: &dyn Source| {
+            let episode = source
+                .episode(Seed(3), split, shape, 5)
+                .expect("an episode");
+            let hash = episode_set_hash(source, Seed(3), split, shape, 6);
+            (episode.support.inputs, episode.query.inputs, hash)
+        };
+        assert_eq!(of(&plain), of(&augmented));
+    }
 }
