@@ -150,9 +150,9 @@ struct Problem<B: Primitives> {
     rows: Tensor<B, 3>,
     /// `K` and a 1 for the intercept, `[t, s + 1, s + 1]`: the inner product of weights and intercepts.
     metric: Tensor<B, 3>,
-    /// Rows of numbers of items above their sum, `[1, s + 1, s]`.
+    /// Rows of numbers of items above their sum, `[t, s + 1, s]`.
     summed: Tensor<B, 3>,
-    /// 1 in the rows of coefficients, 0 in that of the intercept, `[1, s + 1, 1]`.
+    /// 1 in the rows of coefficients, 0 in that of the intercept, `[t, s + 1, n]`.
     weights: Tensor<B, 3>,
     /// One-hot labels, `[t, s, n]`.
     targets: Tensor<B, 3>,
@@ -170,23 +170,23 @@ struct At<B: Primitives> {
 
 impl<B: Primitives> Problem<B> {
     fn new(support: &Tensor<B, 3>, targets: Tensor<B, 3>, c: f64) -> Self {
-        let [_, s, _] = support.dims();
+        let ([t, s, _], [_, _, n]) = (support.dims(), targets.dims());
         let gram = support.clone().matmul(support.clone().swap_dims(1, 2));
         let column = gram.clone().narrow(2, 0, 1);
         let ones = column.ones_like();
         let corner = gram.clone().narrow(1, 0, 1).narrow(2, 0, 1).ones_like();
         let row = gram.clone().narrow(1, 0, 1).zeros_like();
         let above = Tensor::cat(vec![gram.clone(), column.zeros_like()], 2);
-        let below = Tensor::cat(vec![row, corner], 2);
+        let below = Tensor::cat(vec![row.clone(), corner], 2);
+        // In full, since backends are slow where they repeat.
         let identity = Tensor::<B, 2>::eye(s, &gram.device()).cast(gram.dtype());
-        let one = identity.clone().narrow(0, 0, 1).ones_like();
-        let ones_above = one.clone().swap_dims(0, 1);
-        let zero_below = one.clone().narrow(1, 0, 1).zeros_like();
+        let identity = gram.zeros_like() + identity.reshape([1, s, s]).expand([t, s, s]);
+        let class = targets.clone().narrow(1, 0, 1).zeros_like();
         Problem {
             rows: Tensor::cat(vec![gram, ones], 2),
             metric: Tensor::cat(vec![above, below], 1),
-            summed: Tensor::cat(vec![identity, one], 0).unsqueeze(),
-            weights: Tensor::cat(vec![ones_above, zero_below], 0).unsqueeze(),
+            summed: Tensor::cat(vec![identity, row.ones_like()], 1),
+            weights: Tensor::cat(vec![targets.ones_like(), class.reshape([t, 1, n])], 1),
             targets,
             c,
         }
@@ -206,7 +206,11 @@ impl<B: Primitives> Problem<B> {
     /// brought back to it: `f` does not change with what all classes have in common, so nothing else would.
     fn gathered(&self, items: Tensor<B, 3>) -> Tensor<B, 3> {
         let gathered = self.summed.clone().matmul(items);
-        gathered.clone() - gathered.mean_dim(2)
+        let [t, rows, n] = gathered.dims();
+        // As a matrix, since backends are fastest there with one number for each row.
+        let gathered = gathered.reshape([t * rows, n]);
+        let balanced = gathered.clone() - gathered.mean_dim(1);
+        balanced.reshape([t, rows, n])
     }
 
     /// The coefficients of a point, without its intercept.
