@@ -109,51 +109,73 @@ impl FeatureRule for LogisticSettings {
         number: f64,
         _pass: &Pass<B>,
     ) -> Tensor<B, 3> {
-        let targets = features.membership();
-        let [_, s, _] = targets.dims();
-        let found = Problem::new(&features.support, targets, number).solve();
-        let coefficients = found.clone().narrow(1, 0, s);
-        let weights = features.support.clone().swap_dims(1, 2).matmul(coefficients);
-        features.query.clone().matmul(weights) + found.narrow(1, s, 1)
+        let transposed = features.support.clone().swap_dims(1, 2);
+        let gram = features.support.clone().matmul(transposed.clone());
+        let ones = gram.clone().narrow(2, 0, 1).ones_like();
+        let problem = Problem {
+            rows: Tensor::cat(vec![gram, ones], 2),
+            targets: features.membership(),
+            c: number,
+        };
+        let found = problem.solve();
+        let weights = transposed.matmul(found.coefficients);
+        features.query.clone().matmul(weights) + found.intercept
     }
 }
 
-/// Sum of the products of each task's numbers, `[t, 1, 1]`.
-fn dot<B: Primitives>(a: &Tensor<B, 3>, b: &Tensor<B, 3>) -> Tensor<B, 3> {
-    let [t, rows, n] = a.dims();
-    let products = (a.clone() * b.clone()).reshape([t, rows * n]);
-    products.sum_dim(1).reshape([t, 1, 1])
+/// Coefficients `A [t, s, n]` of weights, and intercepts `[t, 1, n]`: a point, a direction, a gradient.
+#[derive(Clone)]
+struct Point<B: Primitives> {
+    coefficients: Tensor<B, 3>,
+    intercept: Tensor<B, 3>,
 }
 
-/// `x [t, …, n]` times a number `[t, 1, 1]` of each task.
-fn times<B: Primitives>(x: &Tensor<B, 3>, number: &Tensor<B, 3>) -> Tensor<B, 3> {
+impl<B: Primitives> Point<B> {
+    /// `self + length · other`, a length `[t, 1]` for each task.
+    fn plus(self, length: &Tensor<B, 2>, other: &Self) -> Self {
+        Point {
+            coefficients: self.coefficients + times(&other.coefficients, length),
+            intercept: self.intercept + times(&other.intercept, length),
+        }
+    }
+}
+
+/// `x [t, …, n]` times a number `[t, 1]` of each task.
+fn times<B: Primitives>(x: &Tensor<B, 3>, number: &Tensor<B, 2>) -> Tensor<B, 3> {
     let [t, rows, n] = x.dims();
-    let product = x.clone().reshape([t, rows * n]) * number.clone().reshape([t, 1]);
-    product.reshape([t, rows, n])
+    (x.clone().reshape([t, rows * n]) * number.clone()).reshape([t, rows, n])
+}
+
+/// Sum of the products of each task's numbers, `[t, 1]`.
+fn dot<B: Primitives>(a: &Tensor<B, 3>, b: &Tensor<B, 3>) -> Tensor<B, 2> {
+    let [t, rows, n] = a.dims();
+    (a.clone() * b.clone()).reshape([t, rows * n]).sum_dim(1)
 }
 
 /// Whether a number of any task is above 0.
-fn any<B: Primitives>(numbers: &Tensor<B, 3>) -> bool {
-    let numbers = numbers.clone().into_data();
-    numbers.iter::<f64>().any(|number| number > 0.0)
+fn any<B: Primitives>(numbers: &Tensor<B, 2>) -> bool {
+    numbers
+        .clone()
+        .into_data()
+        .iter::<f64>()
+        .any(|number| number > 0.0)
 }
 
 /// 1 where a number is above that of `other`, else 0.
-fn above<B: Primitives>(numbers: &Tensor<B, 3>, other: Tensor<B, 3>) -> Tensor<B, 3> {
+fn above<B: Primitives>(numbers: &Tensor<B, 2>, other: Tensor<B, 2>) -> Tensor<B, 2> {
     numbers.clone().greater(other).float().cast(numbers.dtype())
 }
 
-/// Logistic regressions of a batch of tasks. Points, directions and gradients are coefficients `A [t, s, n]` of
-/// weights above an intercept, `[t, s + 1, n]`.
+/// The same numbers with mean 0 over the classes, as they are but for rounding: `f` does not change with
+/// what all intercepts have in common, so nothing would bring it back.
+fn balanced<B: Primitives>(intercept: Tensor<B, 3>) -> Tensor<B, 3> {
+    intercept.clone() - intercept.mean_dim(2)
+}
+
+/// Logistic regressions of a batch of tasks.
 struct Problem<B: Primitives> {
-    /// `[K 1]`, `[t, s, s + 1]`: times a point, its logits.
+    /// `[K 1]`, `[t, s, s + 1]`: times coefficients above an intercept, the logits.
     rows: Tensor<B, 3>,
-    /// `K` and a 1 for the intercept, `[t, s + 1, s + 1]`: the inner product of weights and intercepts.
-    metric: Tensor<B, 3>,
-    /// Rows of numbers of items above their sum, `[t, s + 1, s]`.
-    summed: Tensor<B, 3>,
-    /// 1 in the rows of coefficients, 0 in that of the intercept, `[t, s + 1, n]`.
-    weights: Tensor<B, 3>,
     /// One-hot labels, `[t, s, n]`.
     targets: Tensor<B, 3>,
     /// `C`.
@@ -162,71 +184,46 @@ struct Problem<B: Primitives> {
 
 /// What `f` and its derivatives are made of at a point.
 struct At<B: Primitives> {
-    /// Softmax of the logits, `[t·s, n]`.
-    probabilities: Tensor<B, 2>,
-    /// `f`, `[t, 1, 1]`.
-    value: Tensor<B, 3>,
+    /// Softmax of the logits, `[t, s, n]`.
+    probabilities: Tensor<B, 3>,
+    /// `f`, `[t, 1]`.
+    value: Tensor<B, 2>,
+}
+
+/// `tr Aᵀ K A'` for `A [t, s, n]`, from the logits `K A' + b'` of another point: `[t, 1]`.
+fn penalised<B: Primitives>(
+    a: &Tensor<B, 3>,
+    logits: &Tensor<B, 3>,
+    intercept: &Tensor<B, 3>,
+) -> Tensor<B, 2> {
+    dot(a, logits) - dot(&a.clone().sum_dim(1), intercept)
 }
 
 impl<B: Primitives> Problem<B> {
-    fn new(support: &Tensor<B, 3>, targets: Tensor<B, 3>, c: f64) -> Self {
-        let ([t, s, _], [_, _, n]) = (support.dims(), targets.dims());
-        let gram = support.clone().matmul(support.clone().swap_dims(1, 2));
-        let column = gram.clone().narrow(2, 0, 1);
-        let ones = column.ones_like();
-        let corner = gram.clone().narrow(1, 0, 1).narrow(2, 0, 1).ones_like();
-        let row = gram.clone().narrow(1, 0, 1).zeros_like();
-        let above = Tensor::cat(vec![gram.clone(), column.zeros_like()], 2);
-        let below = Tensor::cat(vec![row.clone(), corner], 2);
-        // In full, since backends are slow where they repeat.
-        let identity = Tensor::<B, 2>::eye(s, &gram.device()).cast(gram.dtype());
-        let identity = gram.zeros_like() + identity.reshape([1, s, s]).expand([t, s, s]);
-        let class = targets.clone().narrow(1, 0, 1).zeros_like();
-        Problem {
-            rows: Tensor::cat(vec![gram, ones], 2),
-            metric: Tensor::cat(vec![above, below], 1),
-            summed: Tensor::cat(vec![identity, row.ones_like()], 1),
-            weights: Tensor::cat(vec![targets.ones_like(), class.reshape([t, 1, n])], 1),
-            targets,
-            c,
-        }
-    }
-
     /// `K A + b`, `[t, s, n]`.
-    fn logits(&self, point: &Tensor<B, 3>) -> Tensor<B, 3> {
-        self.rows.clone().matmul(point.clone())
+    fn logits(&self, point: &Point<B>) -> Tensor<B, 3> {
+        let Point {
+            coefficients,
+            intercept,
+        } = point.clone();
+        let stacked = Tensor::cat(vec![coefficients, intercept], 1);
+        self.rows.clone().matmul(stacked)
     }
 
-    /// What `dot` with another point is the inner product of the weights and intercepts.
-    fn image(&self, point: &Tensor<B, 3>) -> Tensor<B, 3> {
-        self.metric.clone().matmul(point.clone())
+    /// The inner product of the weights and intercepts of two points, the second one by its logits.
+    fn inner(a: &Point<B>, b: &Point<B>, logits: &Tensor<B, 3>) -> Tensor<B, 2> {
+        penalised(&a.coefficients, logits, &b.intercept) + dot(&a.intercept, &b.intercept)
     }
 
-    /// Numbers of items `[t, s, n]` as a gradient. Their sum over the classes is 0 but for rounding, and is
-    /// brought back to it: `f` does not change with what all classes have in common, so nothing else would.
-    fn gathered(&self, items: Tensor<B, 3>) -> Tensor<B, 3> {
-        let gathered = self.summed.clone().matmul(items);
-        let [t, rows, n] = gathered.dims();
-        // As a matrix, since backends are fastest there with one number for each row.
-        let gathered = gathered.reshape([t * rows, n]);
-        let balanced = gathered.clone() - gathered.mean_dim(1);
-        balanced.reshape([t, rows, n])
-    }
-
-    /// The coefficients of a point, without its intercept.
-    fn coefficients(&self, point: &Tensor<B, 3>) -> Tensor<B, 3> {
-        point.clone() * self.weights.clone()
-    }
-
-    fn at(&self, point: &Tensor<B, 3>) -> At<B> {
-        let penalty = dot(&self.coefficients(point), &self.image(point)).mul_scalar(0.5);
+    fn at(&self, point: &Point<B>) -> At<B> {
         let logits = self.logits(point);
+        let penalty = penalised(&point.coefficients, &logits, &point.intercept).mul_scalar(0.5);
         let [t, s, n] = logits.dims();
         let rows = logits.reshape([t * s, n]);
         let rows = rows.clone() - rows.max_dim(1);
         let normaliser = rows.clone().exp().sum_dim(1).log();
-        let rows = rows - normaliser;
-        let fit = dot(&rows.clone().reshape([t, s, n]), &self.targets).mul_scalar(-self.c);
+        let rows = (rows - normaliser).reshape([t, s, n]);
+        let fit = dot(&rows, &self.targets).mul_scalar(-self.c);
         At {
             probabilities: rows.exp(),
             value: fit + penalty,
@@ -234,73 +231,84 @@ impl<B: Primitives> Problem<B> {
     }
 
     /// The gradient of `f`, in coefficients.
-    fn gradient(&self, point: &Tensor<B, 3>, at: &At<B>) -> Tensor<B, 3> {
-        let probabilities = at.probabilities.clone().reshape(self.targets.dims());
-        let error = (probabilities - self.targets.clone()).mul_scalar(self.c);
-        self.gathered(error) + self.coefficients(point)
+    fn gradient(&self, point: &Point<B>, at: &At<B>) -> Point<B> {
+        let error = (at.probabilities.clone() - self.targets.clone()).mul_scalar(self.c);
+        Point {
+            intercept: balanced(error.clone().sum_dim(1)),
+            coefficients: error + point.coefficients.clone(),
+        }
     }
 
-    /// The second derivative of `f` times `direction`.
-    fn curvature(&self, at: &At<B>, direction: &Tensor<B, 3>) -> Tensor<B, 3> {
-        let change = self.logits(direction);
-        let dims = change.dims();
-        let p = at.probabilities.clone();
-        let weighted = p.clone() * change.reshape(p.dims()).mul_scalar(self.c);
+    /// The second derivative of `f` times `direction`, whose logits are `change`.
+    fn curvature(&self, at: &At<B>, direction: &Point<B>, change: &Tensor<B, 3>) -> Point<B> {
+        let [t, s, n] = change.dims();
+        let p = at.probabilities.clone().reshape([t * s, n]);
+        let weighted = p.clone() * change.clone().reshape([t * s, n]);
         let moved = weighted.clone() - p * weighted.sum_dim(1);
-        self.gathered(moved.reshape(dims)) + self.coefficients(direction)
+        let moved = moved.reshape([t, s, n]).mul_scalar(self.c);
+        Point {
+            intercept: balanced(moved.clone().sum_dim(1)),
+            coefficients: moved + direction.coefficients.clone(),
+        }
     }
 
-    /// The step of Newton's method against `gradient`, up to `tolerance` (`[t, 1, 1]`) of its squared length,
-    /// and the inner product of both, `[t, 1, 1]`.
-    fn step(
-        &self,
-        at: &At<B>,
-        gradient: &Tensor<B, 3>,
-        tolerance: f64,
-    ) -> (Tensor<B, 3>, Tensor<B, 3>) {
-        let mut rest = gradient.clone().neg();
+    /// The step of Newton's method against `gradient`, up to `tolerance` (`[t, 1]`) of its squared length,
+    /// and the inner product of both, `[t, 1]`.
+    fn step(&self, at: &At<B>, gradient: &Point<B>, tolerance: f64) -> (Point<B>, Tensor<B, 2>) {
+        let zeros = |x: &Tensor<B, 3>| x.zeros_like();
+        let mut rest = Point {
+            coefficients: gradient.coefficients.clone().neg(),
+            intercept: gradient.intercept.clone().neg(),
+        };
         let mut direction = rest.clone();
-        let mut image = self.image(&rest);
-        let downhill = image.clone();
-        let mut squares = dot(&rest, &image);
-        let mut step = rest.zeros_like();
-        let target = squares.clone().mul_scalar(tolerance);
+        let mut change = self.logits(&rest);
+        let first = Self::inner(&rest, &rest, &change);
+        let gradient_logits = change.clone().neg();
+        let mut squares = first.clone();
+        let mut step = Point {
+            coefficients: zeros(&rest.coefficients),
+            intercept: zeros(&rest.intercept),
+        };
+        let target = first.mul_scalar(tolerance);
         let mut open = above(&squares, target.clone());
         for _ in 0..PRODUCTS {
-            let bent = self.curvature(at, &direction);
-            let bend = dot(&bent, &image);
+            let bent = self.curvature(at, &direction, &change);
+            let bend = Self::inner(&bent, &direction, &change);
             // Rounding alone can bend downwards: there is no way on from there.
             open = open * above(&bend, bend.zeros_like());
             if !any(&open) {
                 break;
             }
             let along = open.clone() * squares.clone() / bend.clamp_min(TINY);
-            step = step + times(&direction, &along);
-            rest = rest - times(&bent, &along);
-            let rest_image = self.image(&rest);
-            let next = dot(&rest, &rest_image);
+            step = step.plus(&along, &direction);
+            rest = rest.plus(&along.neg(), &bent);
+            let rest_logits = self.logits(&rest);
+            let next = Self::inner(&rest, &rest, &rest_logits);
             let turn = open.clone() * next.clone() / squares.clamp_min(TINY);
-            image = rest_image + times(&image, &turn);
-            direction = rest.clone() + times(&direction, &turn);
+            change = rest_logits + times(&change, &turn);
+            direction = rest.clone().plus(&turn, &direction);
             open = open * above(&next, target.clone());
             squares = next;
         }
-        let slope = dot(&step, &downhill).neg();
+        let slope = Self::inner(&step, gradient, &gradient_logits);
         (step, slope)
     }
 
     /// The minimum of `f` for every task.
-    fn solve(&self) -> Tensor<B, 3> {
+    fn solve(&self) -> Point<B> {
         let double = self.rows.dtype() == DType::F64;
         let (tolerance, rounding): (f64, f64) = if double { (1e-10, 1e-15) } else { (1e-6, 1e-6) };
         let zeros = self.targets.zeros_like();
-        let mut point = Tensor::cat(vec![zeros.clone(), zeros.narrow(1, 0, 1)], 1);
+        let mut point = Point {
+            intercept: zeros.clone().narrow(1, 0, 1),
+            coefficients: zeros,
+        };
         let mut at = self.at(&point);
-        let mut first: Option<Tensor<B, 3>> = None;
-        let mut open: Option<Tensor<B, 3>> = None;
+        let mut first: Option<Tensor<B, 2>> = None;
+        let mut open: Option<Tensor<B, 2>> = None;
         for _ in 0..STEPS {
             let gradient = self.gradient(&point, &at);
-            let squares = dot(&gradient, &self.image(&gradient));
+            let squares = Self::inner(&gradient, &gradient, &self.logits(&gradient));
             let start = first.get_or_insert_with(|| squares.clone()).clone();
             let long = above(&squares, start.clone().mul_scalar(tolerance * tolerance));
             let active = match open.take() {
@@ -327,18 +335,18 @@ impl<B: Primitives> Problem<B> {
     /// what its slope promises.
     fn search(
         &self,
-        point: &Tensor<B, 3>,
+        point: &Point<B>,
         at: &At<B>,
-        step: &Tensor<B, 3>,
-        slope: &Tensor<B, 3>,
-        active: &Tensor<B, 3>,
+        step: &Point<B>,
+        slope: &Tensor<B, 2>,
+        active: &Tensor<B, 2>,
         rounding: f64,
-    ) -> (Tensor<B, 3>, At<B>) {
+    ) -> (Point<B>, At<B>) {
         let mut length = active.clone();
         let slack = at.value.clone().abs().mul_scalar(rounding);
         let mut halvings = 0;
         loop {
-            let next = point.clone() + times(step, &length);
+            let next = point.clone().plus(&length, step);
             let next_at = self.at(&next);
             if halvings == HALVINGS {
                 return (next, next_at);
