@@ -312,7 +312,8 @@ mod tests {
         assert_close(&few, &many, 1e-5);
         let at_test = |lambda: f64| {
             let settings = json!({"lambda": lambda, "inner_lr": 0.1, "test_steps": 3});
-            let answers = learner("imaml", settings, &spec).predict(&tasks(&spec), PredictAt::LastStep);
+            let answers =
+                learner("imaml", settings, &spec).predict(&tasks(&spec), PredictAt::LastStep);
             values(answers[0].clone())
         };
         assert_eq!(at_test(0.1), at_test(5.0));

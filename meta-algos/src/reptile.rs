@@ -81,7 +81,11 @@ impl LearnerSettings for ReptileSettings {
         let items = spec.train.support_items();
         if self.inner_batch > items {
             let expected = format!("is more than the support of a training task has, {items}");
-            return Err(Error::setting("learner.inner_batch", self.inner_batch, expected));
+            return Err(Error::setting(
+                "learner.inner_batch",
+                self.inner_batch,
+                expected,
+            ));
         }
         Ok(())
     }
@@ -206,9 +210,12 @@ impl<A: Architecture, B: Primitives> Reptile<A, B> {
         }
         let of_step = |step: usize| -> Vec<Vec<usize>> {
             let own = items.iter();
-            own.map(|own| own[step * size..(step + 1) * size].to_vec()).collect()
+            own.map(|own| own[step * size..(step + 1) * size].to_vec())
+                .collect()
         };
-        (0..steps).map(|step| tasks.support.select(&of_step(step))).collect()
+        (0..steps)
+            .map(|step| tasks.support.select(&of_step(step)))
+            .collect()
     }
 
     /// One step of the inner optimiser on the support.
@@ -337,11 +344,15 @@ mod tests {
         let spec = spec(3, 2);
         let tasks = tasks(&spec);
         let found = |settings| {
-            let gradients = learner("reptile", settings, &spec).meta_gradient(&tasks).gradients;
+            let gradients = learner("reptile", settings, &spec)
+                .meta_gradient(&tasks)
+                .gradients;
             values(gradients.get::<3>("head.bias").unwrap())
         };
         let with = |batch: usize, steps: usize| {
-            found(json!({"inner_batch": batch, "inner_steps": steps, "inner_optimizer": "sgd", "inner_lr": 1e-4}))
+            found(
+                json!({"inner_batch": batch, "inner_steps": steps, "inner_optimizer": "sgd", "inner_lr": 1e-4}),
+            )
         };
         assert_close(&with(6, 2), &with(0, 2), 1e-4);
         // The mean gradient at next to no rate: six steps of one item, or one of all six.
@@ -368,7 +379,11 @@ mod tests {
         let kept = reptile.parameters();
         let steps = kept.get::<1>("carried.running_steps").expect("a count");
         assert_eq!(values(steps), [1.0]);
-        let message = refusal("reptile", json!({"carry": true, "inner_optimizer": "sgd"}), &spec);
+        let message = refusal(
+            "reptile",
+            json!({"carry": true, "inner_optimizer": "sgd"}),
+            &spec,
+        );
         assert!(message.contains("`learner.carry = true`"), "{message}");
         let message = refusal("reptile", json!({"inner_batch": 7}), &spec);
         assert!(message.contains("`learner.inner_batch = 7`"), "{message}");

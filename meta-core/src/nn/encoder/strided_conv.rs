@@ -85,7 +85,9 @@ impl EncoderSettings for StridedConvSettings {
         };
         Operations {
             first: block(0, item.channels),
-            rest: (1..self.blocks).map(|number| block(number, self.channels)).sum(),
+            rest: (1..self.blocks)
+                .map(|number| block(number, self.channels))
+                .sum(),
         }
     }
 
@@ -151,13 +153,18 @@ impl<B: Primitives> Encoder<B> for StridedConv<B> {
             let convolved = block.conv.forward(map);
             let [t, b, h, w, c] = convolved.dims();
             let rows = convolved.reshape([t, b * h * w, c]);
-            block.norm.forward_relu(rows, b, pass).reshape([t, b, h, w, c])
+            block
+                .norm
+                .forward_relu(rows, b, pass)
+                .reshape([t, b, h, w, c])
         });
         if !self.average {
             return flattened(map);
         }
         let [_, _, h, w, c] = map.dims();
-        map.reshape([t * b, h * w, c]).mean_dim(1).reshape([t, b, c])
+        map.reshape([t * b, h * w, c])
+            .mean_dim(1)
+            .reshape([t, b, c])
     }
 }
 
@@ -189,7 +196,10 @@ mod tests {
         *weight = weight.clone().map(|weight| weight.ones_like());
         let image = Tensor::<Cpu, 3>::ones([1, 1, 16], &device);
         let found = model.forward(image, &Pass::evaluation());
-        assert_eq!(found.into_data().to_vec::<f32>().unwrap(), [4.0, 6.0, 6.0, 9.0]);
+        assert_eq!(
+            found.into_data().to_vec::<f32>().unwrap(),
+            [4.0, 6.0, 6.0, 9.0]
+        );
         let odd = ItemShape {
             height: 7,
             width: 5,
