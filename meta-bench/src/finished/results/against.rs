@@ -196,8 +196,12 @@ impl Against {
             others().any(|other| other.settings.get(*key) != Some(*value))
         };
         let own = of.settings.iter().filter(differs);
-        let own = own.map(|(key, value)| format!(", {key} = {value}"));
-        markdown(&format!("{}{}", of.result.learner, own.collect::<String>()))
+        let own: Vec<String> = own.map(|(key, value)| format!("{key} = {value}")).collect();
+        let name = &of.result.learner;
+        match own.is_empty() {
+            true => markdown(name),
+            false => markdown(&format!("{name} ({})", own.join(", "))),
+        }
     }
 
     /// The differences of all learners to one of them, corrected for their number.
