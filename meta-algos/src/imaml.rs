@@ -134,13 +134,10 @@ pub struct ImplicitMaml<A: Architecture, B: Primitives> {
 }
 
 impl<A: Architecture, B: Primitives> ImplicitMaml<A, B> {
-    /// `φ ← φ − α λ (φ − θ)`.
-    fn pulled(&self, fast: Params<B>, start: &Params<B>) -> Params<B> {
-        let ImamlSettings {
-            inner_lr, lambda, ..
-        } = self.settings;
+    /// `λ (φ − θ)`.
+    fn away(&self, fast: &Params<B>, start: &Params<B>) -> Params<B> {
         let away = fast.clone().trainable().plus(&start.clone().scale(-1.0));
-        fast.plus(&away.scale(-inner_lr * lambda))
+        away.scale(self.settings.lambda)
     }
 
     /// `φ ← φ − α (∇ Σ_tasks L_s(φ) + λ (φ − θ))`, the second term where every step pulls.
@@ -151,16 +148,12 @@ impl<A: Architecture, B: Primitives> ImplicitMaml<A, B> {
         support: &ItemBatch<B>,
         mode: &Mode,
     ) -> Params<B> {
-        let ImamlSettings {
-            inner_lr, lambda, ..
-        } = self.settings;
         let gradients = self.network.support_gradient(&fast, support, mode);
-        if self.settings.pull == Pull::Once {
-            return fast.plus(&gradients.scale(-inner_lr));
-        }
-        let away = fast.clone().trainable().plus(&start.clone().scale(-1.0));
-        let direction = gradients.plus(&away.scale(lambda));
-        fast.plus(&direction.scale(-inner_lr))
+        let direction = match self.settings.pull {
+            Pull::Once => gradients,
+            Pull::Every => gradients.plus(&self.away(&fast, start)),
+        };
+        fast.plus(&direction.scale(-self.settings.inner_lr))
     }
 
     /// `v + ∇²L_s(φ) v / λ`, `λ` damped.
@@ -224,7 +217,10 @@ impl<A: Architecture, B: Primitives> Learner<B> for ImplicitMaml<A, B> {
             self.inner_step(fast, &start, &tasks.support, &mode)
         });
         let fast = match self.settings.pull {
-            Pull::Once => self.pulled(fast, &start),
+            Pull::Once => {
+                let away = self.away(&fast, &start);
+                fast.plus(&away.scale(-self.settings.inner_lr))
+            }
             Pull::Every => fast,
         };
         let leaves = fast.clone().lift::<Autodiff<B>>();

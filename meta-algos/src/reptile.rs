@@ -35,7 +35,7 @@ use meta_core::{
     },
     nn::{Mode, Pass, encoder::Architecture, init::constant, loss},
     optim::{self, OptimizerKind, OptimizerSettings, OptimizerState, UpdateSettings},
-    params::{BUFFER_PREFIX, Params},
+    params::Params,
     primitives::Primitives,
     settings,
     task::{ItemBatch, TaskBatch, TaskSpec},
@@ -141,15 +141,15 @@ pub struct Reptile<A: Architecture, B: Primitives> {
 /// Where the inner Adam's second moments stand among the parameters, as buffers.
 const CARRIED: &str = "carried";
 
+/// What follows the path of a parameter in that of its second moments: they are buffers.
+const SECOND: &str = ".running_second";
+
 /// How many inner steps they are of.
 const COUNT: &str = "running_steps";
 
 /// Second moments after so many steps, as buffers.
 fn carried<B: Primitives>(moments: Params<B>, steps: u64, device: &B::Device) -> Params<B> {
-    let mut buffers = moments.rename(|path| match path.rsplit_once('.') {
-        Some((room, field)) => format!("{room}.{BUFFER_PREFIX}{field}"),
-        None => format!("{BUFFER_PREFIX}{path}"),
-    });
+    let mut buffers = moments.rename(|path| format!("{path}{SECOND}"));
     buffers.push(COUNT, constant::<B, 1>(steps as f64, [1], device).val());
     buffers.with_prefix(CARRIED)
 }
@@ -167,17 +167,17 @@ impl<A: Architecture, B: Primitives> Reptile<A, B> {
         }
         let kept = self.parameters.under(CARRIED);
         let count = kept.get::<1>(COUNT).expect("kept with the moments");
-        let second = kept.filter(|path| path != COUNT).rename(|path| {
-            let (room, field) = path.rsplit_once('.').unwrap_or(("", path));
-            let field = field.trim_start_matches(BUFFER_PREFIX);
-            match room {
-                "" => field.to_owned(),
-                _ => format!("{room}.{field}"),
-            }
-        });
+        let second = kept.filter(|path| path != COUNT);
+        let second = second.rename(|path| path.strip_suffix(SECOND).unwrap_or(path).to_owned());
         let second = second.fan_out(tasks);
         OptimizerState {
-            step: count.into_data().iter::<f64>().next().unwrap_or(0.0) as u64,
+            // A mean over the graphs of a meta-batch: whole but for rounding.
+            step: count
+                .into_data()
+                .iter::<f64>()
+                .next()
+                .unwrap_or(0.0)
+                .round() as u64,
             moments: vec![second.clone().scale(0.0), second],
         }
     }

@@ -43,7 +43,7 @@ pub struct Stored {
     pub tags: Vec<String>,
     /// The file with the scores of every episode.
     pub scores: PathBuf,
-    /// Hash of the content of the data that it was tested on; empty where that is not recorded.
+    /// Hash of what the episodes that it was tested on depend on; empty where that is not recorded.
     pub content: String,
     /// The first digits of the evaluation that this is, where it is not the run's own test.
     pub evaluation: Option<String>,

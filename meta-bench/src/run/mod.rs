@@ -56,7 +56,7 @@ use interrupt::STOP;
 use memory_limit::MemoryLimit;
 use metrics::{Restored, RunWriter, first_checkpoint};
 use record::record;
-use result::{TestResult, Trained, Untrained, read_result, show};
+use result::{TestResult, Trained, Untrained, read_result, scores_of_answers, show};
 
 /// Train as a manifest says, and test the best parameters.
 #[derive(Debug, Args)]
@@ -364,10 +364,7 @@ impl<T: Toolkit> WithBackend for Session<T> {
             trained,
         )?;
         if let Some(before) = self.untrained::<B>(&device)? {
-            let after: Vec<Vec<f64>> =
-                serde_json::from_value(scores["scores"].clone()).unwrap_or_default();
-            let after = after.last().cloned().unwrap_or_default();
-            result.untrained = Some(Untrained::of(&before, &after));
+            result.untrained = Some(Untrained::of(&before, &scores_of_answers(&scores)));
             scores["untrained"] = json!(before);
         }
         finish(&folder, &result, &scores, writer.checksums())?;

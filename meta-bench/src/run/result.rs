@@ -135,12 +135,9 @@ pub struct Outsiders {
 /// The score of the same learner before it was trained, on the same episodes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Untrained {
-    /// Mean over the test episodes.
-    #[serde(deserialize_with = "null_is_nan")]
-    pub mean: f64,
-    /// Half of the 95 % interval's width.
-    #[serde(deserialize_with = "null_is_infinite")]
-    pub ci95: f64,
+    /// Over the test episodes.
+    #[serde(flatten)]
+    pub score: Nats,
     /// The score after training less that before, paired by episode.
     pub by_training: Nats,
 }
@@ -148,11 +145,9 @@ pub struct Untrained {
 impl Untrained {
     /// From the scores of both.
     pub fn of(before: &[f64], after: &[f64]) -> Self {
-        let interval = Interval::t95(before);
         let gaps: Vec<f64> = after.iter().zip(before).map(|(a, b)| a - b).collect();
         Untrained {
-            mean: interval.mean,
-            ci95: interval.half_width,
+            score: Nats::of(before),
             by_training: Nats::of(&gaps),
         }
     }
@@ -424,7 +419,7 @@ impl TestResult {
             out.push_str(&format!(
                 "  {:<18} {}{verdict}\n",
                 "untrained",
-                shown(untrained.mean, untrained.ci95)
+                shown(untrained.score.mean, untrained.score.ci95)
             ));
         }
         if let Some(density) = &self.log_likelihood {
@@ -479,6 +474,13 @@ impl TestResult {
 
 fn percent(share: f64) -> String {
     format!("{:.2}", 100.0 * share)
+}
+
+/// The scores of a learner's answers by episode, from what a run keeps of its test; empty where it has none.
+pub fn scores_of_answers(kept: &Value) -> Vec<f64> {
+    let last = kept["scores"].as_array().and_then(|steps| steps.last());
+    last.and_then(|step| serde_json::from_value(step.clone()).ok())
+        .unwrap_or_default()
 }
 
 /// The result of the finished run at `path`.

@@ -46,7 +46,7 @@ use crate::{
 use eval::{Asked, FrozenEpisodes, evaluate_together};
 pub use observer::{Ending, IterationRecord, Observer, ValidationRecord};
 pub use settings::{KeepBest, Schedule, TrainSettings};
-use shared::{each_of_processes, per_chunk, sum_over_processes};
+use shared::{each_of_processes, own_chunks, per_chunk, sum_over_processes};
 pub use state::{Best, TrainState, parameters_like};
 use task_selection::{Selection, TaskSelection, TaskWeights};
 
@@ -315,16 +315,17 @@ impl<B: Primitives> Trainer<B> {
         let (spec, device) = (&self.spec, &self.device);
         let settings = &self.settings;
         let (processes, graphs) = (&self.processes, self.graphs());
-        let together =
-            || sum_over_processes(processes, learner, spec, episodes, context, graphs, device);
+        let own = own_chunks(processes, learner, spec, episodes, context, graphs, device);
         let (mut gradient, weights) = match settings.task_selection {
-            TaskSelection::None => (together()?, None),
-            TaskSelection::Uniform => (together()?, Some(TaskWeights::uniform(episodes.len()))),
+            TaskSelection::None => (sum_over_processes(processes, own)?, None),
+            TaskSelection::Uniform => {
+                let weights = TaskWeights::uniform(episodes.len());
+                (sum_over_processes(processes, own)?, Some(weights))
+            }
             TaskSelection::Attention => {
                 let selection =
                     selection.get_or_insert_with(|| Selection::new(self.seed, &self.device));
-                let each =
-                    each_of_processes(processes, learner, spec, episodes, context, graphs, device)?;
+                let each = each_of_processes(processes, own)?;
                 let (min_entropy, lr) = (settings.selection_entropy, settings.selection_lr);
                 let (gradient, weights) =
                     selection.apply(each, episodes, self.seed, min_entropy, lr);

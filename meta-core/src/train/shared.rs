@@ -67,7 +67,7 @@ pub fn per_chunk<B: Primitives>(
 }
 
 /// The meta-gradients of the chunks of this process.
-fn own_chunks<B: Primitives>(
+pub fn own_chunks<B: Primitives>(
     processes: &Processes,
     learner: &dyn Learner<B>,
     spec: &TaskSpec,
@@ -86,45 +86,33 @@ fn own_chunks<B: Primitives>(
     per_chunk(learner, spec, &episodes[tasks], context, graphs, device)
 }
 
-/// `sum_over_chunks` by all processes together.
+/// The meta-gradient of all processes together, from the chunks of each.
 ///
 /// # Errors
 /// When a process is gone.
 pub fn sum_over_processes<B: Primitives>(
     processes: &Processes,
-    learner: &dyn Learner<B>,
-    spec: &TaskSpec,
-    episodes: &[Episode],
-    context: TrainingContext,
-    graphs: TaskChunks,
-    device: &B::Device,
+    own: Vec<MetaGradient<B>>,
 ) -> Result<MetaGradient<B>> {
-    let own = own_chunks(processes, learner, spec, episodes, context, graphs, device);
     processes.fold(own, MetaGradient::merge, write, read)
 }
 
-/// The meta-gradient of each task, from all processes.
+/// The meta-gradients of all processes in the order of their tasks, where every task is a chunk.
 ///
 /// # Errors
 /// When a process is gone.
 pub fn each_of_processes<B: Primitives>(
     processes: &Processes,
-    learner: &dyn Learner<B>,
-    spec: &TaskSpec,
-    episodes: &[Episode],
-    context: TrainingContext,
-    graphs: TaskChunks,
-    device: &B::Device,
+    own: Vec<MetaGradient<B>>,
 ) -> Result<Vec<MetaGradient<B>>> {
-    let own = own_chunks(processes, learner, spec, episodes, context, graphs, device);
     if processes.count() == 1 {
         return Ok(own);
     }
-    let like = own.first().expect("every process has a task").clone();
+    let like = own.first().expect("every process has a task");
     let said = processes.gather_bytes(own.iter().flat_map(write).collect())?;
-    let length = write(&like).len();
+    let length = write(like).len();
     let messages = said.iter().flat_map(|all| all.chunks(length));
-    messages.map(|message| read(&like, message)).collect()
+    messages.map(|message| read(like, message)).collect()
 }
 
 /// A meta-gradient as bytes: the number of its tasks (8 bytes), gradients and buffers in their order, losses, scores.

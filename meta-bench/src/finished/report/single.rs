@@ -107,7 +107,7 @@ impl Single<'_> {
             @if let Some(untrained) = &result.untrained {
                 p {
                     "The same learner before training, on the same episodes: "
-                    (score(result.metric, untrained.mean, untrained.ci95))
+                    (score(result.metric, untrained.score.mean, untrained.score.ci95))
                     @if !untrained.has_learned(result.metric) { "; training made it no better (95 %, paired)" }
                     "."
                 }

@@ -22,7 +22,7 @@ use crate::{
     },
     run::{
         folder::{MANIFEST, RECORD, SCORES, read_json},
-        result::{TestResult, read_result},
+        result::{TestResult, read_result, scores_of_answers},
     },
 };
 
@@ -65,8 +65,8 @@ pub fn untrained(result: &TestResult, factor: f64, decimals: usize) -> String {
         };
         format!(
             "{:.decimals$} ± {:.decimals$}{mark}",
-            factor * untrained.mean,
-            factor * untrained.ci95
+            factor * untrained.score.mean,
+            factor * untrained.score.ci95
         )
     })
 }
@@ -79,10 +79,7 @@ impl<T: Toolkit> FinishedRun<T> {
         let experiment = recorded::<T>(folder, &record, data)?;
         let baseline = baseline::scores(&experiment.spec, &experiment.test_episodes())?;
         let stored = read_json(&folder.join(SCORES))?;
-        let scores: Vec<f64> = stored["scores"]
-            .as_array()
-            .and_then(|steps| serde_json::from_value(steps.last()?.clone()).ok())
-            .unwrap_or_default();
+        let scores = scores_of_answers(&stored);
         if scores.len() != baseline.len() {
             return Err(CommandError::Usage(format!(
                 "{}: expected the scores of {} episodes, found {}",

@@ -185,6 +185,14 @@ pub(super) fn flattened<B: Backend>(map: Tensor<B, 5>) -> Tensor<B, 3> {
     map.reshape([t, b, h * w * c])
 }
 
+/// The mean of a feature map `[t, b, h, w, c]` over its positions, `[t, b, c]`.
+pub(super) fn averaged<B: Backend>(map: Tensor<B, 5>) -> Tensor<B, 3> {
+    let [t, b, h, w, c] = map.dims();
+    map.reshape([t * b, h * w, c])
+        .mean_dim(1)
+        .reshape([t, b, c])
+}
+
 impl<B: Primitives> Encoder<B> for Conv4<B> {
     fn forward(&self, x: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
         flattened(self.pass_blocks(.., self.images(x), pass))

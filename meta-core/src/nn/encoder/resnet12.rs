@@ -7,7 +7,9 @@ use burn::{
 use serde_json::{Value, json};
 
 use super::{
-    Encoder, EncoderInfo, EncoderSettings, Operations, check_halvings, conv4::flattened, products,
+    Encoder, EncoderInfo, EncoderSettings, Operations, check_halvings,
+    conv4::{averaged, flattened},
+    products,
 };
 use crate::{
     Error, Result,
@@ -227,13 +229,9 @@ impl<B: Primitives> Encoder<B> for ResNet12<B> {
                 dropout(map, rate, pass)
             }
         });
-        let [_, _, h, w, c] = map.dims();
-        if self.settings.average {
-            map.reshape([t * b, h * w, c])
-                .mean_dim(1)
-                .reshape([t, b, c])
-        } else {
-            flattened(map)
+        match self.settings.average {
+            true => averaged(map),
+            false => flattened(map),
         }
     }
 }

@@ -6,7 +6,11 @@ use burn::{
 };
 use serde_json::{Value, json};
 
-use super::{Encoder, EncoderInfo, EncoderSettings, Operations, conv4::flattened, products};
+use super::{
+    Encoder, EncoderInfo, EncoderSettings, Operations,
+    conv4::{averaged, flattened},
+    products,
+};
 use crate::{
     Result,
     data::ItemShape,
@@ -158,13 +162,10 @@ impl<B: Primitives> Encoder<B> for StridedConv<B> {
                 .forward_relu(rows, b, pass)
                 .reshape([t, b, h, w, c])
         });
-        if !self.average {
-            return flattened(map);
+        match self.average {
+            true => averaged(map),
+            false => flattened(map),
         }
-        let [_, _, h, w, c] = map.dims();
-        map.reshape([t * b, h * w, c])
-            .mean_dim(1)
-            .reshape([t, b, c])
     }
 }
 
