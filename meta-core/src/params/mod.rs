@@ -23,7 +23,7 @@
 //! whose graph is merged into another, which is then merged into a third, is left in the second, which is empty:
 //! what is next computed of this leaf alone lands there, and is removed as unused by the next backward pass of
 //! any thread, unless a tensor still holds it. Its part of the gradient is then missing, without a word. So the
-//! leaves of a graph are tied together when they are lifted ([`Primitives::tie`]): one merge of all of them, and
+//! leaves of a graph are tied together when they are lifted ([`Primitives::tie`](crate::primitives::Primitives::tie)): one merge of all of them, and
 //! none after it. Leaves that meet in one graph are lifted by one call, [`Params::lift`] or
 //! [`Params::lift_with`].
 
