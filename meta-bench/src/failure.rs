@@ -84,6 +84,12 @@ pub enum CommandError {
     /// The user interrupted the command; what is done is saved.
     #[error("{0}")]
     Interrupted(String),
+    /// All processes of a run know of it, and the first one, this one, says it.
+    #[error(transparent)]
+    Together(Box<CommandError>),
+    /// The first process of the run says what happened; this one ends with its exit code.
+    #[error("another process says what happened")]
+    SaidElsewhere(u8),
 }
 
 impl CommandError {
@@ -91,8 +97,32 @@ impl CommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CommandError::Interrupted(_) => 130,
+            CommandError::Together(error) => error.exit_code(),
+            CommandError::SaidElsewhere(code) => *code,
             CommandError::Wrong(_) | CommandError::Runs(_) => 1,
             _ => 2,
+        }
+    }
+
+    /// Whether all processes of a run have come to it: training diverges, and is interrupted, on all of them.
+    pub fn is_known_to_all(&self) -> bool {
+        use CommandError::*;
+        matches!(
+            self,
+            Together(_)
+                | SaidElsewhere(_)
+                | Diverged { .. }
+                | TestDiverged { .. }
+                | Interrupted(_)
+                | Core(Error::Diverged { .. } | Error::DivergedEpisode { .. })
+        )
+    }
+
+    /// The error itself, where all processes know of it.
+    pub fn itself(self) -> Self {
+        match self {
+            CommandError::Together(error) => *error,
+            other => other,
         }
     }
 }

@@ -83,6 +83,7 @@ pub fn main_with<T: Toolkit>() -> ExitCode {
     command::PROGRAM.get_or_init(Cli::command);
     match start_log(&cli.log).and_then(|()| cli.command.execute::<T>()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(CommandError::SaidElsewhere(code)) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {}", visible(&error.to_string()));
             ExitCode::from(error.exit_code())

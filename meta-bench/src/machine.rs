@@ -7,6 +7,21 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// The cores that this process may use, as the system lists them (`0-3,8`); empty where it does not.
+pub fn cores_allowed() -> String {
+    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let list = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    list.unwrap_or_default().trim().to_owned()
+}
+
+/// What tells this machine from others, as far as the system says: a number of its start.
+pub fn machine_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
 /// Model name of the processor, where the system reports it.
 pub fn processor() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;

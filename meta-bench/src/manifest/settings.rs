@@ -5,6 +5,38 @@ use meta_core::{
     data::{EpisodeShape, Split},
     settings,
 };
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::Value;
+
+/// Which device of a backend computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The one of this number.
+    Number(usize),
+    /// That of the number of a process among those of its machine.
+    Rank,
+}
+
+impl Serialize for DeviceChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            DeviceChoice::Number(number) => number.serialize(serializer),
+            DeviceChoice::Rank => "rank".serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+        match (number, value.as_str()) {
+            (Some(number), _) => Ok(DeviceChoice::Number(number)),
+            (None, Some("rank")) => Ok(DeviceChoice::Rank),
+            _ => Err(D::Error::custom("expected a number from 0 on, or \"rank\"")),
+        }
+    }
+}
 
 settings! {
     /// Settings at the top of a manifest.
@@ -17,8 +49,9 @@ settings! {
         /// Backend that computes, where compiled in: `flex`, `ndarray`, `wgpu`, `vulkan`, `cuda`,
         /// `rocm` or `tch`.
         backend: String = "flex".to_owned();
-        /// Number of the backend's device, from 0. Not part of the run's identity.
-        device: usize = 0;
+        /// Number of the backend's device, from 0; or `"rank"`: processes that share a run (docs/distributed.md)
+        /// take the devices of their machine in turn. Not part of the run's identity.
+        device: DeviceChoice = DeviceChoice::Number(0);
         /// Format of all tensors: `f32` or `f64`; `f16` and `bf16`, where the device has them,
         /// evaluate but do not train.
         precision: Precision = Precision::F32;
@@ -39,9 +72,17 @@ settings! {
 impl RunSettings {
     /// Where to compute.
     pub fn target(&self) -> ComputeTarget {
+        self.target_of(0)
+    }
+
+    /// Where process `on_machine` of those of this machine computes.
+    pub fn target_of(&self, on_machine: usize) -> ComputeTarget {
         ComputeTarget {
             backend: self.backend.clone(),
-            device: self.device,
+            device: match self.device {
+                DeviceChoice::Number(number) => number,
+                DeviceChoice::Rank => on_machine,
+            },
             precision: self.precision,
         }
     }

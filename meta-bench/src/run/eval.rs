@@ -14,10 +14,11 @@ use meta_core::{
     learner::{Learner, PredictAt},
     params::Params,
     primitives::Primitives,
+    processes::Processes,
     toolkit::Toolkit,
     train::{
         checkpoint_file::{self, Checkpoint},
-        eval::{Metric, evaluate},
+        eval::{Asked, Evaluation as Scored, Metric, evaluate_together},
         outsiders::rejection,
         parameters_like,
     },
@@ -108,16 +109,32 @@ pub fn evaluate_run<T: Toolkit>(
     dispatch(&target, evaluator)?
 }
 
+/// What is tested, and by whom.
+pub struct Tested<'a> {
+    /// Hash of the run.
+    pub hash: String,
+    /// Its folder.
+    pub run_dir: &'a Path,
+    /// How it was trained.
+    pub trained: Trained,
+    /// The processes that test it.
+    pub processes: &'a Processes,
+}
+
 /// Tests `learner`: the result, and the scores of every episode.
 pub fn test<T: Toolkit, B: Primitives>(
     experiment: &Experiment<T>,
     learner: &dyn Learner<B>,
     device: &B::Device,
     progress: &mut Progress,
-    hash: String,
-    run_dir: &Path,
-    trained: Trained,
+    tested: Tested<'_>,
 ) -> Result<(TestResult, Value)> {
+    let Tested {
+        hash,
+        run_dir,
+        trained,
+        processes,
+    } = tested;
     let episodes = experiment.test_episodes();
     progress.start_test(episodes.count);
     let started = Instant::now();
@@ -129,15 +146,9 @@ pub fn test<T: Toolkit, B: Primitives>(
         })
         .transpose()
         .map_err(|error| experiment.manifest.locate(error))?;
-    let evaluation = evaluate(
-        learner,
-        &experiment.spec,
-        &episodes,
-        PredictAt::EveryStep,
-        experiment.test_graphs::<B>(learner.parameters().num_elements()),
-        device,
-        |done| progress.test(done),
-    );
+    let evaluation = evaluate_test(experiment, processes, learner, device, |done| {
+        progress.test((done * processes.count()).min(episodes.count));
+    });
     progress.finish();
     let evaluation = evaluation.map_err(|error| match error {
         Error::DivergedEpisode { .. } => CommandError::TestDiverged {
@@ -161,6 +172,28 @@ pub fn test<T: Toolkit, B: Primitives>(
         scores["outsiders"] = json!(rejected);
     }
     Ok((result, scores))
+}
+
+/// The scores of the test episodes after every step, by several processes; `progress` receives the number that
+/// this one has done.
+///
+/// # Errors
+/// As [`evaluate_together`].
+pub fn evaluate_test<T: Toolkit, B: Primitives>(
+    experiment: &Experiment<T>,
+    processes: &Processes,
+    learner: &dyn Learner<B>,
+    device: &B::Device,
+    progress: impl FnMut(usize),
+) -> Result<Scored, Error> {
+    let asked = Asked {
+        spec: &experiment.spec,
+        set: &experiment.test_episodes(),
+        answers: PredictAt::EveryStep,
+        graphs: experiment.test_graphs::<B>(learner.parameters().num_elements()),
+        device,
+    };
+    evaluate_together(processes, learner, &asked, progress)
 }
 
 /// The best parameters of a run.
@@ -277,9 +310,12 @@ impl<T: Toolkit> WithBackend for Evaluator<T> {
             learner.as_ref(),
             &device,
             &mut progress,
-            hash,
-            &self.path,
-            trained,
+            Tested {
+                hash,
+                run_dir: &self.path,
+                trained,
+                processes: &Processes::default(),
+            },
         )?;
         if before.is_some() {
             self.keep(&best.hash, &result, scores)?;

@@ -22,7 +22,7 @@ use crate::{
     experiment::{Experiment, start_threads},
     failure::{CommandError, Result},
     manifest::Manifest,
-    run::{interrupt::STOP, work},
+    run::{interrupt::STOP, session::work, together::Together},
 };
 
 /// Work on one run of a sweep, for `meta sweep`.
@@ -168,6 +168,13 @@ impl Execute for SweepWorkerArgs {
     /// # Errors
     /// Whatever goes wrong with the run.
     fn execute<T: Toolkit>(self) -> Result<()> {
+        let together = Together::start()?;
+        together.close(self.work::<T>(&together))
+    }
+}
+
+impl SweepWorkerArgs {
+    fn work<T: Toolkit>(&self, together: &Together) -> Result<()> {
         // Asked to stop, it saves itself, however often it is asked: who wants more kills it.
         ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))
             .map_err(|error| CommandError::Usage(format!("cannot listen for signals: {error}")))?;
@@ -176,6 +183,20 @@ impl Execute for SweepWorkerArgs {
             let _ = std::io::stdin().read_to_end(&mut Vec::new());
             STOP.store(true, Ordering::Relaxed);
         });
+        let (experiment, folder) = together.agree(self.prepare::<T>(together))?;
+        together.compare(&experiment)?;
+        let until = self.until.unwrap_or(u64::MAX);
+        match work::<T>(experiment, folder, until, together).map_err(CommandError::itself) {
+            Err(CommandError::Busy(message)) => {
+                eprintln!("{message}");
+                std::process::exit(i32::from(BUSY))
+            }
+            other => other,
+        }
+    }
+
+    /// The run, and its folder.
+    fn prepare<T: Toolkit>(&self, together: &Together) -> Result<(Experiment<T>, PathBuf)> {
         let lines = read(&self.sweep)?;
         let line = lines.get(self.index).ok_or_else(|| {
             CommandError::Usage(format!(
@@ -186,7 +207,7 @@ impl Execute for SweepWorkerArgs {
             ))
         })?;
         let manifest = Manifest::from_record(&line.manifest, &line.origins, &Catalogue::of::<T>())?;
-        start_threads(self.threads)?;
+        start_threads(together.threads(self.threads))?;
         let experiment = Experiment::<T>::prepare(manifest, line.data.as_deref())?;
         if experiment.hash() != line.hash {
             return Err(CommandError::Usage(format!(
@@ -194,14 +215,6 @@ impl Execute for SweepWorkerArgs {
                 self.sweep.display()
             )));
         }
-        let until = self.until.unwrap_or(u64::MAX);
-        match work::<T>(experiment, line.folder.clone(), until) {
-            Ok(_) => Ok(()),
-            Err(CommandError::Busy(message)) => {
-                eprintln!("{message}");
-                std::process::exit(i32::from(BUSY))
-            }
-            Err(other) => Err(other),
-        }
+        Ok((experiment, line.folder.clone()))
     }
 }

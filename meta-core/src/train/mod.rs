@@ -117,6 +117,16 @@ impl<B: Primitives> Trainer<B> {
         })
     }
 
+    /// Checks that every process has a share of a meta-batch.
+    ///
+    /// # Errors
+    /// [`Error::Setting`], naming the key to change; [`Error::Processes`] where a run cannot be shared.
+    pub fn check_processes(&self) -> Result<()> {
+        let acts = self.spec.task.is_acting();
+        let meta_batch = self.settings.meta_batch;
+        shared::check(&self.processes, meta_batch, self.graphs(), acts)
+    }
+
     /// Trains `learner` from `state` on, to the last iteration or until it stops early.
     ///
     /// # Errors
@@ -132,8 +142,7 @@ impl<B: Primitives> Trainer<B> {
     ) -> Result<(TrainState<B>, Ending)> {
         let settings = &self.settings;
         settings.check_trainable(&learner.parameters())?;
-        let acts = self.spec.task.is_acting();
-        shared::check(&self.processes, settings.meta_batch, self.graphs(), acts)?;
+        self.check_processes()?;
         let mut episodes = Prefetch::new(
             self.source.clone(),
             self.seed,

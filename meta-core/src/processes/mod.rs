@@ -7,6 +7,11 @@
 //! asked for.
 //!
 //! For `n` processes, a fold of a message of `b` bytes is `n − 1` messages along the chain and one broadcast.
+//!
+//! Processes that a launcher of MPI has started (`mpirun`, `srun`) talk by [`mpi`], behind the feature `mpi`.
+
+#[cfg(feature = "mpi")]
+pub mod mpi;
 
 use std::{ops::Range, sync::Arc};
 
@@ -47,6 +52,40 @@ pub trait Transport: Send + Sync {
         }
         Ok(message)
     }
+
+    /// Whether any process says so, everywhere.
+    ///
+    /// # Errors
+    /// When a process is gone.
+    fn any(&self, own: bool) -> Result<bool> {
+        let mut any = false;
+        for from in 0..self.count() {
+            let message = match from == self.rank() {
+                true => vec![u8::from(own)],
+                false => Vec::new(),
+            };
+            any |= self.broadcast(from, message)?.contains(&1);
+        }
+        Ok(any)
+    }
+
+    /// Ends all processes at once, with this exit code where the launcher passes it on.
+    fn end(&self, code: i32) -> ! {
+        std::process::exit(code)
+    }
+}
+
+/// How many processes a launcher of MPI says that it has started with this one: Open MPI, MPICH and Slurm with
+/// PMI-2, or Slurm with PMIx. One, where this one was started plainly.
+pub fn launched() -> usize {
+    let number = |name| std::env::var(name).ok()?.parse::<usize>().ok();
+    let by_slurm = || {
+        std::env::var_os("PMIX_RANK")?;
+        number("SLURM_STEP_NUM_TASKS")
+    };
+    let counts = [number("OMPI_COMM_WORLD_SIZE"), number("PMI_SIZE")];
+    let count = counts.into_iter().flatten().next().or_else(by_slurm);
+    count.unwrap_or(1).max(1)
 }
 
 /// The processes of a run; one, unless they are given a [`Transport`].
@@ -158,9 +197,31 @@ impl Processes {
     /// Whether any process says so.
     ///
     /// # Errors
-    /// As [`Processes::gather`].
+    /// When a process is gone.
     pub fn any(&self, own: bool) -> Result<bool> {
-        Ok(self.gather(own)?.into_iter().any(|said| said))
+        match &self.0 {
+            Some(transport) => transport.any(own),
+            None => Ok(own),
+        }
+    }
+
+    /// The message of the first process, everywhere; what others give is not looked at.
+    ///
+    /// # Errors
+    /// When a process is gone.
+    pub fn hear_first(&self, own: Vec<u8>) -> Result<Vec<u8>> {
+        match &self.0 {
+            Some(transport) => transport.broadcast(0, own),
+            None => Ok(own),
+        }
+    }
+
+    /// Ends all processes at once: this one cannot go on, and the others would wait for it.
+    pub fn end(&self, code: i32) -> ! {
+        match &self.0 {
+            Some(transport) => transport.end(code),
+            None => std::process::exit(code),
+        }
     }
 }
 
