@@ -61,6 +61,7 @@ fn version() -> &'static str {
             .chain(backend::options())
             .chain(serve::COMPILED.then_some("serve"))
             .chain(watch::COMPILED.then_some("watch"))
+            .chain(cfg!(feature = "mpi").then_some("mpi"))
             .collect();
         let version = env!("CARGO_PKG_VERSION");
         format!(

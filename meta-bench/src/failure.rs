@@ -84,11 +84,11 @@ pub enum CommandError {
     /// The user interrupted the command; what is done is saved.
     #[error("{0}")]
     Interrupted(String),
-    /// All processes of a run know of it, and the first one, this one, says it.
+    /// All processes of a run know of it, and the first one, this one, is to say it.
     #[error(transparent)]
     Together(Box<CommandError>),
-    /// The first process of the run says what happened; this one ends with its exit code.
-    #[error("another process says what happened")]
+    /// The first process of the run has said what happened; what is left is the exit code.
+    #[error("the first process has said what happened")]
     SaidElsewhere(u8),
 }
 

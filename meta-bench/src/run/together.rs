@@ -17,6 +17,7 @@ use crate::{
     failure::{CommandError, Result},
     machine::{cores, cores_allowed, machine_id},
     manifest::text::toml,
+    output::text::visible,
 };
 
 /// The processes of this run; one, where the program was started plainly.
@@ -168,7 +169,7 @@ impl Together {
     /// Ends a command in order where all processes know of its end, and all processes where one has failed alone.
     ///
     /// # Errors
-    /// As `ended`; of other processes than the first, without a message.
+    /// As `ended`, which the first process has said.
     pub fn close<V>(&self, ended: Result<V>) -> Result<V> {
         match ended {
             Err(error) if self.processes.count() == 1 => Err(error),
@@ -177,8 +178,15 @@ impl Together {
                 eprintln!("error: process {rank} of {count}: {error}");
                 self.processes.end(i32::from(error.exit_code()))
             }
-            Err(error) if !self.is_first() => Err(CommandError::SaidElsewhere(error.exit_code())),
-            other => other,
+            // Said before any process ends: a launcher kills all when the first one has failed.
+            Err(error) => {
+                if self.is_first() {
+                    eprintln!("error: {}", visible(&error.to_string()));
+                }
+                self.processes.any(false)?;
+                Err(CommandError::SaidElsewhere(error.exit_code()))
+            }
+            done => done,
         }
     }
 }

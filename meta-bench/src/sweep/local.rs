@@ -76,6 +76,8 @@ pub struct Launcher {
     pub fail_fast: bool,
     /// Whether nothing is said.
     pub quiet: bool,
+    /// What starts a worker, as several processes: `srun` and its options. Empty: one process.
+    pub by: Vec<String>,
 }
 
 struct Running {
@@ -220,7 +222,14 @@ impl Launcher {
         let file = fs::File::options().append(true).create(true).open(&log);
         let file = file.map_err(|error| Error::io(&log, "write", error))?;
         let log_start = file.metadata().map_or(0, |metadata| metadata.len());
-        let mut command = Command::new(&program);
+        let mut command = match self.by.split_first() {
+            Some((by, options)) => {
+                let mut command = Command::new(by);
+                command.args(options).arg(&program);
+                command
+            }
+            None => Command::new(&program),
+        };
         command
             .arg("sweep-worker")
             .arg(&self.sweep)
@@ -376,6 +385,7 @@ mod tests {
             jobs: 1,
             fail_fast: false,
             quiet: true,
+            by: Vec::new(),
         };
         let task = Task {
             index: 0,

@@ -120,9 +120,15 @@ enum SweepAction {
         sweep: PathBuf,
         /// Line of the plan, from 0.
         index: usize,
-        /// Threads of the run.
+        /// Threads of the run, of each of its processes.
         #[arg(long, default_value_t = 0)]
         threads: usize,
+        /// Processes of the run.
+        #[arg(long, default_value_t = 1)]
+        processes: u64,
+        /// How `srun` connects them.
+        #[arg(long, default_value = "pmix")]
+        mpi: String,
     },
 }
 
@@ -150,7 +156,12 @@ impl Execute for SweepArgs {
                 sweep,
                 index,
                 threads,
-            }) => return slurm::task(sweep, *index, *threads),
+                processes,
+                mpi,
+            }) => {
+                let by = slurm::starter(*processes, mpi);
+                return slurm::task(sweep, *index, *threads, by);
+            }
             None => {}
         }
         let selection = self.selection.as_ref().ok_or_else(|| {
@@ -193,6 +204,7 @@ fn run_locally<T: Toolkit>(sweep: &Sweep<T>, args: &SweepArgs, jobs: usize) -> R
         jobs,
         fail_fast: args.fail_fast,
         quiet: args.quiet,
+        by: Vec::new(),
     };
     if sweep.same > 0 {
         launcher.say(&format!(

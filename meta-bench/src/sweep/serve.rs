@@ -88,6 +88,7 @@ pub fn serve<T: Toolkit>(selection: &SweepSelection, runs: &Path) -> Result<()> 
             jobs: 1,
             fail_fast: false,
             quiet: true,
+            by: Vec::new(),
         },
     };
     say(&json!({ "metric": metric, "direction": direction }))?;

@@ -42,10 +42,14 @@ settings! {
         time: String = String::new();
         /// Seconds before the time limit at which a run saves itself.
         grace: u64 = 60;
-        /// Cores of a run.
+        /// Cores of a run, of each of its processes.
         cpus: u64 = 1, at_least(1);
-        /// GPUs of a run.
+        /// GPUs of a run, of each of its processes.
         gpus: u64 = 0;
+        /// Processes that share a run through MPI; more than one needs a build with `--features mpi`.
+        processes: u64 = 1, between(1, 100_000);
+        /// How `srun` connects the processes: a word of `srun --mpi=list`.
+        mpi: String = "pmix".to_owned();
         /// Memory of a run, as Slurm writes it (`4G`). Empty: Slurm's default.
         memory: String = String::new();
         /// Runs at the same time, 0 for no limit.
@@ -98,6 +102,7 @@ impl SlurmSettings {
             ("partition", &self.partition),
             ("time", &self.time),
             ("memory", &self.memory),
+            ("mpi", &self.mpi),
         ];
         for (key, word) in words {
             let fits = |letter: char| letter.is_alphanumeric() || "_-.,:+@/".contains(letter);
@@ -132,7 +137,7 @@ impl SlurmSettings {
             format!("--job-name={name}"),
             format!("--array={}", ranges(indices, self.parallel)),
             format!("--cpus-per-task={}", self.cpus),
-            "--ntasks=1".to_owned(),
+            format!("--ntasks={}", self.processes),
             format!("--signal=B:USR1@{}", self.grace),
             "--requeue".to_owned(),
             "--open-mode=append".to_owned(),
@@ -156,14 +161,33 @@ impl SlurmSettings {
     }
 }
 
+/// What starts `processes` of one program in a job of Slurm; nothing for one process.
+///
+/// All end where one fails; standard input ends for all of them at once.
+pub fn starter(processes: u64, mpi: &str) -> Vec<String> {
+    match processes {
+        1 => Vec::new(),
+        processes => vec![
+            "srun".to_owned(),
+            format!("--mpi={mpi}"),
+            format!("--ntasks={processes}"),
+            "--kill-on-bad-exit=1".to_owned(),
+        ],
+    }
+}
+
 /// The script of the array for the runs of the plan in `sweep`.
-fn script(sweep: &str, program: &str, cpus: u64) -> String {
+fn script(sweep: &str, program: &str, settings: &SlurmSettings) -> String {
+    let together = match settings.processes {
+        1 => String::new(),
+        processes => format!(" --processes {processes} --mpi {}", quoted(&settings.mpi)),
+    };
     format!(
         "#!/bin/bash\n\
          # The time is nearly up: the run saves itself, and the task goes back into the queue.\n\
          requeue=\n\
          trap 'requeue=yes; kill -TERM \"$worker\"' USR1\n\
-         {program} sweep task {sweep} \"$SLURM_ARRAY_TASK_ID\" --threads {cpus} &\n\
+         {program} sweep task {sweep} \"$SLURM_ARRAY_TASK_ID\" --threads {cpus}{together} &\n\
          worker=$!\n\
          # A signal ends the wait, not the worker.\n\
          while :; do\n\
@@ -177,6 +201,7 @@ fn script(sweep: &str, program: &str, cpus: u64) -> String {
          exit \"$code\"\n",
         program = quoted(program),
         sweep = quoted(sweep),
+        cpus = settings.cpus,
     )
 }
 
@@ -333,7 +358,7 @@ pub fn launch<T: Toolkit>(sweep: &Sweep<T>, retry: bool, format: Format) -> Resu
         }
     }
     let name = sweep.folder.file_name().unwrap_or_default();
-    let script = script(folder, program, settings.cpus);
+    let script = script(folder, program, &settings);
     let path = Path::new(folder).join("array.sh");
     write_atomically(&path, script.as_bytes())?;
     let arguments = settings.arguments(folder, &name.to_string_lossy(), &indices);
@@ -365,7 +390,7 @@ pub fn launch<T: Toolkit>(sweep: &Sweep<T>, retry: bool, format: Format) -> Resu
 /// # Errors
 /// [`CommandError::Interrupted`] when it was asked to stop and has saved itself, [`CommandError::Runs`] when it
 /// failed.
-pub fn task(sweep: &Path, index: usize, threads: usize) -> Result<()> {
+pub fn task(sweep: &Path, index: usize, threads: usize, by: Vec<String>) -> Result<()> {
     let lines = worker::read(sweep)?;
     let line = lines
         .get(index)
@@ -375,6 +400,7 @@ pub fn task(sweep: &Path, index: usize, threads: usize) -> Result<()> {
         jobs: 1,
         fail_fast: false,
         quiet: false,
+        by,
     };
     let task = Task {
         index,
@@ -411,10 +437,9 @@ mod tests {
         let settings = read(
             "[slurm]\npartition = 'gpu'\ntime = '02:00:00'\ncpus = 4\ngpus = 1\nmemory = '8G'\n\
              parallel = 5\noptions = ['--account=me', '--comment=two words']\n",
-        );
-        let arguments = settings
-            .unwrap()
-            .arguments("runs/100 %j/a", "a", &[0, 1, 2, 7]);
+        )
+        .unwrap();
+        let arguments = settings.arguments("runs/100 %j/a", "a", &[0, 1, 2, 7]);
         for argument in [
             "--parsable",
             "--array=0-2,7%5",
@@ -422,6 +447,7 @@ mod tests {
             "--partition=gpu",
             "--time=02:00:00",
             "--cpus-per-task=4",
+            "--ntasks=1",
             "--gpus-per-task=1",
             "--mem=8G",
             "--signal=B:USR1@60",
@@ -433,9 +459,23 @@ mod tests {
                 "{argument} {arguments:?}"
             );
         }
-        let script = script("runs/sweeps/a", "/opt/it's/meta", 4);
+        let script = script("runs/sweeps/a", "/opt/it's/meta", &settings);
         let line = "\n'/opt/it'\\''s/meta' sweep task 'runs/sweeps/a' \"$SLURM_ARRAY_TASK_ID\" --threads 4 &\n";
         assert!(script.contains(line), "{script}");
+    }
+
+    #[test]
+    fn processes_of_a_run_are_started_by_srun() {
+        let settings = read("[slurm]\nprocesses = 4\nmpi = 'pmi2'\ncpus = 2\n").unwrap();
+        let arguments = settings.arguments("a", "a", &[0]);
+        assert!(arguments.contains(&"--ntasks=4".to_owned()), "{arguments:?}");
+        let script = script("a", "meta", &settings);
+        assert!(script.contains("--threads 2 --processes 4 --mpi 'pmi2' &"), "{script}");
+        assert_eq!(starter(1, "pmix"), Vec::<String>::new());
+        let started = starter(4, "pmi2").join(" ");
+        assert_eq!(started, "srun --mpi=pmi2 --ntasks=4 --kill-on-bad-exit=1");
+        read("[slurm]\nprocesses = 0\n").unwrap_err();
+        read("[slurm]\nmpi = 'a b'\n").unwrap_err();
     }
 
     /// What a hostile manifest or folder name would have to contain.
@@ -460,7 +500,7 @@ mod tests {
 
     #[test]
     fn whatever_the_values_the_script_has_the_same_lines() {
-        let expected = script("a", "b", 1).lines().count();
+        let expected = script("a", "b", &SlurmSettings::default()).lines().count();
         let mut accepted = 0;
         for text in hostile() {
             for path in [format!("runs/{text}"), format!("{text}/sweeps")] {
@@ -468,7 +508,7 @@ mod tests {
                     continue;
                 };
                 accepted += 1;
-                let script = script(path, path, 1);
+                let script = script(path, path, &SlurmSettings::default());
                 assert_eq!(script.lines().count(), expected, "{text:?}");
                 assert!(!script.contains(['\r', '\0']), "{text:?}");
             }

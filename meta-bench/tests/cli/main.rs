@@ -8,6 +8,7 @@ mod compare;
 mod corpora;
 mod damage;
 mod data;
+mod distributed;
 mod diverged;
 mod elsewhere;
 mod explain;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::workbench::{GLYPHS, SINUSOID, Workbench};
 
 /// What must be the same, bit for bit.
-const FILES: [&str; 4] = [
+pub const FILES: [&str; 4] = [
     "checkpoint.safetensors",
     "best.safetensors",
     "metrics.jsonl",

@@ -104,6 +104,11 @@ impl Processes {
         Processes((transport.count() > 1).then_some(transport))
     }
 
+    /// How they talk; none where there is one.
+    pub fn transport(&self) -> Option<Arc<dyn Transport>> {
+        self.0.clone()
+    }
+
     /// The number of this process, from 0 on.
     pub fn rank(&self) -> usize {
         self.0.as_ref().map_or(0, |transport| transport.rank())

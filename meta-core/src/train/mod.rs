@@ -524,7 +524,7 @@ fn check_health<B: Primitives>(unread: &mut Vec<(u64, Tensor<B, 1>)>) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{path::Path, sync::Mutex};
 
     use serde_json::json;
 
@@ -533,6 +533,7 @@ mod tests {
         backend::Cpu,
         data::{EpisodeShape, SinusoidSettings},
         params::Params,
+        processes::Transport,
         task::TargetBatch,
     };
 
@@ -676,8 +677,85 @@ mod tests {
             }
             for refused in crate::processes::threads::run(most + 1, run) {
                 let message = refused.unwrap_err().to_string();
-                assert!(message.contains("train.task_chunk"), "{message}");
+                let key = match most {
+                    6 => "train.meta_batch = 6",
+                    _ => "train.task_chunk = 2",
+                };
+                assert!(message.contains(key), "{message}");
             }
+        }
+    }
+
+    /// Hands on what another one carries, and counts it: messages along the chain, broadcasts, their bytes.
+    struct Counted {
+        by: Arc<dyn Transport>,
+        counts: Arc<Mutex<[usize; 4]>>,
+    }
+
+    impl Transport for Counted {
+        fn rank(&self) -> usize {
+            self.by.rank()
+        }
+
+        fn count(&self) -> usize {
+            self.by.count()
+        }
+
+        fn send(&self, to: usize, message: &[u8]) -> Result<()> {
+            let mut counts = self.counts.lock().unwrap();
+            counts[0] += 1;
+            counts[1] += message.len();
+            drop(counts);
+            self.by.send(to, message)
+        }
+
+        fn receive(&self, from: usize) -> Result<Vec<u8>> {
+            self.by.receive(from)
+        }
+
+        fn broadcast(&self, from: usize, message: Vec<u8>) -> Result<Vec<u8>> {
+            if from == self.rank() {
+                let mut counts = self.counts.lock().unwrap();
+                counts[2] += 1;
+                counts[3] += message.len();
+            }
+            self.by.broadcast(from, message)
+        }
+
+        fn any(&self, own: bool) -> Result<bool> {
+            self.by.any(own)
+        }
+    }
+
+    /// As `docs/distributed.md` says: of `n` processes, `n − 1` messages and one broadcast an iteration, and their
+    /// bytes. θ has one number, no running statistics; 6 tasks in chunks of one.
+    #[test]
+    fn messages_of_an_iteration_are_counted() {
+        let (tasks, iterations) = (6, 30);
+        for count in [2, 3, 6] {
+            let counts = Arc::new(Mutex::new([0; 4]));
+            crate::processes::threads::run(count, |processes| {
+                let by = processes.transport().expect("several");
+                let trainer = Trainer {
+                    processes: Processes::new(Arc::new(Counted {
+                        by,
+                        counts: counts.clone(),
+                    })),
+                    ..trainer(TrainSettings {
+                        task_chunk: 1,
+                        validate_every: 0,
+                        ..settings()
+                    })
+                };
+                trainer
+                    .run(&mut Constant::new(), TrainState::default(), &mut ())
+                    .unwrap();
+            });
+            // After k processes, losses and scores of the tasks so far, 4 bytes each; θ, 4; their number, 8.
+            let bytes = |tasks: usize| 8 + 4 + 2 * 4 * tasks;
+            let chain: usize = (1..count).map(|rank| bytes(rank * tasks / count)).sum();
+            let expected = [count - 1, chain, 1, bytes(tasks)].map(|each| each * iterations);
+            assert_eq!(*counts.lock().unwrap(), expected, "{count} processes");
         }
     }
 

@@ -44,10 +44,16 @@ pub fn check(
     if chunks >= count {
         return Ok(());
     }
+    if meta_batch < count {
+        let expected = format!(
+            "{count} processes share a meta-batch task by task; expected at least {count} tasks, or fewer processes"
+        );
+        return Err(Error::setting("train.meta_batch", meta_batch, expected));
+    }
     let expected = format!(
         "{count} processes share a meta-batch chunk by chunk, and {meta_batch} tasks in chunks of {of_chunk} are \
-         {chunks}; expected at most {} tasks in a chunk",
-        (meta_batch / count).max(1)
+         {chunks}; expected chunks of at most {}",
+        meta_batch / count
     );
     Err(Error::setting("train.task_chunk", of_chunk, expected))
 }
