@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use meta_core::{backend, toolkit::Toolkit};
 
 use crate::{
-    bench::{self, process::BenchOneArgs},
+    bench::{self, messages::MessagesArgs, process::BenchOneArgs},
     command::Execute,
     contact_sheet::ContactSheetArgs,
     docs::DocsArgs,
@@ -120,6 +120,7 @@ commands! {
     Plot(PlotArgs),
     Bench(bench::BenchArgs),
     BenchOne(BenchOneArgs),
+    Messages(MessagesArgs),
     Gradcheck(GradcheckArgs),
     Equivalence(EquivalenceArgs),
     EquivalenceOne(EquivalenceOneArgs),

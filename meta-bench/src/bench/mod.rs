@@ -10,6 +10,7 @@ mod flops;
 mod history;
 mod launches;
 mod measure;
+pub mod messages;
 mod peers;
 pub mod process;
 mod report;

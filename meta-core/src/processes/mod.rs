@@ -6,7 +6,8 @@
 //! the result on, the last one tells all. A floating-point all-reduce, whose order nobody promises, is never
 //! asked for.
 //!
-//! For `n` processes, a fold of a message of `b` bytes is `n − 1` messages along the chain and one broadcast.
+//! For `n` processes, a fold of a message of `b` bytes is `n − 1` messages along the chain and one broadcast; in
+//! parts, as many of each as there are parts, one after the other on their way.
 //!
 //! Processes that a launcher of MPI has started (`mpirun`, `srun`) talk by [`mpi`], behind the feature `mpi`.
 
@@ -125,44 +126,53 @@ impl Processes {
         rank * pieces / count..(rank + 1) * pieces / count
     }
 
-    /// Folds the pieces of all processes in order. `own` are those of this process; `add` puts a piece after what
-    /// was folded before it; `write` and `read` make messages of what is folded.
+    /// Folds the pieces of all processes in order, part by part: while the next process works on a part, this one
+    /// works on the one after it. `own` are the pieces of this process, for every part; `add` puts a piece after
+    /// what was folded before it; `write` and `read` make messages of what is folded.
     ///
     /// # Errors
     /// When a process is gone.
     ///
     /// # Panics
-    /// When a process has no piece.
+    /// When a process has no piece of a part.
     pub fn fold<T>(
         &self,
-        own: Vec<T>,
+        own: Vec<Vec<T>>,
         mut add: impl FnMut(T, T) -> T,
         write: impl Fn(&T) -> Vec<u8>,
         read: impl Fn(&T, &[u8]) -> Result<T>,
-    ) -> Result<T> {
-        let mut own = own.into_iter();
-        let first = own.next().expect("every process has a piece");
-        let Some(transport) = &self.0 else {
-            return Ok(own.fold(first, add));
-        };
-        let (rank, last) = (transport.rank(), transport.count() - 1);
-        let mut folded = match rank {
-            0 => first,
-            _ => {
-                let before = read(&first, &transport.receive(rank - 1)?)?;
-                add(before, first)
+    ) -> Result<Vec<T>> {
+        let mut parts = Vec::with_capacity(own.len());
+        for pieces in own {
+            let mut pieces = pieces.into_iter();
+            let first = pieces.next().expect("every process has a piece");
+            let start = match &self.0 {
+                Some(transport) if transport.rank() > 0 => {
+                    let before = read(&first, &transport.receive(transport.rank() - 1)?)?;
+                    add(before, first)
+                }
+                _ => first,
+            };
+            let folded = pieces.fold(start, &mut add);
+            if let Some(transport) = &self.0
+                && transport.rank() + 1 < transport.count()
+            {
+                transport.send(transport.rank() + 1, &write(&folded))?;
             }
+            parts.push(folded);
+        }
+        let Some(transport) = &self.0 else {
+            return Ok(parts);
         };
-        for piece in own {
-            folded = add(folded, piece);
-        }
-        if rank < last {
-            transport.send(rank + 1, &write(&folded))?;
-            let told = transport.broadcast(last, Vec::new())?;
-            return read(&folded, &told);
-        }
-        let told = transport.broadcast(last, write(&folded))?;
-        read(&folded, &told)
+        let last = transport.count() - 1;
+        let hear = |folded: T| {
+            let own = match transport.rank() == last {
+                true => write(&folded),
+                false => Vec::new(),
+            };
+            read(&folded, &transport.broadcast(last, own)?)
+        };
+        parts.into_iter().map(hear).collect()
     }
 
     /// What every process has to say, in their order, everywhere.
@@ -337,16 +347,15 @@ mod tests {
             let own = pieces[processes.share(pieces.len())].to_vec();
             let write = |sum: &f32| sum.to_le_bytes().to_vec();
             let read = |_: &f32, bytes: &[u8]| Ok(f32::from_le_bytes(bytes.try_into().unwrap()));
-            processes.fold(own, |sum, piece| sum * 0.7 + piece, write, read)
+            // The second part is twice the first.
+            let parts = vec![own.clone(), own.iter().map(|piece| piece * 2.0).collect()];
+            let both = processes.fold(parts, |sum, piece| sum * 0.7 + piece, write, read)?;
+            Ok::<_, Error>([both[0].to_bits(), both[1].to_bits()])
         };
         let alone = fold(Processes::default()).unwrap();
         for count in 1..=13 {
             for found in threads::run(count, fold) {
-                assert_eq!(
-                    found.unwrap().to_bits(),
-                    alone.to_bits(),
-                    "{count} processes"
-                );
+                assert_eq!(found.unwrap(), alone, "{count} processes");
             }
         }
     }

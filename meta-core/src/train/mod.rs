@@ -46,6 +46,7 @@ use crate::{
 use eval::{Asked, FrozenEpisodes, evaluate_together};
 pub use observer::{Ending, IterationRecord, Observer, ValidationRecord};
 pub use settings::{KeepBest, Schedule, TrainSettings};
+pub use shared::check_count;
 use shared::{each_of_processes, own_chunks, per_chunk, sum_over_processes};
 pub use state::{Best, TrainState, parameters_like};
 use task_selection::{Selection, TaskSelection, TaskWeights};
@@ -124,7 +125,7 @@ impl<B: Primitives> Trainer<B> {
     pub fn check_processes(&self) -> Result<()> {
         let acts = self.spec.task.is_acting();
         let meta_batch = self.settings.meta_batch;
-        shared::check(&self.processes, meta_batch, self.graphs(), acts)
+        check_count(self.processes.count(), meta_batch, self.graphs(), acts)
     }
 
     /// Trains `learner` from `state` on, to the last iteration or until it stops early.

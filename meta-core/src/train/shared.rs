@@ -22,17 +22,11 @@ fn chunks(tasks: usize, graphs: TaskChunks) -> (usize, usize) {
     (tasks.div_ceil(of_chunk), of_chunk)
 }
 
-/// Checks that every process has a chunk of a meta-batch, and that the run can be shared.
+/// Checks that each of `count` processes has a chunk of a meta-batch, and that the run can be shared.
 ///
 /// # Errors
-/// [`Error::Setting`], naming the key to change.
-pub fn check(
-    processes: &Processes,
-    meta_batch: usize,
-    graphs: TaskChunks,
-    acts: bool,
-) -> Result<()> {
-    let count = processes.count();
+/// [`Error::Setting`], naming the key to change; [`Error::Processes`] where policies are trained.
+pub fn check_count(count: usize, meta_batch: usize, graphs: TaskChunks, acts: bool) -> Result<()> {
     if count == 1 {
         return Ok(());
     }
@@ -100,7 +94,65 @@ pub fn sum_over_processes<B: Primitives>(
     processes: &Processes,
     own: Vec<MetaGradient<B>>,
 ) -> Result<MetaGradient<B>> {
-    processes.fold(own, MetaGradient::merge, write, read)
+    if processes.count() == 1 {
+        let mut own = own.into_iter();
+        let first = own.next().expect("a meta-batch has a chunk");
+        return Ok(own.fold(first, MetaGradient::merge));
+    }
+    let sizes = own.first().map_or_else(Vec::new, |first| part_sizes(&first.gradients));
+    let own: Vec<_> = own.into_iter().map(|chunk| split(chunk, &sizes)).collect();
+    let parts = (0..=sizes.len()).map(|part| own.iter().map(|chunk| chunk[part].clone()).collect());
+    let folded = processes.fold(parts.collect(), MetaGradient::merge, write, read)?;
+    let mut folded = folded.into_iter();
+    let mut whole = folded.next().expect("there is a part");
+    for part in folded {
+        whole.gradients = whole.gradients.join(part.gradients);
+    }
+    Ok(whole)
+}
+
+/// Bytes from which on a part of a message is worth a message of its own.
+const PART: usize = 1 << 20;
+
+/// How many parameters each part of a meta-gradient has, but the last, which has the rest.
+fn part_sizes<B: Primitives>(gradients: &Params<B>) -> Vec<usize> {
+    let (mut sizes, mut count, mut bytes) = (Vec::new(), 0, 0);
+    let shapes = gradients.shapes();
+    for (_, shape) in &shapes {
+        count += 1;
+        bytes += shape.iter().product::<usize>() * size_of::<f32>();
+        if bytes >= PART {
+            sizes.push(count);
+            (count, bytes) = (0, 0);
+        }
+    }
+    if count == 0 {
+        sizes.pop();
+    }
+    sizes
+}
+
+/// The parts of a meta-gradient: the first has the running statistics, all have losses and scores, whose number
+/// is that of the tasks.
+fn split<B: Primitives>(whole: MetaGradient<B>, sizes: &[usize]) -> Vec<MetaGradient<B>> {
+    let names: Vec<String> = whole.gradients.names().map(str::to_owned).collect();
+    let mut rest = names.as_slice();
+    let mut parts = Vec::with_capacity(sizes.len() + 1);
+    for part in 0..=sizes.len() {
+        let size = sizes.get(part).copied().unwrap_or(rest.len());
+        let (own, others) = rest.split_at(size);
+        rest = others;
+        parts.push(MetaGradient {
+            gradients: whole.gradients.filter(|name| own.iter().any(|own| own == name)),
+            buffers: match part {
+                0 => whole.buffers.clone(),
+                _ => Params::default(),
+            },
+            losses: whole.losses.clone(),
+            scores: whole.scores.clone(),
+        });
+    }
+    parts
 }
 
 /// The meta-gradients of all processes in the order of their tasks, where every task is a chunk.
@@ -182,5 +234,60 @@ impl<'m> Rest<'m> {
     fn tensor(&mut self, shape: Shape, dtype: DType) -> Result<TensorData> {
         let bytes = self.take(shape.num_elements() * dtype.size())?;
         Ok(TensorData::from_bytes_vec(bytes.to_vec(), shape, dtype))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{backend::Cpu, processes::threads};
+
+    /// Of a task: parameters of several parts, running statistics, a loss and a score.
+    fn of_task(task: usize) -> MetaGradient<Cpu> {
+        let device = Default::default();
+        let filled = |count: usize, step: f32| {
+            let values: Vec<f32> = (0..count)
+                .map(|k| ((k * 7 + task * 13) % 101) as f32 * step / 3.0)
+                .collect();
+            Tensor::<Cpu, 1>::from_data(TensorData::from(values.as_slice()), &device)
+                .reshape([1, count])
+        };
+        let (mut gradients, mut buffers) = (Params::default(), Params::default());
+        for (name, count) in [("a", 10), ("b", 300_000), ("c", 5), ("d", 262_144), ("e", 3)] {
+            gradients.push(name, filled(count, 1e-3));
+        }
+        buffers.push("statistics", filled(4, 1.0));
+        let value = Tensor::from_data([task as f32], &device);
+        MetaGradient {
+            gradients,
+            buffers,
+            losses: value.clone(),
+            scores: value.mul_scalar(2.0),
+        }
+    }
+
+    fn values(sum: &MetaGradient<Cpu>) -> Vec<(String, TensorData)> {
+        let both = [&sum.gradients, &sum.buffers].into_iter();
+        let mut all: Vec<_> = both.flat_map(Params::to_data).collect();
+        for (name, of_tasks) in [("losses", &sum.losses), ("scores", &sum.scores)] {
+            all.push((name.to_owned(), of_tasks.clone().into_data()));
+        }
+        all
+    }
+
+    #[test]
+    fn large_meta_gradients_are_folded_in_parts() {
+        assert_eq!(part_sizes(&of_task(0).gradients), [2, 2]);
+        let sum = |processes: Processes| {
+            let own = processes.share(5).map(of_task).collect();
+            values(&sum_over_processes(&processes, own).unwrap())
+        };
+        let alone = sum(Processes::default());
+        assert_eq!(alone.len(), 8);
+        for count in 2..=5 {
+            for found in threads::run(count, sum) {
+                assert!(found == alone, "{count} processes");
+            }
+        }
     }
 }

@@ -296,7 +296,7 @@ pub const ROOMS: &[Rooms] = &[
             "flops",
             "measure",
             "process report",
-            "export history batches scaling launches",
+            "export history batches scaling launches messages",
             "peers",
             "mod",
         ],
