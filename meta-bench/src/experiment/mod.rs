@@ -25,7 +25,7 @@ use meta_core::{
     rng::Seed,
     task::TaskSpec,
     toolkit::Toolkit,
-    train::{TrainSettings, Trainer, eval::FrozenEpisodes},
+    train::{TrainSettings, Trainer, eval::FrozenEpisodes, outsiders::check_outsiders},
 };
 use serde_json::{Value, json};
 
@@ -133,14 +133,18 @@ impl<T: Toolkit> Experiment<T> {
         let architecture =
             T::Encoders::new(&encoder.name, &encoder.settings, spec.item).map_err(at)?;
         learner.check(&architecture, &spec).map_err(at)?;
-        Ok(Experiment {
+        let experiment = Experiment {
             manifest,
             data_folder: data_folder.map(Path::to_owned),
             source,
             architecture,
             learner,
             spec,
-        })
+        };
+        let manifest = &experiment.manifest;
+        check_outsiders(&experiment.test_episodes(), manifest.test.outsiders)
+            .map_err(|error| manifest.locate(error))?;
+        Ok(experiment)
     }
 
     /// The learner, with parameters drawn from the seed.

@@ -542,6 +542,12 @@ fn a_test_with_outsiders() {
         .run("eval run test.outsiders=0.3 data.way=500")
         .mistake();
     assert!(message.contains("test.outsiders"), "{message}");
+    // Found before anything is trained.
+    let message = bench
+        .run("run m.toml test.outsiders=0.3 data.way=500 data.train_way=5 train.validate_every=0 --dir no")
+        .mistake();
+    assert!(message.contains("test.outsiders"), "{message}");
+    assert!(bench.names("no").is_empty());
 }
 
 /// The encoder goes out by PyTorch's names and comes back in: the same embeddings, to the byte.

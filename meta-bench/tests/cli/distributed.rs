@@ -244,7 +244,7 @@ fn processes_that_differ_are_refused_by_name() {
     refused(
         &bench,
         &[(2, "run m.toml --dir no train.lrr=1")],
-        &["did you mean `train.lr`"],
+        &["unknown key `train.lrr`"],
     );
     let folder = "run m.toml --dir no --quiet data.source=folder data.path=photos";
     for class in 0..30 {

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::distributed::has_mpi;
 use crate::workbench::{Ran, SINUSOID, Workbench, root};
 
 /// A Slurm that is stopped at the end of the test.
@@ -245,6 +246,28 @@ fn slurm_comes_to_the_same_results_over_kills_requeues_and_cancels() {
     slurm.meta(&bench, &format!("{command} --retry")).ok();
     slurm.wait(&bench, "all done", finished(2));
     same_results(&local, &bench);
+}
+
+/// As many processes of MPI as `[slurm]` says work on each run.
+#[test]
+fn runs_of_two_processes_come_to_the_same_results() {
+    if !has_mpi() {
+        return;
+    }
+    let Some(slurm) = Slurm::start() else { return };
+    let text = manifest(60, "[0, 1]").replace("meta_batch = 4", "meta_batch = 4\ntask_chunk = 1");
+    let local = Workbench::new(&text);
+    local.run("sweep m.toml --quiet").ok();
+    let bench = Workbench::new(&text.replace("parallel = 2", "parallel = 1\nprocesses = 2"));
+    slurm.meta(&bench, "sweep m.toml --launcher slurm").ok();
+    slurm.wait(&bench, "two runs", finished(2));
+    same_results(&local, &bench);
+    for run in bench.names("runs") {
+        if run.starts_with("tiny") {
+            let record = bench.text(&format!("runs/{run}/record.json"));
+            assert!(record.contains("\"processes\": 2"), "{record}");
+        }
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Error, Result,
     calibration::{auroc, share_reaching, threshold},
-    data::{Episode, Items, Targets},
+    data::{Episode, Items, Targets, Task},
     learner::Learner,
     primitives::Primitives,
     task::TaskSpec,
@@ -135,6 +135,21 @@ pub fn rejection<B: Primitives>(
         progress(index + 1);
     }
     Ok(found)
+}
+
+/// Checks that there are outsiders for the episodes of `set`: items of no class, or classes that a task does not
+/// have. A share of 0, and tasks without classes, need none.
+///
+/// # Errors
+/// As [`rejection`].
+pub fn check_outsiders(set: &FrozenEpisodes, outsiders: f64) -> Result<()> {
+    if outsiders == 0.0 || set.source.task() != Task::Classification {
+        return Ok(());
+    }
+    match set.source.outsiders(set.seed, set.split, 0, 1)? {
+        Some(_) => Ok(()),
+        None => check_classes(set, outsiders),
+    }
 }
 
 /// Checks that the split has classes that a task does not have.
