@@ -135,4 +135,4 @@ pub mod train;
 
 pub use error::{Error, Result};
 #[doc(inline)]
-pub use meta_kernels::parallel;
+pub use meta_kernels::{logistic, parallel};

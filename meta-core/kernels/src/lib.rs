@@ -35,6 +35,7 @@
 //! | `standardize_pool` | normalisation and max pooling at once, their adjoint, their curvature |
 //! | `recurrence` | recurrent layers over whole sequences, their adjoint, its derivative |
 //! | `sgd_step` | a step of gradient descent |
+//! | `logistic` | logistic regressions by Newton's method |
 //! | `relu` | bias and ReLU at once, and the gate that is its adjoint |
 
 mod blocks;
@@ -44,6 +45,7 @@ mod forms;
 mod gemm;
 pub mod layer;
 pub mod linear;
+pub mod logistic;
 mod matrix;
 pub mod pairs;
 pub mod parallel;

@@ -50,7 +50,7 @@ pub const ROOMS: &[Rooms] = &[
             "blocks",
             "tile",
             "gemm",
-            "pairs pool rows sgd_step softmax",
+            "logistic pairs pool rows sgd_step softmax",
             "linear relu standardize",
             "conv2d layer recurrence standardize_pool",
         ],
