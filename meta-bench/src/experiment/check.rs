@@ -27,7 +27,12 @@ pub struct CheckArgs {
     #[arg(long)]
     no_trial: bool,
     /// Forecast the run for so many processes (docs/distributed.md), each as fast as this one.
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "no_trial")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        conflicts_with = "no_trial"
+    )]
     processes: usize,
     /// Do not refuse a run that needs more memory than there is, by an estimate.
     #[arg(long)]

@@ -29,7 +29,9 @@ impl Serialize for DeviceChoice {
 impl<'de> Deserialize<'de> for DeviceChoice {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+        let number = value
+            .as_u64()
+            .and_then(|number| usize::try_from(number).ok());
         match (number, value.as_str()) {
             (Some(number), _) => Ok(DeviceChoice::Number(number)),
             (None, Some("rank")) => Ok(DeviceChoice::Rank),

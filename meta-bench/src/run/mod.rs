@@ -202,4 +202,3 @@ impl RunArgs {
         evaluate_run(run, folder, self.quiet, self.force)
     }
 }
-

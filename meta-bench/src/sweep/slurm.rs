@@ -468,9 +468,15 @@ mod tests {
     fn processes_of_a_run_are_started_by_srun() {
         let settings = read("[slurm]\nprocesses = 4\nmpi = 'pmi2'\ncpus = 2\n").unwrap();
         let arguments = settings.arguments("a", "a", &[0]);
-        assert!(arguments.contains(&"--ntasks=4".to_owned()), "{arguments:?}");
+        assert!(
+            arguments.contains(&"--ntasks=4".to_owned()),
+            "{arguments:?}"
+        );
         let script = script("a", "meta", &settings);
-        assert!(script.contains("--threads 2 --processes 4 --mpi 'pmi2' &"), "{script}");
+        assert!(
+            script.contains("--threads 2 --processes 4 --mpi 'pmi2' &"),
+            "{script}"
+        );
         assert_eq!(starter(1, "pmix"), Vec::<String>::new());
         let started = starter(4, "pmi2").join(" ");
         assert_eq!(started, "srun --mpi=pmi2 --ntasks=4 --kill-on-bad-exit=1");

@@ -17,7 +17,7 @@ name = "mlp"
 "#;
 
 /// A picture of one colour that is its own for every number.
-fn picture(number: u8) -> Vec<u8> {
+pub fn picture(number: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, 8, 8);
     encoder.set_color(png::ColorType::Rgb);

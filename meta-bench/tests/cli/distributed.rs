@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    data::picture,
     resume::{FILES, wait_for_lines},
     workbench::{GLYPHS, Ran, SINUSOID, Workbench},
 };
@@ -249,8 +250,8 @@ fn processes_that_differ_are_refused_by_name() {
     let folder = "run m.toml --dir no --quiet data.source=folder data.path=photos";
     for class in 0..30 {
         for item in 0..6 {
-            let pixels = format!("P2 2 2 255\n{class} {item} 9 200\n");
-            bench.write(&format!("here/photos/class{class:02}/{item}.pgm"), pixels);
+            let path = format!("here/photos/class{class:02}/{item}.png");
+            bench.write(&path, picture(6 * class + item));
         }
     }
     std::fs::create_dir_all(bench.path("there")).unwrap();

@@ -99,7 +99,9 @@ pub fn sum_over_processes<B: Primitives>(
         let first = own.next().expect("a meta-batch has a chunk");
         return Ok(own.fold(first, MetaGradient::merge));
     }
-    let sizes = own.first().map_or_else(Vec::new, |first| part_sizes(&first.gradients));
+    let sizes = own
+        .first()
+        .map_or_else(Vec::new, |first| part_sizes(&first.gradients));
     let own: Vec<_> = own.into_iter().map(|chunk| split(chunk, &sizes)).collect();
     let parts = (0..=sizes.len()).map(|part| own.iter().map(|chunk| chunk[part].clone()).collect());
     let folded = processes.fold(parts.collect(), MetaGradient::merge, write, read)?;
@@ -143,7 +145,9 @@ fn split<B: Primitives>(whole: MetaGradient<B>, sizes: &[usize]) -> Vec<MetaGrad
         let (own, others) = rest.split_at(size);
         rest = others;
         parts.push(MetaGradient {
-            gradients: whole.gradients.filter(|name| own.iter().any(|own| own == name)),
+            gradients: whole
+                .gradients
+                .filter(|name| own.iter().any(|own| own == name)),
             buffers: match part {
                 0 => whole.buffers.clone(),
                 _ => Params::default(),
@@ -253,7 +257,13 @@ mod tests {
                 .reshape([1, count])
         };
         let (mut gradients, mut buffers) = (Params::default(), Params::default());
-        for (name, count) in [("a", 10), ("b", 300_000), ("c", 5), ("d", 262_144), ("e", 3)] {
+        for (name, count) in [
+            ("a", 10),
+            ("b", 300_000),
+            ("c", 5),
+            ("d", 262_144),
+            ("e", 3),
+        ] {
             gradients.push(name, filled(count, 1e-3));
         }
         buffers.push("statistics", filled(4, 1.0));
