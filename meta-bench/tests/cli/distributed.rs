@@ -10,7 +10,7 @@ use std::{
 use crate::{
     data::picture,
     resume::{FILES, wait_for_lines},
-    workbench::{GLYPHS, Ran, SINUSOID, Workbench},
+    workbench::{GLYPHS, Ran, SINUSOID, Workbench, root},
 };
 
 /// Whether MPI can be used.
@@ -263,6 +263,33 @@ fn processes_that_differ_are_refused_by_name() {
         &["process 1 of 2", "there/photos"],
     );
     assert_eq!(bench.names("no"), Vec::<String>::new(), "nothing was begun");
+}
+
+/// Network namespaces of their own, with TCP between them. Where they are not allowed, as in most containers, the test
+/// says so and passes.
+#[test]
+fn two_hosts_come_to_the_same_bytes() {
+    if !has_mpi() {
+        return;
+    }
+    let manifest = SINUSOID.replace("meta_batch = 4", "meta_batch = 4\ntask_chunk = 1");
+    let bench = Workbench::new(&manifest);
+    bench.run("run m.toml --dir alone --quiet").ok();
+    let output = Command::new("bash")
+        .arg(root().join("meta-bench/tests/mpi/namespaces.sh"))
+        .args(["hosts", env!("CARGO_BIN_EXE_meta")])
+        .args("run m.toml --dir two --quiet".split(' '))
+        .current_dir(bench.path("."))
+        .env_remove("META_DATA")
+        .stdin(Stdio::null())
+        .output();
+    let ran = Ran::from(output.expect("bash runs"));
+    if ran.code == Some(77) {
+        eprintln!("skipped: {}", ran.stderr);
+        return;
+    }
+    ran.ok();
+    same(&bench, "alone", "two");
 }
 
 #[test]
