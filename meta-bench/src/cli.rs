@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
-use meta_core::{backend, toolkit::Toolkit};
+use meta_core::{backend, processes, toolkit::Toolkit};
 
 use crate::{
     bench::{self, messages::MessagesArgs, process::BenchOneArgs},
@@ -61,7 +61,7 @@ fn version() -> &'static str {
             .chain(backend::options())
             .chain(serve::COMPILED.then_some("serve"))
             .chain(watch::COMPILED.then_some("watch"))
-            .chain(cfg!(feature = "mpi").then_some("mpi"))
+            .chain(processes::MPI.then_some("mpi"))
             .collect();
         let version = env!("CARGO_PKG_VERSION");
         format!(

@@ -58,7 +58,7 @@ impl Together {
     pub fn start() -> Result<Self> {
         match launched() {
             1 => Ok(Together::default()),
-            count => Self::meet(connect(count)?),
+            _ => Self::meet(Processes::meet()?),
         }
     }
 
@@ -193,20 +193,6 @@ impl Together {
 
 /// Exit code of an interruption.
 const INTERRUPTED: u8 = 130;
-
-#[cfg(feature = "mpi")]
-fn connect(_: usize) -> Result<Processes> {
-    let mpi = meta_core::processes::mpi::Mpi::start()?;
-    Ok(Processes::new(std::sync::Arc::new(mpi)))
-}
-
-#[cfg(not(feature = "mpi"))]
-fn connect(count: usize) -> Result<Processes> {
-    Err(CommandError::Usage(format!(
-        "started as one of {count} processes, which this build cannot share a run among; build it with \
-         `--features mpi` (docs/distributed.md), or start it once"
-    )))
-}
 
 impl Alike {
     fn of<T: Toolkit>(experiment: &Experiment<T>) -> Self {

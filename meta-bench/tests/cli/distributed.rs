@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use meta_core::processes::MPI;
+
 use crate::{
     data::picture,
     resume::{FILES, wait_for_lines},
@@ -16,7 +18,7 @@ use crate::{
 /// Whether MPI can be used.
 pub fn has_mpi() -> bool {
     let launcher = Command::new("mpirun").arg("--version").output();
-    let why = match (cfg!(feature = "mpi"), launcher) {
+    let why = match (MPI, launcher) {
         (false, _) => "this build is without `--features mpi`",
         (true, Err(_)) => "there is no mpirun; on Debian: apt-get install openmpi-bin",
         (true, Ok(_)) => return true,
@@ -294,7 +296,7 @@ fn two_hosts_come_to_the_same_bytes() {
 
 #[test]
 fn a_build_without_mpi_says_so() {
-    if cfg!(feature = "mpi") {
+    if MPI {
         return;
     }
     let bench = Workbench::new(GLYPHS);

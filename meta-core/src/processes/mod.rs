@@ -76,6 +76,9 @@ pub trait Transport: Send + Sync {
     }
 }
 
+/// Whether this build has [`mpi`].
+pub const MPI: bool = cfg!(feature = "mpi");
+
 /// How many processes a launcher of MPI says that it has started with this one: Open MPI, MPICH and Slurm with
 /// PMI-2, or Slurm with PMIx. One, where this one was started plainly.
 pub fn launched() -> usize {
@@ -103,6 +106,21 @@ impl Processes {
     /// The processes that talk by `transport`.
     pub fn new(transport: Arc<dyn Transport>) -> Self {
         Processes((transport.count() > 1).then_some(transport))
+    }
+
+    /// Meets the other processes that a launcher of MPI has started with this one.
+    ///
+    /// # Errors
+    /// When this build has no MPI, or it cannot be used.
+    pub fn meet() -> Result<Self> {
+        #[cfg(feature = "mpi")]
+        return Ok(Self::new(Arc::new(mpi::Mpi::start()?)));
+        #[cfg(not(feature = "mpi"))]
+        Err(Error::Processes {
+            message: "this build cannot talk to the processes that it was started with; build it with \
+                      `--features mpi` (docs/distributed.md), or start it once"
+                .to_owned(),
+        })
     }
 
     /// How they talk; none where there is one.

@@ -176,8 +176,9 @@ fn only_the_backend_module_tells_backends_apart() {
             let inside = inside || path.ends_with("meta-core/src/lib.rs");
             // A format that costs a build is a feature too.
             let inside = inside || path.ends_with("meta-core/src/data/formats/mod.rs");
-            // So are the server and the live view.
+            // So are MPI, the server and the live view.
             let inside = inside
+                || path.ends_with("meta-core/src/processes/mod.rs")
                 || path.ends_with("use_trained/serve/mod.rs")
                 || path.ends_with("meta-bench/src/watch/mod.rs");
             let text = fs::read_to_string(&path).expect("a readable file");

@@ -1,5 +1,6 @@
 //! Writes `docs/results.md`: finished runs as a table, measured beside published.
 
+mod acted;
 mod against;
 mod calibrated;
 mod finished_run;
@@ -12,6 +13,7 @@ use meta_core::{
     toolkit::Toolkit,
 };
 
+use acted::Acted;
 use against::Against;
 use calibrated::Calibrated;
 use finished_run::{FinishedRun, markdown};
@@ -27,25 +29,28 @@ pub fn results<T: Toolkit>(folders: &[PathBuf], data: Option<&Path>) -> Result<S
     let mut protocols = String::new();
     let mut densities = Densities::default();
     let mut calibrated = Calibrated::default();
+    let mut acted = Acted::default();
     let mut tests: Vec<Against> = Vec::new();
     let mut rows = Vec::new();
     for folder in folders {
         let run = FinishedRun::<T>::read(folder, data)?;
         densities.add(&run);
         calibrated.add(folder, &run)?;
+        acted.add(&run);
         let known = tests.iter().position(|test| test.is_of(&run));
         match known {
             Some(test) => tests[test].add(&run),
             None => tests.push(Against::new(&run)),
         }
-        rows.push((known.unwrap_or(tests.len() - 1), run.row()));
+        let set = run.result.episode_set.clone();
+        rows.push((known.unwrap_or(tests.len() - 1), set, run.row()));
         protocols.push_str(&run.protocol());
     }
-    // Runs that share their test with baselines have a table of their own for each test.
+    // Runs that share their test with baselines, or with other policies, have a table of their own for each test.
     let apart = rows
         .iter()
-        .filter(|(test, _)| !tests[*test].has_baselines());
-    let mut table: String = apart.map(|(_, row)| row.as_str()).collect();
+        .filter(|(test, set, _)| !tests[*test].has_baselines() && !acted.has(set));
+    let mut table: String = apart.map(|(.., row)| row.as_str()).collect();
     let mut against: String = tests.iter().filter_map(Against::section).collect();
     if !against.is_empty() {
         against = format!(
@@ -68,9 +73,10 @@ pub fn results<T: Toolkit>(folders: &[PathBuf], data: Option<&Path>) -> Result<S
          Written from finished runs of the shipped manifests, by `meta sweep MANIFEST… --results FILE` or \
          `meta docs results RUN_DIR…`. Intervals are 95 %, over test episodes, one seed; they do not include the \
          variation over training seeds.\n\n{table}{against}\
-         {}{}## Protocol\n\n{protocols}\n\
+         {}{}{}## Protocol\n\n{protocols}\n\
          The published figures are of other protocols: see the first lines of each manifest for what \
          differs (iterations, classes, rotations, normalisation).\n",
+        acted.section(),
         densities.section(),
         calibrated.section()
     ))

@@ -167,3 +167,75 @@ pub fn reference(data: &str, way: usize, shot: usize) -> Option<String> {
         .find(|row| data.contains(row.data) && (row.way, row.shot) == (way, shot))?;
     Some(format!("Published: {:.2} %, {}.", row.percent, row.what))
 }
+
+/// Mean total rewards of trials, by policy: Duan et al., *RL²*, 2016, tables 1 and 2; SNAIL by Mishra et al., 2018,
+/// tables 3 and 4.
+struct Returns {
+    source: &'static str,
+    /// Pulls and arms of a bandit; episodes of a trial, and 0.
+    size: (u64, u64),
+    of: &'static [(&'static str, f64)],
+}
+
+const RETURNS: [Returns; 3] = [
+    Returns {
+        source: "bernoulli_bandit",
+        size: (10, 5),
+        of: &[
+            ("random", 5.0),
+            ("greedy", 6.6),
+            ("epsilon_greedy", 6.6),
+            ("ucb1", 6.7),
+            ("thompson", 5.7),
+            ("gittins", 6.6),
+            ("rl2", 6.7),
+            ("snail_policy", 6.6),
+        ],
+    },
+    Returns {
+        source: "bernoulli_bandit",
+        size: (100, 5),
+        of: &[
+            ("random", 49.9),
+            ("greedy", 74.8),
+            ("epsilon_greedy", 75.4),
+            ("ucb1", 78.0),
+            ("thompson", 74.7),
+            ("gittins", 78.3),
+            ("rl2", 78.7),
+            ("snail_policy", 79.1),
+        ],
+    },
+    Returns {
+        source: "tabular_mdp",
+        size: (10, 0),
+        of: &[
+            ("random", 100.1),
+            ("greedy", 134.8),
+            ("epsilon_greedy", 132.8),
+            ("psrl", 138.1),
+            ("opsrl", 144.1),
+            ("ucrl2", 146.6),
+            ("beb", 150.2),
+            ("rl2", 156.2),
+            ("snail_policy", 159.1),
+        ],
+    },
+];
+
+/// The published figure of a policy in environments of these sizes, with trials of so many episodes.
+pub fn published_return(
+    source: &str,
+    sizes: &[(&str, u64)],
+    episodes: usize,
+    policy: &str,
+) -> Option<f64> {
+    let of = |key: &str| sizes.iter().find(|(name, _)| *name == key).map(|(_, size)| *size);
+    let size = match (of("pulls"), of("arms")) {
+        (Some(pulls), Some(arms)) => (pulls, arms),
+        _ => (episodes as u64, 0),
+    };
+    let mut rows = RETURNS.iter();
+    let row = rows.find(|row| row.source == source && row.size == size)?;
+    row.of.iter().find(|(name, _)| *name == policy).map(|(_, figure)| *figure)
+}
