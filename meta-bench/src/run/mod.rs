@@ -80,7 +80,7 @@ impl Execute for RunArgs {
 /// What is to be done for a run.
 enum Due {
     /// Nothing: it has its result.
-    Nothing(TestResult),
+    Nothing(Box<TestResult>),
     /// Another test of the trained run in this folder.
     Test(PathBuf),
     /// To begin it, or to resume the run of this hash.
@@ -103,7 +103,7 @@ impl RunArgs {
         let due = together.agree(due)?;
         if !together.first_says(matches!(due, Due::Work(..)))? {
             return match due {
-                Due::Nothing(result) => Ok(Some(result)),
+                Due::Nothing(result) => Ok(Some(*result)),
                 Due::Test(folder) => self.test_again(&experiment, &folder).map(Some),
                 Due::Work(..) => Ok(None),
             };
@@ -162,7 +162,7 @@ impl RunArgs {
                 if !self.quiet {
                     eprintln!("{}: this run is finished; its result:", path.display());
                 }
-                Ok(Due::Nothing(read_result(path)?))
+                Ok(Due::Nothing(Box::new(read_result(path)?)))
             }
             Found::Unfinished => {
                 let (folder, hash) = locked(path, experiment)?;
