@@ -117,9 +117,10 @@ impl Processes {
         return Ok(Self::new(Arc::new(mpi::Mpi::start()?)));
         #[cfg(not(feature = "mpi"))]
         Err(Error::Processes {
-            message: "this build cannot talk to the processes that it was started with; build it with \
+            message:
+                "this build cannot talk to the processes that it was started with; build it with \
                       `--features mpi` (docs/distributed.md), or start it once"
-                .to_owned(),
+                    .to_owned(),
         })
     }
 

@@ -230,12 +230,20 @@ pub fn published_return(
     episodes: usize,
     policy: &str,
 ) -> Option<f64> {
-    let of = |key: &str| sizes.iter().find(|(name, _)| *name == key).map(|(_, size)| *size);
+    let of = |key: &str| {
+        sizes
+            .iter()
+            .find(|(name, _)| *name == key)
+            .map(|(_, size)| *size)
+    };
     let size = match (of("pulls"), of("arms")) {
         (Some(pulls), Some(arms)) => (pulls, arms),
         _ => (episodes as u64, 0),
     };
     let mut rows = RETURNS.iter();
     let row = rows.find(|row| row.source == source && row.size == size)?;
-    row.of.iter().find(|(name, _)| *name == policy).map(|(_, figure)| *figure)
+    row.of
+        .iter()
+        .find(|(name, _)| *name == policy)
+        .map(|(_, figure)| *figure)
 }
