@@ -175,3 +175,29 @@ settings! {
         tensorboard: bool = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Process 3 of its machine.
+    #[test]
+    fn processes_take_devices_in_turn() {
+        let device = |value: Value| -> Result<usize, String> {
+            let device = serde_json::from_value(value).map_err(|error| error.to_string())?;
+            let settings = RunSettings {
+                device,
+                ..RunSettings::default()
+            };
+            assert_eq!(serde_json::to_value(device).unwrap(), json!(device));
+            Ok(settings.target_of(3).device)
+        };
+        assert_eq!(device(json!(1)), Ok(1));
+        assert_eq!(device(json!("rank")), Ok(3));
+        for wrong in [json!("first"), json!(-1), json!(1.5)] {
+            assert!(device(wrong).unwrap_err().contains("\"rank\""));
+        }
+    }
+}

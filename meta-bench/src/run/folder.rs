@@ -127,11 +127,26 @@ fn names(path: &Path) -> Result<Option<Vec<String>>> {
     Ok(Some(names))
 }
 
-/// Looks at `path`.
+/// Looks at `path`; again for a moment, where what is there changes meanwhile, or another process may be about to
+/// write itself into a lock that it has just made.
 ///
 /// # Errors
 /// When it is something else than a run folder, or cannot be read.
 pub fn inspect(path: &Path) -> Result<Found> {
+    for _ in 1..LOOKS {
+        let before = names(path)?;
+        let found = look(path);
+        let after = names(path)?;
+        let is_settled = after == before && after.is_none_or(|names| names != [LOCK]);
+        if found.is_ok() || is_settled {
+            return found;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    look(path)
+}
+
+fn look(path: &Path) -> Result<Found> {
     let Some(names) = names(path)? else {
         return Ok(Found::Nothing);
     };
@@ -327,22 +342,10 @@ fn taken(path: &Path, error: std::io::Error) -> CommandError {
     }
 }
 
-/// As [`inspect`], where another process may be about to write itself into a lock that it has just made.
-fn inspect_settled(path: &Path) -> Result<Found> {
-    for _ in 1..LOOKS {
-        let found = inspect(path);
-        if found.is_ok() || names(path)?.is_none_or(|names| names != [LOCK]) {
-            return found;
-        }
-        std::thread::sleep(LOOK_AGAIN);
-    }
-    inspect(path)
-}
-
 /// Removes what a run has left behind that failed before it began, file by file; gives its tags.
 fn clear_failure(path: &Path) -> Result<Option<Vec<u8>>> {
     let found = names(path)?.unwrap_or_default();
-    if found.is_empty() || inspect_settled(path)? != Found::Nothing {
+    if found.is_empty() || inspect(path)? != Found::Nothing {
         return Ok(None);
     }
     // Who holds the lock removes it: while it is there, no other run can get the name.

@@ -169,7 +169,8 @@ impl<T: Toolkit> Session<T> {
     /// # Errors
     /// Whatever goes wrong; [`CommandError::Interrupted`] when it is asked to stop or comes to its pause.
     pub fn work(self) -> Result<Option<TestResult>> {
-        self.experiment.check_precision_of_training()?;
+        let together = &self.together;
+        together.agree(self.experiment.check_precision_of_training())?;
         let device = self.together.on_machine();
         let target = self.experiment.manifest.run.target_of(device);
         let folder = self.path.clone();
@@ -195,11 +196,9 @@ impl<T: Toolkit> Session<T> {
     /// Trains, tests, and writes the files of the run.
     fn lead<B: Primitives>(mut self, device: &B::Device) -> Result<TestResult> {
         let memory = MemoryLimit::watch(self.experiment.manifest.train.memory);
-        let begun = self.learner::<B>(device).and_then(|learner| {
-            let begun = self.begin(&learner.parameters(), device)?;
-            Ok((learner, begun))
-        });
-        let (mut learner, begun) = self.together.agree(begun)?;
+        let mut learner = self.together.agree(self.learner::<B>(device))?;
+        let begun = self.begin(&learner.parameters(), device);
+        let begun = self.together.agree(begun)?;
         self.together.hear_first(begun.checkpoint)?;
         let folder = begun.folder;
         learner.set_parameters(begun.parameters);
@@ -263,6 +262,7 @@ impl<T: Toolkit> Session<T> {
     fn assist<B: Primitives>(self, device: &B::Device) -> Result<()> {
         let memory = MemoryLimit::watch(self.experiment.manifest.train.memory);
         let mut learner = self.together.agree(self.learner::<B>(device))?;
+        self.together.agree(Ok(()))?;
         let bytes = self.together.hear_first(Vec::new())?;
         let path = self.path.join(folder::CHECKPOINT);
         let settings = &self.experiment.manifest.train;
