@@ -25,6 +25,7 @@ use meta_core::{
     primitives::Primitives,
     processes::Transport,
     toolkit::Toolkit,
+    train::MESSAGE_PART,
 };
 use plotters::prelude::*;
 use serde_json::Value;
@@ -62,10 +63,8 @@ pub struct MessagesArgs {
 const COUNTS: [usize; 3] = [8, 64, 512];
 /// Gbit/s of the networks.
 const NETWORKS: [f64; 2] = [10.0, 100.0];
-/// Bytes of a part of a message.
-const PART: f64 = (1 << 20) as f64;
 /// Bytes of the messages that are measured.
-const SIZES: [usize; 4] = [8, 1 << 13, 1 << 20, 1 << 23];
+const SIZES: [usize; 4] = [8, 1 << 13, MESSAGE_PART, 1 << 23];
 /// Seconds for which each size is sent to and fro.
 const SECONDS: f64 = 0.5;
 
@@ -153,7 +152,7 @@ impl WithBackend for Hop {
     type Output = f64;
 
     fn run<B: Primitives>(self, device: B::Device) -> f64 {
-        let count = PART as usize / size_of::<f32>();
+        let count = MESSAGE_PART / size_of::<f32>();
         let own = Tensor::<B, 2>::ones([1, count], &device);
         let mut params = Params::<B>::default();
         params.push("a", own);
@@ -191,7 +190,7 @@ impl Costs {
     fn communication(self, processes: usize, bytes: f64, gigabits: f64) -> f64 {
         let n = processes as f64;
         let carried = 8.0 / (gigabits * 1e9);
-        let parts = (bytes / PART).floor().max(1.0);
+        let parts = (bytes / MESSAGE_PART as f64).ceil();
         let part = bytes / parts;
         let rounds = n.log2().ceil();
         (n + parts - 2.0) * (self.empty + part * (self.byte + carried))
@@ -351,7 +350,8 @@ mod tests {
             byte: 0.0,
         };
         let seconds = costs.communication(2, 1e6, 8.0);
-        let expected = (1e-5 + 1e-3) + (1e-5 + 1e-3) + 1e-5;
+        // Eight parts, one after the other, there and back.
+        let expected = 8.0 * (1e-5 + 1e-3 / 8.0) + 8.0 * (1e-5 + 1e-3 / 8.0) + 1e-5;
         assert!((seconds - expected).abs() < 1e-12, "{seconds}");
         let whole = 512.0 * (1 << 25) as f64 / 1e9;
         assert!(costs.communication(512, (1 << 25) as f64, 8.0) < whole / 5.0);

@@ -46,7 +46,7 @@ use crate::{
 use eval::{Asked, FrozenEpisodes, evaluate_together};
 pub use observer::{Ending, IterationRecord, Observer, ValidationRecord};
 pub use settings::{KeepBest, Schedule, TrainSettings};
-pub use shared::check_count;
+pub use shared::{PART as MESSAGE_PART, check_count};
 use shared::{each_of_processes, own_chunks, per_chunk, sum_over_processes};
 pub use state::{Best, TrainState, parameters_like};
 use task_selection::{Selection, TaskSelection, TaskWeights};

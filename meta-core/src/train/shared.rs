@@ -99,64 +99,52 @@ pub fn sum_over_processes<B: Primitives>(
         let first = own.next().expect("a meta-batch has a chunk");
         return Ok(own.fold(first, MetaGradient::merge));
     }
-    let sizes = own
+    let like = own
         .first()
-        .map_or_else(Vec::new, |first| part_sizes(&first.gradients));
-    let own: Vec<_> = own.into_iter().map(|chunk| split(chunk, &sizes)).collect();
-    let parts = (0..=sizes.len()).map(|part| own.iter().map(|chunk| chunk[part].clone()).collect());
+        .expect("every process has a chunk")
+        .gradients
+        .clone();
+    let own: Vec<_> = own.into_iter().map(split).collect();
+    let parts = own.first().map_or(0, Vec::len);
+    let parts = (0..parts).map(|part| own.iter().map(|chunk| chunk[part].clone()).collect());
     let folded = processes.fold(parts.collect(), MetaGradient::merge, write, read)?;
-    let mut folded = folded.into_iter();
-    let mut whole = folded.next().expect("there is a part");
-    for part in folded {
-        whole.gradients = whole.gradients.join(part.gradients);
-    }
-    Ok(whole)
+    let flat = folded
+        .iter()
+        .filter_map(|part| part.gradients.get::<2>(FLAT));
+    let gradients = like.unflatten(Tensor::cat(flat.collect(), 1));
+    let whole = folded.into_iter().next().expect("there is a part");
+    Ok(MetaGradient { gradients, ..whole })
 }
 
-/// Bytes from which on a part of a message is worth a message of its own.
-const PART: usize = 1 << 20;
+/// Bytes of the parameters in a part of a message, in single precision: on its way to the next process, it costs
+/// much more than an empty message, and little beside all of a network.
+pub const PART: usize = 1 << 17;
 
-/// How many parameters each part of a meta-gradient has, but the last, which has the rest.
-fn part_sizes<B: Primitives>(gradients: &Params<B>) -> Vec<usize> {
-    let (mut sizes, mut count, mut bytes) = (Vec::new(), 0, 0);
-    let shapes = gradients.shapes();
-    for (_, shape) in &shapes {
-        count += 1;
-        bytes += shape.iter().product::<usize>() * size_of::<f32>();
-        if bytes >= PART {
-            sizes.push(count);
-            (count, bytes) = (0, 0);
-        }
-    }
-    if count == 0 {
-        sizes.pop();
-    }
-    sizes
-}
+/// The name of the numbers in a part.
+const FLAT: &str = "flat";
 
-/// The parts of a meta-gradient: the first has the running statistics, all have losses and scores, whose number
-/// is that of the tasks.
-fn split<B: Primitives>(whole: MetaGradient<B>, sizes: &[usize]) -> Vec<MetaGradient<B>> {
-    let names: Vec<String> = whole.gradients.names().map(str::to_owned).collect();
-    let mut rest = names.as_slice();
-    let mut parts = Vec::with_capacity(sizes.len() + 1);
-    for part in 0..=sizes.len() {
-        let size = sizes.get(part).copied().unwrap_or(rest.len());
-        let (own, others) = rest.split_at(size);
-        rest = others;
-        parts.push(MetaGradient {
-            gradients: whole
-                .gradients
-                .filter(|name| own.iter().any(|own| own == name)),
-            buffers: match part {
+/// A meta-gradient in parts of so many numbers, one after the other: the first part has the running statistics, all
+/// have losses and scores, whose number is that of the tasks.
+fn split<B: Primitives>(whole: MetaGradient<B>) -> Vec<MetaGradient<B>> {
+    let flat = whole.gradients.flatten();
+    let [_, count] = flat.dims();
+    let size = PART / size_of::<f32>();
+    let starts = (0..count.div_ceil(size).max(1)).map(|part| part * size);
+    let part = |start: usize| {
+        let mut gradients = Params::default();
+        let numbers = flat.clone().narrow(1, start, size.min(count - start));
+        gradients.push(FLAT, numbers);
+        MetaGradient {
+            gradients,
+            buffers: match start {
                 0 => whole.buffers.clone(),
                 _ => Params::default(),
             },
             losses: whole.losses.clone(),
             scores: whole.scores.clone(),
-        });
-    }
-    parts
+        }
+    };
+    starts.map(part).collect()
 }
 
 /// The meta-gradients of all processes in the order of their tasks, where every task is a chunk.
@@ -287,7 +275,7 @@ mod tests {
 
     #[test]
     fn large_meta_gradients_are_folded_in_parts() {
-        assert_eq!(part_sizes(&of_task(0).gradients), [2, 2]);
+        assert_eq!(split(of_task(0)).len(), (562_162 * 4_usize).div_ceil(PART));
         let sum = |processes: Processes| {
             let own = processes.share(5).map(of_task).collect();
             values(&sum_over_processes(&processes, own).unwrap())
