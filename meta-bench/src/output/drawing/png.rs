@@ -89,7 +89,7 @@ fn joined(points: &[(f64, f64)], closed: bool) -> Option<Path> {
 fn line(width: f64) -> Stroke {
     Stroke {
         width: width as f32,
-        line_join: LineJoin::MiterClip,
+        line_join: LineJoin::Miter,
         ..Stroke::default()
     }
 }
@@ -268,6 +268,26 @@ mod tests {
             assert!(dark(part.clone(), 45..65) > 20, "{part:?}");
         }
         assert!((126..=129).contains(&at(75, 80)[0]), "{:?}", at(75, 80));
+    }
+
+    /// A line that goes back the way it came has no spike: all ink is near its points.
+    #[test]
+    fn lines_turn_back_without_spikes() {
+        for offset in [0.0, 1e-9, 1e-6, 1e-4, 1e-3] {
+            let mut drawing = Drawing::new(200.0, 200.0);
+            let turn = [(80.0, 80.0), (110.0, 110.0), (80.0 + offset, 80.0)];
+            drawing.line(&turn, INK, 1.5);
+            let (width, _, pixels) = decoded(&drawing.to_png().unwrap());
+            let ink = pixels
+                .chunks(3)
+                .enumerate()
+                .filter(|(_, pixel)| pixel[1] < 250);
+            let mut places = ink.map(|(index, _)| (index as u32 % width, index as u32 / width));
+            assert!(
+                places.all(|(x, y)| x.max(y) < 180 && x.min(y) > 110),
+                "{offset}"
+            );
+        }
     }
 
     #[test]
