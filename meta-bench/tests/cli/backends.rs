@@ -224,6 +224,10 @@ mod wgpu {
         let few = launches(2);
         assert_eq!(few.len(), 3);
         assert!(few.iter().all(|&count| count > 20), "{few:?}");
-        assert_eq!(few, launches(6));
+        // A busy machine may end a process before the last lines of its log are written: a launch or two are lost
+        // of thousands. What grew with the tasks would be three times as many.
+        let many = launches(6);
+        let same = |(few, many): (&u64, &u64)| few.abs_diff(*many) <= 2;
+        assert!(few.iter().zip(&many).all(same), "{few:?} {many:?}");
     }
 }
