@@ -25,6 +25,7 @@ use crate::{
     },
     init::InitArgs,
     list::ListArgs,
+    machine::commit,
     run::{RunArgs, eval::EvalArgs},
     shell::{CompletionsArgs, ManArgs},
     sweep::{SweepArgs, worker::SweepWorkerArgs},
@@ -54,7 +55,7 @@ pub struct Cli {
 /// What `--version` prints after the name: version, commit, and the features of this build.
 fn version() -> &'static str {
     static VERSION: LazyLock<String> = LazyLock::new(|| {
-        let commit = option_env!("META_COMMIT").map_or("unknown", |commit| &commit[..12]);
+        let commit = commit();
         let backends = backend::backends().into_iter().filter(|info| info.compiled);
         let features: Vec<_> = backends
             .map(|info| info.feature)

@@ -119,9 +119,9 @@ impl CommandError {
     }
 
     /// The error itself, where all processes know of it.
-    pub fn itself(self) -> Self {
+    pub fn itself(&self) -> &Self {
         match self {
-            CommandError::Together(error) => *error,
+            CommandError::Together(error) => error,
             other => other,
         }
     }

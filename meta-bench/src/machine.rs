@@ -22,6 +22,21 @@ pub fn machine_id() -> String {
     id.trim().to_owned()
 }
 
+/// The commit of this program, in short; `unknown` where it was built from no checkout.
+pub fn commit() -> &'static str {
+    option_env!("META_COMMIT").map_or("unknown", |commit| &commit[..12])
+}
+
+/// The architecture, and those instructions of the processor that products of matrices use where they are there.
+pub fn instructions() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = text.lines().find(|line| line.starts_with("flags"));
+    let has =
+        |name: &&str| flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == *name));
+    let used: Vec<&str> = ["fma", "avx2", "avx512f"].into_iter().filter(has).collect();
+    format!("{} {}", std::env::consts::ARCH, used.join(" "))
+}
+
 /// Model name of the processor, where the system reports it.
 pub fn processor() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;

@@ -24,8 +24,9 @@ use meta_core::{
     params::Params,
     primitives::Primitives,
     processes::Transport,
+    stats::median,
     toolkit::Toolkit,
-    train::MESSAGE_PART,
+    train::{MESSAGE_PART, message_bytes},
 };
 use plotters::prelude::*;
 use serde_json::Value;
@@ -134,14 +135,9 @@ fn one_way(transport: &dyn Transport, size: usize) -> Result<f64> {
         // Both hear when the first one has enough.
         let enough = seconds.len() >= 10 && begun.elapsed().as_secs_f64() > SECONDS;
         if transport.broadcast(0, vec![u8::from(enough)])?.contains(&1) {
-            return Ok(median(seconds));
+            return Ok(median(&seconds));
         }
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// Seconds that a process takes for each byte of a meta-gradient that passes through it: it is read, averaged with
@@ -172,7 +168,7 @@ impl WithBackend for Hop {
             let bytes = hop();
             seconds.push(started.elapsed().as_secs_f64() / bytes as f64);
         }
-        median(seconds)
+        median(&seconds)
     }
 }
 
@@ -228,13 +224,12 @@ impl Modelled {
             "train.meta_batch",
         )?;
         let seconds = seconds_of_iteration(run)?;
-        let bytes = (8 + 4 * parameters + 8 * batch) as f64;
         Ok(Modelled {
             name: format!("{}, {}", name("encoder"), name("learner")),
             parameters,
             tasks,
             chunk: seconds / batch.div_ceil(tasks) as f64,
-            bytes,
+            bytes: message_bytes(parameters, batch) as f64,
         })
     }
 
@@ -265,7 +260,7 @@ fn seconds_of_iteration(run: &Path) -> Result<f64> {
         );
         return Err(CommandError::Usage(message));
     }
-    Ok(median(between))
+    Ok(median(&between))
 }
 
 fn tables(trips: &[(usize, f64)], costs: Costs, modelled: &[Modelled]) -> String {

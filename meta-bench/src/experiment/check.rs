@@ -1,7 +1,11 @@
 //! `meta check`: shows a resolved manifest and forecasts its run.
 
 use clap::Args;
-use meta_core::{parallel::TaskChunks, toolkit::Toolkit, train::check_count};
+use meta_core::{
+    parallel::TaskChunks,
+    toolkit::Toolkit,
+    train::{check_count, message_bytes},
+};
 
 use super::{
     Experiment,
@@ -77,10 +81,10 @@ impl CheckArgs {
             .map_err(|error| experiment.manifest.locate(error))?;
         let chunks = meta_batch.div_ceil(trial.task_chunk.max(1)).max(1);
         let train = trial.train_seconds * chunks.div_ceil(count) as f64 / chunks as f64;
-        let message = 8 + 4 * trial.parameters as u64 + 8 * meta_batch as u64;
+        let message = message_bytes(trial.parameters as u64, meta_batch as u64);
         Ok(format!(
             "# {count} processes      about {} of training, {} of testing, each as fast as this one, without \
-             messages; {} each, {count} an iteration\n",
+             messages; {} sent by each in an iteration\n",
             duration_text(train),
             duration_text(trial.test_seconds / count as f64),
             bytes_text(message),

@@ -146,7 +146,8 @@ pub fn test<T: Toolkit, B: Primitives>(
         })
         .transpose()
         .map_err(|error| experiment.manifest.locate(error))?;
-    let evaluation = evaluate_test(experiment, processes, learner, device, |done| {
+    let every = PredictAt::EveryStep;
+    let evaluation = evaluate_test(experiment, processes, learner, every, device, |done| {
         progress.test((done * processes.count()).min(episodes.count));
     });
     progress.finish();
@@ -174,7 +175,7 @@ pub fn test<T: Toolkit, B: Primitives>(
     Ok((result, scores))
 }
 
-/// The scores of the test episodes after every step, by several processes; `progress` receives the number that
+/// The scores of the test episodes, of the answers asked for, by several processes; `progress` receives the number that
 /// this one has done.
 ///
 /// # Errors
@@ -183,13 +184,14 @@ pub fn evaluate_test<T: Toolkit, B: Primitives>(
     experiment: &Experiment<T>,
     processes: &Processes,
     learner: &dyn Learner<B>,
+    answers: PredictAt,
     device: &B::Device,
     progress: impl FnMut(usize),
 ) -> Result<Scored, Error> {
     let asked = Asked {
         spec: &experiment.spec,
         set: &experiment.test_episodes(),
-        answers: PredictAt::EveryStep,
+        answers,
         graphs: experiment.test_graphs::<B>(learner.parameters().num_elements()),
         device,
     };

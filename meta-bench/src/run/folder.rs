@@ -135,23 +135,26 @@ fn names(path: &Path) -> Result<Option<Vec<String>>> {
 pub fn inspect(path: &Path) -> Result<Found> {
     for _ in 1..LOOKS {
         let before = names(path)?;
-        let found = look(path);
+        let found = look(path, before.as_deref());
+        if found.is_ok() {
+            return found;
+        }
         let after = names(path)?;
-        let is_settled = after == before && after.is_none_or(|names| names != [LOCK]);
-        if found.is_ok() || is_settled {
+        if after == before && after.is_none_or(|names| names != [LOCK]) {
             return found;
         }
         std::thread::sleep(LOOK_AGAIN);
     }
-    look(path)
+    look(path, names(path)?.as_deref())
 }
 
-fn look(path: &Path) -> Result<Found> {
-    let Some(names) = names(path)? else {
+/// What the folder at `path` is, by the names in it.
+fn look(path: &Path, names: Option<&[String]>) -> Result<Found> {
+    let Some(names) = names else {
         return Ok(Found::Nothing);
     };
     let has = |name: &str| names.iter().any(|other| other == name);
-    if names.is_empty() || failed_early(path, &names) {
+    if names.is_empty() || failed_early(path, names) {
         Ok(Found::Nothing)
     } else if !has(RECORD) {
         Err(CommandError::Usage(format!(

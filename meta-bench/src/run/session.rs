@@ -15,10 +15,7 @@ use meta_core::{
     params::Params,
     primitives::Primitives,
     toolkit::{Catalogue, Toolkit},
-    train::{
-        Ending, Observer, TrainState, Trainer, checkpoint_file,
-        eval::{Asked, Metric, evaluate_together},
-    },
+    train::{Ending, Observer, TrainState, Trainer, checkpoint_file, eval::Metric},
 };
 use serde_json::{Value, json};
 
@@ -68,10 +65,10 @@ pub fn work<T: Toolkit>(
         false => Ok(Some((None, experiment.hash()))),
     };
     let begun = together.agree(begun)?;
-    if together.first_says(begun.is_none())? {
+    let is_finished = together.first_says(begun.is_none())?;
+    let Some((locked, hash)) = begun.filter(|_| !is_finished) else {
         return Ok(());
-    }
-    let (locked, hash) = begun.unwrap_or_else(|| (None, experiment.hash()));
+    };
     let session = Session {
         experiment,
         hash,
@@ -287,6 +284,7 @@ impl<T: Toolkit> Session<T> {
             &self.experiment,
             processes,
             learner.as_ref(),
+            PredictAt::EveryStep,
             device,
             |_| {},
         )?;
@@ -358,15 +356,16 @@ impl<T: Toolkit> Session<T> {
         }
         let start = initial::start(manifest, learner.parameters(), device)?;
         learner.set_parameters(start);
-        let asked = Asked {
-            spec: &experiment.spec,
-            set: &experiment.test_episodes(),
-            answers: PredictAt::LastStep,
-            graphs: experiment.test_graphs::<B>(learner.parameters().num_elements()),
-            device,
-        };
         let processes = self.together.processes();
-        let tested = evaluate_together(processes, learner.as_ref(), &asked, |_| {});
+        let answer = PredictAt::LastStep;
+        let tested = eval::evaluate_test(
+            experiment,
+            processes,
+            learner.as_ref(),
+            answer,
+            device,
+            |_| {},
+        );
         match tested {
             Ok(mut tested) => Ok(tested.scores.pop()),
             Err(Error::DivergedEpisode { .. }) => Ok(None),

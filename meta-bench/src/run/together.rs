@@ -3,7 +3,7 @@
 //! The first process is the one that writes files and speaks. Until training begins, all hear of what goes wrong
 //! in any of them, and end in order with one message. What goes wrong in one alone after that ends all at once.
 
-use std::{collections::HashSet, fs, path::Path, sync::LazyLock};
+use std::{collections::HashSet, fs, sync::LazyLock};
 
 use meta_core::{
     processes::{Processes, launched},
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{
     experiment::Experiment,
     failure::{CommandError, Result},
-    machine::{cores, cores_allowed, machine_id},
+    machine::{commit, cores, cores_allowed, instructions, machine_id},
     manifest::text::toml,
     output::text::visible,
 };
@@ -264,7 +264,7 @@ fn difference(key: &str, one: &Value, other: &Value) -> Option<(String, String, 
 
 /// Version of this program, and the hash of its file.
 static PROGRAM: LazyLock<String> = LazyLock::new(|| {
-    let commit = option_env!("META_COMMIT").map_or("unknown", |commit| &commit[..12]);
+    let commit = commit();
     let program = std::env::current_exe().and_then(fs::read);
     let content = program.map_or("unknown".to_owned(), |bytes| {
         blake3::hash(&bytes).to_hex()[..12].to_owned()
@@ -274,19 +274,6 @@ static PROGRAM: LazyLock<String> = LazyLock::new(|| {
         env!("CARGO_PKG_VERSION")
     )
 });
-
-/// Those instructions of the processor that products of matrices use where they are there.
-fn instructions() -> String {
-    let text = fs::read_to_string(Path::new("/proc/cpuinfo")).unwrap_or_default();
-    let flags = text.lines().find(|line| line.starts_with("flags"));
-    let flags: HashSet<&str> = flags.unwrap_or_default().split_whitespace().collect();
-    let used = ["fma", "avx2", "avx512f"];
-    let used: Vec<&str> = used
-        .into_iter()
-        .filter(|name| flags.contains(name))
-        .collect();
-    format!("{} {}", std::env::consts::ARCH, used.join(" "))
-}
 
 #[cfg(test)]
 mod tests {

@@ -186,13 +186,12 @@ impl SweepWorkerArgs {
         let (experiment, folder) = together.agree(self.prepare::<T>(together))?;
         together.compare(&experiment)?;
         let until = self.until.unwrap_or(u64::MAX);
-        match work::<T>(experiment, folder, until, together).map_err(CommandError::itself) {
-            Err(CommandError::Busy(message)) => {
-                eprintln!("{message}");
-                std::process::exit(i32::from(BUSY))
-            }
-            other => other,
+        let worked = work::<T>(experiment, folder, until, together);
+        if let Err(CommandError::Busy(message)) = worked.as_ref().map_err(CommandError::itself) {
+            eprintln!("{message}");
+            std::process::exit(i32::from(BUSY))
         }
+        worked
     }
 
     /// The run, and its folder.

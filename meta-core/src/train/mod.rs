@@ -46,7 +46,7 @@ use crate::{
 use eval::{Asked, FrozenEpisodes, evaluate_together};
 pub use observer::{Ending, IterationRecord, Observer, ValidationRecord};
 pub use settings::{KeepBest, Schedule, TrainSettings};
-pub use shared::{PART as MESSAGE_PART, check_count};
+pub use shared::{PART as MESSAGE_PART, check_count, message_bytes};
 use shared::{each_of_processes, own_chunks, per_chunk, sum_over_processes};
 pub use state::{Best, TrainState, parameters_like};
 use task_selection::{Selection, TaskSelection, TaskWeights};
@@ -754,6 +754,7 @@ mod tests {
             });
             // After k processes, losses and scores of the tasks so far, 4 bytes each; θ, 4; their number, 8.
             let bytes = |tasks: usize| 8 + 4 + 2 * 4 * tasks;
+            assert_eq!(message_bytes(1, tasks as u64), bytes(tasks) as u64);
             let chain: usize = (1..count).map(|rank| bytes(rank * tasks / count)).sum();
             let expected = [count - 1, chain, 1, bytes(tasks)].map(|each| each * iterations);
             assert_eq!(*counts.lock().unwrap(), expected, "{count} processes");

@@ -120,6 +120,12 @@ pub fn sum_over_processes<B: Primitives>(
 /// much more than an empty message, and little beside all of a network.
 pub const PART: usize = 1 << 17;
 
+/// Bytes of a message in single precision that is one part: so many parameters, no running statistics, and losses
+/// and scores of so many tasks.
+pub fn message_bytes(parameters: u64, tasks: u64) -> u64 {
+    8 + 4 * parameters + 8 * tasks
+}
+
 /// The name of the numbers in a part.
 const FLAT: &str = "flat";
 
