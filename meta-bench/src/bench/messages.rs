@@ -265,7 +265,7 @@ fn seconds_of_iteration(run: &Path) -> Result<f64> {
 
 fn tables(trips: &[(usize, f64)], costs: Costs, modelled: &[Modelled]) -> String {
     let mut out = format!(
-        "{}. Messages between two processes of this machine; reading, adding and writing a megabyte takes {} ms.\n\n\
+        "{} Messages between two processes of this machine; reading, adding and writing a megabyte takes {} ms.\n\n\
          | bytes | µs one way |\n|--:|--:|\n",
         environment_line(),
         number(costs.byte * 1e9),
