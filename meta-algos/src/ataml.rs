@@ -28,6 +28,7 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, backend::Backend},
 };
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     data::ItemShape,
@@ -256,7 +257,7 @@ impl Partial for Ataml {
         let shown = map.clone().reshape([t, 1, b, length]);
         pass.record("tokens", MapAxis::Query, MapAxis::Other("token"), &shown);
         let map = map.reshape([t * b, 1, length]);
-        let read = map.matmul(tokens.reshape([t * b, length, features]));
+        let read = map.product(tokens.reshape([t * b, length, features]));
         readout.head.forward(read.reshape([t, b, features]))
     }
 }

@@ -16,6 +16,7 @@
 //! * Pre-training sees the items of episodes of training classes, not batches of single images.
 
 use burn::tensor::{Tensor, activation::softmax};
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     learner::{
@@ -93,9 +94,9 @@ impl FeatureRule for BaselineSettings {
             weight_decay: self.weight_decay,
         };
         let weights = descend(descent, start, |weights| {
-            let error = softmax(support.clone().matmul(weights.clone()), 2) - targets.clone();
-            transposed.clone().matmul(error.div_scalar(s as f64))
+            let error = softmax(support.clone().product(weights.clone()), 2) - targets.clone();
+            transposed.clone().product(error.div_scalar(s as f64))
         });
-        with_ones(&features.query).matmul(weights)
+        with_ones(&features.query).product(weights)
     }
 }

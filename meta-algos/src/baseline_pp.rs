@@ -17,6 +17,7 @@
 //!   each weight vector, which the paper does not have.
 
 use burn::tensor::{Tensor, activation::softmax};
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     learner::{
@@ -96,11 +97,11 @@ impl FeatureRule for BaselinePpSettings {
                 .sum_dim(2)
                 .add_scalar(1e-12)
                 .sqrt();
-            let cosines = items.clone().matmul(unit.clone().swap_dims(1, 2));
+            let cosines = items.clone().product(unit.clone().swap_dims(1, 2));
             let scores = cosines.clone().mul_scalar(self.scale);
             let error = (softmax(scores, 2) - targets.clone()).div_scalar(s as f64);
             let along = (error.clone() * cosines).sum_dim(1).swap_dims(1, 2);
-            let across = error.swap_dims(1, 2).matmul(items.clone()) - unit * along;
+            let across = error.swap_dims(1, 2).product(items.clone()) - unit * along;
             (across / lengths).mul_scalar(self.scale)
         });
         distance::cosines(features.query.clone(), weights).mul_scalar(self.scale)

@@ -21,6 +21,7 @@
 //!   confident as the last one join, too.
 
 use burn::tensor::{Tensor, activation::softmax};
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     data::Split,
@@ -132,7 +133,7 @@ impl FeatureRule for BdCspnSettings {
         );
         let weights = weights.clone() / weights.sum_dim(1);
         let all = Tensor::cat(vec![support, query.clone()], 1);
-        let rectified = weights.swap_dims(1, 2).matmul(all);
+        let rectified = weights.swap_dims(1, 2).product(all);
         similar(&query, &rectified)
     }
 }

@@ -36,6 +36,7 @@ use burn::{
         backend::Backend,
     },
 };
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     learner::{
@@ -189,7 +190,7 @@ impl<A> DistributionalSignatures<A> {
         let n = t * rows / length;
         let there = words.there.clone().reshape([n, 1, length]);
         let count = there.clone().sum_dim(2).clamp_min(1.0);
-        let sums = there.matmul(words.vectors.clone().reshape([n, length, d]));
+        let sums = there.product(words.vectors.clone().reshape([n, length, d]));
         (sums / count).reshape([t, rows / length, d])
     }
 
@@ -199,7 +200,7 @@ impl<A> DistributionalSignatures<A> {
         let labels = tasks.support.targets.labels();
         let targets = distance::membership(labels, tasks.shape.way.0, &means);
         let one = targets.clone().narrow(1, 0, 1).narrow(2, 0, 1).ones_like();
-        let scores = words.matmul(ridge_regression(means, targets, one));
+        let scores = words.product(ridge_regression(means, targets, one));
         let entropy = softmax(scores.clone(), 2) * log_softmax(scores, 2);
         let entropy = entropy.sum_dim(2).neg().clamp_min(LEAST_ENTROPY);
         entropy.powf_scalar(-1.0)
@@ -293,7 +294,7 @@ impl<A: Architecture> SinglePass for DistributionalSignatures<A> {
         let targets = distance::membership(labels, tasks.shape.way.0, &support);
         let penalty = model.log_lambda.val().exp();
         let penalty = penalty.mul_scalar(support.dims()[1] as f64);
-        let fitted = query.matmul(ridge_regression(support, targets, penalty));
+        let fitted = query.product(ridge_regression(support, targets, penalty));
         fitted * model.scale.val() + model.offset.val()
     }
 }

@@ -31,6 +31,7 @@ use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
 };
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     learner::{
@@ -194,7 +195,7 @@ impl<A: Architecture> Hatt<A> {
             return means.ones_like();
         }
         let membership = distance::membership(labels.clone(), n, support);
-        let mean = membership.matmul(means).reshape([t, s * d, 1]);
+        let mean = membership.product(means).reshape([t, s * d, 1]);
         let seen = Tensor::cat(vec![support.clone().reshape([t, s * d, 1]), mean], 2);
         let seen = model.second.forward_relu(model.first.forward_relu(seen));
         let hidden = self.settings.hidden;
@@ -250,7 +251,7 @@ impl<A: Architecture> SinglePass for Hatt<A> {
         let map = self.instances(model, [&support, &query], &membership, vectors);
         let items = support.clone().reshape([t, 1, s, d]).expand([t, n, s, d]);
         pass.record("instances", MapAxis::Query, MapAxis::Support, &map);
-        let prototypes = map.matmul(items);
+        let prototypes = map.product(items);
         let away = query.reshape([t, 1, q, d]) - prototypes;
         let weights = self.features(model, &support, tasks).reshape([t, n, 1, d]);
         let distances = (away.clone() * away * weights).sum_dim(3);

@@ -28,6 +28,7 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, activation::relu, backend::Backend},
 };
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     learner::{
@@ -144,12 +145,12 @@ impl<A> InductionNet<A> {
         };
         let class = |map: &Tensor<L, 4>| {
             let map = map.clone().reshape([t, n, s]);
-            squash(map.matmul(support.clone()))
+            squash(map.product(support.clone()))
         };
         let mut logits = Tensor::<L, 3>::zeros([t, n, s], &support.device()).cast(support.dtype());
         let mut map = weights(logits.clone());
         for _ in 1..self.settings.iterations {
-            logits = logits + class(&map).matmul(support.clone().swap_dims(1, 2));
+            logits = logits + class(&map).product(support.clone().swap_dims(1, 2));
             map = weights(logits.clone());
         }
         (class(&map), map)
@@ -185,7 +186,7 @@ impl<A: Architecture> SinglePass for InductionNet<A> {
         pass.record("routing", MapAxis::Class, MapAxis::Support, &map);
         let ([t, n, d], q, slices) = (classes.dims(), query.dims()[1], self.settings.slices);
         let asked = linear(classes, model.relation.val()).reshape([t, n * slices, d]);
-        let related = relu(query.matmul(asked.swap_dims(1, 2)));
+        let related = relu(query.product(asked.swap_dims(1, 2)));
         let scores = model.output.forward(related.reshape([t, q * n, slices]));
         scores.reshape([t, q, n])
     }

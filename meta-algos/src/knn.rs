@@ -14,6 +14,7 @@
 //! * Classes with equally many votes share them; the lowest label wins, as in scikit-learn.
 
 use burn::tensor::Tensor;
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     data::Split,
@@ -137,7 +138,7 @@ impl FeatureRule for KnnSettings {
             &shares.clone().unsqueeze_dim(1),
         );
         shares
-            .matmul(features.membership())
+            .product(features.membership())
             .add_scalar(LEAST_SHARE)
             .log()
     }

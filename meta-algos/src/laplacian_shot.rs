@@ -18,6 +18,7 @@
 //! * No rectification of the means, which the authors take for several domains.
 
 use burn::tensor::{Tensor, activation::log_softmax};
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     data::Split,
@@ -119,7 +120,7 @@ impl FeatureRule for LaplacianShotSettings {
         };
         let mut answers = log_softmax(unary.clone(), 2);
         for _ in 0..self.updates {
-            let pull = weights.clone().matmul(answers.exp()).mul_scalar(number);
+            let pull = weights.clone().product(answers.exp()).mul_scalar(number);
             answers = log_softmax(unary.clone() + pull, 2);
         }
         answers

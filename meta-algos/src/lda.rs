@@ -29,6 +29,7 @@
 //! * Scores of `"class"` are without the factor ½ of the paper's equation, as in the authors' code.
 
 use burn::tensor::Tensor;
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     data::Split,
@@ -140,7 +141,7 @@ fn shared<B: Primitives>(features: &FeatureBatch<B>, gamma: f64) -> Tensor<B, 3>
     let [t, s, d] = features.support.dims();
     let membership = features.membership();
     let means = features.prototypes();
-    let within = features.support.clone() - membership.clone().matmul(means.clone());
+    let within = features.support.clone() - membership.clone().product(means.clone());
     let around = features.support.clone() - features.support.clone().mean_dim(1);
     // tr S / d of each task, `[t, 1, 1]`.
     let spread = |x: &Tensor<B, 3>| {
@@ -158,7 +159,7 @@ fn shared<B: Primitives>(features: &FeatureBatch<B>, gamma: f64) -> Tensor<B, 3>
     let directions = apply_inverse(within, scale, factor, means.clone().swap_dims(1, 2));
     let squares = (means.swap_dims(1, 2) * directions.clone()).sum_dim(1);
     let shares = membership.mean_dim(1).log();
-    features.query.clone().matmul(directions) - squares.mul_scalar(0.5) + shares
+    features.query.clone().product(directions) - squares.mul_scalar(0.5) + shares
 }
 
 /// Scores with a covariance for each class, `[t, q, n]`.
@@ -208,14 +209,14 @@ fn apply_inverse<B: Primitives>(
     };
     let transposed = z.clone().swap_dims(1, 2);
     if r < d {
-        let system = identity(r) * a.clone() + z.clone().matmul(transposed.clone()) * b.clone();
-        let inner = solve_positive_definite(system, z.matmul(v.clone()));
-        return (v - transposed.matmul(inner) * b) / a;
+        let system = identity(r) * a.clone() + z.clone().product(transposed.clone()) * b.clone();
+        let inner = solve_positive_definite(system, z.product(v.clone()));
+        return (v - transposed.product(inner) * b) / a;
     }
-    let system = identity(d) * a + transposed.matmul(z.clone()) * b;
+    let system = identity(d) * a + transposed.product(z.clone()) * b;
     let [t, _, m] = v.dims();
     if m > d {
-        return solve_positive_definite(system, identity(d).expand([t, d, d])).matmul(v);
+        return solve_positive_definite(system, identity(d).expand([t, d, d])).product(v);
     }
     solve_positive_definite(system, v)
 }

@@ -18,6 +18,7 @@
 //! * Several classes, and the penalty.
 
 use burn::tensor::{Tensor, TensorData};
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     data::Split,
@@ -100,7 +101,7 @@ impl FeatureRule for LogisticSettings {
         _pass: &Pass<B>,
     ) -> Tensor<B, 3> {
         let transposed = features.support.clone().swap_dims(1, 2);
-        let gram = features.support.clone().matmul(transposed.clone());
+        let gram = features.support.clone().product(transposed.clone());
         let ([t, s, _], n) = (gram.dims(), features.way);
         let (like, dtype) = (gram.device(), gram.dtype());
         let gram: Vec<f64> = gram.into_data().iter::<f64>().collect();
@@ -111,8 +112,8 @@ impl FeatureRule for LogisticSettings {
             let data = TensorData::new(values, shape).convert_dtype(dtype);
             Tensor::<B, 3>::from_data(data, (&like, dtype))
         };
-        let weights = transposed.matmul(tensor(coefficients, [t, n, s]).swap_dims(1, 2));
-        features.query.clone().matmul(weights) + tensor(intercepts, [t, 1, n])
+        let weights = transposed.product(tensor(coefficients, [t, n, s]).swap_dims(1, 2));
+        features.query.clone().product(weights) + tensor(intercepts, [t, 1, n])
     }
 }
 

@@ -51,6 +51,7 @@ use burn::{
     module::Module,
     tensor::{Tensor, activation::softmax, backend::Backend},
 };
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     learner::{
@@ -251,7 +252,7 @@ impl<A: Architecture> Mann<A> {
         let least = self.least_used(&state.usage);
         let fresh = least.clone() * gate.clone().neg().add_scalar(1.0);
         let write = state.weights * gate + fresh;
-        let written = write.clone().swap_dims(1, 2).matmul(keys.clone());
+        let written = write.clone().swap_dims(1, 2).product(keys.clone());
         // As a matrix, since backends are fastest there with one number for each row.
         let [_, slots, width] = written.dims();
         let kept = least.sum_dim(1).neg().add_scalar(1.0);
@@ -259,7 +260,7 @@ impl<A: Architecture> Mann<A> {
         let memory = memory.reshape([t, slots, width]) + written;
 
         let weights = self.address(keys, memory.clone());
-        let read = weights.clone().matmul(memory.clone());
+        let read = weights.clone().product(memory.clone());
         let used = (weights.clone().detach() + write.detach()).sum_dim(1);
         State {
             controller,
@@ -361,7 +362,7 @@ impl<A: Architecture> SinglePass for Mann<A> {
         let map = weights.clone().reshape([t, q, heads, slots]);
         let map = map.swap_dims(1, 2);
         pass.record("query reads", MapAxis::Query, MapAxis::Other("slot"), &map);
-        let read = weights.matmul(state.memory);
+        let read = weights.product(state.memory);
         let read = read.reshape([t, q, heads * slot_width]);
         let answers = model.head.forward(Tensor::cat(vec![hidden, read], 2));
         Tensor::cat(vec![sequence, answers], 1)

@@ -45,6 +45,7 @@ use burn::{
         backend::Backend,
     },
 };
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     learner::{
         Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Toy,
@@ -160,8 +161,8 @@ impl<B: Primitives> Context<B> {
             let seen = Tensor::cat(vec![embedded.clone(), read], 2);
             state = self.query.forward(seen, state);
             state.both = state.both + added.clone();
-            let scores = state.hidden().matmul(support.clone().swap_dims(1, 2));
-            read = softmax(attention.scores(scores), 2).matmul(support.clone());
+            let scores = state.hidden().product(support.clone().swap_dims(1, 2));
+            read = softmax(attention.scores(scores), 2).product(support.clone());
         }
         state.hidden()
     }
@@ -198,7 +199,7 @@ impl<A> MatchingNet<A> {
         let means = distance::class_means(support.clone(), labels.clone(), n);
         let of_item = distance::membership(labels.clone(), n, &support).swap_dims(1, 2);
         let counts = of_item.clone().sum_dim(2).swap_dims(1, 2);
-        self.logarithms(query, means).matmul(of_item.clone()) - counts.matmul(of_item).log()
+        self.logarithms(query, means).product(of_item.clone()) - counts.product(of_item).log()
     }
 }
 
@@ -257,7 +258,7 @@ impl<A: Architecture> SinglePass for MatchingNet<A> {
         tasks: &TaskBatch<L>,
     ) -> Tensor<L, 3> {
         let labels = match &tasks.support.targets {
-            TargetBatch::Values(values) => return output.exp().matmul(values.clone()),
+            TargetBatch::Values(values) => return output.exp().product(values.clone()),
             TargetBatch::Classes(labels) => labels.clone(),
             TargetBatch::Sequences(_) => unreachable!("sequences are refused"),
         };

@@ -45,6 +45,7 @@ use burn::{
     module::Module,
     tensor::{Bool, Tensor, backend::Backend},
 };
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     data::Task,
@@ -465,7 +466,7 @@ impl<L: Primitives> PfnLayer<L> {
             .reshape([t, s, c * d]);
         let counts = classes.clone().sum_dim(1).clamp_min(1.0);
         let shares = (classes.clone() / counts).swap_dims(1, 2);
-        let means = shares.matmul(support).reshape([t, n * c, d]);
+        let means = shares.product(support).reshape([t, n * c, d]);
         let written = class.forward(means).reshape([t, n, c * d]);
         let nothing = classes
             .clone()
@@ -473,7 +474,7 @@ impl<L: Primitives> PfnLayer<L> {
             .zeros_like()
             .expand([t, r - s, n]);
         let classes = Tensor::cat(vec![classes.clone(), nothing], 1);
-        Some(classes.matmul(written).reshape([t, r * c, d]))
+        Some(classes.product(written).reshape([t, r * c, d]))
     }
 
     fn forward(
@@ -619,7 +620,7 @@ impl<A: Architecture> SinglePass for Pfn<A> {
                 let map = scaled_softmax(scores, (heads as f64 / d as f64).sqrt());
                 pass.record("classes", MapAxis::Query, MapAxis::Support, &map);
                 let weights = map.mean_dim(1).reshape([t, r - s, s]);
-                let shares = weights.matmul(classes).add_scalar(LEAST_PROBABILITY);
+                let shares = weights.product(classes).add_scalar(LEAST_PROBABILITY);
                 tasks.of_classes_there(shares.log())
             }
             (_, _, Some(decoder), _) => {

@@ -24,6 +24,7 @@
 //! * The authors rotate the features to as many numbers as a task has items, which changes no distance.
 
 use burn::tensor::Tensor;
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     learner::{
@@ -102,7 +103,7 @@ impl FeatureRule for PtMapSettings {
         for _ in 0..self.updates {
             let plan = Tensor::cat(vec![labels.clone(), self.plan(&query, &centres)], 1);
             let counts = plan.clone().sum_dim(1).swap_dims(1, 2);
-            let means = plan.swap_dims(1, 2).matmul(all.clone()) / counts;
+            let means = plan.swap_dims(1, 2).product(all.clone()) / counts;
             centres = centres.clone() + (means - centres).mul_scalar(self.step);
         }
         self.plan(&query, &centres).add_scalar(LEAST_SHARE).log()

@@ -25,6 +25,7 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, backend::Backend},
 };
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     data::Task,
     learner::{
@@ -140,7 +141,7 @@ impl<A: Architecture> SinglePass for Ridge<A> {
         let (x, query) = (with_ones(support), with_ones(query));
         let penalty = model.log_lambda.val().exp();
         let penalty = penalty.mul_scalar(x.dims()[1] as f64);
-        let fitted = query.matmul(ridge_regression(x, targets, penalty));
+        let fitted = query.product(ridge_regression(x, targets, penalty));
         match (&model.scale, &model.offset) {
             (Some(scale), Some(offset)) => fitted * scale.val() + offset.val(),
             _ => fitted,

@@ -26,6 +26,7 @@ use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
 };
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     learner::{
@@ -146,7 +147,7 @@ impl<A: Architecture> SinglePass for Siamese<A> {
         let member = |labels| distance::membership(labels, way, &output);
         let of_query = member(tasks.query.targets.labels());
         let of_support = member(tasks.support.targets.labels());
-        let same = of_query.matmul(of_support.swap_dims(1, 2));
+        let same = of_query.product(of_support.swap_dims(1, 2));
         let mean = |losses: Tensor<L, 3>, chosen: Tensor<L, 3>| {
             let sum = |x: Tensor<L, 3>| x.reshape([t, q * s]).sum_dim(1).reshape([t]);
             sum(losses * chosen.clone()) / sum(chosen)

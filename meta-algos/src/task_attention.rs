@@ -38,6 +38,7 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, backend::Backend},
 };
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     learner::{
@@ -256,7 +257,7 @@ impl TaskAttention {
             return tokens;
         }
         let membership = distance::membership(labels.clone(), tasks.shape.way.0, &tokens);
-        Tensor::cat(vec![tokens, membership.matmul(vectors.clone())], 2)
+        Tensor::cat(vec![tokens, membership.product(vectors.clone())], 2)
     }
 }
 

@@ -39,6 +39,7 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, activation::softmax, backend::Backend},
 };
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     data::Task,
@@ -200,7 +201,7 @@ impl<L: Primitives> Head<L> {
             }
             TargetBatch::Sequences(_) => unreachable!("sequences are refused"),
         };
-        let of_weight = support.clone().swap_dims(1, 2).matmul(errors.clone());
+        let of_weight = support.clone().swap_dims(1, 2).product(errors.clone());
         Head {
             weight: self.weight - of_weight.mul_scalar(rate),
             bias: self.bias - errors.sum_dim(1).mul_scalar(rate),

@@ -20,6 +20,7 @@
 //! * None for TIM-ADM; TIM-GD, which minimises the same loss by gradient steps, is not built.
 
 use burn::tensor::{Tensor, activation::log_softmax};
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     data::Split,
@@ -125,7 +126,7 @@ impl FeatureRule for TimSettings {
             // Σ_i (target_in x_i + p_in (w_n − x_i))
             let pull = |targets: &Tensor<B, 3>, p: Tensor<B, 3>, items: &Tensor<B, 3>| {
                 let counts = p.clone().sum_dim(1).reshape([t, features.way, 1]);
-                (targets.clone() - p).swap_dims(1, 2).matmul(items.clone())
+                (targets.clone() - p).swap_dims(1, 2).product(items.clone())
                     + weights.clone() * counts
             };
             let count =

@@ -23,6 +23,7 @@
 //! * Keys are the features of the support itself, not means over ten augmentations.
 
 use burn::tensor::{Tensor, activation::softmax};
+use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     learner::{
@@ -127,7 +128,7 @@ impl FeatureRule for TipAdapterSettings {
 impl TipAdapterSettings {
     /// `exp(−β (1 − f Fᵀ))`: `[t, b, d]` and `[t, s, d]` to `[t, b, s]`.
     fn affinities<B: Primitives>(&self, items: &Tensor<B, 3>, keys: &Tensor<B, 3>) -> Tensor<B, 3> {
-        let cosines = items.clone().matmul(keys.clone().swap_dims(1, 2));
+        let cosines = items.clone().product(keys.clone().swap_dims(1, 2));
         cosines.sub_scalar(1.0).mul_scalar(self.beta).exp()
     }
 
@@ -139,10 +140,10 @@ impl TipAdapterSettings {
         items: &Tensor<B, 3>,
         classes: Option<&Tensor<B, 3>>,
     ) -> Tensor<B, 3> {
-        let cached = affinities.matmul(values.clone()).mul_scalar(self.alpha);
+        let cached = affinities.product(values.clone()).mul_scalar(self.alpha);
         match classes {
             Some(classes) => {
-                let cosines = items.clone().matmul(classes.clone().swap_dims(1, 2));
+                let cosines = items.clone().product(classes.clone().swap_dims(1, 2));
                 cached + cosines.mul_scalar(CLASS_SCALE)
             }
             None => cached,
@@ -164,9 +165,9 @@ impl TipAdapterSettings {
             let logits = self.logits(affinities.clone(), values, support, classes);
             let error = (softmax(logits, 2) - values.clone()).div_scalar(s as f64);
             let back = error
-                .matmul(values.clone().swap_dims(1, 2))
+                .product(values.clone().swap_dims(1, 2))
                 .mul_scalar(self.alpha);
-            let gradient = (affinities * back).swap_dims(1, 2).matmul(support.clone());
+            let gradient = (affinities * back).swap_dims(1, 2).product(support.clone());
             let gradient = gradient.mul_scalar(self.beta);
             let part = std::f64::consts::PI * step as f64 / self.steps as f64;
             let lr = self.lr * 0.5 * (1.0 + part.cos());

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::{
     params::Params,
+    primitives::{AdamCorrections, Primitives},
     settings,
     settings::{Field, Settings},
 };
@@ -84,7 +85,7 @@ pub trait Optimizer<B: Backend>: Send + Sync {
     ) -> (Params<B>, OptimizerState<B>);
 }
 
-impl<B: Backend> Optimizer<B> for OptimizerSettings {
+impl<B: Primitives> Optimizer<B> for OptimizerSettings {
     fn step(
         &self,
         lr: f64,
@@ -214,7 +215,7 @@ impl<B: Backend> Default for OptimizerState<B> {
 ///
 /// # Panics
 /// When `gradients` lacks a trainable entry of `parameters`.
-pub fn step<B: Backend>(
+pub fn step<B: Primitives>(
     settings: &OptimizerSettings,
     lr: f64,
     parameters: Params<B>,
@@ -224,7 +225,7 @@ pub fn step<B: Backend>(
     let update = &settings.update;
     let mul = |a: FloatTensor<B>, factor: f64| B::float_mul_scalar(a, factor.into());
     let descend = |parameters: Params<B>, direction: &Params<B>| {
-        parameters.zip(direction, |theta, d| B::float_sub(theta, mul(d, lr)))
+        parameters.zip(direction, |theta, d| B::sgd_step(theta, d, lr))
     };
     let decay = update.weight_decay;
     let coupled = decay != 0.0 && settings.optimizer != OptimizerKind::AdamW;
@@ -237,12 +238,12 @@ pub fn step<B: Backend>(
     };
     let step = state.step + 1;
     let mut moments = state.moments.into_iter();
-    // The moving average `decay · m + (1 − decay) · g`, from zero at the first step.
-    let average = |moment: Option<Params<B>>, decay: f64, value: Params<B>| match moment {
-        Some(moment) => moment.zip(&value, |m, g| {
-            B::float_add(mul(m, decay), mul(g, 1.0 - decay))
-        }),
-        None => value.scale(1.0 - decay),
+    // From zero at the first step.
+    let average = |moment: Option<Params<B>>, decay: f64, squared: bool| match moment {
+        Some(moment) => moment.zip(&gradients, |m, g| B::average(Some(m), g, decay, squared)),
+        None => gradients
+            .clone()
+            .map(|g| B::average(None, g, decay, squared)),
     };
     match settings.optimizer {
         OptimizerKind::Sgd if update.momentum == 0.0 => (
@@ -266,23 +267,18 @@ pub fn step<B: Backend>(
             )
         }
         OptimizerKind::Adam | OptimizerKind::AdamW => {
-            let squares = gradients.clone().map(|g| B::float_mul(g.clone(), g));
-            let first = average(moments.next(), update.beta1, gradients);
-            let second = average(moments.next(), update.beta2, squares);
+            let first = average(moments.next(), update.beta1, false);
+            let second = average(moments.next(), update.beta2, true);
             let exponent = i32::try_from(step).unwrap_or(i32::MAX);
-            let first_correction = 1.0 / (1.0 - update.beta1.powi(exponent));
-            let second_correction = 1.0 / (1.0 - update.beta2.powi(exponent));
-            let direction = first.clone().zip(&second, |m, v| {
-                let corrected = mul(v, second_correction);
-                let root = B::float_sqrt(match update.epsilon_root {
-                    0.0 => corrected,
-                    epsilon => B::float_add_scalar(corrected, epsilon.into()),
-                });
-                B::float_div(
-                    mul(m, first_correction),
-                    B::float_add_scalar(root, update.epsilon.into()),
-                )
-            });
+            let corrections = AdamCorrections {
+                first: 1.0 / (1.0 - update.beta1.powi(exponent)),
+                second: 1.0 / (1.0 - update.beta2.powi(exponent)),
+                epsilon: update.epsilon,
+                epsilon_root: update.epsilon_root,
+            };
+            let direction = first
+                .clone()
+                .zip(&second, |m, v| B::adam_direction(m, v, &corrections));
             let parameters = match settings.optimizer {
                 OptimizerKind::AdamW if decay != 0.0 => parameters.scale(1.0 - lr * decay),
                 _ => parameters,

@@ -458,6 +458,7 @@ impl<T: Toolkit> Prepared<T> {
             steps: self.learner.steps(),
             parameters,
             side_by_side: B::SIDE_BY_SIDE,
+            on_device: B::ON_DEVICE,
         };
         let settings = TrainSettings {
             meta_batch: self.tasks,

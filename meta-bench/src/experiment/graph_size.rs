@@ -13,6 +13,10 @@ use meta_core::{
 /// Bytes of a number.
 pub const NUMBER: usize = 4;
 
+/// How much more memory graphs may take on a device than `train.chunk_memory` says. The setting is made for
+/// the caches of a CPU, while a device waits for launches, whose number follows that of the graphs.
+const ON_DEVICE: usize = 16;
+
 /// What a forward pass and its adjoint keep, in units of the forward pass's results. Fitted to peaks
 /// of second-order MAML on Conv-4: see `docs/performance.md`.
 const KEPT: f64 = 1.3;
@@ -30,6 +34,8 @@ pub struct Sizes<'a, A> {
     pub parameters: usize,
     /// Whether the backend can compute several graphs side by side.
     pub side_by_side: bool,
+    /// Whether it computes on a device of its own.
+    pub on_device: bool,
 }
 
 impl<A: Architecture> Sizes<'_, A> {
@@ -91,7 +97,12 @@ impl<A: Architecture> Sizes<'_, A> {
             return settings;
         }
         let task = self.training_task().max(1);
-        let memory = settings.chunk_memory.saturating_mul(1_000_000);
+        let unit = if self.on_device {
+            1_000_000 * ON_DEVICE
+        } else {
+            1_000_000
+        };
+        let memory = settings.chunk_memory.saturating_mul(unit);
         if settings.task_chunk == 0 {
             settings.task_chunk = chunk(settings.meta_batch, memory, task, self.side_by_side);
         }

@@ -177,6 +177,7 @@ impl<T: Toolkit> Experiment<T> {
             steps: self.learner.steps(),
             parameters,
             side_by_side: B::SIDE_BY_SIDE,
+            on_device: B::ON_DEVICE,
         }
     }
 

@@ -10,6 +10,8 @@ type B = Cuda<f32, i32>;
 
 impl Primitives for B {
     cube_primitives!();
+
+    const ROUNDS_PRODUCTS: bool = cfg!(not(feature = "fusion"));
 }
 
 impl Compute for B {

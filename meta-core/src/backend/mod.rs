@@ -12,6 +12,8 @@
 #[allow(unused_macros)]
 macro_rules! cube_primitives {
     () => {
+        const ON_DEVICE: bool = true;
+
         #[cfg(not(feature = "fusion"))]
         fn recur(
             form: &crate::primitives::Recurrence,
@@ -60,6 +62,271 @@ macro_rules! cube_primitives {
                 super::cube::recur_curvature(form, run, gradient, direction)
             } else {
                 crate::primitives::portable::recur_curvature::<Self>(form, run, g, direction)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn contract(
+            form: &crate::primitives::TrilinearForm,
+            wanted: crate::primitives::Role,
+            left: burn::tensor::ops::FloatTensor<Self>,
+            right: burn::tensor::ops::FloatTensor<Self>,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            if super::cube::single(&[&left, &right]) {
+                super::cube::contract(form, wanted, left, right)
+            } else {
+                crate::primitives::portable::contract::<Self>(form, wanted, left, right)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn bias_relu(
+            map: &crate::primitives::LinearMap<burn::tensor::ops::IntTensor<Self>>,
+            x: burn::tensor::ops::FloatTensor<Self>,
+            b: burn::tensor::ops::FloatTensor<Self>,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            if super::cube::single(&[&x, &b]) {
+                super::cube::bias_relu(x, b)
+            } else {
+                crate::primitives::portable::bias_relu::<Self>(map, x, b)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn sgd_step(
+            theta: burn::tensor::ops::FloatTensor<Self>,
+            g: burn::tensor::ops::FloatTensor<Self>,
+            rate: f64,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            if super::cube::single(&[&theta, &g]) {
+                super::cube::sgd_step(theta, g, rate)
+            } else {
+                crate::primitives::portable::sgd_step::<Self>(theta, g, rate)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn gate(
+            y: burn::tensor::ops::FloatTensor<Self>,
+            g: burn::tensor::ops::FloatTensor<Self>,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            if super::cube::single(&[&y, &g]) {
+                super::cube::gate(y, g)
+            } else {
+                crate::primitives::portable::gate::<Self>(y, g)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn standardize(
+            x: burn::tensor::ops::FloatTensor<Self>,
+            epsilon: f64,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            if super::cube::single(&[&x]) {
+                super::cube::standardize(x, epsilon)
+            } else {
+                crate::primitives::portable::standardize::<Self>(x, epsilon)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn standardize_adjoint(
+            x: burn::tensor::ops::FloatTensor<Self>,
+            g: burn::tensor::ops::FloatTensor<Self>,
+            epsilon: f64,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            if super::cube::single(&[&x, &g]) {
+                super::cube::standardize_adjoint(x, g, epsilon)
+            } else {
+                crate::primitives::portable::standardize_adjoint::<Self>(x, g, epsilon)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn standardize_curvature(
+            x: burn::tensor::ops::FloatTensor<Self>,
+            g: burn::tensor::ops::FloatTensor<Self>,
+            u: burn::tensor::ops::FloatTensor<Self>,
+            epsilon: f64,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            if super::cube::single(&[&x, &g, &u]) {
+                super::cube::standardize_curvature(x, g, u, epsilon)
+            } else {
+                crate::primitives::portable::standardize_curvature::<Self>(x, g, u, epsilon)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn standardize_pool(
+            pooling: &crate::primitives::Pooling,
+            x: burn::tensor::ops::FloatTensor<Self>,
+            direction: burn::tensor::ops::FloatTensor<Self>,
+            epsilon: f64,
+        ) -> (
+            burn::tensor::ops::FloatTensor<Self>,
+            crate::primitives::Winners<burn::tensor::ops::IntTensor<Self>>,
+        ) {
+            if super::cube::single(&[&x, &direction]) {
+                super::cube::standardize_pool(pooling, x, direction, epsilon)
+            } else {
+                crate::primitives::portable::standardize_pool::<Self>(
+                    pooling, x, direction, epsilon,
+                )
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn standardize_pool_adjoint(
+            winners: &crate::primitives::Winners<burn::tensor::ops::IntTensor<Self>>,
+            x: burn::tensor::ops::FloatTensor<Self>,
+            _p: burn::tensor::ops::FloatTensor<Self>,
+            h: burn::tensor::ops::FloatTensor<Self>,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            if super::cube::single(&[&x, &h]) {
+                super::cube::standardize_pool_adjoint(winners, x, h)
+            } else {
+                crate::primitives::portable::standardize_pool_adjoint::<Self>(winners, x, h)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn standardize_pool_curvature(
+            winners: &crate::primitives::Winners<burn::tensor::ops::IntTensor<Self>>,
+            x: burn::tensor::ops::FloatTensor<Self>,
+            _p: burn::tensor::ops::FloatTensor<Self>,
+            h: burn::tensor::ops::FloatTensor<Self>,
+            u: burn::tensor::ops::FloatTensor<Self>,
+        ) -> (
+            burn::tensor::ops::FloatTensor<Self>,
+            burn::tensor::ops::FloatTensor<Self>,
+        ) {
+            if super::cube::single(&[&x, &h, &u]) {
+                super::cube::standardize_pool_curvature(winners, x, h, u)
+            } else {
+                crate::primitives::portable::standardize_pool_curvature::<Self>(winners, x, h, u)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn layer_standardize(
+            x: burn::tensor::ops::FloatTensor<Self>,
+            epsilon: f64,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            if super::cube::single(&[&x]) {
+                super::cube::layer_standardize(x, epsilon)
+            } else {
+                crate::primitives::portable::layer_standardize::<Self>(x, epsilon)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn layer_standardize_adjoint(
+            x: burn::tensor::ops::FloatTensor<Self>,
+            g: burn::tensor::ops::FloatTensor<Self>,
+            epsilon: f64,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            if super::cube::single(&[&x, &g]) {
+                super::cube::layer_standardize_adjoint(x, g, epsilon)
+            } else {
+                crate::primitives::portable::layer_standardize_adjoint::<Self>(x, g, epsilon)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn layer_standardize_curvature(
+            x: burn::tensor::ops::FloatTensor<Self>,
+            g: burn::tensor::ops::FloatTensor<Self>,
+            u: burn::tensor::ops::FloatTensor<Self>,
+            epsilon: f64,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            if super::cube::single(&[&x, &g, &u]) {
+                super::cube::layer_standardize_curvature(x, g, u, epsilon)
+            } else {
+                crate::primitives::portable::layer_standardize_curvature::<Self>(x, g, u, epsilon)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn scaled_softmax(
+            x: burn::tensor::ops::FloatTensor<Self>,
+            factor: f64,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            if super::cube::single(&[&x]) {
+                super::cube::scaled_softmax(x, factor)
+            } else {
+                crate::primitives::portable::scaled_softmax::<Self>(x, factor)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn scaled_softmax_adjoint(
+            p: burn::tensor::ops::FloatTensor<Self>,
+            g: burn::tensor::ops::FloatTensor<Self>,
+            factor: f64,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            if super::cube::single(&[&p, &g]) {
+                super::cube::scaled_softmax_adjoint(p, g, factor)
+            } else {
+                crate::primitives::portable::scaled_softmax_adjoint::<Self>(p, g, factor)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn scaled_softmax_curvature(
+            p: burn::tensor::ops::FloatTensor<Self>,
+            g: burn::tensor::ops::FloatTensor<Self>,
+            u: burn::tensor::ops::FloatTensor<Self>,
+            factor: f64,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            if super::cube::single(&[&p, &g, &u]) {
+                super::cube::scaled_softmax_curvature(p, g, u, factor)
+            } else {
+                crate::primitives::portable::scaled_softmax_curvature::<Self>(p, g, u, factor)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn map_adjoint(
+            map: &crate::primitives::LinearMap<burn::tensor::ops::IntTensor<Self>>,
+            y: burn::tensor::ops::FloatTensor<Self>,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            use crate::primitives::{LinearMap, portable};
+            match map {
+                LinearMap::BroadcastRows {
+                    source_tasks,
+                    channels,
+                    ..
+                } if super::cube::single(&[&y]) => {
+                    super::cube::sum_rows(y, None, *source_tasks, *channels)
+                }
+                _ => portable::map_adjoint::<Self>(map, y),
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn average(
+            m: Option<burn::tensor::ops::FloatTensor<Self>>,
+            g: burn::tensor::ops::FloatTensor<Self>,
+            decay: f64,
+            squared: bool,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            if super::cube::single(&[m.as_ref().unwrap_or(&g), &g]) {
+                super::cube::average(m, g, decay, squared)
+            } else {
+                crate::primitives::portable::average::<Self>(m, g, decay, squared)
+            }
+        }
+
+        #[cfg(not(feature = "fusion"))]
+        fn adam_direction(
+            m: burn::tensor::ops::FloatTensor<Self>,
+            v: burn::tensor::ops::FloatTensor<Self>,
+            corrections: &crate::primitives::AdamCorrections,
+        ) -> burn::tensor::ops::FloatTensor<Self> {
+            if super::cube::single(&[&m, &v]) {
+                super::cube::adam_direction(m, v, corrections)
+            } else {
+                crate::primitives::portable::adam_direction::<Self>(m, v, corrections)
             }
         }
 

@@ -60,7 +60,7 @@ pub struct FeatureBatch<B: Backend> {
     pub class_vectors: Option<Tensor<B, 3>>,
 }
 
-impl<B: Backend> FeatureBatch<B> {
+impl<B: Primitives> FeatureBatch<B> {
     /// Mean feature of each class, `[t, n, d]`.
     pub fn prototypes(&self) -> Tensor<B, 3> {
         distance::class_means(self.support.clone(), self.labels.clone(), self.way)

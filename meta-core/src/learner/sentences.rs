@@ -2,6 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
+use crate::primitives::{MatrixProduct, Primitives};
 use crate::{
     data::before_end,
     rng::Seed,
@@ -388,7 +389,7 @@ impl Layout {
     /// What each of `q` answers of `t` tasks reads of each example: the map `[rows, heads, answers·places,
     /// tokens]`, summed over the tokens of an example, as a share of what is read of all, and averaged over
     /// `places`: `[t, heads, q, examples]`. None where no example is read.
-    pub fn by_example<B: Backend>(
+    pub fn by_example<B: Primitives>(
         &self,
         map: Tensor<B, 4>,
         [t, q]: [usize; 2],
@@ -408,7 +409,7 @@ impl Layout {
         let shape = [self.rows.len(), 1, self.tokens, examples];
         let member = Tensor::<B, 4>::from_data(TensorData::new(member, shape), &map.device());
         let member = member.cast(map.dtype()).repeat_dim(1, heads);
-        let read = map.matmul(member);
+        let read = map.product(member);
         let shares = read.clone() / read.sum_dim(3).clamp_min(1e-12);
         let queries = self.rows.len() * self.answers / t;
         let shares = shares.reshape([

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
+use crate::primitives::{MatrixProduct, Primitives};
 use crate::task::{ItemBatch, TargetBatch};
 
 /// The order in which the items of each task are presented: shuffled, and a function of the set.
@@ -15,7 +16,7 @@ pub struct SupportOrder<B: Backend> {
     matrix: Tensor<B, 3>,
 }
 
-impl<B: Backend> SupportOrder<B> {
+impl<B: Primitives> SupportOrder<B> {
     /// The order of these items. Reads their inputs back to the host.
     pub fn of(items: &ItemBatch<B>) -> Self {
         let [t, s] = items.dims();
@@ -60,12 +61,12 @@ impl<B: Backend> SupportOrder<B> {
 
     /// Rows of items, `[t, s, d]`, to their places in the sequence.
     pub fn present(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        self.matrix.clone().matmul(x)
+        self.matrix.clone().product(x)
     }
 
     /// The inverse of [`SupportOrder::present`].
     pub fn restore(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        self.matrix.clone().swap_dims(1, 2).matmul(x)
+        self.matrix.clone().swap_dims(1, 2).product(x)
     }
 }
 

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::nn::distance;
+use crate::primitives::MatrixProduct;
 use crate::{primitives::Primitives, task::TargetBatch};
 
 /// Width of a token of embeddings of width `d`: twice that for classes, and that and the `outputs` for
@@ -25,7 +26,7 @@ pub fn with_targets<B: Primitives>(
         TargetBatch::Sequences(_) => panic!("targets of one place expected"),
         TargetBatch::Classes(labels) => {
             let means = distance::class_means(embeddings.clone(), labels.clone(), way);
-            distance::membership(labels.clone(), way, &embeddings).matmul(means)
+            distance::membership(labels.clone(), way, &embeddings).product(means)
         }
     };
     Tensor::cat(vec![embeddings, target], 2)

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Int, Tensor, backend::Backend};
 
+use crate::primitives::{MatrixProduct, Primitives};
 use crate::task::ItemBatch;
 
 /// 1 where an item is of a class, else 0: labels `[t, b]` to `[t, b, n]`, in the dtype of `like`.
@@ -14,31 +15,31 @@ pub fn membership<B: Backend>(
 }
 
 /// Sum over the items of each class: items `[t, s, d]`, labels `[t, s]`, result `[t, n, d]`.
-pub fn class_sums<B: Backend>(
+pub fn class_sums<B: Primitives>(
     items: Tensor<B, 3>,
     labels: Tensor<B, 2, Int>,
     way: usize,
 ) -> Tensor<B, 3> {
     membership(labels, way, &items)
         .swap_dims(1, 2)
-        .matmul(items)
+        .product(items)
 }
 
 /// Mean over the items of each class (prototypes): items `[t, s, d]`, labels `[t, s]`, result
 /// `[t, n, d]`.
-pub fn class_means<B: Backend>(
+pub fn class_means<B: Primitives>(
     items: Tensor<B, 3>,
     labels: Tensor<B, 2, Int>,
     way: usize,
 ) -> Tensor<B, 3> {
     let membership = membership(labels, way, &items);
     let counts = membership.clone().sum_dim(1).swap_dims(1, 2);
-    membership.swap_dims(1, 2).matmul(items) / counts
+    membership.swap_dims(1, 2).product(items) / counts
 }
 
 /// [`class_means`] of what `embedded [t, s, d]` holds of `items`, over those that are there; zero of a class
 /// that is not.
-pub fn prototypes<B: Backend>(
+pub fn prototypes<B: Primitives>(
     embedded: Tensor<B, 3>,
     items: &ItemBatch<B>,
     way: usize,
@@ -53,14 +54,14 @@ pub fn prototypes<B: Backend>(
         membership(labels, way, &embedded).mask_fill(absent.clone().expand([t, s, way]), 0.0);
     let embedded = embedded.mask_fill(absent.expand([t, s, d]), 0.0);
     let counts = membership.clone().sum_dim(1).swap_dims(1, 2).clamp_min(1.0);
-    membership.swap_dims(1, 2).matmul(embedded) / counts
+    membership.swap_dims(1, 2).product(embedded) / counts
 }
 
 /// `‖a − b‖² = ‖a‖² − 2 a·b + ‖b‖²`: `a [t, q, d]`, `b [t, n, d]`, result `[t, q, n]`.
-pub fn squared_distances<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
+pub fn squared_distances<B: Primitives>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
     let squares = |x: &Tensor<B, 3>| (x.clone() * x.clone()).sum_dim(2);
     let (a_squares, b_squares) = (squares(&a), squares(&b).swap_dims(1, 2));
-    a.matmul(b.swap_dims(1, 2)).mul_scalar(-2.0) + a_squares + b_squares
+    a.product(b.swap_dims(1, 2)).mul_scalar(-2.0) + a_squares + b_squares
 }
 
 /// The linear classifier whose scores are `−‖x − c_n‖²` up to a term that all classes share, from
@@ -73,8 +74,8 @@ pub fn classifier<B: Backend>(prototypes: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor
 }
 
 /// Cosine of the angle between each `a [t, q, d]` and each `b [t, n, d]`: `[t, q, n]`.
-pub fn cosines<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
-    unit(a).matmul(unit(b).swap_dims(1, 2))
+pub fn cosines<B: Primitives>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
+    unit(a).product(unit(b).swap_dims(1, 2))
 }
 
 /// `x / ‖x‖` along the last axis.

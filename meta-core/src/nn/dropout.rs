@@ -79,9 +79,14 @@ pub fn drop_block<B: Backend>(
 /// Each row of `x [n, r, c]` added to the `block` rows from its own on: `[n, r + block − 1, c]`.
 fn spread<B: Backend>(x: Tensor<B, 3>, block: usize) -> Tensor<B, 3> {
     let [n, _, c] = x.dims();
-    let zeros = |rows| Tensor::<B, 3>::zeros([n, rows, c], &x.device()).cast(x.dtype());
+    // CUDA refuses to fill a tensor of no numbers.
+    let zeros =
+        |rows| (rows > 0).then(|| Tensor::<B, 3>::zeros([n, rows, c], &x.device()).cast(x.dtype()));
     (0..block)
-        .map(|shift| Tensor::cat(vec![zeros(shift), x.clone(), zeros(block - 1 - shift)], 1))
+        .map(|shift| {
+            let parts = [zeros(shift), Some(x.clone()), zeros(block - 1 - shift)];
+            Tensor::cat(parts.into_iter().flatten().collect(), 1)
+        })
         .reduce(|sum, shifted| sum + shifted)
         .expect("a block of at least one row")
 }

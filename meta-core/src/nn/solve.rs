@@ -1,6 +1,7 @@
 //! Small linear systems, one per task, solved differentiably.
 
-use burn::tensor::{Tensor, backend::Backend};
+use crate::primitives::{MatrixProduct, Primitives};
+use burn::tensor::Tensor;
 
 /// `A⁻¹ B` for symmetric positive definite `A`: `a [t, s, s]`, `b [t, s, m]`, result `[t, s, m]`.
 ///
@@ -11,7 +12,7 @@ use burn::tensor::{Tensor, backend::Backend};
 ///
 /// # Panics
 /// When the shapes do not fit.
-pub fn solve_positive_definite<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
+pub fn solve_positive_definite<B: Primitives>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
     let ([t, s, columns], [b_tasks, b_rows, m]) = (a.dims(), b.dims());
     assert_eq!(
         (t, s, s),
@@ -30,7 +31,7 @@ pub fn solve_positive_definite<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> 
         let tail = rest.narrow(2, 1, width - 1);
         let row = tail.clone().narrow(1, step, 1) / pivot;
         let unit = identity.clone().narrow(1, step, 1).reshape([1, s, 1]);
-        rest = tail - (column - unit).matmul(row);
+        rest = tail - (column - unit).product(row);
     }
     debug_assert_eq!(rest.dims(), [t, s, m]);
     rest
@@ -41,16 +42,17 @@ pub fn solve_positive_definite<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> 
 ///
 /// # Panics
 /// When the shapes do not fit.
-pub fn ridge_regression<B: Backend>(
+pub fn ridge_regression<B: Primitives>(
     x: Tensor<B, 3>,
     y: Tensor<B, 3>,
     penalty: Tensor<B, 3>,
 ) -> Tensor<B, 3> {
     let s = x.dims()[1];
     let identity = Tensor::<B, 2>::eye(s, &x.device()).cast(x.dtype());
-    let gram = x.clone().matmul(x.clone().swap_dims(1, 2));
+    let gram = x.clone().product(x.clone().swap_dims(1, 2));
     let system = gram + identity.reshape([1, s, s]) * penalty;
-    x.swap_dims(1, 2).matmul(solve_positive_definite(system, y))
+    x.swap_dims(1, 2)
+        .product(solve_positive_definite(system, y))
 }
 
 #[cfg(test)]

@@ -385,6 +385,9 @@ fn record_adjoint<S: Symmetric, B: Primitives, C: CheckpointStrategy>(
 }
 
 impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
+    const ON_DEVICE: bool = B::ON_DEVICE;
+    const ROUNDS_PRODUCTS: bool = B::ROUNDS_PRODUCTS;
+
     fn tie(leaves: &[FloatTensor<Self>]) {
         match leaves.len() {
             0 | 1 => {}

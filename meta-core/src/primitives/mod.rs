@@ -38,13 +38,13 @@ mod ops;
 pub mod portable;
 
 pub use operation::{
-    Activation, Conv2dForm, LinearForm, LinearMap, PairsForm, Pooling, Recurrence,
+    Activation, AdamCorrections, Conv2dForm, LinearForm, LinearMap, PairsForm, Pooling, Recurrence,
     RecurrenceCurvature, RecurrenceGradient, RecurrenceInputs, RecurrenceRun, RecurrentCell, Role,
     ScaleForm, Shown, TrilinearForm, Winners,
 };
 pub(crate) use operation::{primitive, tensor};
 pub use ops::{
-    add_rows, attention_read, attention_scores, bias_relu, broadcast_rows, conv2d,
+    MatrixProduct, add_rows, attention_read, attention_scores, bias_relu, broadcast_rows, conv2d,
     layer_standardize, linear, linear_add, max_pool2d, recur, scale, scale_add, scaled_softmax,
     standardize, standardize_pool2d, sum_rows,
 };
@@ -69,6 +69,14 @@ pub trait Primitives: Backend {
     /// Whether threads of the host can compute graphs side by side ([`crate::parallel`]); a device takes
     /// one operation after the other.
     const SIDE_BY_SIDE: bool = false;
+
+    /// Whether the backend computes on a device of its own, to which the host sends one kernel after the
+    /// other.
+    const ON_DEVICE: bool = false;
+
+    /// Whether [`burn::tensor::Tensor::matmul`] rounds operands of single precision further; then
+    /// [`MatrixProduct`] goes through [`Primitives::contract`].
+    const ROUNDS_PRODUCTS: bool = false;
 
     /// Puts leaves that will meet in one graph into it at once ([`crate::params`], "Graphs"); nothing on a
     /// plain backend.
@@ -297,5 +305,25 @@ pub trait Primitives: Backend {
     /// `g` where `y` is positive, 0 elsewhere. Not differentiated with respect to `y`.
     fn gate(y: FloatTensor<Self>, g: FloatTensor<Self>) -> FloatTensor<Self> {
         portable::gate::<Self>(y, g)
+    }
+
+    /// `d m + (1 − d) g`, or `d m + (1 − d) g²` where `squared`: a moving average, from 0 where there is
+    /// no `m`.
+    fn average(
+        m: Option<FloatTensor<Self>>,
+        g: FloatTensor<Self>,
+        decay: f64,
+        squared: bool,
+    ) -> FloatTensor<Self> {
+        portable::average::<Self>(m, g, decay, squared)
+    }
+
+    /// `c₁ m / (√(c₂ v + ε') + ε)`: the direction of Adam from its two averages.
+    fn adam_direction(
+        m: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        corrections: &AdamCorrections,
+    ) -> FloatTensor<Self> {
+        portable::adam_direction::<Self>(m, v, corrections)
     }
 }

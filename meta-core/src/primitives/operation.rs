@@ -117,6 +117,19 @@ pub enum Activation {
     Relu,
 }
 
+/// What the direction of Adam is computed with: `c₁ m / (√(c₂ v + ε') + ε)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamCorrections {
+    /// `c₁`, of the average of the gradients.
+    pub first: f64,
+    /// `c₂`, of that of their squares.
+    pub second: f64,
+    /// `ε`.
+    pub epsilon: f64,
+    /// `ε'`, under the root.
+    pub epsilon_root: f64,
+}
+
 /// What a standardisation followed by pooling found at its input, and what its derivatives need; `I`
 /// is the backend's tensor of integers.
 #[derive(Clone, Debug)]

@@ -50,7 +50,8 @@ settings! {
         /// allows.
         task_chunk: usize = 0, size(0);
         /// Memory that the graphs computed at a time may take, in MB, by an estimate from the settings
-        /// alone; at least one task is taken. 0: no bound, the whole meta-batch in one graph.
+        /// alone, and 16 times as much on a device; at least one task is taken. 0: no bound, the whole
+        /// meta-batch in one graph.
         chunk_memory: usize = 256;
         /// Graphs computed side by side on a CPU, at most, each on a thread of its own; they change no
         /// result. 0: as many as there are threads, within `chunk_memory`.

@@ -38,6 +38,7 @@ use burn::tensor::{Tensor, TensorData, activation::softmax, backend::Backend};
 use burn_autodiff::Autodiff;
 use serde::{Deserialize, Serialize};
 
+use crate::primitives::MatrixProduct;
 use crate::{
     data::{Episode, Items, Targets},
     learner::MetaGradient,
@@ -255,10 +256,10 @@ fn inner_product<B: Primitives>(a: &Params<B>, b: &Params<B>) -> Tensor<B, 1> {
 fn attend<L: Primitives>(parameters: &Params<L>, features: Tensor<L, 2>) -> Tensor<L, 1> {
     let tasks = features.dims()[0];
     let matrix = |name: &str| parameters.get::<2>(name).expect("a parameter of its own");
-    let seen = |name: &str| features.clone().matmul(matrix(name));
-    let scores = seen("query").matmul(seen("key").transpose());
+    let seen = |name: &str| features.clone().product(matrix(name));
+    let scores = seen("query").product(seen("key").transpose());
     let map = softmax(scores.div_scalar((WIDTH as f64).sqrt()), 1);
-    let attended = map.matmul(seen("value")).matmul(matrix("attended"));
+    let attended = map.product(seen("value")).product(matrix("attended"));
     softmax((attended + seen("own")).reshape([tasks]), 0)
 }
 

@@ -6,6 +6,7 @@ use burn::{
 };
 
 use super::{AttentionInfo, normalise::soft};
+use crate::primitives::MatrixProduct;
 use crate::{
     nn::{init::Initializer, linear::Linear},
     primitives::{Primitives, linear},
@@ -63,7 +64,7 @@ impl<B: Primitives> AttentionPool<B> {
         let sequences = tokens / length;
         let map = soft(self.scores(x.clone(), length), hidden);
         let values = x.reshape([t * sequences, 1, length, d]);
-        let read = map.clone().matmul(values);
+        let read = map.clone().product(values);
         (read.reshape([t, sequences, d]), map)
     }
 

@@ -41,6 +41,7 @@ pub use score_function::{Sample, leave_one_out, sample};
 use burn::tensor::Tensor;
 use serde::Serialize;
 
+use crate::primitives::MatrixProduct;
 use crate::primitives::Primitives;
 
 /// What the file of an attention mechanism says of it.
@@ -85,5 +86,5 @@ pub fn scaled_dot_product<B: Primitives>(
     v: Tensor<B, 4>,
 ) -> (Tensor<B, 4>, Tensor<B, 4>) {
     let map = soft(dot_product_scores(q, k), None);
-    (map.clone().matmul(v), map)
+    (map.clone().product(v), map)
 }

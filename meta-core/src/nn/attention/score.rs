@@ -1,8 +1,9 @@
 //! Scores by scaled dot products.
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::Tensor;
 
 use super::AttentionInfo;
+use crate::primitives::{MatrixProduct, Primitives};
 
 pub(super) const SCALED_DOT_PRODUCT: AttentionInfo = AttentionInfo {
     name: "scaled_dot_product",
@@ -16,9 +17,9 @@ pub(super) const SCALED_DOT_PRODUCT: AttentionInfo = AttentionInfo {
 ///
 /// # Panics
 /// When queries and keys differ in width.
-pub fn dot_product_scores<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>) -> Tensor<B, 4> {
+pub fn dot_product_scores<B: Primitives>(q: Tensor<B, 4>, k: Tensor<B, 4>) -> Tensor<B, 4> {
     let d = q.dims()[3];
     assert_eq!(d, k.dims()[3], "q {:?}, k {:?}", q.dims(), k.dims());
-    q.matmul(k.swap_dims(2, 3))
+    q.product(k.swap_dims(2, 3))
         .mul_scalar(1.0 / (d as f64).sqrt())
 }

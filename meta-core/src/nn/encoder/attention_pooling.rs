@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{
     Encoder, EncoderInfo, EncoderSettings, Operations, Steps, products, sequence::rows_of_zeros,
 };
+use crate::primitives::MatrixProduct;
 use crate::{
     Error, Result,
     data::ItemShape,
@@ -304,7 +305,7 @@ impl<B: Primitives> AttentionPooling<B> {
             }
             _ => soft(scores, Some(hidden)),
         };
-        let read = map.clone().matmul(rows.reshape([n, 1, length, d]));
+        let read = map.clone().product(rows.reshape([n, 1, length, d]));
         (read.reshape([t, n / t, d]), map)
     }
 

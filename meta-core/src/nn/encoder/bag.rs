@@ -7,6 +7,7 @@ use burn::{
 use serde_json::{Value, json};
 
 use super::{Encoder, EncoderInfo, EncoderSettings, Operations, Steps, products};
+use crate::primitives::MatrixProduct;
 use crate::{
     Result,
     data::ItemShape,
@@ -103,7 +104,7 @@ impl<B: Primitives> Encoder<B> for Bag<B> {
         let there = self.steps.padding(&x).bool_not().float().cast(x.dtype());
         let count = there.clone().sum_dim(3).clamp_min(1.0);
         let weights = (there / count).reshape([t * b, 1, length]);
-        let mean = weights.matmul(x.reshape([t * b, length, features]));
+        let mean = weights.product(x.reshape([t * b, length, features]));
         let mean = mean.reshape([t, b, features]);
         let Some((last, below)) = self.layers.split_last() else {
             return mean;

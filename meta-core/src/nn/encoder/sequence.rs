@@ -3,6 +3,7 @@
 use burn::tensor::{Bool, Int, Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
+use crate::primitives::{MatrixProduct, Primitives};
 use crate::{
     Error, Result,
     data::ItemShape,
@@ -138,7 +139,7 @@ impl StepPooling {
 
     /// Steps of items of `length`, `x [t, b·l, c]`, none below 0 and those that are not `there` ([`Steps::there`])
     /// of zeros, to `[t, b, width]`. An item without any is 0.
-    pub(super) fn of<B: Backend>(
+    pub(super) fn of<B: Primitives>(
         self,
         x: Tensor<B, 3>,
         there: &Tensor<B, 3>,
@@ -160,7 +161,7 @@ impl StepPooling {
             StepPooling::Last => last_there(there.clone().reshape([t * b, length])),
         };
         let weights = weights.reshape([t * b, 1, length]);
-        let read = weights.matmul(x.reshape([t * b, length, c]));
+        let read = weights.product(x.reshape([t * b, length, c]));
         read.reshape([t, b, c])
     }
 }

@@ -26,7 +26,8 @@ use burn::tensor::{
 };
 
 use super::{
-    Activation, LinearForm, LinearMap, PairsForm, Primitives, Role, ScaleForm, TrilinearForm,
+    Activation, AdamCorrections, LinearForm, LinearMap, PairsForm, Primitives, Role, ScaleForm,
+    TrilinearForm,
 };
 use crate::primitives::{primitive, tensor};
 use conv2d::{conv2d, conv2d_input, conv2d_weight};
@@ -245,6 +246,42 @@ pub fn sgd_step<B: Primitives>(
     rate: f64,
 ) -> FloatTensor<B> {
     B::float_sub(theta, B::float_mul_scalar(g, rate.into()))
+}
+
+/// See [`Primitives::average`].
+pub fn average<B: Primitives>(
+    m: Option<FloatTensor<B>>,
+    g: FloatTensor<B>,
+    decay: f64,
+    squared: bool,
+) -> FloatTensor<B> {
+    let g = if squared {
+        B::float_mul(g.clone(), g)
+    } else {
+        g
+    };
+    let part = B::float_mul_scalar(g, (1.0 - decay).into());
+    match m {
+        Some(m) => B::float_add(B::float_mul_scalar(m, decay.into()), part),
+        None => part,
+    }
+}
+
+/// See [`Primitives::adam_direction`].
+pub fn adam_direction<B: Primitives>(
+    m: FloatTensor<B>,
+    v: FloatTensor<B>,
+    corrections: &AdamCorrections,
+) -> FloatTensor<B> {
+    let corrected = B::float_mul_scalar(v, corrections.second.into());
+    let root = B::float_sqrt(match corrections.epsilon_root {
+        0.0 => corrected,
+        epsilon => B::float_add_scalar(corrected, epsilon.into()),
+    });
+    B::float_div(
+        B::float_mul_scalar(m, corrections.first.into()),
+        B::float_add_scalar(root, corrections.epsilon.into()),
+    )
 }
 
 /// See [`Primitives::affine`].

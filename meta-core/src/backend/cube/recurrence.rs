@@ -15,6 +15,7 @@ use burn_cubecl::{
 use cubecl::prelude::*;
 
 use self::kernels::{Form, SizesLaunch};
+use super::launch::{MOST_GROUPS, small};
 use crate::primitives::{
     Recurrence, RecurrenceCurvature, RecurrenceGradient, RecurrenceInputs, RecurrenceRun,
     RecurrentCell, Shown,
@@ -26,11 +27,8 @@ const WIDEST: usize = 512;
 /// Threads of a group, at most.
 const MOST_UNITS: u32 = 256;
 
-/// Groups along the first axis of a launch, at most.
-const MOST_GROUPS: u32 = 1 << 15;
-
 /// Whether the kernels compute this form in this format; the others are left to the compositions.
-pub(super) fn computes(form: &Recurrence, dtype: DType) -> bool {
+pub fn computes(form: &Recurrence, dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::F64) && form.width <= WIDEST
 }
 
@@ -47,7 +45,6 @@ struct Launch<R: CubeRuntime> {
 impl<R: CubeRuntime> Launch<R> {
     fn new(form: &Recurrence, weight_tasks: usize, masked: bool, like: &CubeTensor<R>) -> Self {
         let gru = form.cell == RecurrentCell::Gru;
-        let small = |size: usize| u32::try_from(size).expect("a tensor's size");
         let items = form.tasks * form.items;
         Launch {
             like: like.clone(),
@@ -103,7 +100,7 @@ impl<R: CubeRuntime> Launch<R> {
 }
 
 /// See [`crate::primitives::Primitives::recur`].
-pub(super) fn recur<R: CubeRuntime>(
+pub fn recur<R: CubeRuntime>(
     form: &Recurrence,
     inputs: RecurrenceInputs<CubeTensor<R>>,
     keep: bool,
@@ -136,7 +133,7 @@ pub(super) fn recur<R: CubeRuntime>(
 
 /// See [`crate::primitives::Primitives::recur_adjoint`]; `transposed` is the weight without biases,
 /// `[tw, gates, h]`.
-pub(super) fn recur_adjoint<R: CubeRuntime>(
+pub fn recur_adjoint<R: CubeRuntime>(
     form: &Recurrence,
     run: RecurrenceRun<CubeTensor<R>>,
     transposed: CubeTensor<R>,
@@ -183,7 +180,7 @@ pub(super) fn recur_adjoint<R: CubeRuntime>(
 }
 
 /// See [`crate::primitives::Primitives::recur_curvature`].
-pub(super) fn recur_curvature<R: CubeRuntime>(
+pub fn recur_curvature<R: CubeRuntime>(
     form: &Recurrence,
     run: RecurrenceRun<CubeTensor<R>>,
     gradient: RecurrenceGradient<CubeTensor<R>>,
