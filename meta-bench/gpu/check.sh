@@ -2,7 +2,7 @@
 # Checks the toolkit on a machine with an NVIDIA GPU: equivalence with the CPU in f64, the quickstart,
 # throughput beside PyTorch and JAX on the same card, kernel launches. Writes one JSON file.
 #
-#   cargo build --release --features cuda,wgpu,fusion,autotune      # needs no GPU
+#   cargo build --release --features cuda,wgpu      # needs no GPU
 #   meta-bench/gpu/check.sh [--meta FILE] [--out DIR] [--backends cuda,wgpu] [--seconds N] [--steps LIST]
 #
 # Every step has a time limit and fails alone; the whole takes at most about six minutes. The peers need

@@ -128,6 +128,11 @@ def options():
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--variant", help="measure this way to write it [default: the fastest]")
     parser.add_argument("--compile", action="store_true", help="with torch.compile")
+    parser.add_argument(
+        "--launches",
+        action="store_true",
+        help="count what PyTorch launches in one iteration: kernels on a GPU, operators on a CPU",
+    )
     return parser.parse_args()
 
 
@@ -153,6 +158,41 @@ def samples_ms(run, samples, seconds):
     return times
 
 
+# Operators that only look at memory in another way, or ask for some.
+VIEWS = {
+    "alias", "as_strided", "detach", "empty", "empty_like", "empty_strided", "expand", "permute",
+    "reshape", "resize_", "select", "slice", "split", "squeeze", "t", "transpose", "unbind", "unfold",
+    "unsafe_view", "unsqueeze", "view", "_unsafe_view", "_reshape_alias", "lift_fresh", "result_type",
+    "result", "to", "is_nonzero", "item", "_local_scalar_dense",
+}
+
+
+def launches(run):
+    """Kernels that one call of `run` launches on a GPU; on a CPU the operators that compute something
+    and call no other, each of which is at least one kernel on a GPU."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    on_gpu = torch.cuda.is_available()
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
+    run()
+    with profile(activities=activities) as profiler:
+        run()
+    events = profiler.events()
+    kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+    if on_gpu and kernels:
+        return len(kernels)
+    operators = [event for event in events if event.name.startswith("aten::")]
+
+    def computes(event):
+        return event.name.removeprefix("aten::") not in VIEWS
+
+    def calls_others(event):
+        return any(child.name.startswith("aten::") and computes(child) for child in event.cpu_children)
+
+    return sum(computes(event) and not calls_others(event) for event in operators)
+
+
 def measure(peer, workload, variants, given, versions, place):
     """Checks and measures the fastest of `variants` and prints the result.
 
@@ -160,6 +200,11 @@ def measure(peer, workload, variants, given, versions, place):
     the first step and compares it, `run()` does one iteration, waits for it, and returns something that it
     computed, of which `place` tells the device.
     """
+    if given.launches:
+        for name, variant in variants.items():
+            _, run = variant(workload)
+            print(json.dumps({"workload": workload.name, "variant": name, "launches": launches(run)}))
+        return
     start_bytes = peak_bytes()
     names = [given.variant] if given.variant else list(variants)
     candidates, reasons = [], []
