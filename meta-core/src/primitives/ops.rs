@@ -465,3 +465,33 @@ fn full_product<B: Primitives, const D: usize>(a: Tensor<B, D>, b: Tensor<B, D>)
     (shape[D - 2], shape[D - 1]) = (rows, columns);
     linear(x, w).reshape(shape)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Cpu;
+    use burn::tensor::Distribution;
+
+    fn assert_equal<const D: usize>(a: [usize; D], b: [usize; D]) {
+        let random = |shape: [usize; D]| {
+            let device = Default::default();
+            Tensor::<Cpu, D>::random(shape, Distribution::Uniform(-1.0, 1.0), &device)
+        };
+        let (x, y) = (random(a), random(b));
+        let full = full_product(x.clone(), y.clone());
+        let stock = x.matmul(y);
+        assert_eq!(full.dims(), stock.dims(), "{a:?} {b:?}");
+        let off = (full - stock).abs().max().into_scalar();
+        // Sums of four products of numbers below 1, in another order.
+        assert!(off < 1e-6, "{a:?} {b:?}: {off}");
+    }
+
+    #[test]
+    fn a_full_product_is_the_product() {
+        assert_equal([3, 4], [4, 5]);
+        assert_equal([2, 3, 4], [2, 4, 5]);
+        assert_equal([1, 3, 4], [2, 4, 5]);
+        assert_equal([2, 3, 4], [1, 4, 5]);
+        assert_equal([2, 1, 3, 4], [1, 6, 4, 5]);
+    }
+}
