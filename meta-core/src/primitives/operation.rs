@@ -45,7 +45,7 @@ pub enum TrilinearForm {
 
 impl TrilinearForm {
     /// The same form with a weight for `weight_tasks` tasks.
-    pub(super) fn with_weight_tasks(mut self, weight_tasks: usize) -> Self {
+    pub(crate) fn with_weight_tasks(mut self, weight_tasks: usize) -> Self {
         match &mut self {
             TrilinearForm::Linear(form) => form.weight_tasks = weight_tasks,
             TrilinearForm::Conv2d(form) => form.weight_tasks = weight_tasks,

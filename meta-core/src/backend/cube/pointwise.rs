@@ -9,13 +9,13 @@ use burn_cubecl::{
 
 use crate::primitives::AdamCorrections;
 
-use super::launch::{alike, dense, sizes, small, thread, threads};
+use super::launch::{alike, dense, one_of_copies, sizes, small, thread, threads};
 
 #[cube(launch)]
 fn descend(theta: &Tensor<f32>, g: &Tensor<f32>, out: &mut Tensor<f32>, rate: f32) {
     let at = thread();
     if at < out.len() {
-        out[at] = theta[at] - g[at] * rate;
+        out[at] = theta[at % theta.len()] - g[at] * rate;
     }
 }
 
@@ -25,9 +25,9 @@ pub fn sgd_step<R: CubeRuntime>(
     g: CubeTensor<R>,
     rate: f64,
 ) -> CubeTensor<R> {
-    let [theta, g] = [theta, g].map(dense);
-    let out = alike(&theta);
-    let (count, units) = threads(theta.shape().num_elements());
+    let [theta, g] = [one_of_copies(theta), g].map(dense);
+    let out = alike(&g);
+    let (count, units) = threads(g.shape().num_elements());
     descend::launch::<R>(
         &theta.client.clone(),
         count,
@@ -90,7 +90,7 @@ fn add_and_rectify(
 
 /// See [`crate::primitives::Primitives::bias_relu`]: `x [t, r, c]`, `b [1|t, 1, c]`.
 pub fn bias_relu<R: CubeRuntime>(x: CubeTensor<R>, b: CubeTensor<R>) -> CubeTensor<R> {
-    let [x, b] = [x, b].map(dense);
+    let [x, b] = [x, one_of_copies(b)].map(dense);
     let [biases, _, channels] = sizes(&b);
     let count = x.shape().num_elements();
     let out = alike(&x);

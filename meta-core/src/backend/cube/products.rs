@@ -13,12 +13,12 @@
 
 mod kernels;
 
-use burn::tensor::DType;
+use burn::tensor::{DType, TensorMetadata};
 use burn_cubecl::{CubeRuntime, cubecl::prelude::*, tensor::CubeTensor};
 
 use self::kernels::{Form, Left, MatrixLaunch, Right, SizesLaunch, UNITS, Windows};
 use super::{
-    launch::{add_parts, dense, empty, groups, small, threads},
+    launch::{add_parts, dense, empty, groups, one_of_copies, small, threads},
     sums,
 };
 use crate::primitives::{Conv2dForm, LinearForm, PairsForm, Role, ScaleForm, TrilinearForm};
@@ -165,8 +165,21 @@ pub fn contract<R: CubeRuntime>(
     left: CubeTensor<R>,
     right: CubeTensor<R>,
 ) -> CubeTensor<R> {
+    let (mut left, mut right) = (left, right);
+    let mut form = *form;
+    if !matches!(form, TrilinearForm::Pairs(_)) {
+        let weight = match wanted {
+            Role::Output => Some(&mut right),
+            Role::Input => Some(&mut left),
+            Role::Weight => None,
+        };
+        if let Some(weight) = weight {
+            *weight = one_of_copies(weight.clone());
+            form = form.with_weight_tasks(weight.shape()[0]);
+        }
+    }
     let [left, right] = [left, right].map(dense);
-    match form {
+    match &form {
         TrilinearForm::Linear(form) => linear(form, wanted, left, right),
         TrilinearForm::Conv2d(form) => conv2d(form, wanted, left, right),
         TrilinearForm::Pairs(form) => pairs(form, wanted, left, right),

@@ -74,6 +74,40 @@ fn check_form(what: &str, form: TrilinearForm) {
         let expected = portable::contract::<Cpu>(&form, wanted, x, y);
         assert_near(&format!("{what}, {wanted:?}"), found, expected);
     }
+    check_copies(what, form);
+}
+
+/// A weight that the tasks share, repeated without a copy.
+fn check_copies(what: &str, form: TrilinearForm) {
+    if matches!(form, TrilinearForm::Pairs(_)) {
+        return;
+    }
+    let shape = form.shape(Role::Weight);
+    let mut of_one = shape.clone();
+    of_one[0] = 1;
+    let (a, x) = both(&of_one, 3);
+    let (a, x) = (
+        Gpu::float_expand(a, shape.clone().into()),
+        Cpu::float_expand(x, shape.into()),
+    );
+    for wanted in [Role::Output, Role::Input] {
+        let other = match wanted {
+            Role::Output => Role::Input,
+            _ => Role::Output,
+        };
+        let (b, y) = both(&form.shape(other), 4);
+        let (found, expected) = match wanted {
+            Role::Output => (
+                Gpu::contract(&form, wanted, b, a.clone()),
+                portable::contract::<Cpu>(&form, wanted, y, x.clone()),
+            ),
+            _ => (
+                Gpu::contract(&form, wanted, a.clone(), b),
+                portable::contract::<Cpu>(&form, wanted, x.clone(), y),
+            ),
+        };
+        assert_near(&format!("{what}, copies, {wanted:?}"), found, expected);
+    }
 }
 
 #[test]
@@ -308,6 +342,17 @@ fn passes_over_numbers_are_those_of_the_compositions() {
         "step",
         Gpu::sgd_step(x.clone(), g.clone(), 0.3),
         portable::sgd_step::<Cpu>(x64.clone(), g64.clone(), 0.3),
+    );
+    let shared = |x: FloatTensor<Gpu>| Gpu::float_expand(x, [2, 300, 7].into());
+    let (one, one64) = both(&[1, 300, 7], 5);
+    assert_near(
+        "step of copies",
+        Gpu::sgd_step(shared(one), g.clone(), 0.3),
+        portable::sgd_step::<Cpu>(
+            Cpu::float_expand(one64, [2, 300, 7].into()),
+            g64.clone(),
+            0.3,
+        ),
     );
     assert_near(
         "gate",
