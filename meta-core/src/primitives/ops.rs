@@ -450,8 +450,8 @@ impl<B: Primitives, const D: usize> MatrixProduct for Tensor<B, D> {
 fn full_product<B: Primitives, const D: usize>(a: Tensor<B, D>, b: Tensor<B, D>) -> Tensor<B, D> {
     let (rows, terms, columns) = (a.dims()[D - 2], a.dims()[D - 1], b.dims()[D - 1]);
     let mut shape = [1; D];
-    for axis in 0..D - 2 {
-        shape[axis] = a.dims()[axis].max(b.dims()[axis]);
+    for (length, (a, b)) in shape[..D - 2].iter_mut().zip(a.dims().iter().zip(b.dims())) {
+        *length = (*a).max(b);
     }
     let batches: usize = shape[..D - 2].iter().product();
     (shape[D - 2], shape[D - 1]) = (rows, terms);

@@ -142,12 +142,10 @@ fn at_winner(
     let (y, x) = (place / width / window, place % width / window);
     let (rows, columns) = (height / window, width / window);
     let mut value = 0.0f32;
-    if y < rows {
-        if x < columns {
-            let at = ((item * rows + y) * columns + x) * sizes.channels as usize + channel;
-            if index[at] == i32::cast_from(place) {
-                value = h[at];
-            }
+    if y < rows && x < columns {
+        let at = ((item * rows + y) * columns + x) * sizes.channels as usize + channel;
+        if index[at] == i32::cast_from(place) {
+            value = h[at];
         }
     }
     value
@@ -182,19 +180,17 @@ fn write_kept(
 ) {
     let units = comptime!(LANES * DEEP);
     let channels = sizes.channels as usize;
-    if UNIT_POS_Y == 0 {
-        if channel < channels {
-            let lane = UNIT_POS_X as usize;
-            #[unroll]
-            for value in 0..7usize {
-                let needed = comptime!(match value {
-                    0 | 3 => true,
-                    1 | 4 => form.along,
-                    _ => form.twice,
-                });
-                if comptime!(needed) {
-                    out[(of * 7 + value) * channels + channel] = kept[lane + (value + 1) * units];
-                }
+    if UNIT_POS_Y == 0 && channel < channels {
+        let lane = UNIT_POS_X as usize;
+        #[unroll]
+        for value in 0..7usize {
+            let needed = comptime!(match value {
+                0 | 3 => true,
+                1 | 4 => form.along,
+                _ => form.twice,
+            });
+            if comptime!(needed) {
+                out[(of * 7 + value) * channels + channel] = kept[lane + (value + 1) * units];
             }
         }
     }
@@ -292,35 +288,33 @@ fn of_tasks(parts: &Tensor<f32>, out: &mut Tensor<f32>, sizes: Sizes, #[comptime
     for value in 0..8usize {
         kept[to + value * units] = 0.0f32;
     }
-    if task < sizes.tasks as usize {
-        if channel < channels {
-            let chunks = sizes.chunks as usize;
-            let mut chunk = UNIT_POS_Y as usize;
-            while chunk < chunks {
-                let from = (task * chunks + chunk) * 7 * channels + channel;
-                let mut count = sizes.of_chunk;
-                if (chunk + 1) * sizes.of_chunk as usize > sizes.rows as usize {
-                    count = sizes.rows - u32::cast_from(chunk) * sizes.of_chunk;
-                }
-                let mut along_x = 0.0f32;
-                let mut xg = 0.0f32;
-                let mut mean_u = 0.0f32;
-                let mut xu = 0.0f32;
-                let mut gu = 0.0f32;
-                if comptime!(form.along) {
-                    along_x = parts[from + channels];
-                    xg = parts[from + 4 * channels];
-                }
-                if comptime!(form.twice) {
-                    mean_u = parts[from + 2 * channels];
-                    xu = parts[from + 5 * channels];
-                    gu = parts[from + 6 * channels];
-                }
-                let means = (parts[from], along_x, mean_u);
-                let products = (parts[from + 3 * channels], xg, xu, gu);
-                absorb(&mut kept, to, f32::cast_from(count), means, products, form);
-                chunk += deep;
+    if task < sizes.tasks as usize && channel < channels {
+        let chunks = sizes.chunks as usize;
+        let mut chunk = UNIT_POS_Y as usize;
+        while chunk < chunks {
+            let from = (task * chunks + chunk) * 7 * channels + channel;
+            let mut count = sizes.of_chunk;
+            if (chunk + 1) * sizes.of_chunk as usize > sizes.rows as usize {
+                count = sizes.rows - u32::cast_from(chunk) * sizes.of_chunk;
             }
+            let mut along_x = 0.0f32;
+            let mut xg = 0.0f32;
+            let mut mean_u = 0.0f32;
+            let mut xu = 0.0f32;
+            let mut gu = 0.0f32;
+            if comptime!(form.along) {
+                along_x = parts[from + channels];
+                xg = parts[from + 4 * channels];
+            }
+            if comptime!(form.twice) {
+                mean_u = parts[from + 2 * channels];
+                xu = parts[from + 5 * channels];
+                gu = parts[from + 6 * channels];
+            }
+            let means = (parts[from], along_x, mean_u);
+            let products = (parts[from + 3 * channels], xg, xu, gu);
+            absorb(&mut kept, to, f32::cast_from(count), means, products, form);
+            chunk += deep;
         }
     }
     merge_threads(&mut kept, form);

@@ -69,12 +69,10 @@ fn of_parts(
         }
     }
     sync_cube();
-    if UNIT_POS_Y == 0 {
-        if channel < channels {
-            let at = (part * tasks + task) * channels + channel;
-            if at < out.len() {
-                out[at] = shared[to];
-            }
+    if UNIT_POS_Y == 0 && channel < channels {
+        let at = (part * tasks + task) * channels + channel;
+        if at < out.len() {
+            out[at] = shared[to];
         }
     }
 }
