@@ -7,8 +7,29 @@
 //! honoured are refused before anything is computed; an accelerator that fails later is an error, not
 //! a panic.
 
-/// What a backend of CubeCL's does itself: [`Primitives::device_memory`], and recurrences in one launch.
-/// Tensors that are fused do not lead to it.
+/// Primitives of so many tensors and at most one more argument: by a kernel in single precision, else by
+/// the composition.
+#[allow(unused_macros)]
+macro_rules! by_kernels {
+    ($($name:ident($($tensor:ident),+ $(; $other:ident: $type:ty)?);)+) => {
+        $(
+            #[cfg(not(feature = "fusion"))]
+            fn $name(
+                $($tensor: burn::tensor::ops::FloatTensor<Self>,)+
+                $($other: $type,)?
+            ) -> burn::tensor::ops::FloatTensor<Self> {
+                if super::cube::single(&[$(&$tensor),+]) {
+                    super::cube::$name($($tensor,)+ $($other)?)
+                } else {
+                    crate::primitives::portable::$name::<Self>($($tensor,)+ $($other)?)
+                }
+            }
+        )+
+    };
+}
+
+/// What a backend of CubeCL's does itself: [`Primitives::device_memory`], and kernels for what takes many
+/// launches. Tensors that are fused do not lead to it.
 #[allow(unused_macros)]
 macro_rules! cube_primitives {
     () => {
@@ -65,6 +86,21 @@ macro_rules! cube_primitives {
             }
         }
 
+        by_kernels! {
+            standardize(x; epsilon: f64);
+            standardize_adjoint(x, g; epsilon: f64);
+            standardize_curvature(x, g, u; epsilon: f64);
+            layer_standardize(x; epsilon: f64);
+            layer_standardize_adjoint(x, g; epsilon: f64);
+            layer_standardize_curvature(x, g, u; epsilon: f64);
+            scaled_softmax(x; factor: f64);
+            scaled_softmax_adjoint(p, g; factor: f64);
+            scaled_softmax_curvature(p, g, u; factor: f64);
+            sgd_step(theta, g; rate: f64);
+            gate(y, g);
+            adam_direction(m, v; corrections: &crate::primitives::AdamCorrections);
+        }
+
         #[cfg(not(feature = "fusion"))]
         fn contract(
             form: &crate::primitives::TrilinearForm,
@@ -89,70 +125,6 @@ macro_rules! cube_primitives {
                 super::cube::bias_relu(x, b)
             } else {
                 crate::primitives::portable::bias_relu::<Self>(map, x, b)
-            }
-        }
-
-        #[cfg(not(feature = "fusion"))]
-        fn sgd_step(
-            theta: burn::tensor::ops::FloatTensor<Self>,
-            g: burn::tensor::ops::FloatTensor<Self>,
-            rate: f64,
-        ) -> burn::tensor::ops::FloatTensor<Self> {
-            if super::cube::single(&[&theta, &g]) {
-                super::cube::sgd_step(theta, g, rate)
-            } else {
-                crate::primitives::portable::sgd_step::<Self>(theta, g, rate)
-            }
-        }
-
-        #[cfg(not(feature = "fusion"))]
-        fn gate(
-            y: burn::tensor::ops::FloatTensor<Self>,
-            g: burn::tensor::ops::FloatTensor<Self>,
-        ) -> burn::tensor::ops::FloatTensor<Self> {
-            if super::cube::single(&[&y, &g]) {
-                super::cube::gate(y, g)
-            } else {
-                crate::primitives::portable::gate::<Self>(y, g)
-            }
-        }
-
-        #[cfg(not(feature = "fusion"))]
-        fn standardize(
-            x: burn::tensor::ops::FloatTensor<Self>,
-            epsilon: f64,
-        ) -> burn::tensor::ops::FloatTensor<Self> {
-            if super::cube::single(&[&x]) {
-                super::cube::standardize(x, epsilon)
-            } else {
-                crate::primitives::portable::standardize::<Self>(x, epsilon)
-            }
-        }
-
-        #[cfg(not(feature = "fusion"))]
-        fn standardize_adjoint(
-            x: burn::tensor::ops::FloatTensor<Self>,
-            g: burn::tensor::ops::FloatTensor<Self>,
-            epsilon: f64,
-        ) -> burn::tensor::ops::FloatTensor<Self> {
-            if super::cube::single(&[&x, &g]) {
-                super::cube::standardize_adjoint(x, g, epsilon)
-            } else {
-                crate::primitives::portable::standardize_adjoint::<Self>(x, g, epsilon)
-            }
-        }
-
-        #[cfg(not(feature = "fusion"))]
-        fn standardize_curvature(
-            x: burn::tensor::ops::FloatTensor<Self>,
-            g: burn::tensor::ops::FloatTensor<Self>,
-            u: burn::tensor::ops::FloatTensor<Self>,
-            epsilon: f64,
-        ) -> burn::tensor::ops::FloatTensor<Self> {
-            if super::cube::single(&[&x, &g, &u]) {
-                super::cube::standardize_curvature(x, g, u, epsilon)
-            } else {
-                crate::primitives::portable::standardize_curvature::<Self>(x, g, u, epsilon)
             }
         }
 
@@ -208,84 +180,6 @@ macro_rules! cube_primitives {
         }
 
         #[cfg(not(feature = "fusion"))]
-        fn layer_standardize(
-            x: burn::tensor::ops::FloatTensor<Self>,
-            epsilon: f64,
-        ) -> burn::tensor::ops::FloatTensor<Self> {
-            if super::cube::single(&[&x]) {
-                super::cube::layer_standardize(x, epsilon)
-            } else {
-                crate::primitives::portable::layer_standardize::<Self>(x, epsilon)
-            }
-        }
-
-        #[cfg(not(feature = "fusion"))]
-        fn layer_standardize_adjoint(
-            x: burn::tensor::ops::FloatTensor<Self>,
-            g: burn::tensor::ops::FloatTensor<Self>,
-            epsilon: f64,
-        ) -> burn::tensor::ops::FloatTensor<Self> {
-            if super::cube::single(&[&x, &g]) {
-                super::cube::layer_standardize_adjoint(x, g, epsilon)
-            } else {
-                crate::primitives::portable::layer_standardize_adjoint::<Self>(x, g, epsilon)
-            }
-        }
-
-        #[cfg(not(feature = "fusion"))]
-        fn layer_standardize_curvature(
-            x: burn::tensor::ops::FloatTensor<Self>,
-            g: burn::tensor::ops::FloatTensor<Self>,
-            u: burn::tensor::ops::FloatTensor<Self>,
-            epsilon: f64,
-        ) -> burn::tensor::ops::FloatTensor<Self> {
-            if super::cube::single(&[&x, &g, &u]) {
-                super::cube::layer_standardize_curvature(x, g, u, epsilon)
-            } else {
-                crate::primitives::portable::layer_standardize_curvature::<Self>(x, g, u, epsilon)
-            }
-        }
-
-        #[cfg(not(feature = "fusion"))]
-        fn scaled_softmax(
-            x: burn::tensor::ops::FloatTensor<Self>,
-            factor: f64,
-        ) -> burn::tensor::ops::FloatTensor<Self> {
-            if super::cube::single(&[&x]) {
-                super::cube::scaled_softmax(x, factor)
-            } else {
-                crate::primitives::portable::scaled_softmax::<Self>(x, factor)
-            }
-        }
-
-        #[cfg(not(feature = "fusion"))]
-        fn scaled_softmax_adjoint(
-            p: burn::tensor::ops::FloatTensor<Self>,
-            g: burn::tensor::ops::FloatTensor<Self>,
-            factor: f64,
-        ) -> burn::tensor::ops::FloatTensor<Self> {
-            if super::cube::single(&[&p, &g]) {
-                super::cube::scaled_softmax_adjoint(p, g, factor)
-            } else {
-                crate::primitives::portable::scaled_softmax_adjoint::<Self>(p, g, factor)
-            }
-        }
-
-        #[cfg(not(feature = "fusion"))]
-        fn scaled_softmax_curvature(
-            p: burn::tensor::ops::FloatTensor<Self>,
-            g: burn::tensor::ops::FloatTensor<Self>,
-            u: burn::tensor::ops::FloatTensor<Self>,
-            factor: f64,
-        ) -> burn::tensor::ops::FloatTensor<Self> {
-            if super::cube::single(&[&p, &g, &u]) {
-                super::cube::scaled_softmax_curvature(p, g, u, factor)
-            } else {
-                crate::primitives::portable::scaled_softmax_curvature::<Self>(p, g, u, factor)
-            }
-        }
-
-        #[cfg(not(feature = "fusion"))]
         fn map_adjoint(
             map: &crate::primitives::LinearMap<burn::tensor::ops::IntTensor<Self>>,
             y: burn::tensor::ops::FloatTensor<Self>,
@@ -314,19 +208,6 @@ macro_rules! cube_primitives {
                 super::cube::average(m, g, decay, squared)
             } else {
                 crate::primitives::portable::average::<Self>(m, g, decay, squared)
-            }
-        }
-
-        #[cfg(not(feature = "fusion"))]
-        fn adam_direction(
-            m: burn::tensor::ops::FloatTensor<Self>,
-            v: burn::tensor::ops::FloatTensor<Self>,
-            corrections: &crate::primitives::AdamCorrections,
-        ) -> burn::tensor::ops::FloatTensor<Self> {
-            if super::cube::single(&[&m, &v]) {
-                super::cube::adam_direction(m, v, corrections)
-            } else {
-                crate::primitives::portable::adam_direction::<Self>(m, v, corrections)
             }
         }
 
