@@ -28,7 +28,6 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, backend::Backend},
 };
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     data::ItemShape,
@@ -46,7 +45,7 @@ use meta_core::{
     },
     optim::OptimizerKind,
     params::Params,
-    primitives::{Primitives, linear},
+    primitives::{MatrixProduct, Primitives, linear},
     settings,
     task::TaskSpec,
 };

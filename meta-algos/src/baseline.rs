@@ -16,7 +16,6 @@
 //! * Pre-training sees the items of episodes of training classes, not batches of single images.
 
 use burn::tensor::{Tensor, activation::softmax};
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     learner::{
@@ -25,7 +24,7 @@ use meta_core::{
         support_descent::{Descent, descend},
     },
     nn::{Pass, encoder::Architecture},
-    primitives::Primitives,
+    primitives::{MatrixProduct, Primitives},
     settings,
     task::TaskSpec,
 };

@@ -17,7 +17,6 @@
 //!   each weight vector, which the paper does not have.
 
 use burn::tensor::{Tensor, activation::softmax};
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     learner::{
@@ -26,7 +25,7 @@ use meta_core::{
         support_descent::{Descent, descend},
     },
     nn::{Pass, distance, encoder::Architecture},
-    primitives::Primitives,
+    primitives::{MatrixProduct, Primitives},
     settings,
     task::TaskSpec,
 };

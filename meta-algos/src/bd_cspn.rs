@@ -21,7 +21,6 @@
 //!   confident as the last one join, too.
 
 use burn::tensor::{Tensor, activation::softmax};
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     data::Split,
@@ -31,7 +30,7 @@ use meta_core::{
         feature_transform::{Centre, FeatureTransform},
     },
     nn::{Pass, distance, encoder::Architecture},
-    primitives::Primitives,
+    primitives::{MatrixProduct, Primitives},
     settings,
     task::TaskSpec,
 };

@@ -36,7 +36,6 @@ use burn::{
         backend::Backend,
     },
 };
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     learner::{
@@ -53,7 +52,7 @@ use meta_core::{
         recurrent::BiLstm,
         solve::ridge_regression,
     },
-    primitives::{Primitives, linear},
+    primitives::{MatrixProduct, Primitives, linear},
     settings,
     task::{TaskBatch, TaskSpec},
 };

@@ -31,7 +31,6 @@ use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
 };
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     learner::{
@@ -48,7 +47,7 @@ use meta_core::{
         init::Initializer,
         linear::Linear,
     },
-    primitives::Primitives,
+    primitives::{MatrixProduct, Primitives},
     settings,
     task::{TaskBatch, TaskSpec},
 };

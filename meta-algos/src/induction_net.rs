@@ -28,7 +28,6 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, activation::relu, backend::Backend},
 };
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     learner::{
@@ -44,7 +43,7 @@ use meta_core::{
         init::Initializer,
         linear::Linear,
     },
-    primitives::{Primitives, linear},
+    primitives::{MatrixProduct, Primitives, linear},
     settings,
     task::{TaskBatch, TaskSpec},
 };

@@ -14,7 +14,6 @@
 //! * Classes with equally many votes share them; the lowest label wins, as in scikit-learn.
 
 use burn::tensor::Tensor;
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     data::Split,
@@ -24,7 +23,7 @@ use meta_core::{
         feature_transform::{Centre, FeatureTransform},
     },
     nn::{Pass, attention::MapAxis, distance, encoder::Architecture},
-    primitives::Primitives,
+    primitives::{MatrixProduct, Primitives},
     settings,
     task::TaskSpec,
 };

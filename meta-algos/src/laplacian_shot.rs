@@ -18,7 +18,6 @@
 //! * No rectification of the means, which the authors take for several domains.
 
 use burn::tensor::{Tensor, activation::log_softmax};
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     data::Split,
@@ -28,7 +27,7 @@ use meta_core::{
         feature_transform::{Centre, FeatureTransform},
     },
     nn::{Pass, distance, encoder::Architecture},
-    primitives::Primitives,
+    primitives::{MatrixProduct, Primitives},
     settings,
     task::TaskSpec,
 };

@@ -29,7 +29,6 @@
 //! * Scores of `"class"` are without the factor ½ of the paper's equation, as in the authors' code.
 
 use burn::tensor::Tensor;
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     data::Split,
@@ -39,7 +38,7 @@ use meta_core::{
         feature_transform::{Centre, FeatureTransform},
     },
     nn::{Pass, encoder::Architecture, solve::solve_positive_definite},
-    primitives::Primitives,
+    primitives::{MatrixProduct, Primitives},
     settings,
     task::TaskSpec,
 };

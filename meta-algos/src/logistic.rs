@@ -18,7 +18,6 @@
 //! * Several classes, and the penalty.
 
 use burn::tensor::{Tensor, TensorData};
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     data::Split,
@@ -29,7 +28,7 @@ use meta_core::{
     },
     logistic::fit,
     nn::{Pass, encoder::Architecture},
-    primitives::Primitives,
+    primitives::{MatrixProduct, Primitives},
     settings,
     task::TaskSpec,
 };

@@ -51,7 +51,6 @@ use burn::{
     module::Module,
     tensor::{Tensor, activation::softmax, backend::Backend},
 };
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     learner::{
@@ -70,7 +69,7 @@ use meta_core::{
         loss,
         recurrent::{self, LstmCell, LstmState},
     },
-    primitives::{Primitives, scaled_softmax},
+    primitives::{MatrixProduct, Primitives, scaled_softmax},
     settings,
     task::{TargetBatch, TaskBatch, TaskSpec},
 };

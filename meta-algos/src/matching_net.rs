@@ -45,7 +45,6 @@ use burn::{
         backend::Backend,
     },
 };
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     learner::{
         Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Toy,
@@ -60,7 +59,7 @@ use meta_core::{
         init::Initializer,
         recurrent::{BiLstm, LstmCell, LstmState, Reading},
     },
-    primitives::Primitives,
+    primitives::{MatrixProduct, Primitives},
     settings,
     task::{TargetBatch, TaskBatch},
 };

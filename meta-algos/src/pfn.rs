@@ -45,7 +45,6 @@ use burn::{
     module::Module,
     tensor::{Bool, Tensor, backend::Backend},
 };
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     data::Task,
@@ -67,7 +66,7 @@ use meta_core::{
         linear::Linear,
         norm::{Norm, Statistics},
     },
-    primitives::{Primitives, attention_read, attention_scores, scaled_softmax},
+    primitives::{MatrixProduct, Primitives, attention_read, attention_scores, scaled_softmax},
     settings,
     task::{ItemBatch, TargetBatch, TaskBatch, TaskSpec},
 };

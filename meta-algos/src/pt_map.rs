@@ -24,7 +24,6 @@
 //! * The authors rotate the features to as many numbers as a task has items, which changes no distance.
 
 use burn::tensor::Tensor;
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     learner::{
@@ -32,7 +31,7 @@ use meta_core::{
         feature_rule::{self, FeatureBatch, FeatureLearner, FeatureRule},
     },
     nn::{Pass, distance, encoder::Architecture},
-    primitives::Primitives,
+    primitives::{MatrixProduct, Primitives},
     settings,
     task::TaskSpec,
 };

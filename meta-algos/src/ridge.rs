@@ -25,7 +25,6 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, backend::Backend},
 };
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     data::Task,
     learner::{
@@ -39,7 +38,7 @@ use meta_core::{
         init::{Initializer, constant},
         solve::ridge_regression,
     },
-    primitives::Primitives,
+    primitives::{MatrixProduct, Primitives},
     settings,
     task::{TargetBatch, TaskBatch},
 };

@@ -38,7 +38,6 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, backend::Backend},
 };
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     learner::{
@@ -58,7 +57,7 @@ use meta_core::{
         norm::{Norm, Statistics},
     },
     params::Params,
-    primitives::{Primitives, broadcast_rows},
+    primitives::{MatrixProduct, Primitives, broadcast_rows},
     rng::Seed,
     settings,
     task::{TargetBatch, TaskBatch, TaskSpec},

@@ -39,7 +39,6 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, activation::softmax, backend::Backend},
 };
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     data::Task,
@@ -57,7 +56,7 @@ use meta_core::{
         init::{Initializer, constant},
         linear::Linear,
     },
-    primitives::{Activation, Primitives, broadcast_rows, linear_add},
+    primitives::{Activation, MatrixProduct, Primitives, broadcast_rows, linear_add},
     settings,
     task::{TargetBatch, TaskBatch, TaskSpec},
 };

@@ -20,7 +20,6 @@
 //! * None for TIM-ADM; TIM-GD, which minimises the same loss by gradient steps, is not built.
 
 use burn::tensor::{Tensor, activation::log_softmax};
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Result,
     data::Split,
@@ -30,7 +29,7 @@ use meta_core::{
         feature_transform::{Centre, FeatureTransform},
     },
     nn::{Pass, distance, encoder::Architecture},
-    primitives::Primitives,
+    primitives::{MatrixProduct, Primitives},
     settings,
     task::TaskSpec,
 };

@@ -23,7 +23,6 @@
 //! * Keys are the features of the support itself, not means over ten augmentations.
 
 use burn::tensor::{Tensor, activation::softmax};
-use meta_core::primitives::MatrixProduct;
 use meta_core::{
     Error, Result,
     learner::{
@@ -31,7 +30,7 @@ use meta_core::{
         feature_rule::{self, FeatureBatch, FeatureLearner, FeatureRule},
     },
     nn::{Pass, attention::MapAxis, distance, encoder::Architecture},
-    primitives::Primitives,
+    primitives::{MatrixProduct, Primitives},
     settings,
     task::TaskSpec,
 };

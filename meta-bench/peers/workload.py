@@ -163,7 +163,7 @@ VIEWS = {
     "alias", "as_strided", "detach", "empty", "empty_like", "empty_strided", "expand", "permute",
     "reshape", "resize_", "select", "slice", "split", "squeeze", "t", "transpose", "unbind", "unfold",
     "unsafe_view", "unsqueeze", "view", "_unsafe_view", "_reshape_alias", "lift_fresh", "result_type",
-    "result", "to", "is_nonzero", "item", "_local_scalar_dense",
+    "to", "is_nonzero", "item", "_local_scalar_dense",
 }
 
 
@@ -201,6 +201,8 @@ def measure(peer, workload, variants, given, versions, place):
     computed, of which `place` tells the device.
     """
     if given.launches:
+        if not peer.startswith("torch"):
+            sys.exit(f"--launches counts what PyTorch launches, not {peer}")
         for name, variant in variants.items():
             _, run = variant(workload)
             print(json.dumps({"workload": workload.name, "variant": name, "launches": launches(run)}))

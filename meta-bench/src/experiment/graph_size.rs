@@ -97,12 +97,7 @@ impl<A: Architecture> Sizes<'_, A> {
             return settings;
         }
         let task = self.training_task().max(1);
-        let unit = if self.on_device {
-            1_000_000 * ON_DEVICE
-        } else {
-            1_000_000
-        };
-        let memory = settings.chunk_memory.saturating_mul(unit);
+        let memory = bytes_of_graphs(settings.chunk_memory, self.on_device);
         if settings.task_chunk == 0 {
             settings.task_chunk = chunk(settings.meta_batch, memory, task, self.side_by_side);
         }
@@ -116,6 +111,12 @@ impl<A: Architecture> Sizes<'_, A> {
     pub fn test_graphs(&self, tasks: usize) -> TaskChunks {
         graphs_of_test(tasks, self.test_task(), self.side_by_side)
     }
+}
+
+/// Bytes that graphs may take where `train.chunk_memory` says so many megabytes.
+fn bytes_of_graphs(chunk_memory: usize, on_device: bool) -> usize {
+    let times = if on_device { ON_DEVICE } else { 1 };
+    chunk_memory.saturating_mul(1_000_000 * times)
 }
 
 /// Bytes of a graph from which on another one beside it pays for its own bookkeeping: `G`.
@@ -179,6 +180,13 @@ mod tests {
         assert_eq!(chunk(9, 40, 10, false), 3);
         assert_eq!(chunk(8, 5, 10, false), 1);
         assert_eq!(chunk(1, 0, 10, false), 1);
+    }
+
+    #[test]
+    fn graphs_on_a_device_may_take_more() {
+        assert_eq!(bytes_of_graphs(256, false), 256_000_000);
+        assert_eq!(bytes_of_graphs(256, true), 4_096_000_000);
+        assert_eq!(bytes_of_graphs(usize::MAX, true), usize::MAX);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::{ops::Range, sync::Arc};
 
-use crate::primitives::{MatrixProduct, Primitives};
 use crate::{
     data::before_end,
+    primitives::{MatrixProduct, Primitives},
     rng::Seed,
     task::{TargetBatch, TaskBatch},
 };

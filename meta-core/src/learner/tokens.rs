@@ -3,8 +3,10 @@
 use burn::tensor::Tensor;
 
 use crate::nn::distance;
-use crate::primitives::MatrixProduct;
-use crate::{primitives::Primitives, task::TargetBatch};
+use crate::{
+    primitives::{MatrixProduct, Primitives},
+    task::TargetBatch,
+};
 
 /// Width of a token of embeddings of width `d`: twice that for classes, and that and the `outputs` for
 /// values.

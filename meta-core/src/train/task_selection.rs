@@ -38,13 +38,12 @@ use burn::tensor::{Tensor, TensorData, activation::softmax, backend::Backend};
 use burn_autodiff::Autodiff;
 use serde::{Deserialize, Serialize};
 
-use crate::primitives::MatrixProduct;
 use crate::{
     data::{Episode, Items, Targets},
     learner::MetaGradient,
     optim::{self, OptimizerSettings, OptimizerState},
     params::Params,
-    primitives::Primitives,
+    primitives::{MatrixProduct, Primitives},
     rng::Seed,
 };
 

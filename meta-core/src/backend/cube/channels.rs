@@ -5,10 +5,11 @@ use burn::tensor::TensorMetadata;
 use burn_cubecl::{
     CubeRuntime,
     cubecl::{self, prelude::*},
+    kernel::into_contiguous,
     tensor::CubeTensor,
 };
 
-use super::launch::{alike, dense, groups, small};
+use super::launch::{alike, groups, small};
 
 /// Threads that read a row.
 const LANES: usize = 32;
@@ -32,9 +33,9 @@ enum Function {
     StandardizeCurvature,
 }
 
-/// The sum over the threads of a row.
+/// The sum over the threads of a row, or the largest.
 #[cube]
-fn sum(shared: &mut SharedMemory<f32>, value: f32) -> f32 {
+fn over_threads(shared: &mut SharedMemory<f32>, value: f32, #[comptime] largest: bool) -> f32 {
     let lanes = comptime!(LANES);
     let (lane, row) = (UNIT_POS_X as usize, UNIT_POS_Y as usize * lanes);
     shared[row + lane] = value;
@@ -44,29 +45,12 @@ fn sum(shared: &mut SharedMemory<f32>, value: f32) -> f32 {
         sync_cube();
         if lane < apart {
             let other = shared[row + lane + apart];
-            shared[row + lane] += other;
-        }
-    }
-    sync_cube();
-    let all = shared[row];
-    sync_cube();
-    all
-}
-
-/// The largest over the threads of a row.
-#[cube]
-fn largest(shared: &mut SharedMemory<f32>, value: f32) -> f32 {
-    let lanes = comptime!(LANES);
-    let (lane, row) = (UNIT_POS_X as usize, UNIT_POS_Y as usize * lanes);
-    shared[row + lane] = value;
-    #[unroll]
-    for level in 0..5usize {
-        let apart = comptime!(16usize >> level);
-        sync_cube();
-        if lane < apart {
-            let other = shared[row + lane + apart];
-            if other > shared[row + lane] {
-                shared[row + lane] = other;
+            if comptime!(largest) {
+                if other > shared[row + lane] {
+                    shared[row + lane] = other;
+                }
+            } else {
+                shared[row + lane] += other;
             }
         }
     }
@@ -94,7 +78,7 @@ fn product(
         part += (a[at] - mean_a) * (b[at] - mean_b);
         at += lanes;
     }
-    sum(shared, part)
+    over_threads(shared, part, false)
 }
 
 /// `Σ a` over a row.
@@ -107,7 +91,7 @@ fn total(shared: &mut SharedMemory<f32>, a: &Tensor<f32>, first: usize, end: usi
         part += a[at];
         at += lanes;
     }
-    sum(shared, part)
+    over_threads(shared, part, false)
 }
 
 /// The softmax of a row.
@@ -130,7 +114,7 @@ fn softmax(
         }
         at += lanes;
     }
-    let mut highest = largest(shared, highest);
+    let mut highest = over_threads(shared, highest, true);
     // Where nothing is read, the differences would be −∞ + ∞.
     if highest <= f32::min_value() {
         highest = 0.0f32;
@@ -143,7 +127,7 @@ fn softmax(
         part += weight;
         at += lanes;
     }
-    let mut all = sum(shared, part);
+    let mut all = over_threads(shared, part, false);
     if all == 0.0f32 {
         all = 1.0f32;
     }
@@ -284,8 +268,8 @@ fn call<R: CubeRuntime>(
     more: [Option<CubeTensor<R>>; 2],
     constant: f64,
 ) -> CubeTensor<R> {
-    let x = dense(x);
-    let [g, u] = more.map(|operand| operand.map_or_else(|| x.clone(), dense));
+    let x = into_contiguous(x);
+    let [g, u] = more.map(|operand| operand.map_or_else(|| x.clone(), into_contiguous));
     let out = alike(&x);
     let shape = x.shape();
     let width = shape[shape.num_dims() - 1];

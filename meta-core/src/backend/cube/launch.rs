@@ -4,13 +4,12 @@ use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_cubecl::{
     CubeRuntime,
     cubecl::{self, prelude::*},
-    kernel::into_contiguous,
     ops::numeric::empty_device_contiguous_dtype,
     tensor::CubeTensor,
 };
 
 /// Groups along the first axis of a launch, at most.
-pub const MOST_GROUPS: u32 = 1 << 15;
+const MOST_GROUPS: u32 = 1 << 15;
 
 /// Threads of a group of element-wise kernels.
 const UNITS: u32 = 256;
@@ -54,16 +53,6 @@ pub fn empty<R: CubeRuntime, const D: usize>(
 pub fn alike<R: CubeRuntime>(like: &CubeTensor<R>) -> CubeTensor<R> {
     let (client, device) = (like.client.clone(), like.device.clone());
     empty_device_contiguous_dtype(client, device, like.shape(), like.dtype)
-}
-
-/// Sizes of a tensor of this rank.
-pub fn sizes<R: CubeRuntime, const D: usize>(tensor: &CubeTensor<R>) -> [usize; D] {
-    tensor.shape().dims()
-}
-
-/// The tensor, as its numbers lie in memory one after the other.
-pub fn dense<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
-    into_contiguous(tensor)
 }
 
 /// The number of this thread.

@@ -4,12 +4,13 @@ use burn::tensor::TensorMetadata;
 use burn_cubecl::{
     CubeRuntime,
     cubecl::{self, prelude::*},
+    kernel::into_contiguous,
     tensor::CubeTensor,
 };
 
 use crate::primitives::AdamCorrections;
 
-use super::launch::{alike, dense, one_of_copies, sizes, small, thread, threads};
+use super::launch::{alike, one_of_copies, small, thread, threads};
 
 #[cube(launch)]
 fn descend(theta: &Tensor<f32>, g: &Tensor<f32>, out: &mut Tensor<f32>, rate: f32) {
@@ -25,7 +26,7 @@ pub fn sgd_step<R: CubeRuntime>(
     g: CubeTensor<R>,
     rate: f64,
 ) -> CubeTensor<R> {
-    let [theta, g] = [one_of_copies(theta), g].map(dense);
+    let [theta, g] = [one_of_copies(theta), g].map(into_contiguous);
     let out = alike(&g);
     let (count, units) = threads(g.shape().num_elements());
     descend::launch::<R>(
@@ -54,7 +55,7 @@ fn pass_where_positive(y: &Tensor<f32>, g: &Tensor<f32>, out: &mut Tensor<f32>) 
 
 /// See [`crate::primitives::Primitives::gate`].
 pub fn gate<R: CubeRuntime>(y: CubeTensor<R>, g: CubeTensor<R>) -> CubeTensor<R> {
-    let [y, g] = [y, g].map(dense);
+    let [y, g] = [y, g].map(into_contiguous);
     let out = alike(&g);
     let (count, units) = threads(g.shape().num_elements());
     pass_where_positive::launch::<R>(
@@ -90,8 +91,8 @@ fn add_and_rectify(
 
 /// See [`crate::primitives::Primitives::bias_relu`]: `x [t, r, c]`, `b [1|t, 1, c]`.
 pub fn bias_relu<R: CubeRuntime>(x: CubeTensor<R>, b: CubeTensor<R>) -> CubeTensor<R> {
-    let [x, b] = [x, one_of_copies(b)].map(dense);
-    let [biases, _, channels] = sizes(&b);
+    let [x, b] = [x, one_of_copies(b)].map(into_contiguous);
+    let [biases, _, channels] = b.shape().dims();
     let count = x.shape().num_elements();
     let out = alike(&x);
     let (groups, units) = threads(count);
@@ -139,9 +140,9 @@ pub fn average<R: CubeRuntime>(
     decay: f64,
     squared: bool,
 ) -> CubeTensor<R> {
-    let g = dense(g);
+    let g = into_contiguous(g);
     let first = m.is_none();
-    let m = m.map_or_else(|| g.clone(), dense);
+    let m = m.map_or_else(|| g.clone(), into_contiguous);
     let out = alike(&g);
     let (count, units) = threads(g.shape().num_elements());
     move_average::launch::<R>(
@@ -181,7 +182,7 @@ pub fn adam_direction<R: CubeRuntime>(
     v: CubeTensor<R>,
     corrections: &AdamCorrections,
 ) -> CubeTensor<R> {
-    let [m, v] = [m, v].map(dense);
+    let [m, v] = [m, v].map(into_contiguous);
     let out = alike(&m);
     let (count, units) = threads(m.shape().num_elements());
     direct::launch::<R>(

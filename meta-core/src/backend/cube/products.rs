@@ -8,17 +8,17 @@
 //! ```
 //!
 //! and reads `A` and `B` where they lie: windows of images are never gathered. Sums longer than
-//! [`LONGEST`] are cut into parts that one more launch adds; how they are cut follows from their length
-//! alone.
+//! [`LONGEST`] are cut into parts that one more launch adds; how they are cut follows from the sizes of
+//! one product, not from how many there are.
 
 mod kernels;
 
 use burn::tensor::{DType, TensorMetadata};
-use burn_cubecl::{CubeRuntime, cubecl::prelude::*, tensor::CubeTensor};
+use burn_cubecl::{CubeRuntime, cubecl::prelude::*, kernel::into_contiguous, tensor::CubeTensor};
 
 use self::kernels::{Form, Left, MatrixLaunch, Right, SizesLaunch, UNITS, Windows};
 use super::{
-    launch::{add_parts, dense, empty, groups, one_of_copies, small, threads},
+    launch::{add_parts, empty, groups, one_of_copies, small, threads},
     sums,
 };
 use crate::primitives::{Conv2dForm, LinearForm, PairsForm, Role, ScaleForm, TrilinearForm};
@@ -29,8 +29,11 @@ const LONGEST: usize = 1024;
 /// Parts of a sum, at most.
 const MOST_PARTS: usize = 128;
 
-/// Where the numbers of a matrix lie: those of batch `b` from `b / inner · outer + b % inner · inner_step`
-/// on.
+/// Numbers of the parts of one product, at most: 16 MB. A larger product has tiles enough for a device.
+const MOST_OF_PARTS: usize = 1 << 22;
+
+/// Where the numbers of a matrix lie. With `i` products beside each other, those of product `b` begin at
+/// `⌊b / i⌋ · outer + (b mod i) · inner`.
 #[derive(Clone, Copy, Debug)]
 struct Matrix {
     outer: usize,
@@ -82,7 +85,8 @@ struct Product {
 impl Product {
     /// The parts that a sum is cut into, and the terms of each but the last.
     fn parts(&self) -> (usize, usize) {
-        let parts = (self.terms / LONGEST).clamp(1, MOST_PARTS);
+        let most = (MOST_OF_PARTS / (self.rows * self.columns).max(1)).clamp(1, MOST_PARTS);
+        let parts = (self.terms / LONGEST).clamp(1, most);
         let terms = self.terms.div_ceil(parts).max(1).next_multiple_of(16);
         (self.terms.div_ceil(terms).max(1), terms)
     }
@@ -178,7 +182,7 @@ pub fn contract<R: CubeRuntime>(
             form = form.with_weight_tasks(weight.shape()[0]);
         }
     }
-    let [left, right] = [left, right].map(dense);
+    let [left, right] = [left, right].map(into_contiguous);
     match &form {
         TrilinearForm::Linear(form) => linear(form, wanted, left, right),
         TrilinearForm::Conv2d(form) => conv2d(form, wanted, left, right),

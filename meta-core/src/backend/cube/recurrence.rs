@@ -7,15 +7,12 @@
 )]
 mod kernels;
 
-use burn::tensor::{DType, Shape, TensorMetadata};
-use burn_cubecl::{
-    CubeRuntime, cubecl, kernel::into_contiguous, ops::numeric::empty_device_contiguous_dtype,
-    tensor::CubeTensor,
-};
+use burn::tensor::{DType, TensorMetadata};
+use burn_cubecl::{CubeRuntime, cubecl, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::prelude::*;
 
 use self::kernels::{Form, SizesLaunch};
-use super::launch::{MOST_GROUPS, small};
+use super::launch::{empty, groups, small};
 use crate::primitives::{
     Recurrence, RecurrenceCurvature, RecurrenceGradient, RecurrenceInputs, RecurrenceRun,
     RecurrentCell, Shown,
@@ -67,12 +64,8 @@ impl<R: CubeRuntime> Launch<R> {
 
     /// A new tensor of this shape; of one number where it is not wanted.
     fn empty(&self, wanted: bool, shape: [usize; 3]) -> CubeTensor<R> {
-        let shape = match wanted {
-            true => Shape::new(shape),
-            false => Shape::new([1, 1, 1]),
-        };
-        let (client, device) = (self.like.client.clone(), self.like.device.clone());
-        empty_device_contiguous_dtype(client, device, shape, self.like.dtype)
+        let shape = if wanted { shape } else { [1, 1, 1] };
+        empty(&self.like, shape, self.like.dtype)
     }
 
     /// An operand that may be absent.
@@ -81,11 +74,6 @@ impl<R: CubeRuntime> Launch<R> {
             Some(operand) => into_contiguous(operand),
             None => self.empty(false, [0; 3]),
         }
-    }
-
-    fn groups(&self) -> CubeCount {
-        let along = self.items.min(MOST_GROUPS);
-        CubeCount::Static(along, self.items.div_ceil(along.max(1)), 1)
     }
 
     fn units(&self) -> CubeDim {
@@ -116,7 +104,7 @@ pub fn recur<R: CubeRuntime>(
     let dtype = z.dtype;
     kernels::recur::launch::<R>(
         &launch.like.client,
-        launch.groups(),
+        groups(launch.items as usize),
         launch.units(),
         z.into_tensor_arg(),
         u.into_tensor_arg(),
@@ -156,7 +144,7 @@ pub fn recur_adjoint<R: CubeRuntime>(
     let dtype = g.dtype;
     kernels::adjoint::launch::<R>(
         &launch.like.client,
-        launch.groups(),
+        groups(launch.items as usize),
         launch.units(),
         transposed.into_tensor_arg(),
         start.into_tensor_arg(),
@@ -199,7 +187,11 @@ pub fn recur_curvature<R: CubeRuntime>(
     let z = launch.empty(true, of_steps(form.gates_width()));
     let hidden = launch.empty(true, of_steps(form.width));
     let dtype = z.dtype;
-    let (client, groups, units) = (launch.like.client.clone(), launch.groups(), launch.units());
+    let (client, groups, units) = (
+        launch.like.client.clone(),
+        groups(launch.items as usize),
+        launch.units(),
+    );
     if !launch.form.gru {
         let cells = launch.empty(true, [form.tasks, form.items, 2 * form.width]);
         let scratch = launch.empty(true, of_steps(2 * form.width));

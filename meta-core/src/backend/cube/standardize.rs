@@ -18,10 +18,11 @@ use burn::tensor::{DType, TensorMetadata};
 use burn_cubecl::{
     CubeRuntime,
     cubecl::{self, prelude::*},
+    kernel::into_contiguous,
     tensor::CubeTensor,
 };
 
-use super::launch::{alike, dense, empty, groups, sizes, small, thread, threads};
+use super::launch::{alike, empty, groups, small, thread, threads};
 use crate::primitives::{Pooling, Winners};
 
 /// Channels that a group of threads reads beside each other.
@@ -183,14 +184,15 @@ fn write_kept(
     if UNIT_POS_Y == 0 && channel < channels {
         let lane = UNIT_POS_X as usize;
         #[unroll]
-        for value in 0..7usize {
+        for value in 0..comptime!(KEPT) {
             let needed = comptime!(match value {
                 0 | 3 => true,
                 1 | 4 => form.along,
                 _ => form.twice,
             });
             if comptime!(needed) {
-                out[(of * 7 + value) * channels + channel] = kept[lane + (value + 1) * units];
+                out[(of * comptime!(KEPT) + value) * channels + channel] =
+                    kept[lane + (value + 1) * units];
             }
         }
     }
@@ -292,7 +294,7 @@ fn of_tasks(parts: &Tensor<f32>, out: &mut Tensor<f32>, sizes: Sizes, #[comptime
         let chunks = sizes.chunks as usize;
         let mut chunk = UNIT_POS_Y as usize;
         while chunk < chunks {
-            let from = (task * chunks + chunk) * 7 * channels + channel;
+            let from = (task * chunks + chunk) * comptime!(KEPT) * channels + channel;
             let mut count = sizes.of_chunk;
             if (chunk + 1) * sizes.of_chunk as usize > sizes.rows as usize {
                 count = sizes.rows - u32::cast_from(chunk) * sizes.of_chunk;
@@ -347,7 +349,7 @@ fn at_rows(
     if at < out.len() {
         let channels = sizes.channels as usize;
         let (row, channel) = (at / channels, at % channels);
-        let from = row / sizes.rows as usize * 7 * channels + channel;
+        let from = row / sizes.rows as usize * comptime!(KEPT) * channels + channel;
         let (mean, rho) = scale_of(moments, from, sizes);
         let x_hat = (x[at] - mean) * rho;
         if comptime!(form.along) {
@@ -393,7 +395,7 @@ fn at_windows(
         let item = place / (rows * columns);
         let (top, left) = (place / columns % rows * window, place % columns * window);
         let task = item * height * width / sizes.rows as usize;
-        let (mean, rho) = scale_of(moments, task * 7 * channels + channel, sizes);
+        let (mean, rho) = scale_of(moments, task * comptime!(KEPT) * channels + channel, sizes);
         let mut sign = 1.0f32;
         // One direction for all tasks, or one for each.
         let of_direction = (task * channels + channel) % direction.len();
@@ -435,7 +437,7 @@ fn tangent_at_windows(
         let windows = (sizes.height / sizes.window * (sizes.width / sizes.window)) as usize;
         let channel = at % channels;
         let row = at / channels / windows * plane + usize::cast_from(index[at]);
-        let from = row / sizes.rows as usize * 7 * channels + channel;
+        let from = row / sizes.rows as usize * comptime!(KEPT) * channels + channel;
         let (mean, rho) = scale_of(moments, from, sizes);
         let x_hat = (x[row * channels + channel] - mean) * rho;
         let b = rho * moments[from + 5 * channels] / f32::cast_from(sizes.rows);
@@ -460,8 +462,8 @@ impl<R: CubeRuntime> Call<R> {
     /// Of `x [t, r, c]` alone.
     fn new(x: CubeTensor<R>, epsilon: f64) -> Self {
         Call {
-            shape: sizes(&x),
-            x: dense(x),
+            shape: x.shape().dims(),
+            x: into_contiguous(x),
             g: None,
             u: None,
             index: None,
@@ -474,7 +476,7 @@ impl<R: CubeRuntime> Call<R> {
     fn of_images(tasks: usize, pooling: &Pooling, x: CubeTensor<R>, epsilon: f64) -> Self {
         let rows = pooling.items / tasks * pooling.height * pooling.width;
         Call {
-            x: dense(x),
+            x: into_contiguous(x),
             g: None,
             u: None,
             index: None,
@@ -601,7 +603,7 @@ pub fn standardize_adjoint<R: CubeRuntime>(
     epsilon: f64,
 ) -> CubeTensor<R> {
     let call = Call {
-        g: Some(dense(g)),
+        g: Some(into_contiguous(g)),
         ..Call::new(x, epsilon)
     };
     call.at_rows(&call.moments())
@@ -615,8 +617,8 @@ pub fn standardize_curvature<R: CubeRuntime>(
     epsilon: f64,
 ) -> CubeTensor<R> {
     let call = Call {
-        g: Some(dense(g)),
-        u: Some(dense(u)),
+        g: Some(into_contiguous(g)),
+        u: Some(into_contiguous(u)),
         ..Call::new(x, epsilon)
     };
     call.at_rows(&call.moments())
@@ -650,7 +652,7 @@ pub fn standardize_pool<R: CubeRuntime>(
         count,
         units,
         call.x.clone().into_tensor_arg(),
-        dense(direction).into_tensor_arg(),
+        into_contiguous(direction).into_tensor_arg(),
         moments.into_tensor_arg(),
         out.clone().into_tensor_arg(),
         index.clone().into_tensor_arg(),
@@ -673,8 +675,8 @@ pub fn standardize_pool_adjoint<R: CubeRuntime>(
     h: CubeTensor<R>,
 ) -> CubeTensor<R> {
     let call = Call {
-        g: Some(dense(h)),
-        index: Some(dense(winners.index.clone())),
+        g: Some(into_contiguous(h)),
+        index: Some(into_contiguous(winners.index.clone())),
         ..Call::of_images(winners.tasks, &winners.pooling, x, winners.epsilon)
     };
     call.at_rows(&call.moments())
@@ -687,8 +689,8 @@ pub fn standardize_pool_curvature<R: CubeRuntime>(
     h: CubeTensor<R>,
     u: CubeTensor<R>,
 ) -> (CubeTensor<R>, CubeTensor<R>) {
-    let (u, h) = (dense(u), dense(h));
-    let index = dense(winners.index.clone());
+    let (u, h) = (into_contiguous(u), into_contiguous(h));
+    let index = into_contiguous(winners.index.clone());
     let call = Call {
         g: Some(h.clone()),
         u: Some(u.clone()),

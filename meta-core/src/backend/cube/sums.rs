@@ -4,10 +4,11 @@ use burn::tensor::DType;
 use burn_cubecl::{
     CubeRuntime,
     cubecl::{self, prelude::*},
+    kernel::into_contiguous,
     tensor::CubeTensor,
 };
 
-use super::launch::{add_parts, dense, empty, groups, small};
+use super::launch::{add_parts, empty, groups, small};
 
 /// Channels that a group of threads reads beside each other.
 const LANES: usize = 32;
@@ -84,9 +85,9 @@ pub fn rows<R: CubeRuntime>(
     tasks: usize,
     channels: usize,
 ) -> CubeTensor<R> {
-    let x = dense(x);
+    let x = into_contiguous(x);
     let products = y.is_some();
-    let y = y.map_or_else(|| x.clone(), dense);
+    let y = y.map_or_else(|| x.clone(), into_contiguous);
     let count = tasks * channels;
     let rows = burn::tensor::TensorMetadata::shape(&x).num_elements() / count.max(1);
     let most = (rows / LONGEST).clamp(1, MOST_PARTS);

@@ -6,10 +6,9 @@ use burn::{
 };
 
 use super::{AttentionInfo, normalise::soft};
-use crate::primitives::MatrixProduct;
 use crate::{
     nn::{init::Initializer, linear::Linear},
-    primitives::{Primitives, linear},
+    primitives::{MatrixProduct, Primitives, linear},
 };
 
 pub(super) const HIERARCHICAL: AttentionInfo = AttentionInfo {

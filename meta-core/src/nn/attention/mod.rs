@@ -41,8 +41,7 @@ pub use score_function::{Sample, leave_one_out, sample};
 use burn::tensor::Tensor;
 use serde::Serialize;
 
-use crate::primitives::MatrixProduct;
-use crate::primitives::Primitives;
+use crate::primitives::{MatrixProduct, Primitives};
 
 /// What the file of an attention mechanism says of it.
 #[derive(Clone, Copy, Debug, Serialize)]

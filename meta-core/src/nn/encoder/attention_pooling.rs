@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::{
     Encoder, EncoderInfo, EncoderSettings, Operations, Steps, products, sequence::rows_of_zeros,
 };
-use crate::primitives::MatrixProduct;
 use crate::{
     Error, Result,
     data::ItemShape,
@@ -23,7 +22,7 @@ use crate::{
         init::Initializer,
         recurrent::BiLstm,
     },
-    primitives::{Primitives, broadcast_rows, linear},
+    primitives::{MatrixProduct, Primitives, broadcast_rows, linear},
     settings,
 };
 

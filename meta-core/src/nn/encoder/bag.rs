@@ -7,12 +7,11 @@ use burn::{
 use serde_json::{Value, json};
 
 use super::{Encoder, EncoderInfo, EncoderSettings, Operations, Steps, products};
-use crate::primitives::MatrixProduct;
 use crate::{
     Result,
     data::ItemShape,
     nn::{Pass, init::Initializer, linear::Linear},
-    primitives::Primitives,
+    primitives::{MatrixProduct, Primitives},
     settings,
 };
 

@@ -3,11 +3,11 @@
 use burn::tensor::{Bool, Int, Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-use crate::primitives::{MatrixProduct, Primitives};
 use crate::{
     Error, Result,
     data::ItemShape,
     nn::{attention::MapAxis, recurrent::Reading},
+    primitives::{MatrixProduct, Primitives},
 };
 
 /// How an item is read step by step: an item with rows has one row for each step, with all its
