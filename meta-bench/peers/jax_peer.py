@@ -32,6 +32,8 @@ class Network:
         self.convolution = convolution
         self.has_head = "head.weight" in workload.parameters
         self.prefix = "encoder." if self.has_head else ""
+        if not hasattr(self, workload.encoder):
+            sys.exit(f"{workload.encoder} is not written here")
         self.encode = getattr(self, workload.encoder)
 
     def parameters(self):
@@ -195,6 +197,8 @@ def meta_gradient(workload, network):
             return jax.vmap(task)(xs, ys, xq)
 
         return predict
+    if workload.learner not in ("maml", "protonet"):
+        sys.exit(f"{workload.learner} is not written here")
     if workload.learner == "protonet":
         return outer(lambda p, xs, ys, xq, yq: network.prototype_loss(p, xs, xq, yq))
     if settings["order"] == "second":

@@ -6,8 +6,14 @@ import sys
 import torch
 from torch.func import grad, grad_and_value, vmap
 
-from torch_networks import LAYOUTS, Network, adam, place, start, to_ours, with_threads
+import torch_context
+import torch_tables
+from torch_networks import IMAGES, LAYOUTS, Network, adam, place, start, to_ours, with_threads
 from workload import Workload, measure, options
+
+
+# Losses of all tasks at once.
+LOSSES = {**torch_context.LOSSES, **torch_tables.LOSSES}
 
 
 def step_function(workload, network):
@@ -51,6 +57,14 @@ def step_function(workload, network):
         gradients, (_, losses) = grad_and_value(mean_loss, has_aux=True)(p)
         return gradients, losses
 
+    def all_tasks(p, xs, ys, xq, yq):
+        def mean_loss(p):
+            losses = LOSSES[workload.learner](workload, network, p, (xs, ys), (xq, yq))
+            return losses.mean(), losses
+
+        gradients, (_, losses) = grad_and_value(mean_loss, has_aux=True)(p)
+        return gradients, losses
+
     def predict(p, xs, ys, xq, yq):
         def task(xs, ys, xq):
             fast = p
@@ -60,12 +74,14 @@ def step_function(workload, network):
 
         return vmap(task)(xs, ys, xq)
 
-    if not workload.trains:
-        return predict
-    if workload.learner == "protonet":
+    if workload.learner in LOSSES:
+        return all_tasks
+    if workload.learner in ("feat", "protonet"):
         return prototypes
     if workload.learner != "maml":
         sys.exit(f"{workload.learner} is not written here")
+    if not workload.trains:
+        return predict
     return second_order if settings["order"] == "second" else first_order
 
 
@@ -101,7 +117,7 @@ def main():
     given = options()
     start(given)
     workload = Workload(given.folder, given.device)
-    if workload.encoder == "conv4":
+    if workload.encoder in IMAGES:
         ways = {name: (given.threads, layout, "conv") for name, layout in LAYOUTS.items()}
         if workload.learner == "maml":
             ways["unfold"] = (given.threads, LAYOUTS["contiguous"], "unfold")
@@ -110,12 +126,14 @@ def main():
         ways = {"all threads": (given.threads,), "1 thread": (1,)}
     # Whole recurrent layers know neither vmap nor second order.
     recurrence = "layer" if workload.learner == "protonet" else "cells"
+    # Nor do the kernels of attention and of normalisation.
+    options = {"transforms": True} if workload.learner == "maml" or workload.encoder in IMAGES else {"fused": True}
     variants = {
         name: lambda workload, way=way: with_threads(
             way[0],
             variant(
                 workload,
-                Network(workload, *way[1:], transforms=True, recurrence=recurrence),
+                Network(workload, *way[1:], recurrence=recurrence, **options),
                 given.compile,
             ),
         )

@@ -1,11 +1,16 @@
 """PyTorch as learn2learn and higher use it: a loop over tasks, inner gradients by `autograd.grad` with
 `create_graph`, one backward pass per task."""
 
+import itertools
+import sys
+
 import torch
 
+import torch_context
 import torch_recurrent
 import torch_sequences
-from torch_networks import LAYOUTS, Network, adam, place, start, to_ours, with_threads
+import torch_tables
+from torch_networks import IMAGES, LAYOUTS, Network, adam, place, start, to_ours, with_threads
 from workload import Workload, measure, options
 
 
@@ -88,10 +93,10 @@ class ProtoNet(Maml):
         return torch.stack(losses)
 
 
-class Mann(Maml):
+class AllTasks(Maml):
     def gradient(self):
         self.optimizer.zero_grad(set_to_none=True)
-        losses = torch_recurrent.mann_losses(
+        losses = LOSSES[self.workload.learner](
             self.workload, self.network, self.parameters, self.support, self.query
         )
         losses.mean().backward()
@@ -112,13 +117,18 @@ class MetaLstm(Maml):
         return torch.stack(losses)
 
 
-LEARNERS = {"maml": Maml, "protonet": ProtoNet, "mann": Mann, "meta_lstm": MetaLstm}
+# Losses of all tasks at once.
+LOSSES = {"mann": torch_recurrent.mann_losses, **torch_context.LOSSES, **torch_tables.LOSSES}
+LEARNERS = {"feat": ProtoNet, "maml": Maml, "meta_lstm": MetaLstm, "protonet": ProtoNet}
+LEARNERS |= {name: AllTasks for name in LOSSES}
 
 
-def variant(workload, memory_format, recurrence="layer"):
+def variant(workload, memory_format=LAYOUTS["contiguous"], **options):
     if workload.learner == "mlc":
         return torch_sequences.variant(workload, adam)
-    network = Network(workload, memory_format, recurrence=recurrence)
+    if workload.learner not in LEARNERS:
+        sys.exit(f"{workload.learner} is not written here")
+    network = Network(workload, memory_format, **options)
     if not workload.trains:
         learner = Predict(workload, network)
 
@@ -144,26 +154,38 @@ def variant(workload, memory_format, recurrence="layer"):
     return check, run
 
 
+# Learners with attention of their own, and no gradient steps.
+FUSED = ("anp", "in_context", "pfn", "tnp")
+
+
+def kinds(workload):
+    """The ways to write a network without images: words, and options of `Network`."""
+    if workload.encoder in ("lstm", "bilstm", "gru"):
+        # Whole layers where they suffice; at second order, and without them, cells.
+        found = ["layer"] if workload.learner == "protonet" else ["layer", "cells"]
+        return [([kind], {"recurrence": kind}) for kind in found]
+    if workload.learner == "snail":
+        return [(["shared support"], {}), (["a sequence for each query"], {"shared": False})]
+    if workload.encoder in ("transformer", "set_transformer") or workload.learner in FUSED:
+        return [(["fused attention"], {"fused": True}), (["written out"], {})]
+    return [([], {})]
+
+
 def main():
     given = options()
     start(given)
     workload = Workload(given.folder, given.device)
-    if workload.encoder == "conv4":
-        ways = {name: (given.threads, layout) for name, layout in LAYOUTS.items()}
-    elif workload.encoder in ("lstm", "bilstm", "gru"):
-        # Whole layers where they suffice; at second order, and without them, cells.
-        kinds = ["layer"] if workload.learner == "protonet" else ["layer", "cells"]
-        ways = {
-            f"{kind}, {count} threads": (count, LAYOUTS["contiguous"], kind)
-            for kind in kinds
-            for count in sorted({1, given.threads})
-        }
+    counts = sorted({1, given.threads}, reverse=True)
+    if workload.encoder in IMAGES:
+        ways = {name: (given.threads, {"memory_format": layout}) for name, layout in LAYOUTS.items()}
     else:
         # Operations this small can be faster on one thread.
-        ways = {"all threads": (given.threads, LAYOUTS["contiguous"])}
-        ways["1 thread"] = (1, LAYOUTS["contiguous"])
+        ways = {
+            ", ".join([*name, f"{count} threads"]): (count, options)
+            for (name, options), count in itertools.product(kinds(workload), counts)
+        }
     variants = {
-        name: lambda workload, way=way: with_threads(way[0], variant(workload, *way[1:]))
+        name: lambda workload, way=way: with_threads(way[0], variant(workload, **way[1]))
         for name, way in ways.items()
     }
     measure("torch-loop", workload, variants, given, {"torch": torch.__version__}, place)

@@ -10,6 +10,7 @@ import sys
 import torch
 import torch.nn.functional as F
 
+import torch_attention
 import torch_recurrent
 import torch_text
 
@@ -41,6 +42,11 @@ def from_ours(name, value, parameters):
     return value[0].clone() if value.shape[0] == 1 and not name.endswith("weight") else value.clone()
 
 
+def is_buffer(name):
+    """Whether a parameter of ours is a moving average, which nobody learns."""
+    return name.endswith(("running_mean", "running_variance"))
+
+
 def to_ours(name, value, parameters):
     """A gradient in the exported layout."""
     value = value.detach()
@@ -51,8 +57,15 @@ def to_ours(name, value, parameters):
     return value.contiguous().cpu().numpy()
 
 
+IMAGES = ("conv4", "resnet12")
+
+
 class Network:
-    """The workload's network, with the head where it has one."""
+    """The workload's network, with the head where it has one.
+
+    `transforms`: for function transforms; `recurrence`: whole layers or cells; `fused`: attention by PyTorch's
+    kernels, which are not twice differentiable; `shared`: a support is read once for all its queries.
+    """
 
     def __init__(
         self,
@@ -61,21 +74,31 @@ class Network:
         convolution="conv",
         transforms=False,
         recurrence="layer",
+        fused=False,
+        shared=True,
     ):
         self.workload = workload
         self.transforms = transforms
         self.recurrence = recurrence
         self.memory_format = memory_format
         self.convolution = convolution
+        self.fused, self.shared = fused, shared
         self.has_head = "head.weight" in workload.parameters
-        self.prefix = "encoder." if self.has_head else ""
+        within = any(name.startswith("encoder.") for name in workload.parameters)
+        self.prefix = "encoder." if within else ""
         self.encode = getattr(self, workload.encoder)
+        self.positions = None
+        self.buffers = self.tensors(lambda name: is_buffer(name))
 
     def parameters(self):
         """Fresh copies of the initial parameters."""
+        return self.tensors(lambda name: not is_buffer(name))
+
+    def tensors(self, wanted):
         tensors = {
             name: from_ours(name, value, self.workload.parameters).to(self.workload.device)
             for name, value in self.workload.parameters.items()
+            if wanted(name)
         }
         return {
             name: value.contiguous(memory_format=self.memory_format) if value.ndim == 4 else value
@@ -88,7 +111,7 @@ class Network:
     def inputs(self, part):
         """Inputs of all tasks, `[t, b, …]`."""
         values = self.episode(f"{part}.inputs")
-        if self.workload.encoder != "conv4":
+        if self.workload.encoder not in IMAGES:
             return values
         item = self.workload.item
         t, b, _ = values.shape
@@ -115,8 +138,10 @@ class Network:
         return F.mse_loss(predictions, y)
 
     def linear(self, p, name, x):
-        name = self.prefix + name
-        return x @ p[f"{name}.weight"] + p[f"{name}.bias"]
+        weight, bias = p[f"{name}.weight"], p[f"{name}.bias"]
+        if self.transforms:
+            return x @ weight + bias
+        return F.linear(x, weight.T, bias)
 
     def mlp(self, p, x):
         for layer in range(len(self.workload.encoder_settings["hidden"])):
@@ -142,15 +167,26 @@ class Network:
     def conv4(self, p, x):
         for block in range(self.workload.encoder_settings["blocks"]):
             name = f"{self.prefix}blocks.{block}"
-            x = self.conv(x, p[f"{name}.conv.weight"])
-            x = self.batch_norm(x, p[f"{name}.norm.gamma"], p[f"{name}.norm.beta"])
-            x = F.max_pool2d(F.relu(x), 2)
+            x = F.max_pool2d(F.relu(self.conv_norm(p, name, x)), 2)
         return x.permute(0, 2, 3, 1).flatten(1)
 
-    def batch_norm(self, x, gamma, beta):
+    def resnet12(self, p, x):
+        for stage in range(len(self.workload.encoder_settings["widths"])):
+            name = f"{self.prefix}stages.{stage}"
+            shortcut = self.conv_norm(p, f"{name}.shortcut", x)
+            for number in range(3):
+                x = x if number == 0 else F.leaky_relu(x, 0.1)
+                x = self.conv_norm(p, f"{name}.convs.{number}", x)
+            x = F.max_pool2d(F.leaky_relu(x + shortcut, 0.1), 2)
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+    def conv_norm(self, p, name, x):
+        x = self.conv(x, p[f"{name}.conv.weight"])
+        gamma, beta = p[f"{name}.norm.gamma"], p[f"{name}.norm.beta"]
         epsilon = self.workload.epsilon
         if not self.transforms:
-            return F.batch_norm(x, None, None, gamma, beta, training=True, eps=epsilon)
+            moments = [self.buffers.get(f"{name}.norm.running_{part}") for part in ("mean", "variance")]
+            return F.batch_norm(x, *moments, gamma, beta, training=True, eps=epsilon)
         # Under torch.func the second derivative of F.batch_norm is wrong in PyTorch 2.9 (by percents,
         # in f64, against torch.autograd): written out.
         centred = x - x.mean((0, 2, 3), keepdim=True)
@@ -159,64 +195,52 @@ class Network:
         return torch.addcmul(beta[:, None, None], centred, scale)
 
     def conv(self, x, weight):
+        kernel = weight.shape[-1]
         if self.convolution == "conv":
-            return F.conv2d(x, weight, padding=1)
+            return F.conv2d(x, weight, padding=kernel // 2)
         # A matrix product per task, which batches over tasks where a convolution does not.
         b, _, height, width = x.shape
-        columns = F.unfold(x, 3, padding=1)
+        columns = F.unfold(x, kernel, padding=kernel // 2)
         return (weight.flatten(1) @ columns).unflatten(2, (height, width))
 
+    def identity(self, p, x):
+        return x
+
     def attention(self, p, x):
-        settings, item = self.workload.encoder_settings, self.workload.item
-        patch, heads, d = settings["patch"], settings["heads"], settings["width"]
-        rows, columns = item["height"] // patch, item["width"] // patch
-        b = x.shape[0]
-        x = x.reshape(b, rows, patch, columns, patch * item["channels"])
-        x = x.transpose(2, 3).reshape(b, rows * columns, -1)
-        x = self.linear(p, "embedding", x)
-        x = x + p[f"{self.prefix}positions"].reshape(rows * columns, d)
-        for layer in range(settings["layers"]):
-            block = f"blocks.{layer}"
-            normalised = self.layer_norm(p, f"{block}.attention_norm", x)
-            x = x + self.self_attention(p, f"{block}.attention", heads, normalised)
-            normalised = self.layer_norm(p, f"{block}.feed_forward_norm", x)
-            hidden = F.relu(self.linear(p, f"{block}.expand", normalised))
-            x = x + self.linear(p, f"{block}.contract", hidden)
-        return self.layer_norm(p, "norm", x).mean(1)
+        return torch_attention.attention(self, p, x)
+
+    def transformer(self, p, x):
+        return torch_attention.transformer(self, p, x)
+
+    def set_transformer(self, p, x):
+        return torch_attention.set_transformer(self, p, x)
 
     def layer_norm(self, p, name, x):
-        name = self.prefix + name
         gamma, beta = p[f"{name}.gamma"], p[f"{name}.beta"]
         if not self.transforms:
             return F.layer_norm(x, x.shape[-1:], gamma, beta, self.workload.epsilon)
-        # As for batch_norm.
+        # As in conv_norm.
         centred = x - x.mean(-1, keepdim=True)
         variance = centred.square().mean(-1, keepdim=True)
         return centred * torch.rsqrt(variance + self.workload.epsilon) * gamma + beta
-
-    def self_attention(self, p, name, heads, x):
-        # Written out: the fused kernels of scaled_dot_product_attention are not twice differentiable.
-        d = x.shape[-1]
-        query, key, value = (
-            self.linear(p, f"{name}.{part}", x).unflatten(2, (heads, d // heads)).transpose(1, 2)
-            for part in ("query", "key", "value")
-        )
-        scores = query @ key.transpose(2, 3) * (d // heads) ** -0.5
-        read = scores.softmax(-1) @ value
-        return self.linear(p, f"{name}.output", read.transpose(1, 2).flatten(2))
 
     def prototype_loss(self, p, support, query, labels):
         """Cross-entropy of −‖φ(x) − c‖², support and query normalised together."""
         way, shot = self.workload.way, self.workload.shot
         features = self(p, torch.cat([support, query]))
         prototypes = features[: way * shot].unflatten(0, (way, shot)).mean(1)
+        temperature = 1.0
+        if self.workload.learner == "feat":
+            heads, temperature = (self.workload.settings[key] for key in ("heads", "temperature"))
+            read = torch_attention.attend(self, p, "attention", heads, prototypes[None], prototypes[None])
+            prototypes = self.layer_norm(p, "norm", prototypes + read[0])
         query = features[way * shot :]
         distances = (
             query.square().sum(1, keepdim=True)
             - 2 * query @ prototypes.T
             + prototypes.square().sum(1)
         )
-        return F.cross_entropy(-distances, labels)
+        return F.cross_entropy(-distances / temperature, labels)
 
 
 def adam(workload, parameters):

@@ -19,7 +19,7 @@ def is_lstm(name, parameters):
 
 def of_layer(name):
     """Whether a parameter belongs to a recurrent layer."""
-    return any(part in name for part in LAYERS)
+    return any(part + weight in name for part in LAYERS for weight in ("input", "recurrent"))
 
 
 def swapped(value):

@@ -61,7 +61,9 @@ class Workload:
         whole = numpy.sqrt(sum(numpy.sum(value**2) for value in expected.values()))
         worst, where = 0.0, ""
         for name, value in expected.items():
-            difference = numpy.linalg.norm(gradients[name].reshape(value.shape) - value)
+            # What is not learned, a moving average, has none.
+            found = gradients.get(name, numpy.zeros_like(value)).reshape(value.shape)
+            difference = numpy.linalg.norm(found - value)
             error = difference / max(numpy.linalg.norm(value), floor * whole)
             if not error <= worst:
                 worst, where = float(error), name

@@ -201,10 +201,19 @@ fn episode_tensors<B: Primitives>(tasks: TaskBatch<B>) -> Vec<(String, TensorDat
                 symbols.into_data()
             }
         };
-        [
+        let mut tensors = vec![
             (format!("{part}.inputs"), inputs),
             (format!("{part}.targets"), targets),
-        ]
+        ];
+        if let Some(mask) = items.mask {
+            let there: Tensor<B, 2> = mask.items.float();
+            tensors.push((format!("{part}.there"), there.into_data()));
+            tensors.extend(mask.numbers.map(|numbers| {
+                let numbers: Tensor<B, 3> = numbers.float();
+                (format!("{part}.numbers"), numbers.into_data())
+            }));
+        }
+        tensors
     };
     let (support, query) = (items("support", tasks.support), items("query", tasks.query));
     let order = [("support.order".to_owned(), order)];
@@ -266,6 +275,8 @@ fn describe<T: Toolkit>(prepared: &Prepared<T>, files: Value) -> Value {
             "items": "[tasks, items, features]; images row by row, channels last",
             "support.order": "items of each task in the order in which learners that read one after the \
                               other read them [tasks, items]",
+            "support.there": "1 where an item is there [tasks, items]; left out where all are, as is query.there",
+            "support.numbers": "1 where a number is there [tasks, items, features]; likewise",
             "targets": "class labels as floats [tasks, items]; values [tasks, items, outputs]; symbols and ends of sequences [tasks, items, places]",
             "conv.weight": "[1, kernel * kernel, channels in, channels out], taps row by row",
             "linear.weight": "[1, in, out]",

@@ -58,8 +58,14 @@ impl Passes for Operations {
     }
 }
 
-/// Useful operations of one sample.
-pub fn per_sample<T: Toolkit>(prepared: &Prepared<T>) -> f64 {
+/// Learners whose products are those of their encoder, to a small rest.
+const OF_THE_ENCODER: [&str; 3] = ["feat", "maml", "protonet"];
+
+/// Useful operations of one sample; not counted for learners with a network of their own behind the encoder.
+pub fn per_sample<T: Toolkit>(prepared: &Prepared<T>) -> Option<f64> {
+    if !OF_THE_ENCODER.contains(&prepared.workload.learner) {
+        return None;
+    }
     let shape = prepared.shape;
     let (support, query) = (shape.support_items() as f64, shape.query_items() as f64);
     let Steps { train, test, .. } = prepared.learner.steps();
@@ -81,7 +87,7 @@ pub fn per_sample<T: Toolkit>(prepared: &Prepared<T>) -> f64 {
         Kind::Train => (support + query) * item.gradient(),
         Kind::Predict => test as f64 * support * item.gradient() + query * item.forward(),
     };
-    prepared.tasks as f64 * task
+    Some(prepared.tasks as f64 * task)
 }
 
 #[cfg(test)]

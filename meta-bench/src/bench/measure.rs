@@ -64,8 +64,9 @@ pub struct Measurement {
     /// memory of their own.
     #[serde(default)]
     pub device_bytes: Option<u64>,
-    /// Useful operations of a sample, see `flops`.
-    pub flop: f64,
+    /// Useful operations of a sample, see `flops`; absent where they are not counted.
+    #[serde(default)]
+    pub flop: Option<f64>,
     /// Peak resident memory of the process; absent where the system does not report it.
     pub peak_bytes: Option<u64>,
     /// Peak before the first computation: program, data and parameters.

@@ -35,11 +35,23 @@ use crate::{
 const INSTALL: &str = "pip install -r meta-bench/peers/requirements.txt";
 
 /// The programs, as files of one folder.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("workload.py", include_str!("../../peers/workload.py")),
     (
         "torch_networks.py",
         include_str!("../../peers/torch_networks.py"),
+    ),
+    (
+        "torch_attention.py",
+        include_str!("../../peers/torch_attention.py"),
+    ),
+    (
+        "torch_context.py",
+        include_str!("../../peers/torch_context.py"),
+    ),
+    (
+        "torch_tables.py",
+        include_str!("../../peers/torch_tables.py"),
     ),
     (
         "torch_recurrent.py",

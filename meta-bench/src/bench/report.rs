@@ -75,7 +75,7 @@ impl Report {
 
     fn share_of_peak(&self, row: &Measurement) -> Option<f64> {
         let peak = self.peaks.get(&row.backend)?;
-        Some(gflops(row) / peak)
+        Some(gflops(row)? / peak)
     }
 
     /// Everything, with what somebody needs who wants to measure it again.
@@ -119,7 +119,7 @@ impl Report {
             let spread = Spread::of(&row.samples_ms);
             let share = self
                 .share_of_peak(row)
-                .map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share));
+                .map_or_else(|| "–".to_owned(), |share| format!("{:.1} %", 100.0 * share));
             out.push_str(&format!(
                 "| `{}` | {} | {} | {} | {}–{} | {} | {} | {} | {share} | {} | {} | {} |\n",
                 row.workload,
@@ -130,7 +130,7 @@ impl Report {
                 number(spread.upper),
                 number(row.first_ms),
                 number(tasks_per_second(row)),
-                number(gflops(row)),
+                gflops(row).map_or_else(|| "–".to_owned(), number),
                 megabytes(row.peak_bytes),
                 row.device_bytes
                     .map_or("–".to_owned(), |bytes| megabytes(Some(bytes))),
@@ -154,8 +154,9 @@ pub fn tasks_per_second(row: &Measurement) -> f64 {
     row.tasks as f64 / (1e-3 * median(&row.samples_ms))
 }
 
-fn gflops(row: &Measurement) -> f64 {
-    row.flop / (1e6 * median(&row.samples_ms))
+/// 10⁹ useful operations a second, where they are counted.
+fn gflops(row: &Measurement) -> Option<f64> {
+    Some(row.flop? / (1e6 * median(&row.samples_ms)))
 }
 
 /// Median and quartiles.

@@ -16,308 +16,12 @@ use meta_core::{
 };
 use serde_json::{Value, json};
 
-use super::args::Effort;
+pub use super::table::{Kind, Workload};
+use super::{args::Effort, table::WORKLOADS};
 use crate::{experiment::graph_size::Sizes, failure::Result, manifest::settings::TestSettings};
-
-/// What one sample of a workload is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A meta-iteration: the episodes are put on the device, the meta-gradient is computed, Adam
-    /// takes a step.
-    Train,
-    /// The episodes are put on the device, and the learner adapts to their supports and predicts
-    /// their queries.
-    Predict,
-}
-
-impl Kind {
-    /// Its name in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Train => "train",
-            Kind::Predict => "predict",
-        }
-    }
-}
 
 /// Learning rate of the outer Adam.
 pub const OUTER_LR: f64 = 1e-3;
-
-/// Something that is measured.
-pub struct Workload {
-    /// Its name.
-    pub name: &'static str,
-    /// What it is, in one line.
-    pub summary: &'static str,
-    /// What a sample is.
-    pub kind: Kind,
-    /// Data source.
-    pub source: &'static str,
-    /// Settings of the source that are not its defaults.
-    pub data: fn() -> Value,
-    /// Encoder, with its default settings.
-    pub encoder: &'static str,
-    /// Learner.
-    pub learner: &'static str,
-    /// Settings of the learner that are not its defaults.
-    pub settings: fn() -> Value,
-    /// Way, shot and query.
-    pub episode: [usize; 3],
-    /// Tasks of a meta-batch.
-    pub tasks: usize,
-}
-
-/// All workloads; adding a row makes one known to `meta bench`.
-static WORKLOADS: [Workload; 20] = [
-    Workload {
-        name: "sinusoid-1",
-        summary: "second-order MAML, MLP 1-40-40-1, 10 + 10 points, 1 inner step",
-        kind: Kind::Train,
-        source: "sinusoid",
-        data: || json!({}),
-        encoder: "mlp",
-        learner: "maml",
-        settings: || json!({ "inner_lr": 0.01, "inner_steps": 1 }),
-        episode: [1, 10, 10],
-        tasks: 25,
-    },
-    Workload {
-        name: "sinusoid-5",
-        summary: "second-order MAML, MLP 1-40-40-1, 10 + 10 points, 5 inner steps",
-        kind: Kind::Train,
-        source: "sinusoid",
-        data: || json!({}),
-        encoder: "mlp",
-        learner: "maml",
-        settings: || json!({ "inner_lr": 0.01, "inner_steps": 5 }),
-        episode: [1, 10, 10],
-        tasks: 25,
-    },
-    Workload {
-        name: "conv4-maml-1",
-        summary: "second-order MAML, Conv-4 (64), 28×28, 5-way 1-shot 15-query, 1 inner step",
-        kind: Kind::Train,
-        source: "glyphs",
-        data: || json!({}),
-        encoder: "conv4",
-        learner: "maml",
-        settings: || json!({ "inner_lr": 0.4, "inner_steps": 1 }),
-        episode: [5, 1, 15],
-        tasks: 8,
-    },
-    Workload {
-        name: "conv4-maml-5",
-        summary: "second-order MAML, Conv-4 (64), 28×28, 5-way 1-shot 15-query, 5 inner steps",
-        kind: Kind::Train,
-        source: "glyphs",
-        data: || json!({}),
-        encoder: "conv4",
-        learner: "maml",
-        settings: || json!({ "inner_lr": 0.1, "inner_steps": 5 }),
-        episode: [5, 1, 15],
-        tasks: 8,
-    },
-    Workload {
-        name: "conv4-fomaml-5",
-        summary: "first-order MAML, Conv-4 (64), 28×28, 5-way 1-shot 15-query, 5 inner steps",
-        kind: Kind::Train,
-        source: "glyphs",
-        data: || json!({}),
-        encoder: "conv4",
-        learner: "maml",
-        settings: || json!({ "inner_lr": 0.1, "inner_steps": 5, "order": "first" }),
-        episode: [5, 1, 15],
-        tasks: 8,
-    },
-    Workload {
-        name: "protonet-20w1s",
-        summary: "prototypical network, Conv-4 (64), 28×28, one episode, 20-way 1-shot 5-query",
-        kind: Kind::Train,
-        source: "glyphs",
-        data: || json!({}),
-        encoder: "conv4",
-        learner: "protonet",
-        settings: || json!({}),
-        episode: [20, 1, 5],
-        tasks: 1,
-    },
-    Workload {
-        name: "protonet-60w5s",
-        summary: "prototypical network, Conv-4 (64), 28×28, one episode, 60-way 5-shot 5-query",
-        kind: Kind::Train,
-        source: "glyphs",
-        data: || json!({}),
-        encoder: "conv4",
-        learner: "protonet",
-        settings: || json!({}),
-        episode: [60, 5, 5],
-        tasks: 1,
-    },
-    Workload {
-        name: "attention-maml",
-        summary: "second-order MAML, self-attention (2 layers, 4 heads, width 64, 16 tokens), \
-                  28×28, 5-way 1-shot 15-query, 1 inner step",
-        kind: Kind::Train,
-        source: "glyphs",
-        data: || json!({}),
-        encoder: "attention",
-        learner: "maml",
-        settings: || json!({ "inner_lr": 0.1, "inner_steps": 1 }),
-        episode: [5, 1, 15],
-        tasks: 8,
-    },
-    Workload {
-        name: "lstm-protonet",
-        summary: "prototypical network, LSTM (64), 28 steps of 28, one episode, 20-way 5-shot 5-query",
-        kind: Kind::Train,
-        source: "glyphs",
-        data: || json!({}),
-        encoder: "lstm",
-        learner: "protonet",
-        settings: || json!({}),
-        episode: [20, 5, 5],
-        tasks: 1,
-    },
-    Workload {
-        name: "bilstm-protonet",
-        summary: "prototypical network, bidirectional LSTM (64 each), 28 steps of 28, one episode, 20-way 5-shot 5-query",
-        kind: Kind::Train,
-        source: "glyphs",
-        data: || json!({}),
-        encoder: "bilstm",
-        learner: "protonet",
-        settings: || json!({}),
-        episode: [20, 5, 5],
-        tasks: 1,
-    },
-    Workload {
-        name: "gru-protonet",
-        summary: "prototypical network, GRU (64), 28 steps of 28, one episode, 20-way 5-shot 5-query",
-        kind: Kind::Train,
-        source: "glyphs",
-        data: || json!({}),
-        encoder: "gru",
-        learner: "protonet",
-        settings: || json!({}),
-        episode: [20, 5, 5],
-        tasks: 1,
-    },
-    Workload {
-        name: "text-cnn-protonet",
-        summary: "prototypical network, text CNN (3, 4, 5; 100 filters each), texts of 40 rows of 100, one episode, 10-way 5-shot 5-query",
-        kind: Kind::Train,
-        source: "topics",
-        data: || json!({ "length": 40, "vector_width": 100 }),
-        encoder: "text_cnn",
-        learner: "protonet",
-        settings: || json!({}),
-        episode: [10, 5, 5],
-        tasks: 1,
-    },
-    Workload {
-        name: "attention-pooling-protonet",
-        summary: "prototypical network, additive attention over a bidirectional LSTM (64 each), texts of 40 rows of 100, one episode, 10-way 5-shot 5-query",
-        kind: Kind::Train,
-        source: "topics",
-        data: || json!({ "length": 40, "vector_width": 100 }),
-        encoder: "attention_pooling",
-        learner: "protonet",
-        settings: || json!({}),
-        episode: [10, 5, 5],
-        tasks: 1,
-    },
-    Workload {
-        name: "lstm-maml",
-        summary: "second-order MAML, LSTM (64), 28 steps of 28, 5-way 1-shot 15-query, 1 inner step",
-        kind: Kind::Train,
-        source: "glyphs",
-        data: || json!({}),
-        encoder: "lstm",
-        learner: "maml",
-        settings: || json!({ "inner_lr": 0.1, "inner_steps": 1 }),
-        episode: [5, 1, 15],
-        tasks: 8,
-    },
-    Workload {
-        name: "mann",
-        summary: "MANN (128, 32 slots of 32, 2 heads), MLP 1-40-40, sine waves, 10 + 10 points",
-        kind: Kind::Train,
-        source: "sinusoid",
-        data: || json!({}),
-        encoder: "mlp",
-        learner: "mann",
-        settings: || json!({ "hidden": 128, "slots": 32, "slot_width": 32, "heads": 2, "sharpness": 10.0 }),
-        episode: [1, 10, 10],
-        tasks: 25,
-    },
-    Workload {
-        name: "meta-lstm",
-        summary: "Meta-LSTM (8), first order, MLP 1-40-40-1, sine waves, 10 + 10 points, 5 steps",
-        kind: Kind::Train,
-        source: "sinusoid",
-        data: || json!({}),
-        encoder: "mlp",
-        learner: "meta_lstm",
-        settings: || json!({ "inner_lr": 0.02, "keep": 0.999, "inner_steps": 5, "hidden": 8 }),
-        episode: [1, 10, 10],
-        tasks: 8,
-    },
-    Workload {
-        name: "adapt",
-        summary: "evaluation of conv4-maml-5: 5 inner steps, then predict",
-        kind: Kind::Predict,
-        source: "glyphs",
-        data: || json!({}),
-        encoder: "conv4",
-        learner: "maml",
-        settings: || json!({ "inner_lr": 0.1, "inner_steps": 5, "test_steps": 5 }),
-        episode: [5, 1, 15],
-        tasks: 100,
-    },
-    Workload {
-        name: "logistic-5w5s",
-        summary: "logistic regression (C = 1) on vectors of 384 numbers, 5-way 5-shot 15-query",
-        kind: Kind::Predict,
-        source: "projected-glyphs",
-        data: || json!({ "width": 384 }),
-        encoder: "identity",
-        learner: "logistic",
-        settings: || json!({ "c": 1.0 }),
-        episode: [5, 5, 15],
-        tasks: 100,
-    },
-    Workload {
-        name: "mlc-joint",
-        summary: "encoder and decoder (64, 2 + 2 layers) on 14 examples with each of 10 queries",
-        kind: Kind::Train,
-        source: "grammar",
-        data: || json!({}),
-        encoder: "identity",
-        learner: "mlc",
-        settings: || mlc("joint"),
-        episode: [1, 14, 10],
-        tasks: 4,
-    },
-    Workload {
-        name: "mlc-separate",
-        summary: "the same, with the examples read once for all queries",
-        kind: Kind::Train,
-        source: "grammar",
-        data: || json!({}),
-        encoder: "identity",
-        learner: "mlc",
-        settings: || mlc("separate"),
-        episode: [1, 14, 10],
-        tasks: 16,
-    },
-];
-
-/// Settings of a small learner of sequences.
-fn mlc(context: &str) -> Value {
-    json!({
-        "context": context, "layers": 2, "decoder_layers": 2, "width": 64, "heads": 4, "hidden": 128
-    })
-}
 
 /// Names of workloads in older files: workloads on drawn glyphs were named after Omniglot.
 const OLD_NAMES: [(&str, &str); 3] = [
@@ -360,6 +64,23 @@ pub fn chosen(names: &[String]) -> Result<Vec<&'static Workload>> {
         .collect())
 }
 
+/// These settings with others in their place.
+fn changed(mut settings: Value, others: &Value) -> Value {
+    for (key, value) in others.as_object().into_iter().flatten() {
+        settings[key] = value.clone();
+    }
+    settings
+}
+
+/// Each number in all channels of its pixel, by 1, 1/2, 1/3 and so on.
+fn in_channels(numbers: &[f32], channels: usize) -> Vec<f32> {
+    let of = |number: &f32| -> Vec<f32> {
+        let number = *number;
+        (1..=channels).map(|share| number / share as f32).collect()
+    };
+    numbers.iter().flat_map(of).collect()
+}
+
 /// A workload with its data and its network.
 pub struct Prepared<T: Toolkit> {
     /// What is prepared.
@@ -397,7 +118,8 @@ impl Workload {
         let source = (find_source(&T::sources(), self.source)?.build)(&(self.data)(), None)?;
         let [way, shot, query] = self.episode;
         let shape = EpisodeShape::new(way, shot, effort.query.unwrap_or(query));
-        let spec = TaskSpec::of(source.as_ref(), shape);
+        let mut spec = TaskSpec::of(source.as_ref(), shape);
+        spec.item.channels *= self.channels;
         let catalogue = Catalogue::of::<T>();
         let encoder = catalogue
             .encoders
@@ -409,7 +131,7 @@ impl Workload {
             })?;
         let encoder_settings = match effort.width {
             Some(width) => (encoder.of_width)(width),
-            None => (encoder.default_settings)(),
+            None => changed((encoder.default_settings)(), &(self.network)()),
         };
         let entry = catalogue
             .learners
@@ -419,10 +141,7 @@ impl Workload {
                 let known = catalogue.learners.iter().map(|entry| entry.info.name);
                 Error::unknown("learner", self.learner, known)
             })?;
-        let mut settings = entry.default_settings.clone();
-        for (key, value) in (self.settings)().as_object().into_iter().flatten() {
-            settings[key] = value.clone();
-        }
+        let mut settings = changed(entry.default_settings.clone(), &(self.settings)());
         if let Some(steps) = effort.steps {
             for key in ["inner_steps", "test_steps"] {
                 if settings[key].is_u64() {
@@ -487,7 +206,13 @@ impl<T: Toolkit> Prepared<T> {
         };
         let shape = self.shape;
         (0..self.tasks as u64)
-            .map(|index| Ok(self.source.episode(self.seed, split, shape, index)?))
+            .map(|index| {
+                let mut episode = self.source.episode(self.seed, split, shape, index)?;
+                for items in [&mut episode.support, &mut episode.query] {
+                    items.inputs = in_channels(&items.inputs, self.workload.channels);
+                }
+                Ok(episode)
+            })
             .collect()
     }
 }
