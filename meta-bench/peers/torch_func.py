@@ -127,13 +127,13 @@ def main():
     # Whole recurrent layers know neither vmap nor second order.
     recurrence = "layer" if workload.learner == "protonet" else "cells"
     # Nor do the kernels of attention and of normalisation.
-    options = {"transforms": True} if workload.learner == "maml" or workload.encoder in IMAGES else {"fused": True}
+    how = {"transforms": True} if workload.learner == "maml" or workload.encoder in IMAGES else {"fused": True}
     variants = {
         name: lambda workload, way=way: with_threads(
             way[0],
             variant(
                 workload,
-                Network(workload, *way[1:], recurrence=recurrence, **options),
+                Network(workload, *way[1:], recurrence=recurrence, **how),
                 given.compile,
             ),
         )
