@@ -165,8 +165,8 @@ impl<B: Primitives> Trainer<B> {
             };
             let last_part = parts.pop().unwrap_or(0..batch.len());
             for part in parts {
-                let step =
-                    self.gradient_step(learner, iteration, &batch[part], &mut state.selection)?;
+                let part = &batch[part];
+                let step = self.gradient_step(learner, iteration, part, &mut state.selection)?;
                 unread.push((iteration, step.health.clone()));
                 if self.settings.clip_norm > 0.0
                     && let Err(diverged) = check_health(&mut unread)
@@ -174,10 +174,10 @@ impl<B: Primitives> Trainer<B> {
                     learner.set_parameters(good);
                     return Err(diverged);
                 }
-                state.optimizer = self.update(learner, step, state.optimizer);
+                state.optimizer = self.update(learner, step, part, state.optimizer);
             }
-            let step =
-                self.gradient_step(learner, iteration, &batch[last_part], &mut state.selection)?;
+            let last_part = &batch[last_part];
+            let step = self.gradient_step(learner, iteration, last_part, &mut state.selection)?;
             unread.push((iteration, step.health.clone()));
             let last = iteration == settings.iterations;
             let stop = self.processes.any(observer.should_stop())?;
@@ -192,7 +192,7 @@ impl<B: Primitives> Trainer<B> {
                 return Err(diverged);
             }
             let record = log.then(|| self.record(&step));
-            state.optimizer = self.update(learner, step, state.optimizer);
+            state.optimizer = self.update(learner, step, last_part, state.optimizer);
             state.iteration = iteration;
             observer.tick(iteration);
             if unread.is_empty() {
@@ -382,27 +382,35 @@ impl<B: Primitives> Trainer<B> {
         }
     }
 
-    /// Clips, steps the optimiser and gives the learner its new parameters.
+    /// Clips, steps the optimiser and gives the learner its new parameters; those of its own rule where it has one.
     fn update(
         &self,
         learner: &mut dyn Learner<B>,
         step: Step<B>,
+        episodes: &[Episode],
         optimizer: OptimizerState<B>,
     ) -> OptimizerState<B> {
-        let mut gradients = step.gradient.gradients;
-        let limit = self.settings.clip_norm;
-        if limit > 0.0 {
-            let norm = read(step.health)[1].sqrt();
-            if norm > limit {
-                gradients = gradients.scale(limit / norm);
+        let batches = || {
+            let batch = |tasks: &[Episode]| TaskBatch::new(tasks, &self.spec, &self.device);
+            self.graphs().each(episodes, false, batch)
+        };
+        let own = learner.own_update(&step.gradient.gradients, &batches);
+        let (parameters, optimizer) = match own {
+            Some(parameters) => (parameters, optimizer),
+            None => {
+                let mut gradients = step.gradient.gradients;
+                let limit = self.settings.clip_norm;
+                if limit > 0.0 {
+                    let norm = read(step.health)[1].sqrt();
+                    if norm > limit {
+                        gradients = gradients.scale(limit / norm);
+                    }
+                }
+                let rate = self.settings.learning_rate(step.iteration);
+                self.optimizer
+                    .step(rate, learner.parameters(), &gradients, optimizer)
             }
-        }
-        let (parameters, optimizer) = self.optimizer.step(
-            self.settings.learning_rate(step.iteration),
-            learner.parameters(),
-            &gradients,
-            optimizer,
-        );
+        };
         let mut parameters = parameters.overwrite(step.gradient.buffers);
         if self.settings.freeze_encoder {
             // Weight decay and moments move what has no gradient, and running statistics are buffers.

@@ -153,7 +153,7 @@ pub const ROOMS: &[Rooms] = &[
     rooms(
         "meta-core",
         "learner::acting",
-        &["histories memory ppo", "policy", "mod"],
+        &["histories memory ppo trpo", "baseline policy", "mod"],
     ),
     rooms(
         "meta-core",
