@@ -3,6 +3,7 @@
 
 import torch
 
+import torch_acting
 import torch_recurrent
 import torch_sequences
 from torch_networks import LAYOUTS, Network, adam, place, start, to_ours, with_threads
@@ -118,6 +119,8 @@ LEARNERS = {"maml": Maml, "protonet": ProtoNet, "mann": Mann, "meta_lstm": MetaL
 def variant(workload, memory_format, recurrence="layer"):
     if workload.learner == "mlc":
         return torch_sequences.variant(workload, adam)
+    if workload.learner in torch_acting.LEARNERS:
+        return torch_acting.variant(workload, adam)
     network = Network(workload, memory_format, recurrence=recurrence)
     if not workload.trains:
         learner = Predict(workload, network)

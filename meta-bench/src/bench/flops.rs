@@ -58,8 +58,11 @@ impl Passes for Operations {
     }
 }
 
-/// Useful operations of one sample.
+/// Useful operations of one sample; 0 of policies, whose trials have no length of their own.
 pub fn per_sample<T: Toolkit>(prepared: &Prepared<T>) -> f64 {
+    if prepared.spec.task.is_acting() {
+        return 0.0;
+    }
     let shape = prepared.shape;
     let (support, query) = (shape.support_items() as f64, shape.query_items() as f64);
     let Steps { train, test, .. } = prepared.learner.steps();

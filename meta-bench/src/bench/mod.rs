@@ -15,6 +15,7 @@ mod peers;
 pub mod process;
 mod report;
 mod scaling;
+mod trials;
 mod workloads;
 
 use meta_core::toolkit::Toolkit;

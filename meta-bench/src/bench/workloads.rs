@@ -68,7 +68,7 @@ pub struct Workload {
 }
 
 /// All workloads; adding a row makes one known to `meta bench`.
-static WORKLOADS: [Workload; 20] = [
+static WORKLOADS: [Workload; 22] = [
     Workload {
         name: "sinusoid-1",
         summary: "second-order MAML, MLP 1-40-40-1, 10 + 10 points, 1 inner step",
@@ -309,6 +309,31 @@ static WORKLOADS: [Workload; 20] = [
         settings: || mlc("separate"),
         episode: [1, 14, 10],
         tasks: 16,
+    },
+    Workload {
+        name: "rl2",
+        summary: "RL², GRU (64): 64 trials of 100 steps in Markov decision problems, 4 passes of PPO in 4 parts",
+        kind: Kind::Train,
+        source: "tabular_mdp",
+        data: || json!({}),
+        encoder: "identity",
+        learner: "rl2",
+        settings: || json!({ "hidden": 64, "epochs": 4, "minibatches": 4 }),
+        episode: [1, 10, 1],
+        tasks: 64,
+    },
+    Workload {
+        name: "maml-rl",
+        summary: "second-order MAML for RL, MLP 2-40-40: 10 tasks, 20 + 20 episodes of up to 100 steps of navigation, \
+                  4 outer steps of PPO",
+        kind: Kind::Train,
+        source: "navigation",
+        data: || json!({}),
+        encoder: "mlp",
+        learner: "maml_rl",
+        settings: || json!({ "inner_steps": 1, "surrogate": "lvc", "deviation": 0.3, "epochs": 4 }),
+        episode: [1, 20, 20],
+        tasks: 10,
     },
 ];
 

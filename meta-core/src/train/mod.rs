@@ -159,10 +159,8 @@ impl<B: Primitives> Trainer<B> {
         while state.iteration < settings.iterations && !self.out_of_patience(&state) {
             let iteration = state.iteration + 1;
             let batch = episodes.next()?;
-            let mut parts = {
-                let trials = self.act(learner, &batch)?;
-                self.parts(learner, batch.len(), trials)
-            };
+            let graphs = self.settings.graphs();
+            let mut parts = parts(learner, &self.spec, &batch, graphs, &self.device)?;
             let last_part = parts.pop().unwrap_or(0..batch.len());
             for part in parts {
                 let part = &batch[part];
@@ -277,38 +275,6 @@ impl<B: Primitives> Trainer<B> {
     fn out_of_patience(&self, state: &TrainState<B>) -> bool {
         self.settings.patience > 0
             && state.validations_without_improvement >= self.settings.patience
-    }
-
-    /// The trials of a policy in the tasks of `episodes`; none of a learner that does not act.
-    fn act(&self, learner: &dyn Learner<B>, episodes: &[Episode]) -> Result<Option<Vec<Trial>>> {
-        if !self.spec.task.is_acting() {
-            return Ok(None);
-        }
-        let graphs = self.settings.graphs();
-        let acted = graphs.each(episodes, B::SIDE_BY_SIDE, |tasks| {
-            learner.act(&TaskBatch::new(tasks, &self.spec, &self.device))
-        });
-        let acted: Result<Option<Vec<Vec<Trial>>>> = acted.into_iter().collect();
-        Ok(acted?.map(|trials| trials.into_iter().flatten().collect()))
-    }
-
-    /// The parts of the tasks of an iteration, in the order in which they are learned from, an update after
-    /// each: one with all of them, but for a policy, which is given its `trials`.
-    fn parts(
-        &self,
-        learner: &mut dyn Learner<B>,
-        tasks: usize,
-        trials: Option<Vec<Trial>>,
-    ) -> Vec<Range<usize>> {
-        let passes = match trials {
-            Some(trials) => learner.gather(trials),
-            None => Passes::default(),
-        };
-        let parts = passes.parts.clamp(1, tasks.max(1));
-        let part = move |part: usize| part * tasks / parts..(part + 1) * tasks / parts;
-        (0..passes.epochs.max(1))
-            .flat_map(|_| (0..parts).map(part))
-            .collect()
     }
 
     fn gradient_step(
@@ -469,6 +435,36 @@ impl<B: Primitives> Trainer<B> {
             best,
         })
     }
+}
+
+/// The parts of the tasks of `episodes`, in the order in which they are learned from, an update after each: one with
+/// all of them, but for a learner that acts. It acts first, and is given its trials.
+///
+/// # Errors
+/// When the environments cannot be made.
+pub fn parts<B: Primitives>(
+    learner: &mut dyn Learner<B>,
+    spec: &TaskSpec,
+    episodes: &[Episode],
+    graphs: TaskChunks,
+    device: &B::Device,
+) -> Result<Vec<Range<usize>>> {
+    let mut passes = Passes::default();
+    if spec.task.is_acting() {
+        let acting = &*learner;
+        let acted = graphs.each(episodes, B::SIDE_BY_SIDE, |tasks| {
+            acting.act(&TaskBatch::new(tasks, spec, device))
+        });
+        let acted: Result<Option<Vec<Vec<Trial>>>> = acted.into_iter().collect();
+        if let Some(trials) = acted? {
+            passes = learner.gather(trials.into_iter().flatten().collect());
+        }
+    }
+    let tasks = episodes.len();
+    let parts = passes.parts.clamp(1, tasks.max(1));
+    let part = move |part: usize| part * tasks / parts..(part + 1) * tasks / parts;
+    let all = (0..passes.epochs.max(1)).flat_map(|_| (0..parts).map(part));
+    Ok(all.collect())
 }
 
 /// The meta-gradient of the tasks of `episodes` at `context`, computed in several graphs: the mean over

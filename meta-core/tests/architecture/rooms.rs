@@ -291,7 +291,7 @@ pub const ROOMS: &[Rooms] = &[
         "meta-bench",
         "bench",
         &[
-            "args",
+            "args trials",
             "workloads",
             "flops",
             "measure",
