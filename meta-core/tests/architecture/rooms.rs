@@ -229,7 +229,7 @@ pub const ROOMS: &[Rooms] = &[
             "metrics",
             "elsewhere follow",
             "eval",
-            "earlier predictions session",
+            "earlier predictions regret session",
             "mod",
         ],
     ),
