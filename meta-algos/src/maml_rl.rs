@@ -14,17 +14,24 @@
 //!        −mean of (Π_{u ≤ t} ρ_u − Π_{u < t} ρ_u) Â_t             `dice` (Loaded DiCE, eq. 10)
 //!        −mean of ln π_θ(a_t | o_t) Â_t                           `score` (Finn et al., eq. 4)
 //! θ'   = θ − α ∇L(θ),  once for each inner step, on new episodes
-//! meta-gradient = ∇_θ mean over tasks of L_PPO(θ'), on `data.query` episodes of θ'
+//! meta-gradient = ∇_θ mean over tasks of L_PPO(θ'), on `data.query` episodes of θ'          outer = "ppo"
+//!                 ∇_θ mean over tasks of −mean of ρ_t Â_t, at θ'                             outer = "trpo"
 //! ```
+//!
+//! With `trpo`, θ moves by one step within a trust region ([`trpo`]): the mean divergence of the policies after
+//! adaptation, `mean KL(π_θ' ‖ π_θ̃')` on those episodes, stays below `max_kl`; its Hessian goes through the inner
+//! steps, too. The outer optimiser, its rate and clipping then have no say.
 //!
 //! All three have the gradient of the expected return. Its derivative, which the meta-gradient goes through,
 //! is right on average for `dice`, and for `lvc` but for a small bias where episodes have several steps;
 //! `score` leaves a term out. Shapes: trials `[t, b·l, f]`, adapted parameters `[t, …]`.
 //!
 //! # Differences from the paper
-//! * The outer step is that of PPO, as in ProMP; the paper takes TRPO.
+//! * The outer step is that of PPO, as in ProMP, or TRPO, as in the paper.
 //! * Advantages of a task are divided by their deviation. A policy reads observations alone, as there.
 //! * How the episodes before a step depend on θ is not differentiated, as in the paper (E-MAML does).
+
+use std::sync::Arc;
 
 use burn::{
     module::{Module, Param},
@@ -40,6 +47,8 @@ use meta_core::{
         acting::{
             self, AtTest, choose,
             ppo::{self, Distribution, PpoSettings, TrialBatch, Weighed},
+            trpo::{self, Measured, TrpoSettings},
+            weigh_by_task,
         },
         inner_loop::Order,
     },
@@ -51,9 +60,8 @@ use meta_core::{
     },
     params::Params,
     primitives::Primitives,
-    rl::{ActingWorld, LinearBaseline, Trial, advantages, discounted_returns, run_together},
+    rl::{ActingWorld, Trial, run_together},
     settings,
-    stats::mean,
     task::{TaskBatch, TaskSpec},
 };
 use serde::{Deserialize, Serialize};
@@ -69,6 +77,16 @@ pub enum Surrogate {
     Dice,
     /// Logarithms of probabilities.
     Score,
+}
+
+/// How the start moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outer {
+    /// By the outer optimiser, along the gradient of PPO's loss.
+    Ppo,
+    /// By a step within a trust region.
+    Trpo,
 }
 
 settings! {
@@ -88,14 +106,17 @@ settings! {
         discount: f64 = 0.99, fraction();
         /// λ of generalised advantages.
         gae_lambda: f64 = 1.0, between(0.0, 1.0);
-        /// ε of the outer step: how far the probability of an action may move before it gains nothing.
+        /// How the start moves: `ppo`, or `trpo`, a step within a trust region in place of the optimiser's.
+        outer: Outer = Outer::Ppo;
+        /// ε of PPO: how far the probability of an action may move before it gains nothing.
         clip: f64 = 0.2, above(0.0);
-        /// Outer steps on the same episodes.
+        /// Outer steps of PPO on the same episodes; TRPO takes one.
         epochs: usize = 4, size(1);
         /// Weight of the entropy in the outer loss.
         entropy_weight: f64 = 0.0, at_least(0.0);
         /// Standard deviation of continuous actions at the beginning.
         deviation: f64 = 1.0, above(0.0);
+        ..trpo: TrpoSettings;
     }
 }
 
@@ -128,10 +149,14 @@ impl LearnerSettings for MamlRlSettings {
     }
 
     fn gradient_of() -> GradientOf {
-        let case = |surrogate, steps| json!({"surrogate": surrogate, "inner_steps": steps});
+        let case = |surrogate, steps, outer| json!({"surrogate": surrogate, "inner_steps": steps, "outer": outer});
         GradientOf::Training(
-            "the loss of PPO after the inner steps",
-            vec![case("dice", 2), case("lvc", 1), case("score", 1)],
+            "the loss of PPO, or TRPO, after the inner steps",
+            vec![
+                case("dice", 2, "ppo"),
+                case("lvc", 1, "trpo"),
+                case("score", 1, "ppo"),
+            ],
         )
     }
 
@@ -298,60 +323,8 @@ impl<A: Architecture, B: Primitives> MamlRl<A, B> {
 
     /// Advantages over a linear baseline that is fitted to the episodes of each task.
     fn weigh(&self, trials: Vec<Trial>) -> Vec<Weighed> {
-        let mut weighed = Vec::with_capacity(trials.len());
-        let mut rest = trials.into_iter().peekable();
-        while let Some(first) = rest.next() {
-            let mut own = vec![first];
-            while let Some(next) = rest.next_if(|next| next.task == own[0].task) {
-                own.push(next);
-            }
-            weighed.extend(self.weigh_task(own));
-        }
-        weighed
-    }
-
-    fn weigh_task(&self, mut trials: Vec<Trial>) -> Vec<Weighed> {
         let (discount, lambda) = (self.settings.discount, self.settings.gae_lambda);
-        let width = self.observation;
-        let observed = |trial: &Trial| -> Vec<f32> {
-            let f = trial.inputs.len() / trial.len().max(1);
-            let rows = trial.inputs.chunks_exact(f.max(1));
-            rows.flat_map(|row| row[..width].to_vec()).collect()
-        };
-        let observations: Vec<f32> = trials.iter().flat_map(observed).collect();
-        let times: Vec<usize> = trials.iter().flat_map(|trial| 0..trial.len()).collect();
-        let returns = trials
-            .iter()
-            .flat_map(|trial| discounted_returns(&trial.rewards, discount));
-        let returns: Vec<f64> = returns.collect();
-        let mut baseline = LinearBaseline::new(width);
-        baseline.fit(&observations, &times, &returns, 1e-5);
-        let mut values = baseline.values(&observations, &times).into_iter();
-        let mut all = Vec::new();
-        for trial in &mut trials {
-            trial.values = values.by_ref().take(trial.len()).collect();
-            let mut ahead = trial.values.clone();
-            ahead.push(0.0);
-            all.push(advantages(
-                &trial.rewards,
-                &ahead,
-                &trial.ends,
-                discount,
-                lambda,
-            ));
-        }
-        let every: Vec<f64> = all.concat();
-        let centre = mean(&every);
-        let squares: Vec<f64> = every.iter().map(|a| (a - centre) * (a - centre)).collect();
-        let deviation = mean(&squares).sqrt() + 1e-8;
-        let weighed = trials.into_iter().zip(all);
-        weighed
-            .map(|(trial, own)| Weighed {
-                returns: own.iter().zip(&trial.values).map(|(a, v)| a + v).collect(),
-                advantages: own.iter().map(|a| (a - centre) / deviation).collect(),
-                trial,
-            })
-            .collect()
+        weigh_by_task(trials, self.observation, discount, lambda)
     }
 
     /// An inner step of parameters `[t, …]`, on any level.
@@ -403,35 +376,108 @@ impl<A: Architecture, B: Primitives> MamlRl<A, B> {
         Ok(all)
     }
 
-    fn outer(&self) -> PpoSettings {
-        PpoSettings {
-            clip: self.settings.clip,
-            value_weight: 0.0,
-            entropy_weight: self.settings.entropy_weight,
-            ..PpoSettings::default()
-        }
-    }
-
-    /// The loss after the inner steps on the episodes of `stages`, `[t]`, and the mean returns after them.
-    fn losses<L: Primitives<Device = B::Device>>(
+    /// `shared` after the inner steps in each of `tasks`, on the episodes of `stages`: `[t, …]`.
+    fn adapted<L: Primitives<Device = B::Device>>(
         &self,
         shared: &Params<L>,
         stages: &[Vec<Weighed>],
         tasks: &[u64],
-    ) -> [Tensor<L, 1>; 2] {
-        let mut parameters = shared.clone().fan_out(tasks.len());
-        let (last, before) = stages.split_last().expect("episodes after the last step");
-        for stage in before {
+    ) -> Params<L> {
+        let start = shared.clone().fan_out(tasks.len());
+        let before = &stages[..stages.len() - 1];
+        before.iter().fold(start, |parameters, stage| {
             let batch = TrialBatch::<Autodiff<L>>::of(stage, tasks, self.actions, &self.device);
-            parameters = self.adapt(parameters, &batch, self.settings.order);
-        }
+            self.adapt(parameters, &batch, self.settings.order)
+        })
+    }
+
+    /// The episodes after the last inner step, and what policies with parameters `[t, …]` say of them.
+    fn said<L: Primitives<Device = B::Device>>(
+        &self,
+        adapted: Params<L>,
+        stages: &[Vec<Weighed>],
+        tasks: &[u64],
+    ) -> (TrialBatch<L>, Distribution<L>) {
+        let last = stages.last().expect("episodes after the last step");
         let batch = TrialBatch::<L>::of(last, tasks, self.actions, &self.device);
-        let distribution = self.model(parameters).forward(batch.inputs.clone());
-        let nothing = Tensor::zeros(batch.returns.dims(), (&self.device, batch.returns.dtype()));
-        [
-            ppo::losses(&self.outer(), 1.0, &batch, distribution, nothing),
-            batch.scores,
-        ]
+        let distribution = self.model(adapted).forward(batch.inputs.clone());
+        (batch, distribution)
+    }
+
+    /// The outer loss of each task, `[t]`, of what is said of the episodes after the last inner step.
+    fn outer_losses<L: Primitives>(
+        &self,
+        batch: &TrialBatch<L>,
+        distribution: Distribution<L>,
+    ) -> Tensor<L, 1> {
+        let settings = PpoSettings {
+            // TRPO bounds the step by itself.
+            clip: match self.settings.outer {
+                Outer::Ppo => self.settings.clip,
+                Outer::Trpo => f64::from(f32::MAX),
+            },
+            value_weight: 0.0,
+            entropy_weight: self.settings.entropy_weight,
+            ..PpoSettings::default()
+        };
+        let nothing = batch.returns.zeros_like();
+        ppo::losses(&settings, 1.0, batch, distribution, nothing)
+    }
+
+    /// `H v`, `[1, …]`: the Hessian, at the parameters, of the mean divergence from the policies that they
+    /// adapt to.
+    fn curvature(
+        &self,
+        stages: &[Vec<Weighed>],
+        tasks: &[u64],
+        old: &Distribution<B>,
+        v: &Params<B>,
+    ) -> Params<B> {
+        type Up<B> = Autodiff<Autodiff<B>>;
+        let leaves = self.parameters.clone().lift::<Autodiff<B>>();
+        let above = leaves.clone().lift::<Up<B>>();
+        let adapted = match self.settings.order {
+            Order::Second => self.adapted(&above, stages, tasks),
+            // As far away as the inner steps lead, and they are no function of the start.
+            Order::First => {
+                let start = self.parameters.clone().fan_out(tasks.len());
+                let way = self.adapted(&self.parameters, stages, tasks);
+                let way = way.plus(&start.scale(-1.0)).lift_constant::<Autodiff<B>>();
+                above
+                    .clone()
+                    .fan_out(tasks.len())
+                    .plus(&way.lift_constant::<Up<B>>())
+            }
+        };
+        let (batch, new) = self.said(adapted, stages, tasks);
+        let old = old.clone().lift_constant::<Autodiff<B>>().lift_constant();
+        let divergence = (old.divergence(new) * batch.weights).sum();
+        let slope = above.gradients(&divergence.div_scalar(tasks.len() as f64).backward());
+        let along = slope.dot_tasks(&v.clone().lift_constant()).sum();
+        leaves.gradients(&along.backward())
+    }
+
+    /// The mean outer loss at `parameters`, and their mean divergence from what was said before, batch by batch.
+    fn measure(
+        &self,
+        parameters: &Params<B>,
+        stages: &[Vec<Weighed>],
+        batches: &[(Arc<[u64]>, Distribution<B>)],
+    ) -> Measured {
+        let mut sums = [0.0; 2];
+        let mut count = 0;
+        for (tasks, old) in batches {
+            let (batch, new) = self.said(self.adapted(parameters, stages, tasks), stages, tasks);
+            let divergence = (old.clone().divergence(new.clone()) * batch.weights.clone()).sum();
+            let loss = self.outer_losses(&batch, new).sum();
+            let both = Tensor::cat(vec![loss, divergence], 0).into_data();
+            for (sum, own) in sums.iter_mut().zip(both.iter::<f64>()) {
+                *sum += own;
+            }
+            count += tasks.len();
+        }
+        let [loss, divergence] = sums.map(|sum| sum / count as f64);
+        Measured { loss, divergence }
     }
 
     /// The trials of each stage, weighed and ordered by task.
@@ -472,10 +518,46 @@ impl<A: Architecture, B: Primitives> Learner<B> for MamlRl<A, B> {
 
     fn gather(&mut self, trials: Vec<Trial>) -> Passes {
         self.gathered = self.by_stage(trials);
-        Passes {
-            epochs: self.settings.epochs,
-            parts: 1,
+        let epochs = match self.settings.outer {
+            Outer::Ppo => self.settings.epochs,
+            Outer::Trpo => 1,
+        };
+        Passes { epochs, parts: 1 }
+    }
+
+    fn own_update(
+        &self,
+        gradient: &Params<B>,
+        batches: &dyn Fn() -> Vec<TaskBatch<B>>,
+    ) -> Option<Params<B>> {
+        if self.settings.outer == Outer::Ppo {
+            return None;
         }
+        let stages = &self.gathered;
+        let batches = batches().into_iter().map(|batch| {
+            let tasks = batch.episodes;
+            let adapted = self.adapted(&self.parameters, stages, &tasks);
+            let (_, said) = self.said(adapted, stages, &tasks);
+            (tasks, said)
+        });
+        let batches: Vec<(Arc<[u64]>, Distribution<B>)> = batches.collect();
+        let all: usize = batches.iter().map(|(tasks, _)| tasks.len()).sum();
+        let product = |v: &Params<B>| {
+            let parts = batches.iter().map(|(tasks, old)| {
+                let share = tasks.len() as f64 / all as f64;
+                self.curvature(stages, tasks, old, v).scale(share)
+            });
+            parts
+                .reduce(|sum, part| sum.plus(&part))
+                .expect("a batch of tasks")
+        };
+        Some(trpo::step(
+            &self.settings.trpo,
+            self.parameters.clone(),
+            gradient,
+            product,
+            |parameters| self.measure(parameters, stages, &batches),
+        ))
     }
 
     /// Of the trials that were gathered; of new ones where there are none.
@@ -487,12 +569,14 @@ impl<A: Architecture, B: Primitives> Learner<B> for MamlRl<A, B> {
             gathered = &fresh;
         }
         let leaves = self.parameters.clone().lift::<Autodiff<B>>();
-        let [losses, scores] = self.losses(&leaves, gathered, &tasks.episodes);
+        let adapted = self.adapted(&leaves, gathered, &tasks.episodes);
+        let (batch, distribution) = self.said(adapted, gathered, &tasks.episodes);
+        let losses = self.outer_losses(&batch, distribution);
         MetaGradient {
             gradients: leaves.gradients(&losses.clone().mean().backward()),
             buffers: Params::default(),
             losses: losses.inner(),
-            scores: scores.inner(),
+            scores: batch.scores.inner(),
         }
     }
 

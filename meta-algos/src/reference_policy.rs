@@ -11,13 +11,13 @@ use burn::tensor::{Tensor, TensorData};
 use meta_core::{
     Error, Result,
     learner::{
-        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient, New, PredictAt,
-        Toy,
+        Explanation, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, MetaGradient, New,
+        PredictAt, Toy,
     },
     nn::encoder::Architecture,
     params::Params,
     primitives::Primitives,
-    rl::{ActingWorld, Policy, RandomPolicy, Trial, run_trials},
+    rl::{ActingWorld, Policy, RandomPolicy, Transition, Trial, watch_trials},
     settings,
     task::{TaskBatch, TaskSpec},
 };
@@ -93,17 +93,22 @@ struct ReferencePolicy<B: Primitives> {
 }
 
 impl<B: Primitives> ReferencePolicy<B> {
-    /// The return of each of `data.query` trials of each task.
-    fn returns(&self, tasks: &TaskBatch<B>) -> Result<Vec<f32>> {
+    /// Runs so many trials of each task, which are watched: the total reward of each.
+    fn run(
+        &self,
+        tasks: &TaskBatch<B>,
+        trials: usize,
+        watch: impl FnMut(usize, &Transition<'_>),
+    ) -> Result<Vec<f32>> {
         let world = ActingWorld::of(tasks.world.as_ref());
         let family = world.family.as_ref();
-        let (trials, episodes) = (tasks.shape.query.0, tasks.shape.shot.0);
+        let episodes = tasks.shape.shot.0;
         let make = match self.policy.as_str() {
             "best" => None,
             name => Some(family.policy(name, &Value::Null)?),
         };
         let lanes = world.lanes(&tasks.episodes, trials);
-        let returns = run_trials(family, lanes, episodes, |lane| -> Box<dyn Policy> {
+        let policy = |lane: usize| -> Box<dyn Policy> {
             let task = tasks.episodes[lane / trials];
             match &make {
                 Some(make) => make(),
@@ -112,11 +117,37 @@ impl<B: Primitives> ReferencePolicy<B> {
                     None => Box::new(RandomPolicy::new(&family.actions())),
                 },
             }
-        })?;
+        };
+        let returns = watch_trials(family, lanes, episodes, policy, watch)?;
         let totals = returns.chunks(episodes.max(1));
         Ok(totals
             .map(|trial| trial.iter().sum::<f64>() as f32)
             .collect())
+    }
+
+    /// One trial of each task. Of what it read, the observation alone is kept.
+    fn trials(&self, tasks: &TaskBatch<B>) -> Result<Vec<Trial>> {
+        let world = ActingWorld::of(tasks.world.as_ref());
+        let (seen, taken) = (world.family.observations(), world.family.actions());
+        let width = seen.encoded_width() + taken.encoded_width() + 2;
+        let of_task = |&task: &u64| Trial {
+            task,
+            ..Trial::default()
+        };
+        let mut trials: Vec<Trial> = tasks.episodes.iter().map(of_task).collect();
+        self.run(tasks, 1, |lane, step| {
+            let trial = &mut trials[lane];
+            let to = trial.inputs.len();
+            trial.inputs.resize(to + width, 0.0);
+            let place = &mut trial.inputs[to..][..seen.encoded_width()];
+            seen.encode(step.observation, place);
+            trial.actions.extend_from_slice(step.action);
+            trial.rewards.push(f64::from(step.reward));
+            trial.ends.push(step.done);
+            trial.log_probabilities.push(0.0);
+            trial.values.push(0.0);
+        })?;
+        Ok(trials)
     }
 }
 
@@ -144,11 +175,21 @@ impl<B: Primitives> Learner<B> for ReferencePolicy<B> {
     fn predict(&self, tasks: &TaskBatch<B>, _at: PredictAt) -> Vec<Tensor<B, 3>> {
         let shape = [tasks.tasks(), tasks.shape.query.0, 1];
         // A policy that the family does not have has no return; training settings are checked before.
-        let returns = self.returns(tasks);
+        let returns = self.run(tasks, tasks.shape.query.0, |_, _| {});
         let returns = returns.unwrap_or_else(|_| vec![f32::NAN; shape[0] * shape[1]]);
         vec![Tensor::from_data(
             TensorData::new(returns, shape),
             &self.device,
         )]
+    }
+
+    /// A trial of each task.
+    fn explain(&self, tasks: &TaskBatch<B>) -> Explanation<B> {
+        Explanation {
+            predictions: self.predict(tasks, PredictAt::LastStep),
+            maps: Vec::new(),
+            movement: Vec::new(),
+            trials: self.trials(tasks).unwrap_or_default(),
+        }
     }
 }

@@ -16,6 +16,7 @@
 //!
 //! # Differences from the paper
 //! * The paper trains with TRPO, λ = 0.3, batches of 250 000 steps and 256 units; this with PPO ([`ppo`]).
+//! * With `span`, the biases of the gates are those of chrono initialisation (Tallec and Ollivier, ICLR 2018).
 //! * The value is a head of the same network; the paper has a second one for it.
 //! * The last action and reward of an episode are read in the first step of the next, with the flag `b`.
 //!
@@ -61,6 +62,9 @@ settings! {
         unit: Unit = Unit::Gru;
         /// Width h of its state.
         hidden: usize = 64, size(1);
+        /// Steps after which the slowest units of a fresh network forget; the others forget sooner. 0: biases
+        /// as PyTorch has them, with which a fresh `gru` forgets within two steps.
+        span: usize = 0, size(0);
         ..policy: PolicySettings;
     }
 }
@@ -98,6 +102,7 @@ impl LearnerSettings for Rl2Settings {
         let memory = Recurrent {
             unit: self.unit,
             hidden: self.hidden,
+            span: self.span,
         };
         PolicyLearner::boxed(memory, self.policy.into(), new)
     }
@@ -107,6 +112,7 @@ impl LearnerSettings for Rl2Settings {
 struct Recurrent {
     unit: Unit,
     hidden: usize,
+    span: usize,
 }
 
 /// One of the two cells.
@@ -128,16 +134,16 @@ impl Memory for Recurrent {
         initializer: &mut Initializer,
         device: &L::Device,
     ) -> RecurrentModel<L> {
-        let (gru, lstm) = match self.unit {
-            Unit::Gru => (
-                Some(GruCell::new(inputs, self.hidden, initializer, device)),
-                None,
-            ),
-            Unit::Lstm => (
-                None,
-                Some(LstmCell::new(inputs, self.hidden, initializer, device)),
-            ),
-        };
+        let (hidden, span) = (self.hidden, self.span);
+        let (mut gru, mut lstm) = (None, None);
+        match self.unit {
+            Unit::Gru => gru = Some(GruCell::new(inputs, hidden, initializer, device)),
+            Unit::Lstm => lstm = Some(LstmCell::new(inputs, hidden, initializer, device)),
+        }
+        if span > 0 {
+            gru = gru.map(|cell| cell.remembering(span, initializer, device));
+            lstm = lstm.map(|cell| cell.remembering(span, initializer, device));
+        }
         RecurrentModel { gru, lstm }
     }
 
@@ -208,7 +214,13 @@ mod tests {
     #[test]
     fn a_step_says_what_a_trial_says() {
         for unit in [Unit::Gru, Unit::Lstm] {
-            steps_say_what_trials_say(&Recurrent { unit, hidden: 4 });
+            for span in [0, 10] {
+                steps_say_what_trials_say(&Recurrent {
+                    unit,
+                    hidden: 4,
+                    span,
+                });
+            }
         }
     }
 }

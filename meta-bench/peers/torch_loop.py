@@ -6,6 +6,7 @@ import sys
 
 import torch
 
+import torch_acting
 import torch_context
 import torch_recurrent
 import torch_sequences
@@ -126,6 +127,8 @@ LEARNERS |= {name: AllTasks for name in LOSSES}
 def variant(workload, memory_format=LAYOUTS["contiguous"], **options):
     if workload.learner == "mlc":
         return torch_sequences.variant(workload, adam)
+    if workload.learner in torch_acting.LEARNERS:
+        return torch_acting.variant(workload, adam)
     if workload.learner not in LEARNERS:
         sys.exit(f"{workload.learner} is not written here")
     network = Network(workload, memory_format, **options)

@@ -34,6 +34,7 @@ use serde_json::{Value, json};
 use super::{
     args::Effort,
     measure::learner,
+    trials::trial_tensors,
     workloads::{Kind, OUTER_LR, Prepared, Workload},
 };
 use crate::{
@@ -115,6 +116,8 @@ impl<T: Toolkit> WithBackend for Export<T> {
         learner.set_parameters(Params::from_data(exact, &device));
         let episodes = prepared.episodes()?;
         let tasks = TaskBatch::<B>::new(&episodes, &prepared.spec, &device);
+        let trials = learner.act(&tasks)?.unwrap_or_default();
+        learner.gather(trials.clone());
         let first_step = match self.workload.kind {
             Kind::Train => {
                 let graphs =
@@ -144,9 +147,13 @@ impl<T: Toolkit> WithBackend for Export<T> {
                 self.workload.name, data.dtype
             )));
         }
+        let given = match trials.is_empty() {
+            true => episode_tensors(tasks),
+            false => trial_tensors(trials),
+        };
         let files = [
             (PARAMETERS, parameters),
-            (EPISODES, converted(episode_tensors(tasks), DType::F32)),
+            (EPISODES, converted(given, DType::F32)),
             (FIRST_STEP, first_step),
         ];
         fs::create_dir_all(&self.folder)
@@ -277,6 +284,10 @@ fn describe<T: Toolkit>(prepared: &Prepared<T>, files: Value) -> Value {
                               other read them [tasks, items]",
             "support.there": "1 where an item is there [tasks, items]; left out where all are, as is query.there",
             "support.numbers": "1 where a number is there [tasks, items, features]; likewise",
+            "trials.S": "what happened in environments, instead of items, after S steps of adaptation: `inputs` \
+                         [tasks, trials, steps, features], `actions` [tasks, trials, steps, width], `rewards`, \
+                         `log_probabilities` and `values` [tasks, trials, steps], 0 after the end; `steps` [tasks, \
+                         trials]",
             "targets": "class labels as floats [tasks, items]; values [tasks, items, outputs]; symbols and ends of sequences [tasks, items, places]",
             "conv.weight": "[1, kernel * kernel, channels in, channels out], taps row by row",
             "linear.weight": "[1, in, out]",

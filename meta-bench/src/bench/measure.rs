@@ -183,8 +183,24 @@ pub fn learner<T: Toolkit, B: Primitives>(
     })
 }
 
-/// Meta-gradient and Adam's step, as the outer loop does them.
+/// An iteration, as the outer loop does it: of a policy, it acts and then learns from that in several parts.
 fn meta_iteration<T: Toolkit, B: Primitives>(
+    learner: &mut dyn Learner<B>,
+    prepared: &Prepared<T>,
+    episodes: &[Episode],
+    graphs: TaskChunks,
+    state: OptimizerState<B>,
+    device: &B::Device,
+) -> OptimizerState<B> {
+    let parts = train::parts(learner, &prepared.spec, episodes, graphs, device);
+    let parts = parts.expect("environments of the workloads of the table");
+    parts.into_iter().fold(state, |state, part| {
+        update(learner, prepared, &episodes[part], graphs, state, device)
+    })
+}
+
+/// Meta-gradient and Adam's step.
+fn update<T: Toolkit, B: Primitives>(
     learner: &mut dyn Learner<B>,
     prepared: &Prepared<T>,
     episodes: &[Episode],

@@ -16,6 +16,7 @@ pub mod process;
 mod report;
 mod scaling;
 mod table;
+mod trials;
 mod workloads;
 
 use meta_core::toolkit::Toolkit;

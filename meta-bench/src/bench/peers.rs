@@ -35,7 +35,7 @@ use crate::{
 const INSTALL: &str = "pip install -r meta-bench/peers/requirements.txt";
 
 /// The programs, as files of one folder.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 13] = [
     ("workload.py", include_str!("../../peers/workload.py")),
     (
         "torch_networks.py",
@@ -61,6 +61,10 @@ const PROGRAMS: [(&str, &str); 12] = [
     (
         "torch_sequences.py",
         include_str!("../../peers/torch_sequences.py"),
+    ),
+    (
+        "torch_acting.py",
+        include_str!("../../peers/torch_acting.py"),
     ),
     ("torch_loop.py", include_str!("../../peers/torch_loop.py")),
     ("torch_func.py", include_str!("../../peers/torch_func.py")),

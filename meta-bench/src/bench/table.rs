@@ -408,6 +408,29 @@ pub static WORKLOADS: &[Workload] = &[
         tasks: 8,
         ..TRAINED
     },
+    Workload {
+        name: "rl2",
+        summary: "RL², GRU (64): 64 trials of 100 steps in Markov decision problems, 4 passes of PPO in 4 parts",
+        source: "tabular_mdp",
+        encoder: "identity",
+        learner: "rl2",
+        settings: || json!({ "hidden": 64, "epochs": 4, "minibatches": 4 }),
+        episode: [1, 10, 1],
+        tasks: 64,
+        ..TRAINED
+    },
+    Workload {
+        name: "maml-rl",
+        summary: "second-order MAML for RL, MLP 2-40-40: 10 tasks, 20 + 20 episodes of up to 100 steps of navigation, \
+                  4 outer steps of PPO",
+        source: "navigation",
+        encoder: "mlp",
+        learner: "maml_rl",
+        settings: || json!({ "inner_steps": 1, "surrogate": "lvc", "deviation": 0.3, "epochs": 4 }),
+        episode: [1, 20, 20],
+        tasks: 10,
+        ..TRAINED
+    },
 ];
 
 /// Functions as neural processes learn them.

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Draw a finished run, or many: learning curves with bands over seeds, scores over adaptation steps or a
-/// setting, paired differences, calibration, attention over layers. Writes SVG, PNG or PDF, as the picture's name ends.
+/// setting, paired differences, calibration, regret, attention over layers. Writes SVG, PNG or PDF, as the picture's name ends.
 #[derive(Debug, Args)]
 pub struct PlotArgs {
     /// Run folders, or folders of run folders.
@@ -57,6 +57,9 @@ pub struct PlotArgs {
     /// Test episodes that are predicted again, for `--kind calibration`.
     #[arg(long, default_value_t = 200, value_name = "N")]
     episodes: usize,
+    /// Test tasks that are acted in, for `--kind regret`.
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    tasks: usize,
 }
 
 /// What is drawn.
@@ -70,6 +73,8 @@ enum Kind {
     Differences,
     /// The share that is right over the probability of the prediction.
     Calibration,
+    /// Regret of policies over the steps of a trial, on their test tasks; acts in them again.
+    Regret,
     /// How even the weights of each attention are, in the order of the network, by what `meta explain` wrote.
     Attention,
 }
@@ -117,6 +122,7 @@ impl Execute for PlotArgs {
                 let data = self.data.as_deref();
                 drawn(many.calibration::<T>(data, self.episodes)?, style)
             }
+            (None, Kind::Regret) => drawn(many.regret::<T>(self.tasks)?, style),
             (None, Kind::Attention) => drawn(many.attention()?, style),
             (None, Kind::Differences) => {
                 let forest = many.differences()?;

@@ -28,6 +28,7 @@ use crate::{
     run::{
         folder::{EXPLAIN, EXPLAIN_NUMBERS, read_json},
         predictions::{BINS, of_run},
+        regret::regret_of_run,
     },
 };
 
@@ -291,6 +292,52 @@ impl Many {
             title: format!("{} minus the others", groups[first.a].title()),
             x: format!("paired difference in {unit}, 95 % interval"),
             rows: rows.collect(),
+        })
+    }
+
+    /// The regret of policies over the steps of a trial, mean over test tasks: a line a run, the first one of each
+    /// group.
+    ///
+    /// # Errors
+    /// When a run is of no policy, or the best return of its tasks is not known.
+    pub fn regret<T: Toolkit>(&self, tasks: usize) -> Result<Figure> {
+        let mut series = Vec::new();
+        let mut counted = 0;
+        for group in &self.compared.groups {
+            let mut runs = group.runs.iter();
+            let Some(run) = runs.find(|run| run.evaluation.is_none()) else {
+                continue;
+            };
+            let regrets = regret_of_run::<T>(&run.folder, tasks)?;
+            counted = regrets.len();
+            let steps = regrets.first().map_or(0, Vec::len);
+            let points = (0..steps).map(|step| {
+                let of_tasks: Vec<f64> = regrets.iter().map(|task| task[step]).collect();
+                let interval = Interval::t95(&of_tasks);
+                let half = if interval.half_width.is_finite() {
+                    interval.half_width
+                } else {
+                    0.0
+                };
+                Point {
+                    x: (step + 1) as f64,
+                    mean: interval.mean,
+                    low: interval.mean - half,
+                    high: interval.mean + half,
+                }
+            });
+            series.push(Series {
+                name: named(group, &self.title),
+                points: points.collect(),
+            });
+        }
+        let note = format!(
+            "Mean over {counted} test tasks, 95 % intervals. Regret: what the best policy, which knows the task, can \
+             expect up to a step, less the rewards up to it."
+        );
+        Ok(Figure {
+            y: "regret".to_owned(),
+            ..self.figure(Metric::Return, "step of a trial", series, &note)
         })
     }
 

@@ -15,6 +15,7 @@ mod memory_limit;
 mod metrics;
 pub mod predictions;
 pub mod record;
+pub mod regret;
 pub mod result;
 pub mod session;
 pub mod state;

@@ -190,6 +190,16 @@ pub trait Learner<B: Primitives>: Send + Sync {
         Passes::default()
     }
 
+    /// The parameters after an update by a rule of the learner's own, along the meta-gradient of all tasks of
+    /// `batches`, which are made when asked for. None: the outer optimiser updates them.
+    fn own_update(
+        &self,
+        _gradient: &Params<B>,
+        _batches: &dyn Fn() -> Vec<TaskBatch<B>>,
+    ) -> Option<Params<B>> {
+        None
+    }
+
     /// Predictions for the queries, `[t, q, outputs]` each: class scores (logits), regression values, or the
     /// returns of a policy's trials.
     ///

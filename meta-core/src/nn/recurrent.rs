@@ -194,6 +194,23 @@ impl<B: Backend> LstmCell<B> {
     }
 }
 
+impl<B: Backend> LstmCell<B> {
+    /// The same cell, with units that forget within 1 to `span` steps ([`time_scales`]): the forget gate's bias
+    /// is `ln τ`, the input gate's `−ln τ`.
+    pub fn remembering(
+        mut self,
+        span: usize,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Self {
+        let width = self.recurrent.dims()[1];
+        let scales = time_scales(width, span, initializer, device);
+        let rest = Tensor::zeros([1, 1, 2 * width], device);
+        self.input.bias = parameter(Tensor::cat(vec![-scales.clone(), scales, rest], 2));
+        self
+    }
+}
+
 impl<B: Primitives> Cell<B> for LstmCell<B> {
     const KIND: RecurrentCell = RecurrentCell::Lstm;
 
@@ -254,6 +271,23 @@ impl<B: Backend> GruCell<B> {
     }
 }
 
+impl<B: Backend> GruCell<B> {
+    /// The same cell, with units that forget within 1 to `span` steps ([`time_scales`]): the bias of the update
+    /// gate is `ln τ`.
+    pub fn remembering(
+        mut self,
+        span: usize,
+        initializer: &mut Initializer,
+        device: &B::Device,
+    ) -> Self {
+        let width = self.recurrent.weight.dims()[1];
+        let scales = time_scales(width, span, initializer, device);
+        let none = Tensor::zeros([1, 1, width], device);
+        self.input.bias = parameter(Tensor::cat(vec![none.clone(), scales, none], 2));
+        self
+    }
+}
+
 impl<B: Primitives> Cell<B> for GruCell<B> {
     const KIND: RecurrentCell = RecurrentCell::Gru;
 
@@ -276,6 +310,20 @@ impl<B: Primitives> GruCell<B> {
     pub fn forward(&self, x: Tensor<B, 3>, state: Tensor<B, 3>) -> Tensor<B, 3> {
         self.step(x, state)
     }
+}
+
+/// `ln τ` of each of `width` units, `[1, 1, h]`, `τ ~ U(1, span)`: as the bias of the gate that keeps, a unit
+/// forgets within some τ steps (Tallec and Ollivier, *Can recurrent neural networks warp time?*, ICLR 2018, eq.
+/// 16, "chrono initialisation").
+fn time_scales<B: Backend>(
+    width: usize,
+    span: usize,
+    initializer: &mut Initializer,
+    device: &B::Device,
+) -> Tensor<B, 3> {
+    let half = 0.5 * (span.max(2) - 1) as f64;
+    let drawn = initializer.uniform([1, 1, width], half, device).val();
+    drawn.add_scalar(1.0 + half).log()
 }
 
 /// Declares layers of a cell, in one direction and in both.

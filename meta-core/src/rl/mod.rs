@@ -76,7 +76,7 @@ pub use planning::{Plan, Tabular};
 pub use policy::{MakePolicy, Policy, RandomPolicy, Transition, random_policy};
 pub use reference::{ReferenceRow, ReferenceSettings, reference_table, total_rewards};
 pub use returns::{LinearBaseline, advantages, discounted_returns};
-pub use rollout::run_trials;
+pub use rollout::{run_trials, watch_trials};
 pub use source::{ActingWorld, input_width};
 pub use space::Space;
 pub use tabular::{TabularFamily, TabularSettings, TabularTask};

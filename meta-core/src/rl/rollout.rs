@@ -17,6 +17,20 @@ pub fn run_trials(
     episodes: usize,
     policy: impl FnMut(usize) -> Box<dyn Policy>,
 ) -> Result<Vec<f64>> {
+    watch_trials(family, lanes, episodes, policy, |_, _| {})
+}
+
+/// As [`run_trials`]; `watch` sees every step of every lane, with the number of the lane.
+///
+/// # Errors
+/// Those of [`Family::environments`].
+pub fn watch_trials(
+    family: &dyn Family,
+    lanes: Lanes<'_>,
+    episodes: usize,
+    policy: impl FnMut(usize) -> Box<dyn Policy>,
+    mut watch: impl FnMut(usize, &Transition<'_>),
+) -> Result<Vec<f64>> {
     let mut environments = family.environments(lanes)?;
     let count = environments.lanes();
     let mut policies: Vec<_> = (0..count).map(policy).collect();
@@ -55,13 +69,15 @@ pub fn run_trials(
                     continue;
                 }
                 returns[lane * episodes + episode] += f64::from(steps.rewards[lane]);
-                policy.observe(&Transition {
+                let transition = Transition {
                     observation: &before.observations[lane * seen..][..seen],
                     action: &actions[lane * taken..][..taken],
                     reward: steps.rewards[lane],
                     next: &steps.observations[lane * seen..][..seen],
                     done: steps.done[lane],
-                });
+                };
+                watch(lane, &transition);
+                policy.observe(&transition);
             }
         }
     }

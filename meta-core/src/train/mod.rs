@@ -159,14 +159,12 @@ impl<B: Primitives> Trainer<B> {
         while state.iteration < settings.iterations && !self.out_of_patience(&state) {
             let iteration = state.iteration + 1;
             let batch = episodes.next()?;
-            let mut parts = {
-                let trials = self.act(learner, &batch)?;
-                self.parts(learner, batch.len(), trials)
-            };
+            let graphs = self.settings.graphs();
+            let mut parts = parts(learner, &self.spec, &batch, graphs, &self.device)?;
             let last_part = parts.pop().unwrap_or(0..batch.len());
             for part in parts {
-                let step =
-                    self.gradient_step(learner, iteration, &batch[part], &mut state.selection)?;
+                let part = &batch[part];
+                let step = self.gradient_step(learner, iteration, part, &mut state.selection)?;
                 unread.push((iteration, step.health.clone()));
                 if self.settings.clip_norm > 0.0
                     && let Err(diverged) = check_health(&mut unread)
@@ -174,10 +172,10 @@ impl<B: Primitives> Trainer<B> {
                     learner.set_parameters(good);
                     return Err(diverged);
                 }
-                state.optimizer = self.update(learner, step, state.optimizer);
+                state.optimizer = self.update(learner, step, part, state.optimizer);
             }
-            let step =
-                self.gradient_step(learner, iteration, &batch[last_part], &mut state.selection)?;
+            let last_part = &batch[last_part];
+            let step = self.gradient_step(learner, iteration, last_part, &mut state.selection)?;
             unread.push((iteration, step.health.clone()));
             let last = iteration == settings.iterations;
             let stop = self.processes.any(observer.should_stop())?;
@@ -192,7 +190,7 @@ impl<B: Primitives> Trainer<B> {
                 return Err(diverged);
             }
             let record = log.then(|| self.record(&step));
-            state.optimizer = self.update(learner, step, state.optimizer);
+            state.optimizer = self.update(learner, step, last_part, state.optimizer);
             state.iteration = iteration;
             observer.tick(iteration);
             if unread.is_empty() {
@@ -279,38 +277,6 @@ impl<B: Primitives> Trainer<B> {
             && state.validations_without_improvement >= self.settings.patience
     }
 
-    /// The trials of a policy in the tasks of `episodes`; none of a learner that does not act.
-    fn act(&self, learner: &dyn Learner<B>, episodes: &[Episode]) -> Result<Option<Vec<Trial>>> {
-        if !self.spec.task.is_acting() {
-            return Ok(None);
-        }
-        let graphs = self.settings.graphs();
-        let acted = graphs.each(episodes, B::SIDE_BY_SIDE, |tasks| {
-            learner.act(&TaskBatch::new(tasks, &self.spec, &self.device))
-        });
-        let acted: Result<Option<Vec<Vec<Trial>>>> = acted.into_iter().collect();
-        Ok(acted?.map(|trials| trials.into_iter().flatten().collect()))
-    }
-
-    /// The parts of the tasks of an iteration, in the order in which they are learned from, an update after
-    /// each: one with all of them, but for a policy, which is given its `trials`.
-    fn parts(
-        &self,
-        learner: &mut dyn Learner<B>,
-        tasks: usize,
-        trials: Option<Vec<Trial>>,
-    ) -> Vec<Range<usize>> {
-        let passes = match trials {
-            Some(trials) => learner.gather(trials),
-            None => Passes::default(),
-        };
-        let parts = passes.parts.clamp(1, tasks.max(1));
-        let part = move |part: usize| part * tasks / parts..(part + 1) * tasks / parts;
-        (0..passes.epochs.max(1))
-            .flat_map(|_| (0..parts).map(part))
-            .collect()
-    }
-
     fn gradient_step(
         &self,
         learner: &dyn Learner<B>,
@@ -382,27 +348,35 @@ impl<B: Primitives> Trainer<B> {
         }
     }
 
-    /// Clips, steps the optimiser and gives the learner its new parameters.
+    /// Clips, steps the optimiser and gives the learner its new parameters; those of its own rule where it has one.
     fn update(
         &self,
         learner: &mut dyn Learner<B>,
         step: Step<B>,
+        episodes: &[Episode],
         optimizer: OptimizerState<B>,
     ) -> OptimizerState<B> {
-        let mut gradients = step.gradient.gradients;
-        let limit = self.settings.clip_norm;
-        if limit > 0.0 {
-            let norm = read(step.health)[1].sqrt();
-            if norm > limit {
-                gradients = gradients.scale(limit / norm);
+        let batches = || {
+            let batch = |tasks: &[Episode]| TaskBatch::new(tasks, &self.spec, &self.device);
+            self.graphs().each(episodes, false, batch)
+        };
+        let own = learner.own_update(&step.gradient.gradients, &batches);
+        let (parameters, optimizer) = match own {
+            Some(parameters) => (parameters, optimizer),
+            None => {
+                let mut gradients = step.gradient.gradients;
+                let limit = self.settings.clip_norm;
+                if limit > 0.0 {
+                    let norm = read(step.health)[1].sqrt();
+                    if norm > limit {
+                        gradients = gradients.scale(limit / norm);
+                    }
+                }
+                let rate = self.settings.learning_rate(step.iteration);
+                self.optimizer
+                    .step(rate, learner.parameters(), &gradients, optimizer)
             }
-        }
-        let (parameters, optimizer) = self.optimizer.step(
-            self.settings.learning_rate(step.iteration),
-            learner.parameters(),
-            &gradients,
-            optimizer,
-        );
+        };
         let mut parameters = parameters.overwrite(step.gradient.buffers);
         if self.settings.freeze_encoder {
             // Weight decay and moments move what has no gradient, and running statistics are buffers.
@@ -461,6 +435,36 @@ impl<B: Primitives> Trainer<B> {
             best,
         })
     }
+}
+
+/// The parts of the tasks of `episodes`, in the order in which they are learned from, an update after each: one with
+/// all of them, but for a learner that acts. It acts first, and is given its trials.
+///
+/// # Errors
+/// When the environments cannot be made.
+pub fn parts<B: Primitives>(
+    learner: &mut dyn Learner<B>,
+    spec: &TaskSpec,
+    episodes: &[Episode],
+    graphs: TaskChunks,
+    device: &B::Device,
+) -> Result<Vec<Range<usize>>> {
+    let mut passes = Passes::default();
+    if spec.task.is_acting() {
+        let acting = &*learner;
+        let acted = graphs.each(episodes, B::SIDE_BY_SIDE, |tasks| {
+            acting.act(&TaskBatch::new(tasks, spec, device))
+        });
+        let acted: Result<Option<Vec<Vec<Trial>>>> = acted.into_iter().collect();
+        if let Some(trials) = acted? {
+            passes = learner.gather(trials.into_iter().flatten().collect());
+        }
+    }
+    let tasks = episodes.len();
+    let parts = passes.parts.clamp(1, tasks.max(1));
+    let part = move |part: usize| part * tasks / parts..(part + 1) * tasks / parts;
+    let all = (0..passes.epochs.max(1)).flat_map(|_| (0..parts).map(part));
+    Ok(all.collect())
 }
 
 /// The meta-gradient of the tasks of `episodes` at `context`, computed in several graphs: the mean over

@@ -153,7 +153,7 @@ pub const ROOMS: &[Rooms] = &[
     rooms(
         "meta-core",
         "learner::acting",
-        &["histories memory ppo", "policy", "mod"],
+        &["histories memory ppo trpo", "baseline policy", "mod"],
     ),
     rooms(
         "meta-core",
@@ -229,7 +229,7 @@ pub const ROOMS: &[Rooms] = &[
             "metrics",
             "elsewhere follow",
             "eval",
-            "earlier predictions session",
+            "earlier predictions regret session",
             "mod",
         ],
     ),
@@ -291,7 +291,7 @@ pub const ROOMS: &[Rooms] = &[
         "meta-bench",
         "bench",
         &[
-            "args table",
+            "args table trials",
             "workloads",
             "flops",
             "measure",

@@ -17,11 +17,14 @@
 //! An iteration acts in `data.query` trials of each of its tasks ([`Learner::act`](crate::learner::Learner::act)), then learns from them in
 //! several passes ([`ppo`]). [`PolicyLearner`] is the [`Learner`](crate::learner::Learner) of any memory.
 
+mod baseline;
 pub mod histories;
 mod memory;
 mod policy;
 pub mod ppo;
+pub mod trpo;
 
+pub use baseline::weigh_by_task;
 pub use memory::Memory;
 pub use policy::{
     AtTest, Policy, PolicyLearner, PolicyPlan, PolicySettings, Training, actions, check, choose,

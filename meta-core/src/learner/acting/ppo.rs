@@ -16,7 +16,7 @@
 //!   program does.
 //! * The error of the value is divided by the scale `s` of the value head.
 
-use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax, backend::AutodiffBackend};
 
 use crate::{
     data::Actions,
@@ -100,17 +100,22 @@ pub fn weigh(trials: Vec<Trial>, discount: f64, lambda: f64) -> Vec<Weighed> {
             }
         })
         .collect();
+    standardize(&mut all);
+    all
+}
+
+/// Centres the advantages of all trials and divides them by their deviation.
+pub(super) fn standardize(all: &mut [Weighed]) {
     let every = all.iter().flat_map(|weighed| &weighed.advantages);
     let every: Vec<f64> = every.copied().collect();
     let centre = mean(&every);
     let squares: Vec<f64> = every.iter().map(|a| (a - centre) * (a - centre)).collect();
     let deviation = mean(&squares).sqrt();
-    for weighed in &mut all {
+    for weighed in all {
         for advantage in &mut weighed.advantages {
             *advantage = (*advantage - centre) / (deviation + 1e-8);
         }
     }
-    all
 }
 
 /// What a policy says of actions: scores of discrete ones, or means and logarithms of deviations.
@@ -123,6 +128,21 @@ pub enum Distribution<B: Primitives> {
 }
 
 impl<B: Primitives> Distribution<B> {
+    /// The same numbers on the level above, where nothing is differentiated with respect to them.
+    pub fn lift_constant<A>(self) -> Distribution<A>
+    where
+        A: Primitives + AutodiffBackend<InnerBackend = B>,
+    {
+        match self {
+            Distribution::Categorical(scores) => {
+                Distribution::Categorical(Tensor::from_inner(scores))
+            }
+            Distribution::Normal(means, logs) => {
+                Distribution::Normal(Tensor::from_inner(means), Tensor::from_inner(logs))
+            }
+        }
+    }
+
     /// The logarithms of the probabilities (densities) of `actions`, `[t, b, width]`, and the entropy: `[t, b,
     /// 1]` each.
     pub fn of_actions(self, actions: Tensor<B, 3>) -> [Tensor<B, 3>; 2] {
