@@ -335,8 +335,11 @@ impl<A: Architecture> SinglePass for RelationNet<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::{assert_close, encoder, refusal, spec, tasks, values};
-    use meta_core::{backend::Cpu, nn::encoder::EncoderSpec, rng::Seed};
+    use crate::toy::{PredictAt, assert_close, encoder, refusal, spec, tasks, values};
+    use meta_core::{
+        backend::Cpu, gradcheck::toy::random_episode, nn::encoder::EncoderSpec, params::Params,
+        rng::Seed,
+    };
 
     /// The first layer in two parts is the layer on the concatenated pair.
     #[test]
@@ -418,5 +421,43 @@ mod tests {
             let message = built.err().expect("a refusal").to_string();
             assert!(message.contains(expected), "{message}");
         }
+    }
+
+    /// Both parts keep running statistics, under the names of their buffers.
+    #[test]
+    fn running_statistics_are_those_of_both_parts() {
+        let item = ItemShape {
+            height: 5,
+            width: 4,
+            channels: 1,
+        };
+        let spec = TaskSpec { item, ..spec(3, 1) };
+        let encoder = json!({"channels": 2, "blocks": 1, "pooled": 0, "norm": "running"});
+        let architecture = EncoderSpec::new("relation_conv", &encoder, item).unwrap();
+        let settings = json!({"module": "conv", "hidden": 3});
+        let device = Default::default();
+        let learner = crate::build::<_, Cpu>(
+            "relation_net",
+            &settings,
+            architecture,
+            &spec,
+            Seed(1),
+            &device,
+        )
+        .unwrap();
+        let episodes = [random_episode(&spec, 0), random_episode(&spec, 1)];
+        let tasks = TaskBatch::new(&episodes, &spec, &device);
+        let shapes = |parameters: Params<Cpu>| parameters.shapes();
+        let found = shapes(learner.meta_gradient(&tasks).buffers);
+        let mut expected = shapes(learner.parameters());
+        expected.retain(|(name, _)| name.contains("running"));
+        assert_eq!(expected.len(), 6);
+        let sorted = |mut names: Vec<(String, Vec<usize>)>| {
+            names.sort();
+            names
+        };
+        assert_eq!(sorted(found), sorted(expected));
+        let answers = learner.predict(&tasks, PredictAt::LastStep).remove(0);
+        assert_eq!(answers.dims(), [2, 6, 3]);
     }
 }

@@ -40,6 +40,14 @@ const KEPT: [&str; 10] = [
     "protocol",
 ];
 
+/// Settings that name a place on the machine.
+const PLACES: [&str; 4] = [
+    "/data/path",
+    "/data/cache_dir",
+    "/init_from",
+    "/encoder/weights",
+];
+
 /// The page of the runs that are kept in `folder`, after those in `runs` have been kept there.
 ///
 /// # Errors
@@ -80,6 +88,11 @@ fn keep(folder: &Path, run: &Path) -> Result<()> {
         .map(|key| (*key, record[*key].clone()))
         .collect();
     kept["manifest"] = record["manifest"].clone();
+    for place in PLACES {
+        if let Some(place) = kept["manifest"].pointer_mut(place) {
+            *place = json!("");
+        }
+    }
     let own = folder.join(&name);
     fs::create_dir_all(&own).map_err(|error| Error::io(&own, "make", error))?;
     for (file, content) in [(RESULT, json!(result)), (RECORD, kept)] {
@@ -218,7 +231,7 @@ mod tests {
         }
         let record = json!({
             "hash": "0", "threads": 2, "commit": "0123456789abcdef", "data": {"folder": "/somewhere/else"},
-            "manifest": {"train": {"meta_batch": 8}}
+            "manifest": {"train": {"meta_batch": 8}, "data": {"path": "/somewhere/else"}}
         });
         fs::create_dir_all(&folder).unwrap();
         for (file, content) in [(RESULT, result), (RECORD, record)] {
