@@ -180,6 +180,12 @@ fn page(rows: &[Row]) -> String {
             ),
         }
     };
+    let instances = rows.iter().filter_map(|row| {
+        let name = escaped(&row.result.name, Format::Markdown);
+        let instances = row.result.instances()?;
+        Some(format!("`{name}` by instance, in %: {instances}.\n\n"))
+    });
+    let instances: String = instances.collect();
     let parts = [
         section(
             "Reproduced",
@@ -204,7 +210,7 @@ fn page(rows: &[Row]) -> String {
          in [ledger](ledger). Intervals are 95 %, over test episodes, one seed; the published figures are of their \
          papers' own data, splits and test episodes. *Untrained* is the same learner before training, on the same \
          episodes. Processor time is that of training times the threads of the run, whether or not they were busy.\n\n\
-         {}",
+         {}{instances}",
         parts.concat()
     )
 }
@@ -224,6 +230,7 @@ mod tests {
             "split": "test", "way": 5, "shot": 1, "query": 15, "metric": "accuracy", "mean": mean, "ci95": 0.003,
             "method": "t", "episodes": 1000, "episode_set": "0", "loss": 0.1, "by_step": [], "seed": 0,
             "test_seed": 0, "backend": "flex", "parameters": 10, "iterations": 4000, "ending": "finished",
+            "by_instance": [{"instance": 1, "mean": 0.25, "ci95": 0.01}, {"instance": 2, "mean": 0.5, "ci95": 0.02}],
             "best_iteration": 4000, "best_value": 0.9, "train_seconds": 1800.0, "test_seconds": 1.0
         });
         if let Some(published) = published {
@@ -269,6 +276,8 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("| 4000 × 8 | 1 h 0 min |"), "{page}");
+        let instances = "`maml-omniglot` by instance, in %: 1: 25.0 ± 1.0, 2: 50.0 ± 2.0.";
+        assert!(page.contains(instances), "{page}");
         assert_eq!(ledger(&kept, &[]).unwrap(), page);
         for entry in fs::read_dir(&kept).unwrap() {
             for file in [RESULT, RECORD] {

@@ -419,6 +419,21 @@ impl TestResult {
         record.is_ok_and(|record| record["protocol"]["checkpoint_choice"] == "accuracy")
     }
 
+    /// The accuracies by instance in one line, in per cent; none where there are none.
+    pub fn instances(&self) -> Option<String> {
+        let shown = |score: &InstanceScore| {
+            let Nats { mean, ci95 } = score.accuracy;
+            format!(
+                "{}: {:.1} ± {:.1}",
+                score.instance,
+                100.0 * mean,
+                100.0 * ci95
+            )
+        };
+        let all: Vec<String> = self.by_instance.iter().map(shown).collect();
+        (!all.is_empty()).then(|| all.join(", "))
+    }
+
     /// The summary for people.
     pub fn summary(&self) -> String {
         let shown = |mean: f64, half: f64| score_text(self.metric, self.interval(mean, half));

@@ -194,6 +194,9 @@ impl<T: Toolkit> FinishedRun<T> {
                 ));
             }
         }
+        if let Some(instances) = result.instances() {
+            out.push_str(&format!("  - by instance, in %: {instances}\n"));
+        }
         out
     }
 }
