@@ -18,6 +18,7 @@
 //! # Differences from the paper
 //! * The auxiliary contrastive loss (eq. 9), the dropout and the pre-training of the encoder on all
 //!   training classes are left out.
+//! * The projections of the attention have biases; the authors' have none but for the last.
 //! * Where the encoder is a plain one, `τ = 1` suits better than the paper's 64, which is for
 //!   embeddings of width 640; set `temperature`.
 

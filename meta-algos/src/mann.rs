@@ -23,9 +23,9 @@
 //!
 //! After the support one more step brings the last label, without an item. Then every query is a step
 //! of its own, from the same state: it reads the memory and writes nothing, so queries do not see each
-//! other. The loss in training covers the whole sequence, all items of the support and the queries;
-//! [`accuracy_by_instance`] tells how well an item is recognised when its class is presented for the
-//! first time, the second, … .
+//! other. The loss in training covers the whole sequence, all items of the support and the queries. A test also says
+//! how well an item of the support is recognised when its class is presented for the first time, the second, …
+//! ([`meta_core::train::instances`]): the paper's score, in episodes of ten shots; the queries come after the last.
 //!
 //! The order of the support is that of [`SupportOrder`]: it mixes the classes, and is a function of the
 //! set. Which slots are least used is a choice: a constant mask, without a derivative, as is the usage
@@ -54,7 +54,7 @@ use burn::{
 use meta_core::{
     Error, Result,
     learner::{
-        Explanation, Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Toy,
+        Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Toy,
         embed::embed_together,
         single_pass::{SinglePass, SinglePassLearner},
         support_order::SupportOrder,
@@ -274,6 +274,8 @@ impl<A: Architecture> Mann<A> {
 impl<A: Architecture> SinglePass for Mann<A> {
     type Model<L: Primitives> = MannModel<L, A::Model<L>>;
 
+    const ANSWERS_SUPPORT: bool = true;
+
     fn init<L: Primitives>(
         &self,
         initializer: &mut Initializer,
@@ -386,55 +388,6 @@ impl<A: Architecture> SinglePass for Mann<A> {
     }
 }
 
-/// How often a class has been presented when an item of the support is, counted from 1, item by item
-/// in the order of the batch, for each task.
-pub fn instances<B: Primitives>(tasks: &TaskBatch<B>) -> Vec<Vec<usize>> {
-    let labels = tasks.support.targets.labels().into_data();
-    let labels: Vec<i64> = labels.iter().collect();
-    let presentation = SupportOrder::of(&tasks.support);
-    let [_, s] = tasks.support.dims();
-    let of_task = |(order, labels): (&Vec<usize>, &[i64])| {
-        let mut instances = vec![0; s];
-        let mut seen = vec![0; tasks.shape.way.0];
-        for &item in order {
-            let count = &mut seen[labels[item] as usize];
-            *count += 1;
-            instances[item] = *count;
-        }
-        instances
-    };
-    let orders = presentation.order().iter();
-    orders.zip(labels.chunks(s)).map(of_task).collect()
-}
-
-/// Accuracy at the first presentation of a class, the second, … and at last for the queries, from what
-/// a MANN shows of classification tasks (figure 2 of the paper). None for another learner's.
-pub fn accuracy_by_instance<B: Primitives>(
-    explanation: &Explanation<B>,
-    tasks: &TaskBatch<B>,
-) -> Option<Vec<f64>> {
-    let answers = explanation.maps.iter().find(|map| map.name == ANSWERS)?;
-    let labels = tasks.support.targets.labels();
-    let [t, s] = labels.dims();
-    let given = answers.weights.clone().argmax(3).reshape([t, s]);
-    let right = given.equal(labels).into_data();
-    let instances = instances(tasks).concat();
-    let mut counts = vec![(0usize, 0usize); tasks.shape.shot.0];
-    for (instance, right) in instances.into_iter().zip(right.iter::<bool>()) {
-        let (hits, total) = &mut counts[instance - 1];
-        *hits += usize::from(right);
-        *total += 1;
-    }
-    let mut accuracies: Vec<f64> = counts
-        .into_iter()
-        .map(|(hits, total)| hits as f64 / total as f64)
-        .collect();
-    let queries = explanation.predictions.last()?.clone();
-    let scores = loss::accuracy(queries, tasks.query.targets.labels()).into_data();
-    accuracies.push(scores.iter::<f64>().sum::<f64>() / t as f64);
-    Some(accuracies)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -454,34 +407,29 @@ mod tests {
         assert!(message.contains("`learner.decay = 1`"), "{message}");
     }
 
-    /// The first presentations of a class are numbered 1, its last ones as the shot is.
+    /// What it answers for the support has a row for every item, and is what its maps show.
     #[test]
-    fn instances_count_presentations() {
-        let tasks = tasks(&spec(3, 4));
-        let instances = instances(&tasks);
-        assert_eq!(instances.len(), 2);
-        for instances in instances {
-            for class in instances.chunks(4) {
-                let mut sorted = class.to_vec();
-                sorted.sort_unstable();
-                assert_eq!(sorted, [1, 2, 3, 4]);
-            }
-        }
-    }
-
-    #[test]
-    fn accuracy_has_an_entry_for_every_instance_and_the_queries() {
+    fn the_support_is_answered() {
         let spec = spec(3, 2);
         let tasks = tasks(&spec);
-        let shown = learner("mann", small(), &spec).explain(&tasks);
-        let accuracies = accuracy_by_instance(&shown, &tasks).unwrap();
-        assert_eq!(accuracies.len(), 3);
-        let queries = shown.predictions[0].clone();
-        let expected = loss::accuracy(queries, tasks.query.targets.labels());
-        let expected: f32 = values(expected).iter().sum::<f32>() / 2.0;
-        assert!((accuracies[2] - f64::from(expected)).abs() < 1e-6);
-        let other = learner("protonet", json!({}), &spec).explain(&tasks);
-        assert!(accuracy_by_instance(&other, &tasks).is_none());
+        let mann = learner("mann", small(), &spec);
+        let answers = mann.support_answers(&tasks).expect("it reads a sequence");
+        assert_eq!(answers.dims(), [2, 6, 3]);
+        let maps = mann.explain(&tasks).maps;
+        let shown = maps
+            .into_iter()
+            .find(|map| map.name == ANSWERS)
+            .expect(ANSWERS);
+        let shown = values(shown.weights.reshape([2, 6, 3]));
+        assert_close(&values(softmax(answers, 2)), &shown, 1e-6);
+        let other = learner("protonet", json!({}), &spec);
+        assert!(other.support_answers(&tasks).is_none());
+        let (spec, tasks) = crate::toy::regression();
+        assert!(
+            learner("mann", small(), &spec)
+                .support_answers(&tasks)
+                .is_none()
+        );
     }
 
     /// Six items and the step of the last label, each read by two heads.

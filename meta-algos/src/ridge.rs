@@ -19,7 +19,8 @@
 //! # Differences from the paper
 //! * `λ` is relative to the number of support items `s`, as in the authors' code, so that it means
 //!   the same for every shot.
-//! * `α` starts at `scale`; the paper does not say its first value.
+//! * `α` starts at `scale`, by default 10; the paper does not say its first value, and the authors' code starts at
+//!   1e-4 and learns it with a rate of its own.
 
 use burn::{
     module::{Module, Param},

@@ -39,10 +39,10 @@ def parameters(shapes):
     return result
 
 
-def items(per_class, start):
+def items(per_class, start, features=FEATURES):
     """Inputs of every task `[t, b, f]`, labels `[b]`, regression targets `[t, b, 3]`."""
     count = WAY * per_class
-    inputs = sines(TASKS * count * FEATURES, start, 1.5).reshape(TASKS, count, FEATURES)
+    inputs = sines(TASKS * count * features, start, 1.5).reshape(TASKS, count, features)
     targets = sines(TASKS * count * OUTPUTS, start + 0.3, 1.0).reshape(TASKS, count, OUTPUTS)
     return inputs, torch.arange(WAY).repeat_interleave(per_class), targets
 
@@ -63,10 +63,10 @@ def gradient(loss, w, names, exact=True):
     return dict(zip(names, found))
 
 
-def record(shapes, task_loss, regression=False):
+def record(shapes, task_loss, regression=False, features=FEATURES):
     """The numbers of a learner; `task_loss` gives answers and loss of one task."""
     p = parameters(shapes)
-    (sx, sl, st), (qx, ql, qt) = items(SHOT, 0.4), items(QUERY, 1.1)
+    (sx, sl, st), (qx, ql, qt) = items(SHOT, 0.4, features), items(QUERY, 1.1, features)
     answers, losses = [], []
     for t in range(TASKS):
         support, query = (sx[t], st[t] if regression else sl), (qx[t], qt[t] if regression else ql)

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use super::{B, device, host};
 
 mod processes;
+mod relation;
 
 const TASKS: usize = 2;
 const FEATURES: usize = 6;
@@ -72,7 +73,8 @@ fn parameters(like: &Params<B>) -> Params<B> {
 
 fn items(spec: &TaskSpec, start: f64) -> ItemBatch<B> {
     let count = 6;
-    let inputs = sines(TASKS * count * FEATURES, start, 1.5);
+    let features = spec.item.features();
+    let inputs = sines(TASKS * count * features, start, 1.5);
     let targets = match spec.task {
         Task::Classification => {
             let labels: Vec<i32> = (0..TASKS).flat_map(|_| [0, 0, 1, 1, 2, 2]).collect();
@@ -88,7 +90,7 @@ fn items(spec: &TaskSpec, start: f64) -> ItemBatch<B> {
         }
         Task::Sequences { .. } => unreachable!("sentences are not sines"),
     };
-    ItemBatch::new(tensor(inputs, [TASKS, count, FEATURES]), targets)
+    ItemBatch::new(tensor(inputs, [TASKS, count, features]), targets)
 }
 
 fn numbers(list: &Value) -> Vec<f64> {
@@ -190,13 +192,25 @@ fn equals_pytorch(
 ) {
     let spec = spec(task);
     let encoder = EncoderSpec::new("mlp", &json!({"hidden": [5, 4]}), spec.item).unwrap();
+    equals_on(case, (name, settings), &spec, encoder, progress, expected);
+}
+
+/// [`equals_pytorch`] with this encoder, for items that it reads.
+fn equals_on(
+    case: &str,
+    (name, settings): (&str, &Value),
+    spec: &TaskSpec,
+    encoder: EncoderSpec,
+    progress: f64,
+    expected: &Value,
+) {
     let mut learner =
-        meta_algos::build::<_, B>(name, settings, encoder, &spec, Seed(0), &device()).unwrap();
+        meta_algos::build::<_, B>(name, settings, encoder, spec, Seed(0), &device()).unwrap();
     learner.set_parameters(parameters(&learner.parameters()));
     let tasks = TaskBatch {
         shape: spec.train,
-        support: items(&spec, 0.4),
-        query: items(&spec, 1.1),
+        support: items(spec, 0.4),
+        query: items(spec, 1.1),
         context: TrainingContext {
             progress,
             noise: None,

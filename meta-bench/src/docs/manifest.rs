@@ -10,7 +10,10 @@ use serde_json::Value;
 
 use crate::{
     manifest::{
-        settings::{DataSettings, RunSettings, TestSettings, TrackingSettings, WeightSettings},
+        settings::{
+            DataSettings, PublishedSettings, RunSettings, TestSettings, TrackingSettings,
+            WeightSettings,
+        },
         text::toml,
     },
     sweep::slurm::SlurmSettings,
@@ -140,6 +143,11 @@ pub fn groups(catalogue: &Catalogue) -> Vec<Group> {
         "tracking",
         "## `[tracking]`",
         "What a run writes for other tools while it trains; no part of its identity.",
+    ));
+    all.push(Group::of_every::<PublishedSettings>(
+        "published",
+        "## `[published]`",
+        "The figure that a manifest repeats the experiment of, shown beside the result; no part of a run's identity.",
     ));
     all.push(Group::of_every::<SlurmSettings>(
         "slurm",

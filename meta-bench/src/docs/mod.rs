@@ -16,7 +16,7 @@ use meta_core::{
 use crate::{
     command::Execute,
     failure::{CommandError, Result},
-    finished::results::results,
+    finished::{ledger::ledger, results::results},
     output::print,
 };
 use learners::learner_table;
@@ -49,6 +49,14 @@ enum DocsKind {
         #[arg(required = true)]
         sweeps: Vec<PathBuf>,
     },
+    /// Runs that repeat published experiments (`docs/ledger.md`), on stdout.
+    Ledger {
+        /// Run folders that are kept from now on.
+        runs: Vec<PathBuf>,
+        /// Folder in which the results, records and metrics of such runs are kept.
+        #[arg(long, value_name = "DIR", default_value = "docs/ledger")]
+        folder: PathBuf,
+    },
     /// Finished runs beside published figures (`docs/results.md`), on stdout.
     Results {
         /// Run folders.
@@ -70,12 +78,13 @@ impl Execute for DocsArgs {
         match self.what {
             None if self.write => write(Path::new(""), &catalogue),
             None => Err(CommandError::Usage(
-                "expected --write, or what to print: manifest, learners, searches or results"
+                "expected --write, or what to print: manifest, learners, searches, ledger or results"
                     .to_owned(),
             )),
             Some(DocsKind::Manifest) => print(&manifest_reference(&catalogue)),
             Some(DocsKind::Learners) => print(&learner_table(&catalogue)),
             Some(DocsKind::Searches { sweeps }) => print(&compare_searches(&sweeps)?),
+            Some(DocsKind::Ledger { runs, folder }) => print(&ledger(&folder, &runs)?),
             Some(DocsKind::Results { runs, data }) => print(&results::<T>(&runs, data.as_deref())?),
         }
     }

@@ -4,6 +4,7 @@ pub mod baseline;
 pub mod compare;
 pub mod diff;
 pub mod export;
+pub mod ledger;
 mod metrics;
 pub mod plot;
 mod plot_many;

@@ -13,7 +13,10 @@ use super::{
     entries::Entry,
     layer::Layer,
     origin::Origin,
-    settings::{DataSettings, RunSettings, TestSettings, TrackingSettings, WeightSettings},
+    settings::{
+        DataSettings, PublishedSettings, RunSettings, TestSettings, TrackingSettings,
+        WeightSettings,
+    },
     text::dotted,
 };
 use crate::failure::{CommandError, Result};
@@ -105,7 +108,7 @@ pub fn default_entries(layers: &[Layer], stem: &str, catalogue: &Catalogue) -> R
         let (defaults, fields) = own_settings(section, name, catalogue);
         (section, defaults, fields)
     };
-    let groups: [(&'static str, Value, Vec<Field>); 12] = [
+    let groups: [(&'static str, Value, Vec<Field>); 13] = [
         ("", run.to_value(), RunSettings::fields()),
         ("data", data.to_value(), DataSettings::fields()),
         own("data", &source),
@@ -125,6 +128,11 @@ pub fn default_entries(layers: &[Layer], stem: &str, catalogue: &Catalogue) -> R
             "tracking",
             TrackingSettings::defaults(),
             TrackingSettings::fields(),
+        ),
+        (
+            "published",
+            PublishedSettings::defaults(),
+            PublishedSettings::fields(),
         ),
     ];
     let mut entries: Vec<Entry> = Vec::new();

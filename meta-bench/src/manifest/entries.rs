@@ -33,8 +33,15 @@ impl Entry {
 }
 
 /// Sections of a manifest in their order; the empty one is the top.
-pub const SECTIONS: [&str; 7] = [
-    "", "data", "encoder", "learner", "train", "test", "tracking",
+pub const SECTIONS: [&str; 8] = [
+    "",
+    "data",
+    "encoder",
+    "learner",
+    "train",
+    "test",
+    "tracking",
+    "published",
 ];
 
 /// The origin of the setting that `error` is about, if somebody gave it, in front of the error.

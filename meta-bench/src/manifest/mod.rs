@@ -33,7 +33,9 @@ use choices::{Chosen, choice, default_entries, falls_away};
 use entries::{Entry, SECTIONS, apply, flat, locate};
 use layer::Layer;
 use origin::Origin;
-use settings::{DataSettings, RunSettings, TestSettings, TrackingSettings, WeightSettings};
+use settings::{
+    DataSettings, PublishedSettings, RunSettings, TestSettings, TrackingSettings, WeightSettings,
+};
 use text::toml;
 
 /// A resolved manifest: every key has its value and its origin.
@@ -59,14 +61,16 @@ pub struct Manifest {
     pub test: TestSettings,
     /// What is written for other tools.
     pub tracking: TrackingSettings,
+    /// The published figure.
+    pub published: PublishedSettings,
     /// Where the manifest has a `[sweep]`, if it has one.
     pub sweep: Option<String>,
     entries: Vec<Entry>,
 }
 
-/// Keys that change no result: `name` is a label, and the others say where and how fast. The data at
-/// `data.path` enters the identity by its content.
-const NOT_IDENTITY: [&str; 10] = [
+/// Keys that change no result: `name` is a label, `published` is said, and the others say where and how fast. The
+/// data at `data.path` enters the identity by its content.
+const NOT_IDENTITY: [&str; 12] = [
     "name",
     "init_from",
     "encoder.weights",
@@ -77,6 +81,8 @@ const NOT_IDENTITY: [&str; 10] = [
     "train.graphs_at_once",
     "train.memory",
     "tracking.tensorboard",
+    "published.score",
+    "published.paper",
 ];
 /// Keys that nothing but the test depends on: a run that differs in no other is trained already.
 const TEST_ONLY: [&str; 4] = [
@@ -214,6 +220,8 @@ impl Manifest {
         let test = TestSettings::from_value("test", &object("test", &all)).map_err(at)?;
         let tracking =
             TrackingSettings::from_value("tracking", &object("tracking", &all)).map_err(at)?;
+        let published =
+            PublishedSettings::from_value("published", &object("published", &all)).map_err(at)?;
         let weights =
             WeightSettings::from_value("encoder", &object("encoder", &of_start)).map_err(at)?;
         train.check().map_err(at)?;
@@ -228,6 +236,7 @@ impl Manifest {
             train,
             test,
             tracking,
+            published,
             sweep: None,
             entries,
         })

@@ -176,6 +176,19 @@ settings! {
     }
 }
 
+settings! {
+    /// Settings of `[published]`: the figure that a manifest repeats the experiment of, shown beside the result. No part
+    /// of a run's identity.
+    pub struct PublishedSettings {
+        /// The published score: accuracies in per cent. 0: none is known.
+        #[added("0.2")]
+        score: f64 = 0.0, at_least(0.0);
+        /// Where it stands: authors, year, table.
+        #[added("0.2")]
+        paper: String = String::new();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

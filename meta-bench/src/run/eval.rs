@@ -168,6 +168,9 @@ pub fn test<T: Toolkit, B: Primitives>(
     if let Some(densities) = &evaluation.log_likelihood {
         scores["log_likelihood"] = json!(densities);
     }
+    if !evaluation.by_instance.is_empty() {
+        scores["by_instance"] = json!(evaluation.by_instance);
+    }
     if let (Some(rejected), Some(found)) = (&rejected, &mut result.probabilities) {
         found.outsiders = Some(Outsiders::of(outsiders, rejected));
         scores["outsiders"] = json!(rejected);
@@ -307,7 +310,7 @@ impl<T: Toolkit> WithBackend for Evaluator<T> {
             .to_owned();
         let metric = Metric::of(experiment.spec.task);
         let mut progress = Progress::new(self.quiet, metric, 0, Work::default(), 1);
-        let (result, scores) = test(
+        let (mut result, scores) = test(
             experiment,
             learner.as_ref(),
             &device,
@@ -319,6 +322,11 @@ impl<T: Toolkit> WithBackend for Evaluator<T> {
                 processes: &Processes::default(),
             },
         )?;
+        let content = experiment.source.content_hash();
+        if experiment.manifest.hash(&content) != result.hash {
+            // The figure is of the run's own test.
+            result.published = None;
+        }
         if before.is_some() {
             self.keep(&best.hash, &result, scores)?;
         }

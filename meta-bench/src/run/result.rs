@@ -26,6 +26,7 @@ use crate::{
     output::{
         print,
         table::Cell,
+        text::visible,
         units::{duration_text, score_text},
     },
 };
@@ -51,6 +52,16 @@ pub struct StepScore {
     /// Half of the 95 % interval's width.
     #[serde(deserialize_with = "null_is_infinite")]
     pub ci95: f64,
+}
+
+/// The accuracy for items of the support when their class is presented for this time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstanceScore {
+    /// How often the class has been presented, counted from 1.
+    pub instance: usize,
+    /// Over episodes.
+    #[serde(flatten)]
+    pub accuracy: Nats,
 }
 
 /// A mean over episodes, in nats, and half of its 95 % interval's width.
@@ -130,6 +141,15 @@ pub struct Outsiders {
     pub fpr95: Nats,
     /// Share of what is accepted there that is answered rightly.
     pub accepted_accuracy: Nats,
+}
+
+/// The figure that a run repeats the experiment of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    /// The published score: accuracies in per cent.
+    pub score: f64,
+    /// Where it stands.
+    pub paper: String,
 }
 
 /// The score of the same learner before it was trained, on the same episodes.
@@ -226,6 +246,13 @@ pub struct TestResult {
     /// The score after each adaptation step, from before adaptation on; empty for a learner that does
     /// not adapt by steps.
     pub by_step: Vec<StepScore>,
+    /// Accuracy by instance, of a learner that reads the support one item after the other; the queries come after
+    /// the last instance.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_instance: Vec<InstanceScore>,
+    /// The published score, where the manifest says one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Published>,
     /// Seed of the run.
     pub seed: u64,
     /// Seed of the test episodes.
@@ -320,6 +347,17 @@ impl TestResult {
                 }),
             untrained: None,
             by_step,
+            by_instance: (1..)
+                .zip(&evaluation.by_instance)
+                .map(|(instance, accuracies)| InstanceScore {
+                    instance,
+                    accuracy: Nats::of(accuracies),
+                })
+                .collect(),
+            published: (manifest.published.score > 0.0).then(|| Published {
+                score: manifest.published.score,
+                paper: manifest.published.paper.clone(),
+            }),
             seed: manifest.run.seed,
             test_seed: manifest.test.seed,
             backend: manifest.run.backend.clone(),
@@ -354,7 +392,8 @@ impl TestResult {
         }
     }
 
-    fn interval(&self, mean: f64, half_width: f64) -> Interval {
+    /// A mean over the test episodes with its interval.
+    pub fn interval(&self, mean: f64, half_width: f64) -> Interval {
         Interval {
             mean,
             half_width,
@@ -380,6 +419,21 @@ impl TestResult {
         record.is_ok_and(|record| record["protocol"]["checkpoint_choice"] == "accuracy")
     }
 
+    /// The accuracies by instance in one line, in per cent; none where there are none.
+    pub fn instances(&self) -> Option<String> {
+        let shown = |score: &InstanceScore| {
+            let Nats { mean, ci95 } = score.accuracy;
+            format!(
+                "{}: {:.1} ± {:.1}",
+                score.instance,
+                100.0 * mean,
+                100.0 * ci95
+            )
+        };
+        let all: Vec<String> = self.by_instance.iter().map(shown).collect();
+        (!all.is_empty()).then(|| all.join(", "))
+    }
+
     /// The summary for people.
     pub fn summary(&self) -> String {
         let shown = |mean: f64, half: f64| score_text(self.metric, self.interval(mean, half));
@@ -401,7 +455,12 @@ impl TestResult {
             };
             out.push_str(&format!("  {label:<18} {}\n", shown(step.mean, step.ci95)));
         }
-        if !self.by_step.is_empty() {
+        for InstanceScore { instance, accuracy } in &self.by_instance {
+            let label = format!("instance {instance}");
+            let score = shown(accuracy.mean, accuracy.ci95);
+            out.push_str(&format!("  {label:<18} {score}\n"));
+        }
+        if !(self.by_step.is_empty() && self.by_instance.is_empty()) {
             out.push('\n');
         }
         let label = format!("test {metric}");
@@ -411,6 +470,12 @@ impl TestResult {
             self.method,
             self.episodes
         ));
+        if let Some(Published { score, paper }) = &self.published {
+            let here = shown(self.mean, self.ci95);
+            let label = "published";
+            let paper = visible(paper);
+            out.push_str(&format!("  {label:<18} {score}, here {here}   ({paper})\n"));
+        }
         if let Some(untrained) = &self.untrained {
             let verdict = match untrained.has_learned(self.metric) {
                 true => "",

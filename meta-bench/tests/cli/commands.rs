@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::workbench::{GLYPHS, SINUSOID, Workbench, compiled, root};
+use crate::workbench::{GLYPHS, SINUSOID, Workbench, compiled, manifests};
 
 /// Only the classes that are tested count.
 #[test]
@@ -277,13 +277,11 @@ fn a_contact_sheet_is_a_picture() {
 #[test]
 fn the_shipped_manifests_resolve() {
     let bench = Workbench::new("");
-    let experiments = root().join("experiments");
     let mut count = 0;
-    for entry in fs::read_dir(&experiments).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            continue;
-        }
+    for path in manifests("experiments")
+        .into_iter()
+        .chain(manifests("experiments/published"))
+    {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         // Vectors of its own where no file is named.
         let synthetic = name == "features-learners.toml";

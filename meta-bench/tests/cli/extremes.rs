@@ -100,6 +100,7 @@ fn numbers() -> Vec<Number> {
 fn small(choice: &str) -> &'static str {
     match choice {
         "encoder.name=conv4" => "encoder.channels=4 encoder.blocks=2",
+        "encoder.name=relation_conv" => "encoder.channels=4 encoder.blocks=2 encoder.pooled=1",
         "encoder.name=conv4_attention" => {
             "encoder.channels=8 encoder.blocks=2 encoder.after=1 encoder.reduction=2"
         }

@@ -18,6 +18,7 @@ mod first;
 mod foreign;
 mod mistakes;
 mod names;
+mod published;
 mod races;
 mod reference;
 mod report;

@@ -28,7 +28,7 @@ fn the_readme_lists_the_learners() {
 fn stale_files_are_one_command_away() {
     let bench = Workbench::new("");
     insta::assert_snapshot!(bench.run("docs --write").mistake(), @"error: docs/manifest.md: cannot read: No such file or directory (os error 2); run `meta docs --write` at the root of the workspace");
-    insta::assert_snapshot!(bench.run("docs").mistake(), @"error: expected --write, or what to print: manifest, learners, searches or results");
+    insta::assert_snapshot!(bench.run("docs").mistake(), @"error: expected --write, or what to print: manifest, learners, searches, ledger or results");
     let readme = |table: &str| {
         format!(
             "# meta\n<!-- written by `meta docs learners` -->\n{table}<!-- /learners -->\nend\n"

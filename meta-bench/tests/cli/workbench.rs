@@ -66,6 +66,13 @@ pub fn compiled(name: &str) -> bool {
     found
 }
 
+/// The manifests in a folder of the workspace.
+pub fn manifests(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join(folder)).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.is_file()).collect()
+}
+
 /// What a run of the binary came to.
 pub struct Ran {
     /// Exit code; none when killed.

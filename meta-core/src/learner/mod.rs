@@ -219,6 +219,13 @@ pub trait Learner<B: Primitives>: Send + Sync {
         None
     }
 
+    /// Class scores of the items of the support, each as it was presented and before its label was,
+    /// `[t, s, n]`; none where the learner does not read classified items one after the other
+    /// ([`support_order`]).
+    fn support_answers(&self, _tasks: &TaskBatch<B>) -> Option<Tensor<B, 3>> {
+        None
+    }
+
     /// The splits on whose episodes the learner is calibrated after training, in this order.
     fn calibration(&self) -> &'static [Split] {
         &[]

@@ -14,7 +14,7 @@ use crate::{
     params::Params,
     primitives::Primitives,
     rng::Seed,
-    task::TaskBatch,
+    task::{TargetBatch, TaskBatch},
 };
 
 /// How queries are answered from a support, on any level over a backend.
@@ -57,6 +57,10 @@ pub trait SinglePass: Send + Sync + 'static {
             None => output,
         }
     }
+
+    /// Whether the forward pass also answers for the items of the support, each before its label is known: in the
+    /// first `s` rows of its output.
+    const ANSWERS_SUPPORT: bool = false;
 
     /// Mean log-likelihood of the targets of each task's queries, `[t]`, where that is no function of the
     /// output of the forward pass.
@@ -161,6 +165,14 @@ impl<R: SinglePass, B: Primitives> Learner<B> for SinglePassLearner<R, B> {
     fn deviations(&self, tasks: &TaskBatch<B>) -> Option<Tensor<B, 3>> {
         let predictive = self.rule.predictive()?;
         predictive.deviations(self.forward(tasks, &Self::evaluation(tasks)))
+    }
+
+    fn support_answers(&self, tasks: &TaskBatch<B>) -> Option<Tensor<B, 3>> {
+        let classified = matches!(tasks.support.targets, TargetBatch::Classes(_));
+        (R::ANSWERS_SUPPORT && classified).then(|| {
+            let output = self.forward(tasks, &Self::evaluation(tasks));
+            output.narrow(1, 0, tasks.support.dims()[1])
+        })
     }
 
     fn explain(&self, tasks: &TaskBatch<B>) -> Explanation<B> {

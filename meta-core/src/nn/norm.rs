@@ -55,7 +55,7 @@ pub struct Norm<B: Backend> {
     pub beta: Param<Tensor<B, 3>>,
     /// Moving average of `μ`, `[1|t, 1, c]`.
     pub running_mean: Option<Param<Tensor<B, 3>>>,
-    /// Moving average of `σ²`, `[1|t, 1, c]`.
+    /// Moving average of `σ²`, `[1|t, 1, c]`; biased, where PyTorch averages the unbiased one.
     pub running_variance: Option<Param<Tensor<B, 3>>>,
     #[module(skip)]
     statistics: Statistics,

@@ -27,6 +27,7 @@ use crate::{
     rng::Seed,
     stats::{Interval, mean},
     task::{TaskBatch, TaskSpec},
+    train::instances::accuracy_by_instance,
 };
 
 /// Chunks of episodes that are prepared ahead of the computation.
@@ -115,6 +116,10 @@ pub struct Evaluation {
     /// Log-likelihoods of the queries, where the learner predicts densities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_likelihood: Option<LogLikelihoods>,
+    /// Accuracy for the support at the first presentation of a class, the second, … , `[instance][episode]`, where the
+    /// learner answers for its items ([`Learner::support_answers`]) and the scores of every step were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_instance: Vec<Vec<f64>>,
     /// How sure the learner was of its answer for each query of each episode; empty for regression.
     #[serde(skip)]
     pub confidences: Vec<Vec<Confidence>>,
@@ -219,6 +224,7 @@ pub fn evaluate_together<B: Primitives>(
     let mut places = Vec::new();
     let mut densities = LogLikelihoods::default();
     let mut confidences = Vec::new();
+    let mut by_instance: Vec<Vec<f64>> = Vec::new();
     for graph in processes.gather(own)?.into_iter().flatten() {
         graph.check(metric, asked.set.split, losses.len() as u64)?;
         scores.resize(graph.steps.len(), Vec::new());
@@ -231,6 +237,11 @@ pub fn evaluate_together<B: Primitives>(
         densities.learner.extend(graph.densities);
         densities.exact.extend(graph.exact);
         confidences.extend(graph.confidences);
+        for task in graph.by_instance {
+            by_instance.resize(task.len(), Vec::new());
+            let instances = by_instance.iter_mut().zip(task);
+            instances.for_each(|(all, accuracy)| all.push(accuracy));
+        }
     }
     let log_likelihood = (!densities.learner.is_empty()).then_some(densities);
     if let Some(densities) = &log_likelihood {
@@ -242,6 +253,7 @@ pub fn evaluate_together<B: Primitives>(
         losses,
         places,
         log_likelihood,
+        by_instance,
         confidences,
     })
 }
@@ -318,6 +330,8 @@ struct Scored {
     exact: Vec<f64>,
     /// How sure each task's answers after the last step are; empty for regression.
     confidences: Vec<Vec<Confidence>>,
+    /// Accuracy of each task by instance, where it was asked for.
+    by_instance: Vec<Vec<f64>>,
 }
 
 impl Scored {
@@ -435,6 +449,11 @@ fn score_graph<B: Primitives>(
         Some(given) => given.into_data().iter::<f64>().collect(),
         None => Vec::new(),
     };
+    let sequence = match answers {
+        PredictAt::EveryStep => learner.support_answers(&tasks),
+        PredictAt::LastStep => None,
+    };
+    let by_instance = sequence.map(|given| accuracy_by_instance(given, &tasks));
     device::check();
     Scored {
         steps,
@@ -442,6 +461,7 @@ fn score_graph<B: Primitives>(
         densities,
         exact: Vec::new(),
         confidences,
+        by_instance: by_instance.unwrap_or_default(),
     }
 }
 
@@ -657,6 +677,7 @@ mod tests {
             densities,
             exact: Vec::new(),
             confidences: Vec::new(),
+            by_instance: Vec::new(),
         };
         let message = |scored: &Scored, metric| {
             let checked = scored.check(metric, Split::Test, 10);
@@ -698,6 +719,7 @@ mod tests {
             losses: vec![0.5, 0.7],
             places: Vec::new(),
             log_likelihood: None,
+            by_instance: Vec::new(),
             confidences: Vec::new(),
         };
         assert!((evaluation.score().mean - 0.9).abs() < 1e-12);

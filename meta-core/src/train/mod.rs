@@ -18,6 +18,7 @@
 pub mod answer;
 pub mod checkpoint_file;
 pub mod eval;
+pub mod instances;
 mod observer;
 pub mod outsiders;
 mod settings;

@@ -159,6 +159,7 @@ pub const ROOMS: &[Rooms] = &[
         "meta-core",
         "train",
         &[
+            "instances",
             "checkpoint_file eval task_selection",
             "answer",
             "outsiders",
@@ -238,7 +239,7 @@ pub const ROOMS: &[Rooms] = &[
         "finished",
         &[
             "baseline metrics store",
-            "results runs diff compare plot_run plot_setting",
+            "results runs diff compare ledger plot_run plot_setting",
             "plot_many",
             "export plot report",
             "mod",

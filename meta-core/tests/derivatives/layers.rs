@@ -97,6 +97,17 @@ fn specs() -> Vec<(&'static str, EncoderSpec)> {
         ("conv4, none", conv("none")),
         ("conv4, layer", conv("layer")),
         (
+            "strided_conv",
+            of("strided_conv", json!({"channels": 3, "blocks": 2})),
+        ),
+        (
+            "relation_conv, running",
+            of(
+                "relation_conv",
+                json!({"channels": 3, "blocks": 2, "pooled": 1, "norm": "running"}),
+            ),
+        ),
+        (
             "attention",
             of(
                 "attention",

@@ -142,7 +142,7 @@ impl<T: Toolkit> FinishedRun<T> {
             self.standard_errors_above()
                 .map_or("–".to_owned(), |errors| format!("{errors:.0}")),
             untrained(result, factor, decimals),
-            published(result, train),
+            markdown(&published(result, train)),
             result.episodes,
             result.iterations,
             train.meta_batch,
@@ -193,6 +193,9 @@ impl<T: Toolkit> FinishedRun<T> {
                     factor * step.ci95,
                 ));
             }
+        }
+        if let Some(instances) = result.instances() {
+            out.push_str(&format!("  - by instance, in %: {instances}\n"));
         }
         out
     }

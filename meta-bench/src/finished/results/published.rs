@@ -110,25 +110,31 @@ const fn omniglot(
 /// Points below a published figure from which the table says what differs.
 const CLOSE: f64 = 1.5;
 
-/// The published figure of the learner on this test, and what explains the distance to it.
+/// The published figure of the learner on this test, which the run's manifest says or is known here, and what explains
+/// the distance to it.
 pub fn published(result: &TestResult, train: &TrainSettings) -> String {
     let key = (result.source.as_str(), result.way, result.shot);
     let row = PUBLISHED
         .iter()
         .find(|row| row.learner == result.learner && (row.source, row.way, row.shot) == key);
-    let Some(row) = row else {
-        return "–".to_owned();
+    let (percent, paper) = match (&result.published, row) {
+        (Some(said), _) => (said.score, said.paper.as_str()),
+        (None, Some(row)) => (row.percent, row.paper),
+        (None, None) => return "–".to_owned(),
     };
-    let below = row.percent - 100.0 * result.mean;
+    let below = percent - 100.0 * result.mean;
     let why = if below > CLOSE {
+        let protocol = row.map_or(String::new(), |row| {
+            format!(", published: {}", row.protocol)
+        });
         format!(
-            "; {below:.1} points below after {} iterations of {}, published: {}",
-            result.iterations, train.meta_batch, row.protocol
+            "; {below:.1} points below after {} iterations of {}{protocol}",
+            result.iterations, train.meta_batch
         )
     } else {
         String::new()
     };
-    format!("{} ({}){why}", row.percent, row.paper)
+    format!("{percent} ({paper}){why}")
 }
 
 /// A figure of another system on the same test, whatever the learner.

@@ -52,6 +52,14 @@ impl EncoderSettings for Conv4Settings {
         (item.height >> self.blocks) * (item.width >> self.blocks) * self.channels
     }
 
+    fn feature_map(&self, item: ItemShape) -> Option<ItemShape> {
+        Some(ItemShape {
+            height: item.height >> self.blocks,
+            width: item.width >> self.blocks,
+            channels: self.channels,
+        })
+    }
+
     /// The convolution at the block's resolution, its winners and their ReLU at a quarter of it.
     fn activations(&self, item: ItemShape) -> usize {
         let plane = |block: usize| (item.height >> block) * (item.width >> block);

@@ -106,6 +106,10 @@ impl EncoderSettings for Conv4AttentionSettings {
         self.conv4().width(item)
     }
 
+    fn feature_map(&self, item: ItemShape) -> Option<ItemShape> {
+        self.conv4().feature_map(item)
+    }
+
     /// Those of Conv-4; projections, maps, read and sum of the attention.
     fn activations(&self, item: ItemShape) -> usize {
         let positions = (item.height >> self.after) * (item.width >> self.after);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Architecture, Encoder};
 use crate::{
+    data::ItemShape,
     nn::{
         Pass,
         activation::sigmoid,
@@ -70,6 +71,10 @@ impl<A: Architecture> Architecture for Masked<A> {
 
     fn width(&self) -> usize {
         self.architecture.width()
+    }
+
+    fn feature_map(&self) -> Option<ItemShape> {
+        self.architecture.feature_map()
     }
 
     fn statistics(&self) -> Statistics {

@@ -54,6 +54,12 @@ pub trait Architecture: Clone + Send + Sync + 'static {
     /// Width `d` of an embedding.
     fn width(&self) -> usize;
 
+    /// Height, width and channels of the feature map that an embedding is, flattened row by row; none where it
+    /// is no map.
+    fn feature_map(&self) -> Option<ItemShape> {
+        None
+    }
+
     /// What the normalisations of the network average over.
     fn statistics(&self) -> Statistics;
 
@@ -166,6 +172,11 @@ pub trait EncoderSettings: Settings + std::fmt::Debug {
     /// Width `d` of an embedding.
     fn width(&self, item: ItemShape) -> usize;
 
+    /// The feature map that an embedding is, flattened row by row; none where it is no map.
+    fn feature_map(&self, _item: ItemShape) -> Option<ItemShape> {
+        None
+    }
+
     /// What the normalisations of the network average over.
     fn statistics(&self) -> Statistics {
         Statistics::None
@@ -231,6 +242,10 @@ impl<S: EncoderSettings> Architecture for EncoderFor<S> {
 
     fn width(&self) -> usize {
         self.settings.width(self.item)
+    }
+
+    fn feature_map(&self) -> Option<ItemShape> {
+        self.settings.feature_map(self.item)
     }
 
     fn statistics(&self) -> Statistics {
@@ -402,6 +417,17 @@ macro_rules! encoders {
                 }
             }
 
+            fn feature_map(&self) -> Option<$crate::data::ItemShape> {
+                match self {
+                    $($list::$variant(item, settings) => {
+                        $crate::nn::encoder::EncoderSettings::feature_map(settings, *item)
+                    })+
+                    $($list::BuiltIn(built_in) => {
+                        <$base as $crate::nn::encoder::Architecture>::feature_map(built_in)
+                    })?
+                }
+            }
+
             fn statistics(&self) -> $crate::nn::norm::Statistics {
                 match self {
                     $($list::$variant(_, settings) => {
@@ -441,6 +467,7 @@ encoders! {
         Bilstm = bilstm::{BilstmSettings, BilstmEncoder},
         Gru = gru::{GruSettings, GruEncoder},
         StridedConv = strided_conv::{StridedConvSettings, StridedConv},
+        RelationConv = relation_conv::{RelationConvSettings, RelationConv},
         Bag = bag::{BagSettings, Bag},
         TextCnn = text_cnn::{TextCnnSettings, TextCnn},
         Conv1d = conv1d::{Conv1dSettings, Conv1d},

@@ -77,6 +77,15 @@ impl EncoderSettings for Resnet12Settings {
         positions * self.widths[stages - 1]
     }
 
+    fn feature_map(&self, item: ItemShape) -> Option<ItemShape> {
+        let stages = self.widths.len();
+        (!self.average).then_some(ItemShape {
+            height: item.height >> stages,
+            width: item.width >> stages,
+            channels: self.widths[stages - 1],
+        })
+    }
+
     /// Four convolutions with their normalisations, three rectifiers and the sum of each stage.
     fn activations(&self, item: ItemShape) -> usize {
         let plane = |stage: usize| (item.height >> stage) * (item.width >> stage);

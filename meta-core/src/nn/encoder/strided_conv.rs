@@ -73,6 +73,16 @@ impl EncoderSettings for StridedConvSettings {
         }
     }
 
+    fn feature_map(&self, item: ItemShape) -> Option<ItemShape> {
+        let [height, width] = Self::map(item, self.blocks);
+        let channels = self.channels;
+        (!self.average).then_some(ItemShape {
+            height,
+            width,
+            channels,
+        })
+    }
+
     /// The convolution of each block, and its ReLU.
     fn activations(&self, item: ItemShape) -> usize {
         let positions = (1..=self.blocks).map(|blocks| Self::positions(item, blocks));
