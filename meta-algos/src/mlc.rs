@@ -449,10 +449,18 @@ impl SinglePass for Mlc {
             false => Vec::new(),
         };
         for (number, map) in maps.into_iter().enumerate() {
-            if let Some(by_example) = read.layout.by_example(map, [t, q], self.sizes.length + 1) {
-                let name = format!("decoder layer {number}");
-                pass.record(&name, MapAxis::Query, MapAxis::Support, &by_example);
-            }
+            let places = self.sizes.length + 1;
+            let Some(by_symbol) = read.layout.by_symbol(map, [t, q], places) else {
+                continue;
+            };
+            let [_, heads, _, examples] = by_symbol.dims();
+            let by_query = by_symbol.clone().mean_dim(2);
+            let by_query = by_query.reshape([t, q, heads, examples]).swap_dims(1, 2);
+            let name = format!("decoder layer {number}");
+            pass.record(&name, MapAxis::Query, MapAxis::Support, &by_query);
+            let name = format!("{name}, by symbol");
+            let symbols = MapAxis::Other("symbol");
+            pass.record(&name, symbols, MapAxis::Support, &by_symbol);
         }
         scores.reshape([t, q, outputs])
     }

@@ -42,7 +42,7 @@ const TASKS: usize = 64;
 /// Scores and losses of every episode, `[level][episode]`.
 #[derive(Clone, Debug, Default)]
 pub struct Curve {
-    /// Accuracy, or mean squared error.
+    /// Accuracy, of sequences the share that is right as a whole, or mean squared error.
     pub scores: Vec<Vec<f64>>,
     /// Cross-entropy, or mean squared error.
     pub losses: Vec<Vec<f64>>,
@@ -320,7 +320,7 @@ pub fn deletion<B: Primitives>(
         return Vec::new();
     };
     let (s, q) = (first.support.len(), first.query.len());
-    let accuracy = matches!(first.query.targets, Targets::Classes(_));
+    let accuracy = !matches!(first.query.targets, Targets::Values(_));
     let mut found: Vec<Deletion> = Vec::new();
     let mut done = 0;
     for chunk in episodes.chunks((TASKS / q.max(1)).max(1)) {

@@ -1,7 +1,7 @@
 //! Prepares an episode for pictures: its items, how they look, and what was predicted for them.
 
 use meta_core::{
-    data::{Episode, ItemPicture, ItemShape, Targets},
+    data::{Episode, ItemPicture, ItemShape, Lexicon, Targets},
     nn::attention::MapAxis,
     train::eval::highest,
 };
@@ -24,6 +24,8 @@ pub struct EpisodeView {
     pub drawn: Vec<Option<Bitmap>>,
     /// The words of its items, support first, where they are texts.
     pub words: Vec<Option<Vec<String>>>,
+    /// What its words and symbols are called, where it asks for sequences.
+    pub lexicon: Option<Lexicon>,
     /// The learner's answer for each query: class scores or values.
     pub answers: Vec<Vec<f64>>,
     /// Queries that pictures show, in order.
@@ -342,6 +344,7 @@ mod tests {
             },
             drawn: Vec::new(),
             words: Vec::new(),
+            lexicon: None,
             answers: vec![vec![0.0]; 2],
             shown: vec![0, 1],
         };

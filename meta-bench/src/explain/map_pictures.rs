@@ -4,6 +4,7 @@ use super::{
     episode_view::{EpisodeView, Shown, axis_name},
     heatmap::{Subject, over_parts},
     maps::{Map, Matrix, Of},
+    sentences::over_examples,
     sequences::{over_steps, over_words},
 };
 use crate::output::drawing::Drawing;
@@ -51,6 +52,9 @@ pub fn draw_map(view: &EpisodeView, map: &Map) -> Vec<(&'static str, Drawing)> {
         if let Some(drawing) = over_parts(view, map, grid, &view.title, &lines) {
             return vec![("", drawing)];
         }
+    }
+    if let Some(drawing) = over_examples(view, map) {
+        return vec![("", drawing)];
     }
     let rows = view.shown(&map.rows, map.dims[2]);
     let columns = view.shown(&map.columns, map.dims[3]);

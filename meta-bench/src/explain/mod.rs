@@ -17,6 +17,7 @@ mod mask;
 mod numbers;
 mod own;
 mod pictures;
+mod sentences;
 mod sequences;
 mod space;
 mod stream;
@@ -465,6 +466,7 @@ impl<T: Toolkit> Explainer<'_, T> {
             item,
             drawn,
             words,
+            lexicon: source.lexicon(),
             episode,
             answers,
             shown,

@@ -111,6 +111,7 @@ fn view(
         item: setting.item,
         drawn: vec![None; count],
         words: Vec::new(),
+        lexicon: setting.preparation.lexicon().cloned(),
         episode,
         answers,
         shown: vec![0],

@@ -386,10 +386,10 @@ impl Layout {
         Tensor::from_data(hidden, device)
     }
 
-    /// What each of `q` answers of `t` tasks reads of each example: the map `[rows, heads, answers·places,
-    /// tokens]`, summed over the tokens of an example, as a share of what is read of all, and averaged over
-    /// `places`: `[t, heads, q, examples]`. None where no example is read.
-    pub fn by_example<B: Primitives>(
+    /// What each of `q` answers of `t` tasks reads of each example at each of its `places`: the map `[rows, heads,
+    /// answers·places, tokens]`, summed over the tokens of an example, as a share of what is read of all: `[t·q,
+    /// heads, places, examples]`. None where no example is read.
+    pub fn by_symbol<B: Primitives>(
         &self,
         map: Tensor<B, 4>,
         [t, q]: [usize; 2],
@@ -420,12 +420,10 @@ impl Layout {
             places,
             examples,
         ]);
-        let shares = shares.mean_dim(4).swap_dims(1, 2);
-        Some(
-            shares
-                .reshape([t, heads, queries, examples])
-                .narrow(2, 0, q),
-        )
+        let shares = shares.swap_dims(2, 3);
+        let shares = shares.reshape([t, queries, heads * places, examples]);
+        let asked = shares.narrow(1, 0, q);
+        Some(asked.reshape([t * q, heads, places, examples]))
     }
 }
 

@@ -272,7 +272,7 @@ pub const ROOMS: &[Rooms] = &[
             "maps space stream",
             "episode_view mask pictures",
             "deletion episode_pictures explained heatmap",
-            "sequences",
+            "sequences sentences",
             "acting curves map_pictures numbers",
             "own",
             "mod",
