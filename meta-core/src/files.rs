@@ -21,8 +21,18 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Io`] naming `path` and the system's reason (no space left, permission denied, …).
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_through(path, |file| file.write_all(bytes))
-        .map_err(|error| Error::io(path, "write", error))
+    write_atomically_by(path, |file| file.write_all(bytes))
+}
+
+/// As [`write_atomically`], for what is too large to hold: `fill` writes it to the file that it is given.
+///
+/// # Errors
+/// [`Error::Io`] naming `path` and the system's reason, or that of `fill`.
+pub fn write_atomically_by(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<()> {
+    write_through(path, fill).map_err(|error| Error::io(path, "write", error))
 }
 
 fn write_through(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {

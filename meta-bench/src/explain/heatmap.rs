@@ -430,7 +430,7 @@ pub fn over_parts(
     title: &str,
     lines: &[&str],
 ) -> Option<Drawing> {
-    let items = spatial_items(view, map.of);
+    let items = spatial_items(view, map.of, 8);
     let first = items.first()?;
     view.picture(first.0)?;
     let rows = received(map, &items);
@@ -529,39 +529,26 @@ fn received(map: &Map, items: &[(usize, usize)]) -> Vec<(String, Vec<Vec<f64>>)>
     rows
 }
 
-/// Items of a spatial picture, and the matrix of each: of support and queries one a class, at most
-/// eight in all.
-pub fn spatial_items(view: &EpisodeView, of: Of) -> Vec<(usize, usize)> {
+/// Items of a spatial picture, and the matrix of each: of support and queries one a class, at most `most` in
+/// all.
+pub fn spatial_items(view: &EpisodeView, of: Of, most: usize) -> Vec<(usize, usize)> {
     let s = view.support();
     let shot = view.episode.shape.shot.0.max(1);
     let support = (0..s).step_by(shot);
-    let queries = || {
-        let mut seen = Vec::new();
-        let shown = view.shown.iter().copied().filter(move |query| {
-            let class = view.class(s + query);
-            let new = class.is_none() || !seen.contains(&class);
-            seen.push(class);
-            new
-        });
-        shown.collect::<Vec<usize>>()
-    };
+    let mut seen = Vec::new();
+    let queries = view.shown.iter().copied().filter(move |query| {
+        let class = view.class(s + query);
+        let new = class.is_none() || !seen.contains(&class);
+        seen.push(class);
+        new
+    });
     match of {
-        Of::Support => support.take(8).map(|item| (item, item)).collect(),
-        Of::Query => queries()
-            .into_iter()
-            .take(8)
-            .map(|query| (s + query, query))
-            .collect(),
+        Of::Support => support.take(most).map(|item| (item, item)).collect(),
+        Of::Query => queries.take(most).map(|query| (s + query, query)).collect(),
         _ => {
-            let queries = queries()
-                .into_iter()
-                .take(4)
-                .map(|query| (s + query, s + query));
-            support
-                .take(4)
-                .map(|item| (item, item))
-                .chain(queries)
-                .collect()
+            let queries = queries.take(most / 2).map(|query| (s + query, s + query));
+            let support = support.take(most / 2).map(|item| (item, item));
+            support.chain(queries).collect()
         }
     }
 }

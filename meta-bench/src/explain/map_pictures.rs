@@ -35,20 +35,18 @@ pub fn caption(map: &Map, rows: &Shown, columns: &Shown) -> String {
 /// The pictures of a map: what is added to the name of its file, and the picture.
 pub fn draw_map(view: &EpisodeView, map: &Map) -> Vec<(&'static str, Drawing)> {
     if let Some(grid) = map.over_parts() {
+        // Rows one below the other: those of a text or a series, where it is one.
+        if grid.1 == 1
+            && let Some(drawing) = over_words(view, map).or_else(|| over_steps(view, map))
+        {
+            return vec![("", drawing)];
+        }
         let line = format!(
             "“{}”: attention that each part of an item receives, mean over what attends ({})",
             map.name,
             axis_name(&map.rows)
         );
         let lines = [view.setting.as_str(), &line];
-        // Rows one below the other: those of a text or a series, where it is one.
-        if grid.1 == 1 {
-            let of_rows = over_words(view, map, &view.title, &lines)
-                .or_else(|| over_steps(view, map, &view.title, &lines));
-            if let Some(drawing) = of_rows {
-                return vec![("", drawing)];
-            }
-        }
         if let Some(drawing) = over_parts(view, map, grid, &view.title, &lines) {
             return vec![("", drawing)];
         }

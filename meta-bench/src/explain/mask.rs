@@ -234,10 +234,16 @@ impl Orders {
             Masked::Parts(rows, columns) => {
                 let mut masked = episode.clone();
                 let features = item.features();
-                let neutral = mean_item(&episode.support, features);
                 let queries = masked.query.inputs.chunks_exact_mut(features);
-                for (inputs, order) in queries.zip(&self.orders) {
-                    mask_parts(inputs, &order[..level], (rows, columns), item, &neutral);
+                let queries = queries.zip(&self.orders);
+                if item.width == 1 && item.height > 1 && (rows, columns) == (item.height, 1) {
+                    let neutral = mean_row(&episode.support, item.channels);
+                    queries.for_each(|(inputs, order)| mask_rows(inputs, order, level, &neutral));
+                } else {
+                    let neutral = mean_item(&episode.support, features);
+                    queries.for_each(|(inputs, order)| {
+                        mask_parts(inputs, &order[..level], (rows, columns), item, &neutral);
+                    });
                 }
                 vec![masked]
             }
@@ -255,6 +261,36 @@ fn mean_item(items: &Items, features: usize) -> Vec<f32> {
         .into_iter()
         .map(|value| value as f32)
         .collect()
+}
+
+/// Whether a row of a sequence is there: what pads it is zero.
+fn is_there(row: &[f32]) -> bool {
+    row.iter().any(|&number| number != 0.0)
+}
+
+/// The mean of the rows that are there, of all items.
+fn mean_row(items: &Items, width: usize) -> Vec<f32> {
+    let rows = items.inputs.chunks_exact(width).filter(|row| is_there(row));
+    let rows: Vec<Vec<f64>> = rows
+        .map(|row| row.iter().map(|&value| f64::from(value)).collect())
+        .collect();
+    let mean = mean_of(&rows).into_iter();
+    mean.map(|value| value as f32).collect()
+}
+
+/// Gives the first `level` rows of a sequence, of those that are there, the `neutral` row.
+fn mask_rows(inputs: &mut [f32], order: &[usize], level: usize, neutral: &[f32]) {
+    let width = neutral.len();
+    let own = |row: usize| row * width..(row + 1) * width;
+    let there: Vec<usize> = order
+        .iter()
+        .copied()
+        .filter(|&row| inputs.get(own(row)).is_some_and(is_there))
+        .take(level)
+        .collect();
+    for row in there {
+        inputs[own(row)].copy_from_slice(neutral);
+    }
 }
 
 /// Gives items the mean of all inputs, and of all values in regression.
@@ -395,6 +431,24 @@ mod tests {
         let mut inputs = vec![5.0, 6.0];
         mask_parts(&mut inputs, &[1], (1, 2), vector, &[8.0, 9.0]);
         assert_eq!(inputs, [5.0, 9.0]);
+    }
+
+    /// Padding is neither masked nor counted, and enters no mean.
+    #[test]
+    fn rows_that_pad_a_sequence_stay() {
+        let support = Items {
+            inputs: vec![1.0, 1.0, 3.0, 1.0, 0.0, 0.0],
+            targets: Targets::Classes(vec![0]),
+            ids: vec![0],
+            mask: None,
+        };
+        let neutral = mean_row(&support, 2);
+        assert_eq!(neutral, [2.0, 1.0]);
+        let mut inputs = [5.0, 1.0, 6.0, 1.0, 0.0, 0.0];
+        mask_rows(&mut inputs, &[2, 1, 0], 1, &neutral);
+        assert_eq!(inputs, [5.0, 1.0, 2.0, 1.0, 0.0, 0.0]);
+        mask_rows(&mut inputs, &[2, 1, 0], 3, &neutral);
+        assert_eq!(inputs, [2.0, 1.0, 2.0, 1.0, 0.0, 0.0]);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::output::drawing::{
 const WIDTH: f64 = 940.0;
 /// Channels of a series that are drawn.
 const CHANNELS: usize = 4;
+/// Items of a picture.
+const ITEMS: usize = 10;
 
 /// An item of a picture: what stands before it, and what each of its rows receives, as a mean over heads.
 struct Line {
@@ -26,7 +28,7 @@ struct Line {
 }
 
 fn lines(view: &EpisodeView, map: &Map) -> Vec<Line> {
-    let items = spatial_items(view, map.of).into_iter();
+    let items = spatial_items(view, map.of, ITEMS).into_iter();
     let line = |(item, thing): (usize, usize)| {
         let mark = view.mark(item);
         let kind = match item < view.support() {
@@ -41,6 +43,22 @@ fn lines(view: &EpisodeView, map: &Map) -> Vec<Line> {
         }
     };
     items.map(line).collect()
+}
+
+impl Line {
+    /// Writes what stands above an item at `(MARGIN, y)`: what it is, what was answered, and the weight that is drawn
+    /// strongest.
+    fn head(&self, drawing: &mut Drawing, y: f64) {
+        let largest = self.received.iter().copied().fold(0.0, f64::max);
+        let mut parts = vec![(self.label.clone(), GREY)];
+        parts.extend(self.answer.clone());
+        parts.push((format!("largest weight {largest:.2}"), GREY));
+        let mut x = MARGIN;
+        for (text, colour) in parts {
+            drawing.text((x, y), SMALL, Anchor::Start, colour, &text);
+            x += text_width(&text, SMALL) + 12.0;
+        }
+    }
 }
 
 /// How much of the largest weight of its item each row receives.
@@ -69,16 +87,16 @@ fn texts<'v>(view: &'v EpisodeView, map: &Map) -> Option<Vec<(Line, &'v [String]
 }
 
 /// Attention over the words of texts, as colours behind them; none where items are no texts.
-pub fn over_words(view: &EpisodeView, map: &Map, title: &str, lines: &[&str]) -> Option<Drawing> {
+pub fn over_words(view: &EpisodeView, map: &Map) -> Option<Drawing> {
     let texts = texts(view, map)?;
+    let what = format!(
+        "“{}”: the darker a word, the more attention it receives; the darkest of a text receives the most",
+        map.name
+    );
     let mut drawing = Drawing::default();
-    let mut y = drawing.heading(title, lines) + 24.0;
+    let mut y = drawing.heading(&view.title, &[&view.setting, &what]) + 24.0;
     for (line, words) in texts {
-        drawing.text((MARGIN, y), SMALL, Anchor::Start, GREY, &line.label);
-        if let Some((answer, colour)) = &line.answer {
-            let x = MARGIN + text_width(&line.label, SMALL) + 12.0;
-            drawing.text((x, y), SMALL, Anchor::Start, *colour, answer);
-        }
+        line.head(&mut drawing, y);
         y += 20.0;
         let mut x = MARGIN;
         for (word, share) in words.iter().zip(shares(&line.received, words.len())) {
@@ -105,7 +123,7 @@ pub fn page_of_words(view: &EpisodeView, map: &Map) -> Option<String> {
          <style>body{{font:16px/1.9 sans-serif;max-width:60em;margin:2em auto;color:#222}}\
          h1{{font-size:1.2em}}p{{margin:0 0 1em}}small{{color:#666;display:block}}\
          span{{padding:2px 3px;border-radius:3px}}</style>\n<h1>{0}</h1>\n<p>{1}</p>\n<p>“{2}”: the darker a \
-         word, the more attention it receives, of the largest in its text.</p>\n",
+         word, the more attention it receives; the darkest of a text receives the most.</p>\n",
         escaped(&view.title),
         escaped(&view.setting),
         escaped(&map.name)
@@ -145,15 +163,19 @@ fn is_series(item: ItemShape) -> bool {
 }
 
 /// Attention over the steps of series: curves, and the weights under them; none where items are no series.
-pub fn over_steps(view: &EpisodeView, map: &Map, title: &str, text: &[&str]) -> Option<Drawing> {
+pub fn over_steps(view: &EpisodeView, map: &Map) -> Option<Drawing> {
     const HEIGHT: f64 = 70.0;
     const BARS: f64 = 30.0;
     if !is_series(view.item) {
         return None;
     }
     let rows = lines(view, map);
+    let what = format!(
+        "“{}”: the higher a bar, the more attention its step receives; the highest of a series receives the most",
+        map.name
+    );
     let mut drawing = Drawing::default();
-    let mut y = drawing.heading(title, text) + 24.0;
+    let mut y = drawing.heading(&view.title, &[&view.setting, &what]) + 24.0;
     let (length, channels) = (view.item.height, view.item.channels);
     let step = (WIDTH - 2.0 * MARGIN) / length as f64;
     for line in &rows {
@@ -165,11 +187,7 @@ pub fn over_steps(view: &EpisodeView, map: &Map, title: &str, text: &[&str]) -> 
         {
             return None;
         }
-        drawing.text((MARGIN, y), SMALL, Anchor::Start, GREY, &line.label);
-        if let Some((answer, colour)) = &line.answer {
-            let x = MARGIN + text_width(&line.label, SMALL) + 12.0;
-            drawing.text((x, y), SMALL, Anchor::Start, *colour, answer);
-        }
+        line.head(&mut drawing, y);
         y += 8.0;
         let there: Vec<usize> = (0..length).filter(|&row| is_there(&numbers[row])).collect();
         let values = || there.iter().flat_map(|&row| &numbers[row][..channels - 1]);
@@ -188,6 +206,10 @@ pub fn over_steps(view: &EpisodeView, map: &Map, title: &str, text: &[&str]) -> 
         let base = y + HEIGHT + BARS + 4.0;
         for (row, share) in shares(&line.received, length).into_iter().enumerate() {
             let height = BARS * share;
+            // What cannot be seen is nothing to draw.
+            if height < 0.05 {
+                continue;
+            }
             let left = MARGIN + step * row as f64;
             drawing.rect(
                 left,

@@ -392,6 +392,7 @@ pub fn options() -> impl Iterator<Item = &'static str> {
         ("autotune", cfg!(feature = "autotune")),
         ("avx512", cfg!(feature = "avx512")),
         ("parquet", cfg!(feature = "parquet")),
+        ("tokenizers", cfg!(feature = "tokenizers")),
     ]
     .into_iter()
     .filter_map(|(name, compiled)| compiled.then_some(name))

@@ -1,4 +1,4 @@
-//! Sound as log-mel spectrograms: folders or zip archives of wav files, or tones that are drawn.
+//! Sound as log-mel spectrograms: folders or zip archives of wav and flac files, or tones that are drawn.
 //!
 //! An item is `[frames, 1, filters + 1]`: a row for each window, with the logarithm of each filter's power and a 1.
 //! Rows of zeros come after the last window of a shorter sound; encoders that read masks do not read them, and
@@ -6,9 +6,9 @@
 //!
 //! The class of a file is the folder that it lies in, as for images.
 
+mod decode;
 mod mel;
 mod tones;
-mod wav;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +34,8 @@ use crate::settings::Settings;
 const VERSION: u32 = 1;
 /// A file of more bytes is not a sound of a few-shot data set.
 const MAXIMUM_BYTES: u64 = 1 << 28;
+/// Endings of the names of files that are read.
+const ENDINGS: [&str; 2] = ["wav", "flac"];
 /// Folders nested deeper than this are no folders of classes.
 const MAXIMUM_DEPTH: usize = 16;
 /// The most samples of an item.
@@ -44,8 +46,8 @@ const MAXIMUM_NUMBERS: usize = 1 << 29;
 settings! {
     /// Settings of [`AudioSource`].
     ///
-    /// Of a folder or zip archive, `.wav` files are read, whatever their rate, width and number of channels (whose
-    /// mean is taken). Folders `train`, `val` and `test` around the classes are the splits. Relative paths start at
+    /// Of a folder or zip archive, `.wav` and `.flac` files are read, whatever their rate, width and number of channels
+    /// (whose mean is taken). Folders `train`, `val` and `test` around the classes are the splits. Relative paths start at
     /// the data folder when there is one, else at the working directory.
     pub struct AudioSettings {
         /// The folder or zip archive; empty for tones that are drawn.
@@ -93,7 +95,7 @@ impl AudioSettings {
     ///
     /// # Errors
     /// [`Error::Setting`] for a setting that cannot be used; [`Error::Data`] or [`Error::Io`], naming the file,
-    /// for what is missing, is no wav file or is shorter than a window, and for a class in two splits.
+    /// for what is missing, is no wav or flac file or is shorter than a window, and for a class in two splits.
     pub fn build(&self, data_dir: Option<&Path>) -> Result<AudioSource> {
         self.check_ranges("data")?;
         self.fractions().check()?;
@@ -157,7 +159,7 @@ impl AudioSettings {
 impl SourceSettings for AudioSettings {
     const NAME: &str = "audio";
     const SUMMARY: &str =
-        "sounds (wav) as log-mel spectrograms; without files, tones that are drawn";
+        "sounds (wav, flac) as log-mel spectrograms; without files, tones that are drawn";
 
     fn open(&self, data_folder: Option<&Path>) -> Result<Arc<dyn Source>> {
         Ok(Arc::new(self.build(data_folder)?))
@@ -176,19 +178,20 @@ pub struct AudioSource {
     split_by: &'static str,
 }
 
-/// The wav files of a folder or an archive.
+/// The files of sounds of a folder or an archive.
 enum Files {
     Folder(PathBuf, Vec<String>),
     Zip(PathBuf, ImageArchive, Vec<(String, usize)>),
 }
 
-fn is_wav(name: &str) -> bool {
+fn is_sound(name: &str) -> bool {
     let own = name.rsplit('/').next().unwrap_or(name);
     let ends = own.rsplit_once('.').map(|(_, ending)| ending);
     let is_hidden = name
         .split('/')
         .any(|part| part.starts_with('.') || part == "__MACOSX");
-    !is_hidden && ends.is_some_and(|ending| ending.eq_ignore_ascii_case("wav"))
+    let is_read = |ending: &str| ENDINGS.iter().any(|own| ending.eq_ignore_ascii_case(own));
+    !is_hidden && ends.is_some_and(is_read)
 }
 
 impl Files {
@@ -201,7 +204,7 @@ impl Files {
         }
         let archive = ImageArchive::open(path)?;
         let mut files = archive.files()?;
-        files.retain(|(name, _)| is_wav(name));
+        files.retain(|(name, _)| is_sound(name));
         files.sort();
         Ok(Files::Zip(path.to_owned(), archive, files))
     }
@@ -237,7 +240,7 @@ impl Files {
     }
 }
 
-/// The wav files below a folder, by their paths in it.
+/// The files of sounds below a folder, by their paths in it.
 fn walk(root: &Path, below: &str, depth: usize, names: &mut Vec<String>) -> Result<()> {
     let folder = root.join(below);
     if depth > MAXIMUM_DEPTH {
@@ -259,7 +262,7 @@ fn walk(root: &Path, below: &str, depth: usize, names: &mut Vec<String>) -> Resu
         let kind = entry.file_type().map_err(failed)?;
         if kind.is_dir() && !own.starts_with('.') {
             walk(root, &name, depth + 1, names)?;
-        } else if kind.is_file() && is_wav(&name) {
+        } else if kind.is_file() && is_sound(&name) {
             names.push(name);
         }
     }
@@ -289,7 +292,7 @@ impl AudioSource {
         let folders = ClassFolders::of(files.names());
         folders.check_names().map_err(refuse)?;
         if folders.classes.is_empty() {
-            return Err(refuse("holds no `class/sound.wav`".to_owned()));
+            return Err(refuse("holds no `class/sound.wav` or `.flac`".to_owned()));
         }
         let lists = self.settings.class_lists();
         let names: Vec<&str> = folders.classes.keys().map(String::as_str).collect();
@@ -319,7 +322,7 @@ impl AudioSource {
             .map(|position| {
                 let bytes = files.read(position)?;
                 let fault = |message: String| files.fault(position, &message);
-                let sound = wav::decode(&bytes, settings.seconds() + 1.0).map_err(fault)?;
+                let sound = decode::decode(&bytes, settings.seconds() + 1.0).map_err(fault)?;
                 let samples = resample(&sound.samples, sound.rate, settings.rate);
                 let rows = spectrogram(mel, settings, &samples);
                 match rows.is_empty() {

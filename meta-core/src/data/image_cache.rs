@@ -126,7 +126,7 @@ impl ImageCache {
     }
 
     fn write(&self, file: &Path, set: &ImageSet) -> Result<()> {
-        if is_foreign(file) {
+        if is_foreign(file, MAGIC) {
             return Err(Error::data(file, "is no image cache; it is left as it is"));
         }
         let body = set.to_bytes();
@@ -143,8 +143,9 @@ impl ImageCache {
     }
 }
 
-/// Whether there is something at `file` that this program did not write; an empty file is nothing.
-fn is_foreign(file: &Path) -> bool {
+/// Whether there is something at `file` that this program did not write, for it does not begin with `magic`; an
+/// empty file is nothing.
+pub(crate) fn is_foreign(file: &Path, magic: &[u8; 8]) -> bool {
     let Ok(mut file) = std::fs::File::open(file) else {
         return false;
     };
@@ -154,8 +155,8 @@ fn is_foreign(file: &Path) -> bool {
     {
         return false;
     }
-    let mut magic = [0; MAGIC.len()];
-    file.read_exact(&mut magic).is_err() || magic != *MAGIC
+    let mut first = [0; 8];
+    file.read_exact(&mut first).is_err() || first != *magic
 }
 
 /// `$XDG_CACHE_HOME/meta-attention`, else `~/.cache/meta-attention`. As that standard says, a relative

@@ -12,6 +12,11 @@
 mod corpus;
 mod read;
 mod settings;
+#[cfg(feature = "tokenizers")]
+mod subwords;
+#[cfg(not(feature = "tokenizers"))]
+#[path = "text/without_subwords.rs"]
+mod subwords;
 mod tokens;
 mod vectors;
 
@@ -78,7 +83,7 @@ impl TextSettings {
         source.texts = corpus.texts;
         source.outside = corpus.outside;
         if self.name_vectors {
-            let vectors = source.classes.iter().map(|name| source.name_vector(name));
+            let vectors = corpus.names.iter().map(|words| source.name_vector(words));
             source.class_vectors = vectors.collect::<Vec<_>>().concat();
         }
         source.describe_as(split_by, cut);
@@ -145,15 +150,8 @@ impl Lexicon {
         data_dir: Option<&Path>,
     ) -> Result<Self> {
         // Words of names have vectors too.
-        let in_names: Vec<String> = match settings.name_vectors {
-            true => corpus
-                .classes
-                .iter()
-                .flat_map(|name| name_words(name))
-                .collect(),
-            false => Vec::new(),
-        };
-        let all = || corpus.words.iter().chain(&in_names).map(String::as_str);
+        let in_names = || corpus.names.iter().flatten();
+        let all = || corpus.words.iter().chain(in_names()).map(String::as_str);
         let file = match settings.vectors.as_str() {
             "" => None,
             path => {
@@ -185,7 +183,8 @@ impl Lexicon {
             let count = counts.get(number).copied().unwrap_or(0);
             let is_out = of_training && count < settings.least_count as u64;
             // Of a name, words that no text has are as those of texts of no training class.
-            if is_out || lexicon.names.contains_key(word) {
+            let stands_for_others = corpus.unknown.as_deref() == Some(word);
+            if is_out || stands_for_others || lexicon.names.contains_key(word) {
                 continue;
             }
             let Some(mut vector) = vector(word) else {
@@ -240,15 +239,6 @@ fn random_vector(word: &str, width: usize) -> Vec<f32> {
     (0..width)
         .map(|_| (scale * stream.normal()) as f32)
         .collect()
-}
-
-/// The words of the name of a class: `card_arrival` has two.
-fn name_words(name: &str) -> Vec<String> {
-    let words = Tokens::Words.of(name);
-    let words = words
-        .into_iter()
-        .filter(|word| word.contains(char::is_alphanumeric));
-    words.map(str::to_lowercase).collect()
 }
 
 /// Texts by class; an item is a sequence of word vectors.
@@ -332,8 +322,7 @@ impl TextSource {
     }
 
     /// The mean of the vectors of the words of a name; the mean vector where none is known.
-    fn name_vector(&self, name: &str) -> Vec<f32> {
-        let words = name_words(name);
+    fn name_vector(&self, words: &[String]) -> Vec<f32> {
         let rows: Vec<u32> = words
             .iter()
             .filter_map(|word| self.lexicon.names.get(word).copied())

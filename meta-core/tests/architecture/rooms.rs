@@ -117,10 +117,17 @@ pub const ROOMS: &[Rooms] = &[
     rooms(
         "meta-core",
         "data::text",
-        &["tokens", "settings", "read vectors", "corpus", "mod"],
+        &[
+            "subwords tokens without_subwords",
+            "settings",
+            "read vectors",
+            "corpus",
+            "mod",
+        ],
     ),
     rooms("meta-core", "data::series", &["settings", "read", "mod"]),
-    rooms("meta-core", "data::audio", &["mel tones wav", "mod"]),
+    rooms("meta-core", "data::text::vectors", &["cache", "mod"]),
+    rooms("meta-core", "data::audio", &["decode mel tones", "mod"]),
     rooms(
         "meta-core",
         "nn",

@@ -1,4 +1,5 @@
-//! Sounds with labels as a source: folders and archives of wav files give the same tasks, and bad files are named.
+//! Sounds with labels as a source: folders and archives of wav and flac files give the same tasks, and bad files are
+//! named.
 
 use std::io::{Cursor, Write as _};
 use std::path::Path;
@@ -110,6 +111,74 @@ fn layouts_of_wav_are_read_alike() {
     let zipped = settings(&path).build(None).expect("sounds");
     assert_eq!(zipped.content_hash(), plain.content_hash());
     assert_eq!(episode(&zipped), expected);
+}
+
+/// The remainder of bytes by a polynomial of `bits` bits.
+fn crc(bytes: &[u8], bits: u32, polynomial: u32) -> u32 {
+    let mut remainder = 0;
+    for byte in bytes {
+        remainder ^= u32::from(*byte) << (bits - 8);
+        for _ in 0..8 {
+            let carries = remainder >> (bits - 1) & 1;
+            remainder = (remainder << 1 & ((1 << bits) - 1)) ^ (carries * polynomial);
+        }
+    }
+    remainder
+}
+
+/// A flac file of one channel of 16 bits, without compression (RFC 9639).
+fn flac(samples: &[i16], rate: u32) -> Vec<u8> {
+    const BLOCK: u16 = 4096;
+    let mut bytes = b"fLaC\x80\0\0\x22".to_vec();
+    bytes.extend([BLOCK.to_be_bytes(), BLOCK.to_be_bytes()].concat());
+    bytes.extend([0; 6]);
+    let layout = u64::from(rate) << 44 | 15 << 36 | samples.len() as u64;
+    bytes.extend(layout.to_be_bytes());
+    bytes.extend([0; 16]);
+    for (number, block) in samples.chunks(usize::from(BLOCK)).enumerate() {
+        // A block of so many samples, at the rate of the file, one channel, 16 bits.
+        let mut frame = vec![0xff, 0xf8, 0x70, 0x08, number as u8];
+        frame.extend((block.len() as u16 - 1).to_be_bytes());
+        frame.push(crc(&frame, 8, 0x07) as u8);
+        frame.push(0x02);
+        frame.extend(block.iter().flat_map(|sample| sample.to_be_bytes()));
+        frame.extend((crc(&frame, 16, 0x8005) as u16).to_be_bytes());
+        bytes.extend(frame);
+    }
+    bytes
+}
+
+/// The same samples are the same sound; half a file is none.
+#[test]
+fn flac_is_read_as_wav_is() {
+    let sounds = files(spec(16, 8000, 1));
+    let packed = |(name, bytes): &(String, Vec<u8>)| {
+        let mut reader = hound::WavReader::new(Cursor::new(bytes)).expect("a wav file");
+        let samples: Result<Vec<i16>, _> = reader.samples().collect();
+        (
+            name.replace("wav", "flac"),
+            flac(&samples.expect("samples"), 8000),
+        )
+    };
+    let read = |sounds: &[(String, Vec<u8>)]| {
+        let folder = tempfile::tempdir().expect("a folder");
+        write(folder.path(), sounds);
+        settings(folder.path()).build(None)
+    };
+    let plain = read(&sounds).expect("sounds");
+    let mut sounds: Vec<(String, Vec<u8>)> = sounds.iter().map(packed).collect();
+    let found = read(&sounds).expect("sounds");
+    assert_eq!(found.content_hash(), plain.content_hash());
+    assert_eq!(episode(&found), episode(&plain));
+    // In the middle of a frame, and between two.
+    let frame = 4096 * 2 + 11;
+    for length in [42 + frame / 2, 42 + frame] {
+        sounds[4].1.truncate(length);
+        let message = read(&sounds).expect_err("cut").to_string();
+        let name = sounds[4].0.rsplit('/').next().expect("a name");
+        assert!(message.contains(name), "{message}");
+        sounds[4] = packed(&files(spec(16, 8000, 1))[4]);
+    }
 }
 
 /// A window of 256 every 128 samples: 124 in two seconds, of which 100 are wanted; and the last number of a row

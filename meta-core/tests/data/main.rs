@@ -14,5 +14,7 @@ mod pictures;
 mod rotations;
 mod samples;
 mod series;
+mod subwords;
 mod text;
 mod trees;
+mod word_vectors;

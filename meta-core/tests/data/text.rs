@@ -649,6 +649,11 @@ fn bad_texts_are_named_by_line() {
         ),
         ("{\"red\": 3}", "json", "holds under `red` no list"),
         (
+            "{\"red\": [\"one\"], \"val\": [], \"blue\": []}",
+            "json",
+            "holds no texts under `blue`",
+        ),
+        (
             "{\"train\": [[\"one\", \"red\"], [\"\", \"red\"]]}",
             "json",
             "`train`, entry 2 has a text of 0 tokens",

@@ -9,6 +9,7 @@ mod levels;
 mod optimizers;
 mod primitives;
 mod recurrent;
+mod sequences;
 mod support;
 mod temporal;
 mod weights;

@@ -110,11 +110,20 @@ impl Oracle {
 
     /// The tensor called `name`.
     pub fn get<const D: usize>(&self, name: &str) -> Tensor<B, D> {
+        self.find(name).expect(name)
+    }
+
+    /// The tensor called `name`, where there is one.
+    pub fn find<const D: usize>(&self, name: &str) -> Option<Tensor<B, D>> {
+        let entry = self.0.get(name)?;
         let numbers = |key: &str| -> Vec<f64> {
-            let list = self.0[name][key].as_array().expect("numbers");
+            let list = entry[key].as_array().expect("numbers");
             list.iter().map(|v| v.as_f64().unwrap()).collect()
         };
         let shape: Vec<usize> = numbers("shape").iter().map(|&n| n as usize).collect();
-        tensor(numbers("values"), shape.try_into().expect("its rank"))
+        Some(tensor(
+            numbers("values"),
+            shape.try_into().expect("its rank"),
+        ))
     }
 }

@@ -1,10 +1,14 @@
 //! Labelled texts as tokens.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::read::{Content, Keys, Row, read};
 use super::settings::TextSettings;
+use super::subwords::Subwords;
+use super::tokens::Tokens;
+use super::vectors::{MAXIMUM_TOKENIZER, TOKENIZER};
 use crate::data::class_folders::compose;
 use crate::data::episode::Split;
 use crate::data::image_files::resolve;
@@ -37,6 +41,68 @@ pub(super) struct Corpus {
     pub parts: Vec<Split>,
     /// Texts of no class, by split.
     pub outside: [Vec<u32>; 3],
+    /// The words of the name of each class, where they are wanted.
+    pub names: Vec<Vec<String>>,
+    /// A word that stands for all that are not known.
+    pub unknown: Option<String>,
+}
+
+/// How texts are cut.
+struct Cutter {
+    tokens: Tokens,
+    lowercase: bool,
+    /// Cuts in place of the others.
+    subwords: Option<Subwords>,
+}
+
+impl Cutter {
+    fn open(settings: &TextSettings, data_dir: Option<&Path>) -> Result<Self> {
+        let open = |file: &str| {
+            let path = resolve(file, data_dir);
+            let path = match path.is_dir() {
+                true => path.join(TOKENIZER),
+                false => path,
+            };
+            Subwords::open(&path, MAXIMUM_TOKENIZER)
+        };
+        let file = Some(settings.tokenizer.as_str()).filter(|file| !file.is_empty());
+        Ok(Cutter {
+            tokens: settings.tokens,
+            lowercase: settings.lowercase,
+            subwords: file.map(open).transpose()?,
+        })
+    }
+
+    /// The words of a text; an error says why there are none.
+    fn of<'c>(&self, content: &'c Content<'_>) -> Result<Vec<Cow<'c, str>>, String> {
+        if let Some(subwords) = &self.subwords {
+            let cut = match content {
+                Content::Text(text) => subwords.of(text)?,
+                Content::Tokens(tokens) => subwords.of(&tokens.join(" "))?,
+            };
+            return Ok(cut.into_iter().map(Cow::Owned).collect());
+        }
+        let tokens = match content {
+            Content::Text(text) => self.tokens.of(text),
+            Content::Tokens(tokens) => tokens.clone(),
+        };
+        let word = |token: &'c str| match self.lowercase {
+            true => Cow::Owned(token.trim().to_lowercase()),
+            false => Cow::Borrowed(token.trim()),
+        };
+        Ok(tokens.into_iter().map(word).collect())
+    }
+
+    /// The words of the name of a class: `card_arrival` has two.
+    fn of_name(&self, name: &str) -> Result<Vec<String>, String> {
+        let words = Tokens::Words.of(name).into_iter();
+        let words = words.filter(|word| word.contains(char::is_alphanumeric));
+        let words: Vec<String> = words.map(str::to_lowercase).collect();
+        match &self.subwords {
+            Some(subwords) => subwords.of(&words.join(" ")),
+            None => Ok(words),
+        }
+    }
 }
 
 /// The texts of a class while files are read.
@@ -48,7 +114,12 @@ struct Class {
 impl Corpus {
     /// Reads the files of the settings.
     pub fn open(settings: &TextSettings, data_dir: Option<&Path>) -> Result<Self> {
-        let mut corpus = Corpus::default();
+        let cutter = Cutter::open(settings, data_dir)?;
+        let unknown = cutter.subwords.as_ref().and_then(Subwords::unknown);
+        let mut corpus = Corpus {
+            unknown: unknown.map(str::to_owned),
+            ..Corpus::default()
+        };
         let mut classes: BTreeMap<String, Class> = BTreeMap::new();
         let entities = match settings.entities.as_slice() {
             [head, tail] => Some([head.as_str(), tail.as_str()]),
@@ -65,7 +136,11 @@ impl Corpus {
                 corpus.path.clone_from(&path);
             }
             read(&path, &keys, &mut |row| {
-                corpus.take(settings, &path, part, row, &mut classes)
+                let place = row.place;
+                let words = cutter.of(&row.content).map_err(|reason| {
+                    Error::data(&path, format!("{place} has a text that {reason}"))
+                })?;
+                corpus.take(settings, &path, part, (&row, &words), &mut classes)
             })?;
         }
         if classes.is_empty() {
@@ -75,6 +150,11 @@ impl Corpus {
             corpus.classes.push(name);
             corpus.texts.push(class.texts);
             corpus.parts.push(class.part);
+        }
+        if settings.name_vectors {
+            let words = corpus.classes.iter().map(|name| cutter.of_name(name));
+            let words: Result<_, String> = words.collect();
+            corpus.names = words.map_err(|reason| Error::data(&corpus.path, reason))?;
         }
         Ok(corpus)
     }
@@ -94,14 +174,7 @@ impl Corpus {
     }
 
     /// The number of a word.
-    fn number(&mut self, word: &str, lowercase: bool) -> u32 {
-        let lower;
-        let word = if lowercase {
-            lower = word.to_lowercase();
-            &lower
-        } else {
-            word
-        };
+    fn number(&mut self, word: &str) -> u32 {
         if let Some(&number) = self.numbers.get(word) {
             return number;
         }
@@ -116,15 +189,11 @@ impl Corpus {
         settings: &TextSettings,
         path: &Path,
         part: Split,
-        row: Row<'_>,
+        (row, tokens): (&Row<'_>, &[Cow<'_, str>]),
         classes: &mut BTreeMap<String, Class>,
     ) -> Result<()> {
         let place = row.place;
         let fault = |reason: String| Error::data(path, format!("{place} {reason}"));
-        let tokens = match &row.content {
-            Content::Text(text) => settings.tokens.of(text),
-            Content::Tokens(tokens) => tokens.clone(),
-        };
         if tokens.iter().all(|token| token.trim().is_empty()) {
             return Err(fault("has a text of 0 tokens".to_owned()));
         }
@@ -135,7 +204,7 @@ impl Corpus {
         }
         let text = self.ends.len() as u32;
         for token in tokens.iter().take(MAXIMUM_TOKENS) {
-            let number = self.number(token.trim(), settings.lowercase);
+            let number = self.number(token);
             self.tokens.push(number);
         }
         if let Some(entities) = &row.entities {
@@ -159,14 +228,14 @@ impl Corpus {
             );
         }
         self.ends.push(self.tokens.len());
-        let Some(label) = row.label else {
+        let Some(label) = &row.label else {
             self.outside[row.split.position()].push(text);
             return Ok(());
         };
         if label.is_empty() {
             return Err(fault("has an empty label".to_owned()));
         }
-        let class = classes.entry(compose(&label)).or_insert(Class {
+        let class = classes.entry(compose(label)).or_insert(Class {
             texts: Vec::new(),
             part,
         });

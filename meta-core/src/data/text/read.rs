@@ -116,10 +116,9 @@ fn fault(path: &Path, place: Place<'_>, reason: impl fmt::Display) -> Error {
     Error::data(path, format!("{place} {reason}"))
 }
 
-/// Splits of texts are those of their classes: only texts of no class keep theirs.
-fn split_named(name: &str) -> Split {
-    let last = name.rsplit(['_', '-', '.']).next().unwrap_or(name);
-    Split::named(last).unwrap_or(Split::Train)
+/// The split that the end of a name says: `val`, `oos_val`.
+fn split_of(name: &str) -> Option<Split> {
+    Split::named(name.rsplit(['_', '-', '.']).next()?)
 }
 
 fn is_outside(label: &str) -> bool {
@@ -316,6 +315,10 @@ fn read_json(path: &Path, keys: &Keys<'_>, take: &mut Take<'_>) -> Result<()> {
     match &value {
         Value::Array(list) => each("", list, None),
         Value::Object(lists) => lists.iter().try_for_each(|(key, value)| match value {
+            // A split may be empty, a label not.
+            Value::Array(list) if list.is_empty() && split_of(key).is_none() => {
+                Err(Error::data(path, format!("holds no texts under `{key}`")))
+            }
             Value::Array(list) => each(key, list, Some(key)),
             _ => {
                 let message = format!("holds under `{key}` no list; `key: [texts]` is read");
@@ -335,7 +338,8 @@ fn of_value<'v>(
     keys: &Keys<'_>,
 ) -> Result<Row<'v>> {
     let wrong = |reason: String| Err(fault(path, place, reason));
-    let split = above.map_or(Split::Train, split_named);
+    // Splits of texts are those of their classes: only texts of no class keep theirs.
+    let split = above.and_then(split_of).unwrap_or(Split::Train);
     let (text, label, object) = match value {
         Value::String(_) => (Some(value), None, None),
         Value::Array(pair) if pair.len() == 2 => (pair.first(), pair.last(), None),

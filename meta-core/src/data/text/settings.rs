@@ -54,20 +54,28 @@ settings! {
         entities: Vec<String> = Vec::new();
         /// How a text is cut: `words`, or `spaces` for texts that are cut already.
         tokens: Tokens = Tokens::Words;
-        /// Whether words are put into lower case.
+        /// Whether words are put into lower case; a `tokenizer` has a rule of its own.
         lowercase: bool = true;
+        /// A `tokenizer.json`, or a folder that has one: texts are cut into its subwords, whatever `tokens` says.
+        /// In builds with the cargo feature `tokenizers`.
+        #[added("0.2")]
+        tokenizer: String = String::new();
         /// The most tokens of a text; what comes after is left out. An item has a row for each, and rows of
         /// zeros after its last token, which encoders that read masks do not read.
         length: usize = 40, between(2, 4096);
         /// File of word vectors: GloVe or fastText `.txt`, `.vec`, word2vec `.bin` (each also with `.gz`), or
-        /// an array in `.safetensors`, `.npz`, `.npy`, `.pt`, or a folder of model2vec. They stay as they are. Empty: a random vector
-        /// for each word of the training classes, drawn by the word alone.
+        /// an array in `.safetensors`, `.npz`, `.npy`, `.pt`, or a folder of model2vec. They stay as they are.
+        /// Empty: a random vector for each word of the training classes, drawn by the word alone.
         vectors: String = String::new();
         /// File of the words of an array of vectors, one a line in the order of its rows, or a `tokenizer.json`,
         /// which is also looked for beside the array.
         vector_words: String = String::new();
         /// Name of the array; empty for the only one.
         vector_key: String = String::new();
+        /// Folder in which large files of vectors are kept in a form that opens at once. Empty:
+        /// `$XDG_CACHE_HOME/meta-attention`, else `~/.cache/meta-attention`.
+        #[added("0.2")]
+        cache_dir: String = String::new();
         /// Width of random vectors.
         vector_width: usize = 64, between(1, 4096);
         /// Known words: those of `vectors`, or of them those of `training` classes alone.
@@ -123,6 +131,10 @@ impl TextSettings {
                 self.entities.join(", "),
                 expected,
             ));
+        }
+        if !self.entities.is_empty() && !self.tokenizer.is_empty() {
+            let expected = "positions of entities count tokens between spaces: must be empty";
+            return Err(Error::setting("data.tokenizer", &self.tokenizer, expected));
         }
         if !self.entities.is_empty() && self.tokens != Tokens::Spaces {
             let expected = "positions of entities count tokens between spaces: must be `spaces`";

@@ -1,11 +1,14 @@
 //! Word vectors of files, for the words that are wanted.
 
+mod cache;
+
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde_json::Value;
 
+use self::cache::{MAXIMUM_WIDTH, VectorCache};
 use super::settings::TextSettings;
 use crate::data::formats::{
     Array, Arrays, Lines, MAXIMUM_TEXT, Vectors, open_unpacked, read_labels,
@@ -13,24 +16,31 @@ use crate::data::formats::{
 use crate::error::{Error, Result};
 use crate::files;
 
-/// The most numbers of a vector.
-const MAXIMUM_WIDTH: usize = 4096;
 /// The most bytes of a word of a binary file.
 const MAXIMUM_WORD: u64 = 1 << 12;
 
 /// The file in which a model2vec folder has its words, and its array of vectors.
-const TOKENIZER: &str = "tokenizer.json";
+pub(super) const TOKENIZER: &str = "tokenizer.json";
 const EMBEDDINGS: &str = "embeddings";
 /// The largest `tokenizer.json`.
-const MAXIMUM_TOKENIZER: u64 = 1 << 28;
+pub(super) const MAXIMUM_TOKENIZER: u64 = 1 << 28;
 
-/// The words of a `tokenizer.json` in the order of their numbers, without the marks of a word's beginning (`▁`, `Ġ`);
-/// nothing for a number without a word. Parts of words (`##ing`) are words like others, which no text has.
-fn vocabulary(path: &Path) -> Result<Vec<String>> {
+/// What is done with each word of a file and its vector.
+type Keep<'k> = dyn FnMut(&str, &[f32]) + 'k;
+/// A reader of a file with words and vectors in turn.
+type ReadWords = fn(&mut WordVectors, &Path, &HashSet<&str>, &mut Keep<'_>) -> Result<()>;
+
+/// The words of a `tokenizer.json` in the order of their numbers; nothing for a number without a word. Without
+/// `marks`, those of a word's beginning (`▁`, `Ġ`) are left out, and parts of words (`##ing`) are words like
+/// others, which no text has.
+fn vocabulary(path: &Path, marks: bool) -> Result<Vec<String>> {
     let text = files::read_text(path, MAXIMUM_TOKENIZER)?;
     let fault = |reason: String| Error::data(path, reason);
     let tokenizer: Value = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
-    let plain = |word: &str| word.trim_start_matches(['\u{2581}', '\u{120}']).to_owned();
+    let named = |word: &str| match marks {
+        true => word.to_owned(),
+        false => word.trim_start_matches(['\u{2581}', '\u{120}']).to_owned(),
+    };
     match &tokenizer["model"]["vocab"] {
         Value::Object(numbers) => {
             let mut words = vec![String::new(); numbers.len()];
@@ -46,12 +56,12 @@ fn vocabulary(path: &Path) -> Result<Vec<String>> {
                             "has the number {number} for `{word}`, one of {count} words"
                         ))
                     })?;
-                *place = plain(word);
+                *place = named(word);
             }
             Ok(words)
         }
         Value::Array(entries) => {
-            let word = |entry: &Value| entry[0].as_str().map(plain);
+            let word = |entry: &Value| entry[0].as_str().map(named);
             let words = entries.iter().map(word).collect::<Option<Vec<String>>>();
             words.ok_or_else(|| fault("has an entry of `model.vocab` that is no word".to_owned()))
         }
@@ -81,7 +91,8 @@ impl WordVectors {
     /// | `.safetensors`, `.npz`, `.npy`, `.pt` | an array `[words, width]`, and the words in a file of their own |
     ///
     /// the first two also with `.gz`; and a folder of model2vec, which has `model.safetensors` and
-    /// `tokenizer.json`. The first vector of a word counts.
+    /// `tokenizer.json`. The first vector of a word counts. Large files of the first two are kept in a form
+    /// that opens at once.
     pub fn read(
         path: &Path,
         words: &Path,
@@ -100,8 +111,8 @@ impl WordVectors {
             words: 0,
         };
         match name.rsplit('.').next().unwrap_or_default() {
-            "txt" | "vec" => vectors.read_lines(path, wanted)?,
-            "bin" => vectors.read_binary(path, wanted)?,
+            "txt" | "vec" => vectors.read_cached(path, settings, wanted, Self::read_lines)?,
+            "bin" => vectors.read_cached(path, settings, wanted, Self::read_binary)?,
             "safetensors" | "npz" | "npy" | "pt" | "pth" => {
                 vectors.read_array(path, words, settings, wanted)?;
             }
@@ -143,7 +154,38 @@ impl WordVectors {
         }
     }
 
-    fn read_lines(&mut self, path: &Path, wanted: &HashSet<&str>) -> Result<()> {
+    /// Takes the vectors from the cache, or reads the file and puts all of them there.
+    fn read_cached(
+        &mut self,
+        path: &Path,
+        settings: &TextSettings,
+        wanted: &HashSet<&str>,
+        read: ReadWords,
+    ) -> Result<()> {
+        let Some(cache) = VectorCache::of(path, &settings.cache_dir) else {
+            return read(self, path, wanted, &mut |_, _| ());
+        };
+        let Some(found) = cache.load(wanted) else {
+            return cache.fill(|keep| read(self, path, wanted, keep));
+        };
+        self.width = found.width;
+        self.words = found.words;
+        for (word, numbers) in found
+            .names
+            .iter()
+            .zip(found.numbers.chunks_exact(found.width))
+        {
+            self.take(word, numbers);
+        }
+        Ok(())
+    }
+
+    fn read_lines(
+        &mut self,
+        path: &Path,
+        wanted: &HashSet<&str>,
+        keep: &mut Keep<'_>,
+    ) -> Result<()> {
         let mut lines = Lines::open(path)?;
         let mut numbers: Vec<f32> = Vec::new();
         while let Some((number, line)) = lines.next_line()? {
@@ -190,6 +232,7 @@ impl WordVectors {
                 )));
             }
             self.words += 1;
+            keep(word, &numbers);
             if wanted.contains(word) {
                 self.take(word, &numbers);
             }
@@ -197,7 +240,12 @@ impl WordVectors {
         Ok(())
     }
 
-    fn read_binary(&mut self, path: &Path, wanted: &HashSet<&str>) -> Result<()> {
+    fn read_binary(
+        &mut self,
+        path: &Path,
+        wanted: &HashSet<&str>,
+        keep: &mut Keep<'_>,
+    ) -> Result<()> {
         let (_, bytes) = open_unpacked(path, MAXIMUM_TEXT * 4)?;
         let mut bytes = BufReader::new(bytes);
         let mut header = Vec::new();
@@ -246,6 +294,7 @@ impl WordVectors {
                 return Err(fault(format!("(`{word}`) has {number} for a number")));
             }
             self.words += 1;
+            keep(word, &numbers);
             if wanted.contains(word) {
                 self.take(word, &numbers);
             }
@@ -292,7 +341,7 @@ impl WordVectors {
         };
         self.set_width(path, &format!("array `{key}`"), vectors.width())?;
         let words_of: Vec<String> = match words.extension().is_some_and(|ending| ending == "json") {
-            true => vocabulary(words)?,
+            true => vocabulary(words, !settings.tokenizer.is_empty())?,
             false => read_labels(words, "")?.iter().map(str::to_owned).collect(),
         };
         if words_of.len() != vectors.rows() {
