@@ -331,7 +331,7 @@ static WORKLOADS: [Workload; 22] = [
         data: || json!({}),
         encoder: "mlp",
         learner: "maml_rl",
-        settings: || json!({ "inner_steps": 1, "surrogate": "lvc", "deviation": 0.3, "epochs": 4 }),
+        settings: || json!({ "inner_steps": 1, "surrogate": "lvc", "deviation": 0.3, "epochs": 4, "entropy_weight": 0.01 }),
         episode: [1, 20, 20],
         tasks: 10,
     },
