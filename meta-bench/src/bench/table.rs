@@ -426,7 +426,7 @@ pub static WORKLOADS: &[Workload] = &[
         source: "navigation",
         encoder: "mlp",
         learner: "maml_rl",
-        settings: || json!({ "inner_steps": 1, "surrogate": "lvc", "deviation": 0.3, "epochs": 4 }),
+        settings: || json!({ "inner_steps": 1, "surrogate": "lvc", "deviation": 0.3, "epochs": 4, "entropy_weight": 0.01 }),
         episode: [1, 20, 20],
         tasks: 10,
         ..TRAINED
