@@ -119,8 +119,8 @@ fn crc(bytes: &[u8], bits: u32, polynomial: u32) -> u32 {
     for byte in bytes {
         remainder ^= u32::from(*byte) << (bits - 8);
         for _ in 0..8 {
-            let carries = remainder >> (bits - 1) & 1;
-            remainder = (remainder << 1 & ((1 << bits) - 1)) ^ (carries * polynomial);
+            let carries = (remainder >> (bits - 1)) & 1;
+            remainder = ((remainder << 1) & ((1 << bits) - 1)) ^ (carries * polynomial);
         }
     }
     remainder
@@ -132,7 +132,7 @@ fn flac(samples: &[i16], rate: u32) -> Vec<u8> {
     let mut bytes = b"fLaC\x80\0\0\x22".to_vec();
     bytes.extend([BLOCK.to_be_bytes(), BLOCK.to_be_bytes()].concat());
     bytes.extend([0; 6]);
-    let layout = u64::from(rate) << 44 | 15 << 36 | samples.len() as u64;
+    let layout = (u64::from(rate) << 44) | (15 << 36) | samples.len() as u64;
     bytes.extend(layout.to_be_bytes());
     bytes.extend([0; 16]);
     for (number, block) in samples.chunks(usize::from(BLOCK)).enumerate() {

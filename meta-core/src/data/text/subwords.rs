@@ -25,7 +25,8 @@ impl Subwords {
         let fault = |reason: String| Error::data(path, format!("is no tokenizer.json: {reason}"));
         let parsed: Value =
             serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
-        let mut tokenizer: Tokenizer = text.parse().map_err(|error| fault(format!("{error}")))?;
+        let read = Tokenizer::from_bytes(&text);
+        let mut tokenizer = read.map_err(|error| fault(format!("{error}")))?;
         // An item is cut and filled up by the settings of the source.
         tokenizer.with_padding(None);
         let whole = tokenizer.with_truncation(None).map(|_| ());
