@@ -8,7 +8,7 @@ use crate::workbench::Workbench;
 #[test]
 fn an_unknown_workload_peer_or_backend() {
     let bench = Workbench::new("");
-    insta::assert_snapshot!(bench.run("bench sinusoid-2").mistake(), @"error: unknown workload `sinusoid-2` (did you mean `sinusoid-5`?); known: sinusoid-1, sinusoid-5, conv4-maml-1, conv4-maml-5, conv4-fomaml-5, protonet-20w1s, protonet-60w5s, attention-maml, lstm-protonet, bilstm-protonet, gru-protonet, text-cnn-protonet, attention-pooling-protonet, lstm-maml, mann, meta-lstm, adapt, logistic-5w5s, mlc-joint, mlc-separate, transformer-protonet, set-transformer-protonet, resnet12-protonet, resnet12-maml, feat, snail, in-context, cnp, anp, tnp, pfn");
+    insta::assert_snapshot!(bench.run("bench sinusoid-2").mistake(), @"error: unknown workload `sinusoid-2` (did you mean `sinusoid-5`?); known: sinusoid-1, sinusoid-5, conv4-maml-1, conv4-maml-5, conv4-fomaml-5, protonet-20w1s, protonet-60w5s, attention-maml, lstm-protonet, bilstm-protonet, gru-protonet, text-cnn-protonet, attention-pooling-protonet, lstm-maml, mann, meta-lstm, adapt, logistic-5w5s, mlc-joint, mlc-separate, transformer-protonet, set-transformer-protonet, resnet12-protonet, resnet12-maml, feat, snail, in-context, cnp, anp, tnp, pfn, rl2, maml-rl");
     insta::assert_snapshot!(bench.run("bench --peers --only torch-lop").mistake(), @"error: unknown peer `torch-lop` (did you mean `torch-loop`?); known: torch-loop, torch-func, torch-compile, jax, sklearn");
     insta::assert_snapshot!(bench.run("bench --backends flax").mistake(), @"error: unknown backend `flax` (did you mean `flex`?); known: flex, ndarray, wgpu, vulkan, cuda, rocm, tch");
     insta::assert_snapshot!(bench.run("bench --tasks 0").mistake(), @"error: `--tasks 0`: must be at least 1");

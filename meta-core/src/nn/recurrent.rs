@@ -472,3 +472,42 @@ pub fn join<B: Backend>(steps: Vec<Tensor<B, 3>>) -> Tensor<B, 3> {
         .collect();
     Tensor::cat(columns, 2).reshape([t, b * length, h])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{backend::Cpu, rng::Seed};
+
+    /// Blocks of a bias, as numbers.
+    fn blocks(bias: Tensor<Cpu, 3>, count: usize) -> Vec<Vec<f64>> {
+        let parts = bias.chunk(count, 2).into_iter();
+        parts
+            .map(|part| part.into_data().iter::<f64>().collect())
+            .collect()
+    }
+
+    /// Time scales lie within 1 and the span, all over it, and nothing else is biased.
+    #[test]
+    fn units_forget_within_the_span() {
+        let (device, width, span) = (Default::default(), 64, 50.0);
+        let within = |bias: &[f64]| {
+            let scales = || bias.iter().map(|bias| bias.exp());
+            assert!(scales().all(|scale| (0.999..=1.001 * span).contains(&scale)));
+            assert!(scales().any(|scale| scale < 0.2 * span));
+            assert!(scales().any(|scale| scale > 0.8 * span));
+        };
+        let initializer = || Initializer::seeded(Seed(1));
+        let gru = GruCell::<Cpu>::new(3, width, &mut initializer(), &device);
+        let gru = gru.remembering(50, &mut initializer(), &device);
+        let found = blocks(gru.input.bias.val(), 3);
+        within(&found[1]);
+        assert_eq!([&found[0], &found[2]], [&vec![0.0; width]; 2]);
+        let lstm = LstmCell::<Cpu>::new(3, width, &mut initializer(), &device);
+        let lstm = lstm.remembering(50, &mut initializer(), &device);
+        let found = blocks(lstm.input.bias.val(), 4);
+        within(&found[1]);
+        let opposite: Vec<f64> = found[1].iter().map(|bias| -bias).collect();
+        assert_eq!(found[0], opposite);
+        assert_eq!([&found[2], &found[3]], [&vec![0.0; width]; 2]);
+    }
+}
