@@ -1,7 +1,5 @@
 //! The commands, as scripts and people use them.
 
-use std::fs;
-
 use serde_json::Value;
 
 use crate::workbench::{GLYPHS, SINUSOID, Workbench, compiled, manifests};
