@@ -168,6 +168,15 @@ pub fn test<T: Toolkit, B: Primitives>(
     if let Some(densities) = &evaluation.log_likelihood {
         scores["log_likelihood"] = json!(densities);
     }
+    if !evaluation.auroc.is_empty() {
+        scores["auroc"] = json!(evaluation.auroc);
+    }
+    let sets = (0..episodes.count as u64)
+        .map(|index| episodes.source.set_of(episodes.split, index))
+        .collect::<Option<Vec<String>>>();
+    if let Some(sets) = sets {
+        scores["sets"] = json!(sets);
+    }
     if let (Some(rejected), Some(found)) = (&rejected, &mut result.probabilities) {
         found.outsiders = Some(Outsiders::of(outsiders, rejected));
         scores["outsiders"] = json!(rejected);

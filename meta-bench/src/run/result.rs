@@ -53,7 +53,7 @@ pub struct StepScore {
     pub ci95: f64,
 }
 
-/// A mean over episodes, in nats, and half of its 95 % interval's width.
+/// A mean over episodes, in nats or as a share, and half of its 95 % interval's width.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Nats {
     /// Mean.
@@ -114,6 +114,9 @@ pub struct Probabilities {
     pub expected_calibration_error: Pooled,
     /// Negative log-likelihood of the right classes, in nats.
     pub negative_log_likelihood: Nats,
+    /// Area under the curve of true over false positives, of tasks of two classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auroc: Option<Nats>,
     /// Figures of rejection, with `test.outsiders`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outsiders: Option<Outsiders>,
@@ -316,6 +319,7 @@ impl TestResult {
                 .map(|expected_calibration_error| Probabilities {
                     expected_calibration_error,
                     negative_log_likelihood: Nats::of(&evaluation.losses),
+                    auroc: (!evaluation.auroc.is_empty()).then(|| Nats::of(&evaluation.auroc)),
                     outsiders: None,
                 }),
             untrained: None,
@@ -442,6 +446,9 @@ impl TestResult {
                 percent(mean),
                 percent(ci95)
             ));
+            if let Some(auroc) = &found.auroc {
+                out.push_str(&format!("  {:<18} {auroc}\n", "AUROC"));
+            }
             if let Some(outsiders) = &found.outsiders {
                 out.push_str(&format!(
                     "  {:<18} {} (AUROC), false positives at 95 %: {}, accuracy on accepted: {}\n",

@@ -27,4 +27,5 @@ mod serve;
 mod slurm;
 mod surroundings;
 mod sweep;
+mod tables;
 mod workbench;

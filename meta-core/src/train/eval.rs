@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
-    calibration::{Confidence, Pooled, Reliability, Scored as ScoredQuery},
+    calibration::{Confidence, Pooled, Reliability, Scored as ScoredQuery, auroc},
     data::{
         Episode, EpisodeShape, Items, Prefetch, Source, Split, Targets, Task, before_end,
         episode_set_hash,
@@ -115,6 +115,10 @@ pub struct Evaluation {
     /// Log-likelihoods of the queries, where the learner predicts densities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_likelihood: Option<LogLikelihoods>,
+    /// Area under the curve of true over false positives by episode, of tasks of two classes that both have
+    /// queries; empty of others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub auroc: Vec<f64>,
     /// How sure the learner was of its answer for each query of each episode; empty for regression.
     #[serde(skip)]
     pub confidences: Vec<Vec<Confidence>>,
@@ -218,6 +222,7 @@ pub fn evaluate_together<B: Primitives>(
     let mut losses = Vec::new();
     let mut places = Vec::new();
     let mut densities = LogLikelihoods::default();
+    let mut areas = Vec::new();
     let mut confidences = Vec::new();
     for graph in processes.gather(own)?.into_iter().flatten() {
         graph.check(metric, asked.set.split, losses.len() as u64)?;
@@ -230,6 +235,7 @@ pub fn evaluate_together<B: Primitives>(
         places.extend(graph.places);
         densities.learner.extend(graph.densities);
         densities.exact.extend(graph.exact);
+        areas.extend(graph.areas);
         confidences.extend(graph.confidences);
     }
     let log_likelihood = (!densities.learner.is_empty()).then_some(densities);
@@ -242,6 +248,7 @@ pub fn evaluate_together<B: Primitives>(
         losses,
         places,
         log_likelihood,
+        auroc: areas.into_iter().collect::<Option<_>>().unwrap_or_default(),
         confidences,
     })
 }
@@ -316,6 +323,8 @@ struct Scored {
     densities: Vec<f64>,
     /// And by the distribution that the source draws from, where it knows it.
     exact: Vec<f64>,
+    /// AUROC of each task of two classes after the last step; empty for others.
+    areas: Vec<Option<f64>>,
     /// How sure each task's answers after the last step are; empty for regression.
     confidences: Vec<Vec<Confidence>>,
 }
@@ -423,6 +432,10 @@ fn score_graph<B: Primitives>(
         (Task::Classification, Some(last)) => confidences_of(last.clone(), episodes),
         _ => Vec::new(),
     };
+    let areas = match (spec.task, answered.last()) {
+        (Task::Classification, Some(last)) => areas_of(last.clone(), episodes),
+        _ => Vec::new(),
+    };
     let places = match (spec.task, answered.last()) {
         (Task::Sequences { .. }, Some(last)) => right_places(last.clone(), episodes),
         _ => Vec::new(),
@@ -441,8 +454,34 @@ fn score_graph<B: Primitives>(
         places,
         densities,
         exact: Vec::new(),
+        areas,
         confidences,
     }
+}
+
+/// How well class scores `[t, q, 2]` tell the queries of the second class from those of the first, by task; none
+/// where one has no queries.
+fn areas_of<B: Primitives>(predictions: Tensor<B, 3>, episodes: &[Episode]) -> Vec<Option<f64>> {
+    let [_, q, outputs] = predictions.dims();
+    if outputs != 2 {
+        return vec![None; episodes.len()];
+    }
+    let values: Vec<f64> = predictions.into_data().iter::<f64>().collect();
+    let tasks = values.chunks(q * outputs).zip(episodes);
+    tasks
+        .map(|(task, episode)| {
+            let Targets::Classes(labels) = &episode.query.targets else {
+                return None;
+            };
+            let of = |class: u32| -> Vec<f64> {
+                let rows = task.chunks(outputs).zip(labels).enumerate();
+                let own = rows
+                    .filter(|(item, (_, label))| **label == class && episode.query.is_there(*item));
+                own.map(|(_, (scores, _))| scores[1] - scores[0]).collect()
+            };
+            auroc(&of(1), &of(0)).filter(|area| area.is_finite())
+        })
+        .collect()
 }
 
 /// How sure the answers of class scores `[t, q, n]` are, for the queries of each task that are there.
@@ -656,6 +695,7 @@ mod tests {
             places: Vec::new(),
             densities,
             exact: Vec::new(),
+            areas: Vec::new(),
             confidences: Vec::new(),
         };
         let message = |scored: &Scored, metric| {
@@ -698,6 +738,7 @@ mod tests {
             losses: vec![0.5, 0.7],
             places: Vec::new(),
             log_likelihood: None,
+            auroc: Vec::new(),
             confidences: Vec::new(),
         };
         assert!((evaluation.score().mean - 0.9).abs() < 1e-12);
