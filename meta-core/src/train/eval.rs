@@ -682,6 +682,23 @@ mod tests {
         );
     }
 
+    /// Queries of two classes: of four pairs three are in order. Of one class alone nothing can be said.
+    #[test]
+    fn the_area_under_the_curve_is_the_share_of_pairs_in_order() {
+        let shape = EpisodeShape::new(2, 1, 2);
+        let items = |classes: Vec<u32>| {
+            let count = classes.len();
+            Items::new(vec![0.0; count], Targets::Classes(classes), vec![0; count])
+        };
+        let support = items(vec![0, 1]);
+        let episode =
+            |query: Vec<u32>| Episode::new(0, shape, support.clone(), items(query), Vec::new());
+        let scores = [[[0.0, 0.1], [0.0, 0.5], [0.0, 0.3], [0.0, 0.9]]; 2];
+        let scores = Tensor::<crate::backend::Cpu, 3>::from_floats(scores, &Default::default());
+        let episodes = [episode(vec![0, 0, 1, 1]), episode(vec![1; 4])];
+        assert_eq!(areas_of(scores, &episodes), [Some(0.75), None]);
+    }
+
     #[test]
     fn large_scores_do_not_overflow() {
         let (_, loss) = classification(&[1000.0, 0.0], 2, &[1]);
