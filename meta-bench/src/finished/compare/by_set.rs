@@ -1,5 +1,7 @@
 //! Learners beside each other on every data set of a test.
 
+use std::collections::HashSet;
+
 use meta_core::{
     Error,
     stats::{Paired, mean, paired_t},
@@ -86,29 +88,34 @@ impl<'a> Test<'a> {
             .collect()
     }
 
-    /// Keys in which the groups differ, and what is the same in all.
+    /// Names of the groups, by the settings of their learners where those tell them apart, and what is the same in
+    /// all.
     fn labels(&self) -> (Vec<String>, String) {
-        let label = &self.groups[0].label;
         let is_same = |key: &str, value: &str| {
             let mut groups = self.groups.iter();
             groups.all(|group| group.value_of(key) == Some(value))
         };
-        let same = label.iter().filter(|(key, value)| is_same(key, value));
-        let same = same.map(|(key, value)| format!("{key}={value}"));
-        let titles = self.groups.iter().map(|group| {
-            let own = group
-                .label
-                .iter()
-                .filter(|(key, value)| !is_same(key, value));
-            // What only other learners have is no part of a name.
-            let told = own.filter(|(_, value)| value != "–" && value != "-");
-            let told: Vec<&str> = told.map(|(_, value)| value.as_str()).collect();
-            match told.is_empty() {
-                true => group.title(),
-                false => told.join(" "),
-            }
-        });
-        (titles.collect(), same.collect::<Vec<_>>().join(", "))
+        let label = self.groups[0].label.iter();
+        let same = label.filter(|(key, value)| is_same(key, value));
+        let same: Vec<String> = same.map(|(key, value)| format!("{key}={value}")).collect();
+        let titles = |prefix: &str| -> Vec<String> {
+            let title = |group: &&Group| {
+                let own = group.label.iter().filter(|(key, value)| {
+                    // What only other learners have is no part of a name.
+                    key.starts_with(prefix) && !is_same(key, value) && value != "–"
+                });
+                let values: Vec<&str> = own.map(|(_, value)| value.as_str()).collect();
+                values.join(" ")
+            };
+            self.groups.iter().map(title).collect()
+        };
+        let tell = |titles: &Vec<String>| {
+            let distinct: HashSet<&String> = titles.iter().collect();
+            distinct.len() == titles.len() && titles.iter().all(|title| !title.is_empty())
+        };
+        let titles = ["learner.", ""].map(titles).into_iter().find(tell);
+        let all = || self.groups.iter().map(|group| group.title()).collect();
+        (titles.unwrap_or_else(all), same.join(", "))
     }
 
     fn table(&self, measure: Measure) -> Table {
