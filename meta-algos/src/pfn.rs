@@ -702,7 +702,8 @@ mod tests {
     use crate::toy::{PredictAt, assert_close, refusal, spec, tasks, values};
     use burn::tensor::TensorData;
     use meta_core::{
-        backend::Cpu, gradcheck::toy, nn::encoder::EncoderSpec, rng::Seed, task::MaskBatch,
+        backend::Cpu, gradcheck::toy, nn::encoder::EncoderSpec, rng::Seed, settings::Settings,
+        task::MaskBatch,
     };
 
     type B = Cpu;
@@ -742,6 +743,44 @@ mod tests {
 
     fn answer(learner: &dyn Learner<B>, tasks: &TaskBatch<B>) -> Vec<f32> {
         values(learner.predict(tasks, PredictAt::LastStep).remove(0))
+    }
+
+    /// The target cells alone are those of all cells.
+    #[test]
+    fn the_last_layer_needs_no_other_cells() {
+        let classification = (spec(3, 4), tasks(&spec(3, 4)));
+        for (spec, tasks) in [classification, regression()] {
+            let settings = json!({"width": 8, "heads": 2, "layers": 1, "hidden": 16, "bins": 12});
+            let settings = PfnSettings::from_value("learner", &settings).expect("settings");
+            let rule = Pfn {
+                predictive: matches!(spec.task, Task::Regression { .. })
+                    .then(|| OutputDistribution::binned(&spec, settings.bins)),
+                architecture: EncoderSpec::new("identity", &json!({}), spec.item).expect("one"),
+                settings,
+            };
+            let device = Default::default();
+            let model = rule.init::<B>(&mut Initializer::seeded(Seed(3)), &device);
+            let pass = Pass::evaluation();
+            let (cells, size, hidden, _) = rule.cells(&model, &tasks, &pass);
+            let classes = membership(&tasks, &cells);
+            let (layer, of) = (&model.layers[0], classes.as_ref());
+            let [t, _, d] = cells.dims();
+            let all = layer.forward(
+                cells.clone(),
+                size,
+                Weighting::Softmax,
+                &hidden,
+                of,
+                (0, &pass),
+            );
+            let all = all.reshape([t, size.rows, size.columns, d]);
+            let expected = values(
+                all.narrow(2, size.columns - 1, 1)
+                    .reshape([t, size.rows, d]),
+            );
+            let found = layer.targets(cells, size, Weighting::Softmax, &hidden, of, &pass);
+            assert_close(&values(found), &expected, 1e-5);
+        }
     }
 
     /// The order of the features is no information; sums in another order.
