@@ -6,11 +6,14 @@
 //! normalised), and weights `w = 1` or `w = 1/d`:
 //!
 //! ```text
-//! p(y = n | x) = Σ w over the items of class n in N(x) / Σ w over N(x)
+//! p(y = n | x) = Σ w over the items of class n in N(x) / Σ w over N(x)      classification
+//! ŷ(x)         = Σ w y over N(x) / Σ w over N(x)                              regression
 //! ```
 //!
 //! # Differences from the paper
 //! * Scores are `ln(p + 10⁻⁷)`: the logarithm of a class without a vote would be infinite.
+//! * In regression, the mean of the neighbours' values.
+//! * Of a task that has fewer support items than `k`, all vote.
 //! * Classes with equally many votes share them; the lowest label wins, as in scikit-learn.
 
 use burn::tensor::Tensor;
@@ -67,9 +70,11 @@ impl LearnerSettings for KnnSettings {
         family: Family::Baseline,
         summary: "lets the nearest support features vote",
         paper: "Cover and Hart, Nearest neighbor pattern classification, 1967",
-        regression: false,
+        regression: true,
         any_way: true,
     };
+
+    const READS_MASKS: bool = true;
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
         let items = spec.test.support_items();
@@ -81,7 +86,7 @@ impl LearnerSettings for KnnSettings {
                 expected,
             ));
         }
-        feature_rule::check::<Self>(spec)
+        Ok(())
     }
 
     fn calibration(&self) -> &'static [Split] {
@@ -124,7 +129,20 @@ impl FeatureRule for KnnSettings {
         let distances = distance::squared_distances(query, support)
             .clamp_min(0.0)
             .sqrt();
-        let nearest = distance::nearest(distances.clone().neg(), self.neighbours);
+        let [t, q, s] = distances.dims();
+        let absent = features
+            .there
+            .clone()
+            .map(|there| there.bool_not().reshape([t, 1, s]).expand([t, q, s]));
+        let closeness = match &absent {
+            None => distances.clone().neg(),
+            Some(absent) => distances.clone().neg().mask_fill(absent.clone(), f32::MIN),
+        };
+        let nearest = distance::nearest(closeness, self.neighbours);
+        let nearest = match absent {
+            None => nearest,
+            Some(absent) => nearest.mask_fill(absent, 0.0),
+        };
         let votes = match self.votes {
             Votes::Uniform => nearest,
             Votes::Distance => nearest / distances.clamp_min(LEAST_DISTANCE),
@@ -136,10 +154,11 @@ impl FeatureRule for KnnSettings {
             MapAxis::Support,
             &shares.clone().unsqueeze_dim(1),
         );
-        shares
-            .product(features.membership())
-            .add_scalar(LEAST_SHARE)
-            .log()
+        let answer = shares.product(features.targets());
+        match features.values {
+            Some(_) => answer,
+            None => answer.add_scalar(LEAST_SHARE).log(),
+        }
     }
 }
 

@@ -54,6 +54,8 @@ meta_core::learners! {
         task_transformer::TaskTransformerSettings,
         nearest_centroid::NearestCentroidSettings,
         knn::KnnSettings,
+        gaussian_process::GaussianProcessSettings,
+        boosted_trees::BoostedTreesSettings,
         logistic::LogisticSettings,
         lda::LdaSettings,
         tip_adapter::TipAdapterSettings,

@@ -14,6 +14,8 @@
 //! ([`meta_core::logistic`]): such small systems are many small operations, which a device would wait for one by
 //! one.
 //!
+//! Of a task whose items are not all there, those that are make it.
+//!
 //! # Differences from the paper
 //! * Several classes, and the penalty.
 
@@ -59,6 +61,8 @@ impl LearnerSettings for LogisticSettings {
         regression: false,
         any_way: true,
     };
+
+    const READS_MASKS: bool = true;
 
     fn check<A: Architecture>(&self, _architecture: &A, spec: &TaskSpec) -> Result<()> {
         feature_rule::check::<Self>(spec)
@@ -106,7 +110,13 @@ impl FeatureRule for LogisticSettings {
         let gram: Vec<f64> = gram.into_data().iter::<f64>().collect();
         let labels = features.labels.clone().into_data();
         let labels: Vec<usize> = labels.iter::<i64>().map(|label| label as usize).collect();
-        let (coefficients, intercepts) = fit(&gram, &labels, [t, s, n], number);
+        let (coefficients, intercepts) = match &features.there {
+            None => fit(&gram, &labels, [t, s, n], number),
+            Some(there) => {
+                let there: Vec<bool> = there.clone().into_data().iter::<bool>().collect();
+                fit_those_there(&gram, &labels, &there, [t, s, n], number)
+            }
+        };
         let tensor = |values: Vec<f64>, shape: [usize; 3]| {
             let data = TensorData::new(values, shape).convert_dtype(dtype);
             Tensor::<B, 3>::from_data(data, (&like, dtype))
@@ -114,6 +124,46 @@ impl FeatureRule for LogisticSettings {
         let weights = transposed.product(tensor(coefficients, [t, n, s]).swap_dims(1, 2));
         features.query.clone().product(weights) + tensor(intercepts, [t, 1, n])
     }
+}
+
+/// [`fit`] of the items that are there, each task alone: 0 for items and classes that are not.
+fn fit_those_there(
+    gram: &[f64],
+    labels: &[usize],
+    there: &[bool],
+    [t, s, n]: [usize; 3],
+    c: f64,
+) -> (Vec<f64>, Vec<f64>) {
+    let (mut coefficients, mut intercepts) = (vec![0.0; t * n * s], vec![0.0; t * n]);
+    for task in 0..t {
+        let rows: Vec<usize> = (task * s..(task + 1) * s)
+            .filter(|&row| there[row])
+            .collect();
+        let mut classes: Vec<usize> = rows.iter().map(|&row| labels[row]).collect();
+        classes.sort_unstable();
+        classes.dedup();
+        let own: Vec<usize> = rows
+            .iter()
+            .map(|&row| classes.binary_search(&labels[row]).unwrap_or(0))
+            .collect();
+        let products: Vec<f64> = rows
+            .iter()
+            .flat_map(|&row| {
+                rows.iter()
+                    .map(move |other| gram[row * s + other - task * s])
+            })
+            .collect();
+        let sizes = [1, rows.len(), classes.len()];
+        let (found, biases) = fit(&products, &own, sizes, c);
+        for (place, &class) in classes.iter().enumerate() {
+            intercepts[task * n + class] = biases[place];
+            for (item, &row) in rows.iter().enumerate() {
+                coefficients[(task * n + class) * s + row - task * s] =
+                    found[place * rows.len() + item];
+            }
+        }
+    }
+    (coefficients, intercepts)
 }
 
 #[cfg(test)]

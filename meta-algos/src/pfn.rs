@@ -496,22 +496,67 @@ impl<L: Primitives> PfnLayer<L> {
         );
         let part = MapAxis::Part(1, size.columns);
         pass.record(&format!("features {}", name + 1), part.clone(), part, &map);
-        let x = x + read;
-        let normalised = self.row_norm.forward(x.clone(), cells, pass);
-        let (read, map) = self.read_rows(normalised, size, weighting, hidden.support.as_ref());
+        let (x, map) = self.after_features(x + read, size, weighting, hidden, classes, pass);
         pass.record(
             &format!("rows {}", name + 1),
             MapAxis::Item,
             MapAxis::Support,
             &map,
         );
+        x
+    }
+
+    /// The same for the target cells alone, `[t, r, d]`: nobody reads the others after the last layer.
+    fn targets(
+        &self,
+        x: Tensor<L, 3>,
+        size: Size,
+        weighting: Weighting,
+        hidden: &Hidden<L>,
+        classes: Option<&Tensor<L, 3>>,
+        pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        let Size {
+            tasks: t,
+            rows: r,
+            columns: c,
+            width: d,
+            ..
+        } = size;
+        let of_target = |x: Tensor<L, 3>| {
+            let cells = x.reshape([t, r, c, d]).narrow(2, c - 1, 1);
+            cells.reshape([t, r, d])
+        };
+        let normalised = self.feature_norm.forward(x.clone(), r * c, pass);
+        let queries = of_target(normalised.clone());
+        let columns = Some(&hidden.columns);
+        let (read, _) = self.features.attend(queries, normalised, r, columns, pass);
+        let (x, alone) = (of_target(x) + read, Size { columns: 1, ..size });
+        self.after_features(x, alone, weighting, hidden, classes, pass)
+            .0
+    }
+
+    /// What follows the attention between features, and the map of the rows.
+    fn after_features(
+        &self,
+        x: Tensor<L, 3>,
+        size: Size,
+        weighting: Weighting,
+        hidden: &Hidden<L>,
+        classes: Option<&Tensor<L, 3>>,
+        pass: &Pass<L>,
+    ) -> (Tensor<L, 3>, Tensor<L, 4>) {
+        let cells = size.rows * size.columns;
+        let normalised = self.row_norm.forward(x.clone(), cells, pass);
+        let (read, map) = self.read_rows(normalised, size, weighting, hidden.support.as_ref());
         let x = x + read;
         let x = match classes.and_then(|classes| self.read_class(&x, size, classes, pass)) {
             Some(read) => x + read,
             None => x,
         };
         let normalised = self.feed_forward_norm.forward(x.clone(), cells, pass);
-        x + self.contract.forward(self.expand.forward_relu(normalised))
+        let written = self.contract.forward(self.expand.forward_relu(normalised));
+        (x + written, map)
     }
 }
 
@@ -583,7 +628,8 @@ impl<A: Architecture> SinglePass for Pfn<A> {
         let (cells, size, hidden, moments) = self.cells(model, tasks, pass);
         let classes = membership(tasks, &cells);
         let weighting = self.settings.attention;
-        let layers = model.layers.iter().enumerate();
+        let (last, layers) = model.layers.split_last().expect("a layer");
+        let layers = layers.iter().enumerate();
         let cells = layers.fold(cells, |cells, (name, layer)| {
             layer.forward(
                 cells,
@@ -594,18 +640,28 @@ impl<A: Architecture> SinglePass for Pfn<A> {
                 (name, pass),
             )
         });
+        if pass.is_recording() {
+            // For the maps of the other cells.
+            let name = model.layers.len() - 1;
+            let seen = cells.clone();
+            last.forward(
+                seen,
+                size,
+                weighting,
+                &hidden,
+                classes.as_ref(),
+                (name, pass),
+            );
+        }
+        let read = last.targets(cells, size, weighting, &hidden, classes.as_ref(), pass);
         let Size {
             tasks: t,
             support: s,
             rows: r,
-            columns: c,
             width: d,
             heads,
+            ..
         } = size;
-        let read = cells
-            .reshape([t, r, c, d])
-            .narrow(2, c - 1, 1)
-            .reshape([t, r, d]);
         let read = model.norm.forward(read, r, pass);
         let (support, query) = (read.clone().narrow(1, 0, s), read.narrow(1, s, r - s));
         match (&model.query, &model.key, &model.decoder, classes) {
@@ -646,7 +702,8 @@ mod tests {
     use crate::toy::{PredictAt, assert_close, refusal, spec, tasks, values};
     use burn::tensor::TensorData;
     use meta_core::{
-        backend::Cpu, gradcheck::toy, nn::encoder::EncoderSpec, rng::Seed, task::MaskBatch,
+        backend::Cpu, gradcheck::toy, nn::encoder::EncoderSpec, rng::Seed, settings::Settings,
+        task::MaskBatch,
     };
 
     type B = Cpu;
@@ -686,6 +743,44 @@ mod tests {
 
     fn answer(learner: &dyn Learner<B>, tasks: &TaskBatch<B>) -> Vec<f32> {
         values(learner.predict(tasks, PredictAt::LastStep).remove(0))
+    }
+
+    /// The target cells alone are those of all cells.
+    #[test]
+    fn the_last_layer_needs_no_other_cells() {
+        let classification = (spec(3, 4), tasks(&spec(3, 4)));
+        for (spec, tasks) in [classification, regression()] {
+            let settings = json!({"width": 8, "heads": 2, "layers": 1, "hidden": 16, "bins": 12});
+            let settings = PfnSettings::from_value("learner", &settings).expect("settings");
+            let rule = Pfn {
+                predictive: matches!(spec.task, Task::Regression { .. })
+                    .then(|| OutputDistribution::binned(&spec, settings.bins)),
+                architecture: EncoderSpec::new("identity", &json!({}), spec.item).expect("one"),
+                settings,
+            };
+            let device = Default::default();
+            let model = rule.init::<B>(&mut Initializer::seeded(Seed(3)), &device);
+            let pass = Pass::evaluation();
+            let (cells, size, hidden, _) = rule.cells(&model, &tasks, &pass);
+            let classes = membership(&tasks, &cells);
+            let (layer, of) = (&model.layers[0], classes.as_ref());
+            let [t, _, d] = cells.dims();
+            let all = layer.forward(
+                cells.clone(),
+                size,
+                Weighting::Softmax,
+                &hidden,
+                of,
+                (0, &pass),
+            );
+            let all = all.reshape([t, size.rows, size.columns, d]);
+            let expected = values(
+                all.narrow(2, size.columns - 1, 1)
+                    .reshape([t, size.rows, d]),
+            );
+            let found = layer.targets(cells, size, Weighting::Softmax, &hidden, of, &pass);
+            assert_close(&values(found), &expected, 1e-5);
+        }
     }
 
     /// The order of the features is no information; sums in another order.

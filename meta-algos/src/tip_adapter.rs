@@ -206,6 +206,8 @@ mod tests {
         let features = FeatureBatch {
             support: tensor(3, 0.1),
             labels: Tensor::from_data(TensorData::new(vec![0, 1, 2], [1, 3]), &device),
+            values: None,
+            there: None,
             query: tensor(5, 0.5),
             way: 3,
             class_vectors: Some(tensor(3, 1.3)),

@@ -74,6 +74,8 @@ fn scores_with_class_vectors(settings: &Value, set: &Value) -> Tensor<B, 3> {
     let batch = FeatureBatch {
         labels: tasks.support.targets.labels(),
         support: tasks.support.inputs,
+        values: None,
+        there: None,
         query: tasks.query.inputs,
         way: WAY,
         class_vectors: Some(tensor(numbers(&set["classes"]), [TASKS, WAY, features])),

@@ -6,6 +6,7 @@ mod language;
 mod maml_rl;
 mod memory;
 mod mlc;
+mod tables;
 
 use burn::tensor::{Tensor, TensorData};
 use meta_core::{

@@ -115,7 +115,8 @@ impl<T: Toolkit> Experiment<T> {
             train_classes: source.classes(Split::Train).unwrap_or(0),
             extras: source.extras(),
         };
-        if splits.contains(&Split::Train) {
+        // Nothing that is trained needs no training tasks.
+        if splits.contains(&Split::Train) && manifest.train.iterations > 0 {
             source
                 .check(Split::Train, spec.train)
                 .map_err(|error| at(training_key(&manifest, error)))?;

@@ -50,6 +50,16 @@ const SPLITS: [&str; 8] = [
     "data.test_fraction",
 ];
 
+/// Keys of `[data]` that every source has.
+const SHAPE: [&str; 6] = [
+    "data.way",
+    "data.shot",
+    "data.query",
+    "data.train_way",
+    "data.train_shot",
+    "data.train_query",
+];
+
 /// Keys of `[data]` that name other files of one data set.
 const FILES: [&str; 4] = [
     "data.label_path",
@@ -143,9 +153,16 @@ pub fn trained<T: Toolkit>(path: &Path, changes: Changes<'_>) -> Result<TrainedR
     // A list of classes of the run is of no use here; a number of classes to draw is, for the same source.
     let source = layers.iter().rfind(|layer| layer.path() == "data.source");
     let is_other = source.is_some_and(|layer| layer.value() != run.source.name.as_str());
+    // What other sources call the same is something else.
+    let is_of_source = |layer: &Layer| {
+        let path = layer.path();
+        path.starts_with("data.") && !SHAPE.contains(&path.as_str())
+    };
     let is_of_run = |layer: &Layer| {
         let of_files = FILES.contains(&layer.path().as_str());
-        of_files || (is_split(layer) && (is_other || !layer.value().is_u64()))
+        of_files
+            || (is_other && is_of_source(layer))
+            || (is_split(layer) && (is_other || !layer.value().is_u64()))
     };
     base.layers.retain(|layer| !is_of_run(layer));
     let mut manifest = Manifest::from_base(&base, &layers, &catalogue)?;

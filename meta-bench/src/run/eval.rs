@@ -171,6 +171,15 @@ pub fn test<T: Toolkit, B: Primitives>(
     if !evaluation.by_instance.is_empty() {
         scores["by_instance"] = json!(evaluation.by_instance);
     }
+    if !evaluation.auroc.is_empty() {
+        scores["auroc"] = json!(evaluation.auroc);
+    }
+    let sets = (0..episodes.count as u64)
+        .map(|index| episodes.source.set_of(episodes.split, index))
+        .collect::<Option<Vec<String>>>();
+    if let Some(sets) = sets {
+        scores["sets"] = json!(sets);
+    }
     if let (Some(rejected), Some(found)) = (&rejected, &mut result.probabilities) {
         found.outsiders = Some(Outsiders::of(outsiders, rejected));
         scores["outsiders"] = json!(rejected);

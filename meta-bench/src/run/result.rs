@@ -64,7 +64,7 @@ pub struct InstanceScore {
     pub accuracy: Nats,
 }
 
-/// A mean over episodes, in nats, and half of its 95 % interval's width.
+/// A mean over episodes, in nats or as a share, and half of its 95 % interval's width.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Nats {
     /// Mean.
@@ -125,6 +125,9 @@ pub struct Probabilities {
     pub expected_calibration_error: Pooled,
     /// Negative log-likelihood of the right classes, in nats.
     pub negative_log_likelihood: Nats,
+    /// Area under the curve of true over false positives, of tasks of two classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auroc: Option<Nats>,
     /// Figures of rejection, with `test.outsiders`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outsiders: Option<Outsiders>,
@@ -343,6 +346,7 @@ impl TestResult {
                 .map(|expected_calibration_error| Probabilities {
                     expected_calibration_error,
                     negative_log_likelihood: Nats::of(&evaluation.losses),
+                    auroc: (!evaluation.auroc.is_empty()).then(|| Nats::of(&evaluation.auroc)),
                     outsiders: None,
                 }),
             untrained: None,
@@ -507,6 +511,9 @@ impl TestResult {
                 percent(mean),
                 percent(ci95)
             ));
+            if let Some(auroc) = &found.auroc {
+                out.push_str(&format!("  {:<18} {auroc}\n", "AUROC"));
+            }
             if let Some(outsiders) = &found.outsiders {
                 out.push_str(&format!(
                     "  {:<18} {} (AUROC), false positives at 95 %: {}, accuracy on accepted: {}\n",

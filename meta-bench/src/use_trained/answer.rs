@@ -3,14 +3,17 @@
 use meta_core::{
     calibration::softmax,
     data::{Lexicon, Task},
-    train::{answer::Predictions, eval::highest},
+    train::{
+        answer::{LEVELS, Predictions},
+        eval::highest,
+    },
 };
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::run::calibration::Calibration;
 
-/// Quantiles of a value: their levels, and how many deviations they are from the mean of a normal.
+/// Quantiles of a value: the names of [`LEVELS`], and how many deviations they are from the mean of a normal.
 const QUANTILES: [(&str, f64); 5] = [
     ("0.05", -1.6448536269514722),
     ("0.25", -0.6744897501960817),
@@ -36,7 +39,7 @@ pub struct Value {
     /// Standard deviation, where it is known: by the learner, or from `meta calibrate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deviation: Option<f64>,
-    /// Quantiles of the normal with that mean and deviation, by level.
+    /// Quantiles by level: of the learner's distribution, else of the normal with that mean and deviation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantiles: Option<std::collections::BTreeMap<&'static str, f64>>,
     /// The conformal interval, after `meta calibrate`.
@@ -107,7 +110,10 @@ impl Wording<'_> {
             Task::Regression { outputs } => {
                 let deviations = predictions.deviations.as_ref();
                 let own = deviations.map(|all| &all[row * outputs..(row + 1) * outputs]);
-                self.value(item, scores, own)
+                let width = outputs * LEVELS.len();
+                let quantiles = predictions.quantiles.as_ref();
+                let quantiles = quantiles.map(|all| &all[row * width..(row + 1) * width]);
+                self.value(item, scores, own, quantiles)
             }
             Task::Sequences { symbols, .. } => self.sequence(item, scores, symbols + 1),
         })
@@ -173,7 +179,13 @@ impl Wording<'_> {
         }
     }
 
-    fn value(&self, item: String, means: &[f64], deviations: Option<&[f64]>) -> Answer {
+    fn value(
+        &self,
+        item: String,
+        means: &[f64],
+        deviations: Option<&[f64]>,
+        quantiles: Option<&[f64]>,
+    ) -> Answer {
         let known = self.calibration.and_then(|known| known.values);
         let value = |(place, &mean): (usize, &f64)| {
             let own = deviations.map(|own| own[place]);
@@ -182,10 +194,17 @@ impl Wording<'_> {
             Value {
                 mean,
                 deviation,
-                quantiles: deviation.map(|deviation| {
-                    let at = |(level, distance)| (level, mean + distance * deviation);
-                    QUANTILES.into_iter().map(at).collect()
-                }),
+                quantiles: match quantiles {
+                    Some(all) => {
+                        let own = all[place * LEVELS.len()..].iter().copied();
+                        let names = QUANTILES.into_iter().map(|(level, _)| level);
+                        Some(names.zip(own).collect())
+                    }
+                    None => deviation.map(|deviation| {
+                        let at = |(level, distance)| (level, mean + distance * deviation);
+                        QUANTILES.into_iter().map(at).collect()
+                    }),
+                },
                 interval: known.map(|known| {
                     let half = known.quantile * unit;
                     (mean - half, mean + half)
@@ -233,6 +252,7 @@ mod tests {
         Predictions {
             values: values.to_vec(),
             deviations: None,
+            quantiles: None,
             outputs,
         }
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use meta_core::{
-    data::{ItemKeys, OwnItems, Task, Wanted, class_vectors},
+    data::{ItemKeys, LabelledRows, OwnItems, Task, Wanted, class_vectors, formats::is_table},
     toolkit::Toolkit,
 };
 
@@ -23,7 +23,7 @@ pub struct KeyArgs {
         value_name = "KEY"
     )]
     features: String,
-    /// Array or column of the labels [default: `labels` or `label`].
+    /// Array or column of the labels [default: `labels` or `label`; of a learner of tables the last column].
     #[arg(
         long,
         default_value = "",
@@ -31,7 +31,8 @@ pub struct KeyArgs {
         value_name = "KEY"
     )]
     labels: String,
-    /// Array or columns of the values of a regression [default: `targets`, or of a table `y*`].
+    /// Array or columns of the values of a regression [default: `targets`, or of a table `y*`; of a learner of
+    /// tables the last column].
     #[arg(
         long,
         default_value = "",
@@ -54,7 +55,15 @@ impl KeyArgs {
     ///
     /// # Errors
     /// As [`OwnItems::open`].
-    pub fn items<T: Toolkit>(&self, trained: &TrainedLearner<T>, path: &Path) -> Result<OwnItems> {
+    pub fn items<T: Toolkit>(
+        &self,
+        trained: &TrainedLearner<T>,
+        fitted: Option<&Fitted>,
+        path: &Path,
+    ) -> Result<OwnItems> {
+        if let Some(columns) = fitted.and_then(|fitted| fitted.columns.as_ref()) {
+            return Ok(OwnItems::of_table(path, &trained.preparation, columns)?);
+        }
         let wanted = match trained.task() {
             Task::Classification => Wanted::Items,
             Task::Regression { .. } | Task::Sequences { .. } | Task::Acting { .. } => {
@@ -80,6 +89,12 @@ impl KeyArgs {
     /// # Errors
     /// As [`OwnItems::open`], and naming an item that cannot be read.
     fn support<T: Toolkit>(&self, trained: &TrainedLearner<T>, path: &Path) -> Result<Fitted> {
+        if trained.takes_tables() && is_table(path) {
+            let classes = trained.task() == Task::Classification;
+            let target = if classes { &self.labels } else { &self.targets };
+            let table = LabelledRows::read(path, target, classes, trained.most_features())?;
+            return Ok(trained.fit_table(table));
+        }
         let wanted = match trained.task() {
             Task::Classification => Wanted::Labels,
             Task::Regression { outputs } => Wanted::Targets(outputs),
@@ -115,7 +130,7 @@ impl KeyArgs {
                 "`--add {given}`: a regression has no classes"
             )));
         }
-        let items = self.items(trained, Path::new(path))?;
+        let items = self.items(trained, Some(&*fitted), Path::new(path))?;
         let rows = items.read(0, items.len())?.into_iter();
         fitted.add(class, rows.collect::<Result<_, meta_core::Error>>()?);
         Ok(())
@@ -146,7 +161,7 @@ impl SupportArgs {
     /// Naming what cannot be read, and where there is neither a support nor a fitted file.
     pub fn fitted<T: Toolkit>(
         &self,
-        trained: &TrainedLearner<T>,
+        trained: &mut TrainedLearner<T>,
         given: &Path,
         added: &[String],
     ) -> Result<Fitted> {
@@ -161,6 +176,7 @@ impl SupportArgs {
                 )));
             }
         };
+        trained.suit(&fitted)?;
         for class in added {
             self.keys.add(trained, &mut fitted, class)?;
         }

@@ -70,7 +70,7 @@ impl Execute for EmbedArgs {
         check_target(&self.out, MARK)?;
         let trained = TrainedLearner::<T>::open_with(&self.trained, &self.overrides)?;
         start_threads(trained.manifest.run.threads)?;
-        let items = self.keys.items(&trained, &self.data)?;
+        let items = self.keys.items(&trained, None, &self.data)?;
         let width = trained.architecture.width();
         if items
             .len()

@@ -42,9 +42,11 @@ impl Execute for FitArgs {
     /// Whatever is wrong with the run or the items, and when the file cannot be written.
     fn execute<T: Toolkit>(self) -> Result<()> {
         check_target(&self.out, super::fitted::MARK)?;
-        let trained = TrainedLearner::<T>::open_with(&self.trained, &self.overrides)?;
+        let mut trained = TrainedLearner::<T>::open_with(&self.trained, &self.overrides)?;
         start_threads(trained.manifest.run.threads)?;
-        let fitted = self.support.fitted(&trained, &self.trained, &self.add)?;
+        let fitted = self
+            .support
+            .fitted(&mut trained, &self.trained, &self.add)?;
         // What cannot answer is not written.
         with_answerer(&trained, &fitted, false, |_| Ok(()))?;
         trained.write(&fitted, &self.out)?;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use burn::tensor::TensorData;
 use meta_core::{
     Error,
-    data::{Preparation, Targets},
+    data::{Preparation, TableColumn, Targets},
     files::read_regular,
     train::{
         answer::Support,
@@ -42,6 +42,9 @@ pub struct Content {
     pub parameters: String,
     /// What training did to its data.
     pub preparation: Preparation,
+    /// The columns of a support that is a table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<TableColumn>>,
     /// The record of the run.
     pub record: Value,
 }

@@ -76,10 +76,13 @@ impl Execute for PredictArgs {
         if let Some(folder) = &self.explain {
             check_target(folder, false)?;
         }
-        let trained = TrainedLearner::<T>::open_with(&self.trained, &self.overrides)?;
+        let mut trained = TrainedLearner::<T>::open_with(&self.trained, &self.overrides)?;
         start_threads(trained.manifest.run.threads)?;
-        let fitted = self.support.fitted(&trained, &self.trained, &[])?;
-        let items = self.support.keys.items(&trained, &self.query)?;
+        let fitted = self.support.fitted(&mut trained, &self.trained, &[])?;
+        let items = self
+            .support
+            .keys
+            .items(&trained, Some(&fitted), &self.query)?;
         if self.transductive && items.len() > MOST_TOGETHER {
             return Err(CommandError::Usage(format!(
                 "{}: has {} items; at most {MOST_TOGETHER} are answered together",

@@ -8,7 +8,7 @@ use std::{
 use burn::tensor::TensorData;
 use meta_core::{
     Error,
-    data::{Extras, ItemShape, OwnItems, Preparation, Targets, Task},
+    data::{Extras, ItemShape, LabelledRows, OwnItems, Preparation, TableColumn, Targets, Task},
     learner::LearnerList,
     nn::encoder::{Architecture, EncoderList},
     task::TaskSpec,
@@ -45,6 +45,8 @@ pub struct Fitted {
     pub support: Support,
     /// A vector that describes each class, `[classes, v]`, for learners that were trained with such.
     pub class_vectors: Option<Vec<f32>>,
+    /// The columns of the support, where it is a table whose rows may lack numbers: NaN there.
+    pub columns: Option<Vec<TableColumn>>,
 }
 
 impl Fitted {
@@ -69,6 +71,7 @@ impl Fitted {
                 ),
             },
             class_vectors: None,
+            columns: None,
         }
     }
 
@@ -169,6 +172,7 @@ impl<T: Toolkit> TrainedLearner<T> {
             manifest: text,
             parameters: parameters_hash,
             preparation,
+            columns: None,
             record,
         };
         Self::assemble(path, content, parameters, None, manifest, (item, task))
@@ -185,17 +189,78 @@ impl<T: Toolkit> TrainedLearner<T> {
             classes: content.classes.clone(),
             support,
             class_vectors,
+            columns: content.columns.clone(),
         };
         let (manifest, item, task) =
             Self::resolve(path, &content.manifest, &content.record, changes)?;
-        Self::assemble(
+        let mut trained = Self::assemble(
             path,
             content,
             parameters,
-            Some(fitted),
+            Some(fitted.clone()),
             manifest,
             (item, task),
-        )
+        )?;
+        trained.suit(&fitted)?;
+        Ok(trained)
+    }
+
+    /// Whether it answers for tables of any features, some of whose numbers may be missing: it was trained on
+    /// tables, and neither learner nor encoder is bound to their width.
+    pub fn takes_tables(&self) -> bool {
+        let features = self.item.features();
+        let passes_on =
+            (self.architecture.width(), self.architecture.activations()) == (features, features);
+        let of_tables = ["prior", "tables"].contains(&self.manifest.source.name.as_str());
+        of_tables && passes_on && self.learner.any_features()
+    }
+
+    /// The most features that it takes.
+    pub fn most_features(&self) -> usize {
+        let most = self.manifest.learner.settings["max_features"].as_u64();
+        most.map_or(usize::MAX, |most| most as usize)
+    }
+
+    /// Takes items of the width of the columns of `fitted`, where it has such.
+    ///
+    /// # Errors
+    /// For a width that the encoder does not take.
+    pub fn suit(&mut self, fitted: &Fitted) -> Result<()> {
+        let Some(columns) = &fitted.columns else {
+            return Ok(());
+        };
+        self.item = ItemShape {
+            height: 1,
+            width: 1,
+            channels: columns.len(),
+        };
+        self.preparation = Preparation::Vector {
+            width: columns.len(),
+        };
+        let encoder = &self.manifest.encoder;
+        self.architecture = T::Encoders::new(&encoder.name, &encoder.settings, self.item)
+            .map_err(|error| self.manifest.locate(error))?;
+        Ok(())
+    }
+
+    /// The support that a table makes.
+    pub fn fit_table(&self, table: LabelledRows) -> Fitted {
+        let columns = Some(table.columns);
+        match self.task {
+            Task::Regression { .. } => Fitted {
+                classes: Vec::new(),
+                support: Support {
+                    inputs: table.rows.concat(),
+                    targets: Targets::Values(table.values),
+                },
+                class_vectors: None,
+                columns,
+            },
+            _ => Fitted {
+                columns,
+                ..Fitted::of_rows(table.rows, &table.labels)
+            },
+        }
     }
 
     /// The manifest with changes, and the items and tasks of the run.
@@ -319,6 +384,12 @@ impl<T: Toolkit> TrainedLearner<T> {
             },
         };
         let at = |error: Error| self.manifest.locate(error);
+        if fitted.columns.is_some() {
+            spec.extras.items = true;
+            spec.extras.numbers = true;
+            self.learner.check(&self.architecture, &spec).map_err(at)?;
+            return Ok((spec, true));
+        }
         if support.is_uneven() {
             spec.extras.items = true;
             if self.learner.check(&self.architecture, &spec).is_ok() {
@@ -412,6 +483,7 @@ impl<T: Toolkit> TrainedLearner<T> {
                     targets: Targets::Values(values),
                 },
                 class_vectors: None,
+                columns: None,
             });
         }
         if let Task::Sequences { .. } = self.task {
@@ -424,6 +496,7 @@ impl<T: Toolkit> TrainedLearner<T> {
                     targets: Targets::Sequences(symbols),
                 },
                 class_vectors: None,
+                columns: None,
             });
         }
         let labels: Vec<&str> = items
@@ -451,6 +524,7 @@ impl<T: Toolkit> TrainedLearner<T> {
             manifest: self.manifest_text.clone(),
             parameters: self.parameters_hash.clone(),
             preparation: self.preparation.clone(),
+            columns: fitted.columns.clone(),
             record: self.record.clone(),
         };
         FittedFile {

@@ -28,4 +28,5 @@ mod serve;
 mod slurm;
 mod surroundings;
 mod sweep;
+mod tables;
 mod workbench;

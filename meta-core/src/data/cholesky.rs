@@ -5,7 +5,8 @@
 pub(crate) const JITTER: f64 = 1e-10;
 
 /// Lower triangular L with L Lᵀ = K, row by row.
-pub(crate) struct Cholesky {
+#[derive(Clone, Debug)]
+pub struct Cholesky {
     rows: Vec<Vec<f64>>,
 }
 
@@ -27,6 +28,12 @@ impl Cholesky {
             rows.push(row);
         }
         Cholesky { rows }
+    }
+
+    /// ln |K|.
+    pub fn log_determinant(&self) -> f64 {
+        let diagonal = self.rows.iter().filter_map(|row| row.last());
+        2.0 * diagonal.map(|entry| entry.ln()).sum::<f64>()
     }
 
     /// L z.

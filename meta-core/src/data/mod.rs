@@ -21,7 +21,7 @@
 //! | `prefetch` | making episodes ahead of time |
 //! | `contact_sheet` | looking at a source |
 
-mod cholesky;
+pub mod cholesky;
 mod class_folders;
 mod class_splits;
 mod contact_sheet;
@@ -76,7 +76,7 @@ pub use source::{
     BuildSource, ItemPicture, Source, SourceEntry, SourceSettings, episode_set_hash,
     stored_episode_set_hash,
 };
-pub use tables::{Fill, TableTask, TablesSource};
+pub use tables::{Fill, LabelledRows, TableColumn, TableTask, TablesSource, rows_like};
 pub use text::{TextSource, Tokens, UnknownWords, Vocabulary};
 pub use topics::TopicsSource;
 

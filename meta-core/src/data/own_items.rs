@@ -12,6 +12,7 @@ use super::image_decode::EXTENSIONS;
 use super::image_files::{ImageTree, MAXIMUM_IMAGE_BYTES};
 use super::pairs::{self, Lexicon};
 use super::preparation::Preparation;
+use super::tables::{TableColumn, rows_like};
 use crate::error::{Error, Result};
 use crate::files::{read_regular, read_text};
 
@@ -56,9 +57,14 @@ pub struct OwnItems {
 }
 
 enum Store {
+    /// Rows of a table, NaN where a number is missing.
+    Table(Vec<Vec<f32>>),
     Sentences(Vec<Vec<f32>>, Vec<String>),
     Rows(Vectors),
-    Tree { tree: ImageTree, names: Vec<String> },
+    Tree {
+        tree: ImageTree,
+        names: Vec<String>,
+    },
     Paths(Vec<PathBuf>, Vec<String>),
 }
 
@@ -117,9 +123,33 @@ impl OwnItems {
         Ok(items)
     }
 
+    /// The rows of a table that has these columns, for learners that read which numbers are missing.
+    ///
+    /// # Errors
+    /// As [`rows_like`], and for a table without rows.
+    pub fn of_table(
+        path: &Path,
+        preparation: &Preparation,
+        columns: &[TableColumn],
+    ) -> Result<Self> {
+        let rows = rows_like(path, columns)?;
+        if rows.is_empty() {
+            return Err(Error::data(path, "has no rows"));
+        }
+        Ok(OwnItems {
+            path: path.to_owned(),
+            preparation: preparation.clone(),
+            store: Store::Table(rows),
+            labels: None,
+            targets: None,
+            symbols: None,
+        })
+    }
+
     /// Number of items.
     pub fn len(&self) -> usize {
         match &self.store {
+            Store::Table(rows) => rows.len(),
             Store::Rows(vectors) => vectors.rows(),
             Store::Tree { names, .. } | Store::Paths(_, names) | Store::Sentences(_, names) => {
                 names.len()
@@ -135,7 +165,7 @@ impl OwnItems {
     /// The name of an item: a path below the folder, the sentence, or the number of a row from 0.
     pub fn name(&self, item: usize) -> String {
         match &self.store {
-            Store::Rows(_) => item.to_string(),
+            Store::Rows(_) | Store::Table(_) => item.to_string(),
             Store::Tree { names, .. } | Store::Paths(_, names) | Store::Sentences(_, names) => {
                 names.get(item).cloned().unwrap_or_default()
             }
@@ -174,6 +204,7 @@ impl OwnItems {
         let count = count.min(self.len().saturating_sub(first));
         match &self.store {
             Store::Rows(vectors) => self.rows(vectors, first, count),
+            Store::Table(rows) => Ok(rows[first..first + count].iter().cloned().map(Ok).collect()),
             Store::Sentences(items, _) => Ok(items[first..first + count]
                 .iter()
                 .cloned()

@@ -106,6 +106,12 @@ pub trait Source: Send + Sync {
     fn episode(&self, seed: Seed, split: Split, shape: EpisodeShape, index: u64)
     -> Result<Episode>;
 
+    /// The name of the data set that episode `index` of a split is drawn from, where a source has several: results
+    /// are told apart by it.
+    fn set_of(&self, _split: Split, _index: u64) -> Option<String> {
+        None
+    }
+
     /// Mean over the query of the log-density of its targets given the support, in nats, of `episode`
     /// of this stream, where the source knows the distribution that it draws tasks from: what no
     /// learner can exceed on average. Each target's own (marginal) density, as learners give it.

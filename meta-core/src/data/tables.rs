@@ -18,6 +18,7 @@
 //! deviation, so that a squared error of 1 is about that of guessing the mean.
 
 mod column;
+mod own;
 mod table;
 
 use std::collections::HashSet;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::column::Column;
+pub use self::own::{LabelledRows, TableColumn, rows_like};
 use self::table::{Table, Target, Wanted, files};
 use super::class_splits::Fractions;
 use super::episode::{
@@ -655,6 +657,13 @@ impl Source for TablesSource {
             TableTask::Regression => Vec::new(),
         };
         Ok(Episode::new(index, shape, support, query, references))
+    }
+
+    /// The table, or its group.
+    fn set_of(&self, split: Split, index: u64) -> Option<String> {
+        let units = &self.splits[split.position()];
+        let unit = index.checked_rem(units.len() as u64)? as usize;
+        Some(self.units[units[unit]].name.clone())
     }
 
     fn content_hash(&self) -> String {

@@ -1,4 +1,4 @@
-//! Baselines: rules that classify features by the support alone. Nothing is learned across tasks.
+//! Baselines: rules that answer by the features of the support alone. Nothing is learned across tasks.
 //!
 //! A rule sees the features of a task's support and queries, from an encoder that the rule does not
 //! change: the identity for features of a frozen network, or an encoder that is pre-trained. With
@@ -9,8 +9,9 @@
 //! L = mean over the items of a task of −log softmax(φ(x) W + b)[class of x]
 //! ```
 //!
-//! over support and queries alike. That loss, not the query loss, is what the meta-gradient is the
-//! gradient of. What a rule needs of other tasks is measured after training, and kept in buffers:
+//! over support and queries alike; in regression the squared error of a linear regressor of all of them. That
+//! loss, not the query loss, is what the meta-gradient is the gradient of. What a rule needs of other tasks is
+//! measured after training, and kept in buffers:
 //!
 //! * the mean feature of items of training tasks, with `learner.centre = "training"`;
 //! * the one number of a rule (the strength of a penalty, say) where it is chosen: the value of
@@ -21,7 +22,7 @@ use std::slice;
 
 use burn::{
     module::{Module, Param},
-    tensor::{Int, Tensor, TensorData, backend::Backend},
+    tensor::{Bool, Int, Tensor, TensorData, backend::Backend},
 };
 use burn_autodiff::Autodiff;
 
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::{
     Result,
-    data::Split,
+    data::{Split, Task},
     nn::{
         Mode, Pass, distance,
         encoder::Architecture,
@@ -42,7 +43,7 @@ use crate::{
     },
     params::Params,
     primitives::Primitives,
-    task::{ItemBatch, TargetBatch, TaskBatch, TaskSpec},
+    task::{ItemBatch, MaskBatch, TargetBatch, TaskBatch, TaskSpec},
 };
 
 /// Features of a batch of tasks, as a rule sees them.
@@ -50,8 +51,12 @@ use crate::{
 pub struct FeatureBatch<B: Backend> {
     /// Features of the support, `[t, s, d]`.
     pub support: Tensor<B, 3>,
-    /// Labels of the support, `[t, s]`.
+    /// Labels of the support, `[t, s]`; all 0 in regression.
     pub labels: Tensor<B, 2, Int>,
+    /// Values of the support, `[t, s, o]`, in regression.
+    pub values: Option<Tensor<B, 3>>,
+    /// Which support items are there, `[t, s]`, where not all are: of rules that read masks alone.
+    pub there: Option<Tensor<B, 2, Bool>>,
     /// Features of the queries, `[t, q, d]`.
     pub query: Tensor<B, 3>,
     /// Classes of a task.
@@ -69,6 +74,11 @@ impl<B: Primitives> FeatureBatch<B> {
     /// 1 where a support item is of a class, else 0: `[t, s, n]`.
     pub fn membership(&self) -> Tensor<B, 3> {
         distance::membership(self.labels.clone(), self.way, &self.support)
+    }
+
+    /// What is known of the support, `[t, s, o]`: [`FeatureBatch::membership`], or the values.
+    pub fn targets(&self) -> Tensor<B, 3> {
+        self.values.clone().unwrap_or_else(|| self.membership())
     }
 }
 
@@ -98,6 +108,12 @@ pub trait FeatureRule: Send + Sync + 'static {
         number: f64,
         pass: &Pass<B>,
     ) -> Tensor<B, 3>;
+
+    /// Standard deviations of normal distributions around the values of the queries, `[t, q, o]`, in
+    /// regression; none where the rule predicts no density.
+    fn deviations<B: Primitives>(&self, _features: &FeatureBatch<B>) -> Option<Tensor<B, 3>> {
+        None
+    }
 }
 
 /// The splits that `rule` is calibrated on.
@@ -111,7 +127,7 @@ pub fn calibration(rule: &impl FeatureRule) -> &'static [Split] {
     }
 }
 
-/// What every baseline checks: it classifies.
+/// What a baseline for classes checks: it classifies.
 ///
 /// # Errors
 /// [`crate::Error::Setting`] naming `learner.name`.
@@ -156,7 +172,7 @@ const CHOICE: &str = "running_choice";
 pub struct FeatureLearner<R, A, B: Primitives> {
     rule: R,
     architecture: A,
-    /// Classes of pre-training.
+    /// Classes of pre-training; in regression the numbers of a target.
     classes: usize,
     device: B::Device,
     parameters: Params<B>,
@@ -171,7 +187,10 @@ impl<R: FeatureRule, A: Architecture, B: Primitives> FeatureLearner<R, A, B> {
             seed,
             device,
         } = new;
-        let classes = spec.train_classes.max(1);
+        let classes = match spec.task {
+            Task::Regression { outputs } => outputs,
+            _ => spec.train_classes.max(1),
+        };
         let model = init::<A, B>(
             &architecture,
             classes,
@@ -202,12 +221,21 @@ impl<R: FeatureRule, A: Architecture, B: Primitives> FeatureLearner<R, A, B> {
     /// Features of support and queries, centred and normalised.
     fn features(&self, tasks: &TaskBatch<B>, pass: &Pass<B>) -> FeatureBatch<B> {
         let model = self.model(self.parameters.clone());
-        let (support, query) = embed_together(&model.encoder, tasks, pass);
+        let (support, query) = embed_together(&model.encoder, &in_units(tasks), pass);
         let mean = model.running_feature_mean.val();
         let (support, query) = self.rule.transform().apply(support, query, mean);
+        let (labels, values) = match &tasks.support.targets {
+            TargetBatch::Values(values) => {
+                let [t, s, _] = values.dims();
+                (Tensor::zeros([t, s], &self.device), Some(values.clone()))
+            }
+            classes => (classes.labels(), None),
+        };
         FeatureBatch {
             support,
-            labels: tasks.support.targets.labels(),
+            labels,
+            values,
+            there: tasks.support.mask.as_ref().map(|mask| mask.items.clone()),
             query,
             way: tasks.shape.way.0,
             class_vectors: tasks.class_vectors.clone(),
@@ -216,7 +244,11 @@ impl<R: FeatureRule, A: Architecture, B: Primitives> FeatureLearner<R, A, B> {
 
     fn scores(&self, tasks: &TaskBatch<B>, pass: &Pass<B>) -> Tensor<B, 3> {
         let features = self.features(tasks, pass);
-        self.rule.scores(&features, self.number(), pass)
+        let scores = self.rule.scores(&features, self.number(), pass);
+        match features.values {
+            None => tasks.of_classes_there(scores),
+            Some(_) => scores,
+        }
     }
 
     /// The candidate that is taken.
@@ -264,14 +296,26 @@ impl<R: FeatureRule, A: Architecture, B: Primitives> FeatureLearner<R, A, B> {
         for tasks in batches {
             let tasks = tasks?;
             let pass = Self::evaluation(&tasks);
-            let (support, query) = embed_together(&model.encoder, &tasks, &pass);
-            let all = Tensor::cat(vec![support, query], 1);
+            let (support, query) = embed_together(&model.encoder, &in_units(&tasks), &pass);
+            let mut all = Tensor::cat(vec![support, query], 1);
             let [t, b, d] = all.dims();
+            if let Some(mask) = all_there(&tasks) {
+                let there = mask.items.clone().float().cast(all.dtype());
+                all = all * there.reshape([t, b, 1]);
+                items += mask
+                    .items
+                    .int()
+                    .sum()
+                    .into_data()
+                    .iter::<i64>()
+                    .sum::<i64>() as usize;
+            } else {
+                items += t * b;
+            }
             let sum = all.reshape([t * b, d]).sum_dim(0).into_data();
             for (total, sum) in sums.iter_mut().zip(sum.iter::<f64>()) {
                 *total += sum;
             }
-            items += t * b;
         }
         let mean = sums.into_iter().map(|sum| sum / items.max(1) as f64);
         self.keep(MEAN, mean.collect());
@@ -288,7 +332,11 @@ impl<R: FeatureRule, A: Architecture, B: Primitives> FeatureLearner<R, A, B> {
             let features = self.features(&tasks, &pass);
             for (total, &number) in totals.iter_mut().zip(&candidates) {
                 let scores = self.rule.scores(&features, number, &pass);
-                let accuracies = loss::score(scores, &tasks.query.targets).into_data();
+                let scores = match features.values {
+                    None => tasks.of_classes_there(scores),
+                    Some(_) => scores,
+                };
+                let accuracies = loss::score_of_items(scores, &tasks.query).into_data();
                 *total += accuracies.iter::<f64>().sum::<f64>();
             }
         }
@@ -303,6 +351,77 @@ impl<R: FeatureRule, A: Architecture, B: Primitives> FeatureLearner<R, A, B> {
         self.keep(CHOICE, vec![best as f64]);
         Ok(())
     }
+}
+
+/// Tasks some of whose numbers are missing in units of their support: mean 0 and deviation 1 of each number over
+/// the items that have it, and 0 where it is missing. Others as they are.
+fn in_units<B: Primitives>(tasks: &TaskBatch<B>) -> TaskBatch<B> {
+    let numbers_of =
+        |items: &ItemBatch<B>| items.mask.as_ref().and_then(|mask| mask.numbers.clone());
+    if numbers_of(&tasks.support).is_none() && numbers_of(&tasks.query).is_none() {
+        return tasks.clone();
+    }
+    let there_of = |items: &ItemBatch<B>| {
+        let like = &items.inputs;
+        match (&items.mask, numbers_of(items)) {
+            (_, Some(numbers)) => numbers.float().cast(like.dtype()),
+            (Some(mask), None) => {
+                let [t, b] = items.dims();
+                let there = mask.items.clone().float().cast(like.dtype());
+                like.ones_like() * there.reshape([t, b, 1])
+            }
+            (None, None) => like.ones_like(),
+        }
+    };
+    let there = there_of(&tasks.support);
+    let counts = there.clone().sum_dim(1).clamp_min(1.0);
+    let mean_of = |x: Tensor<B, 3>| (x * there.clone()).sum_dim(1) / counts.clone();
+    let mean = mean_of(tasks.support.inputs.clone());
+    let centred = tasks.support.inputs.clone() - mean.clone();
+    let variance = mean_of(centred.clone() * centred);
+    // What is the same in all of the support stays in its own unit.
+    let constant = variance.clone().lower_elem(1e-12);
+    let deviation = variance.mask_fill(constant, 1.0).sqrt();
+    let scaled = |items: &ItemBatch<B>| ItemBatch {
+        inputs: (items.inputs.clone() - mean.clone()) / deviation.clone() * there_of(items),
+        ..items.clone()
+    };
+    TaskBatch {
+        support: scaled(&tasks.support),
+        query: scaled(&tasks.query),
+        ..tasks.clone()
+    }
+}
+
+/// Support and queries of tasks as one set of items with these features, `[t, s + q, d]`; the classes are those of
+/// the split.
+fn all_items<L: Primitives>(tasks: &TaskBatch<L>, features: Tensor<L, 3>) -> ItemBatch<L> {
+    let targets = match (&tasks.support.targets, &tasks.query.targets) {
+        (TargetBatch::Values(support), TargetBatch::Values(query)) => {
+            TargetBatch::Values(Tensor::cat(vec![support.clone(), query.clone()], 1))
+        }
+        _ => TargetBatch::Classes(tasks.split_labels()),
+    };
+    ItemBatch {
+        mask: all_there(tasks),
+        ..ItemBatch::new(features, targets)
+    }
+}
+
+/// Which of support and queries are there, `[t, s + q]`; none where all are.
+fn all_there<L: Primitives>(tasks: &TaskBatch<L>) -> Option<MaskBatch<L>> {
+    let there = |items: &ItemBatch<L>| match &items.mask {
+        Some(mask) => mask.items.clone(),
+        None => {
+            let device = items.inputs.device();
+            Tensor::<L, 2, Int>::ones(items.dims(), &device).equal_elem(1)
+        }
+    };
+    let masked = tasks.support.mask.is_some() || tasks.query.mask.is_some();
+    masked.then(|| MaskBatch {
+        items: Tensor::cat(vec![there(&tasks.support), there(&tasks.query)], 1),
+        numbers: None,
+    })
 }
 
 fn init<A: Architecture, L: Primitives>(
@@ -336,7 +455,7 @@ impl<R: FeatureRule, A: Architecture, B: Primitives> Learner<B> for FeatureLearn
         let pass = Pass::new(Mode::learning(tasks, "task", 0));
         let pass = pass.with_reference(lifted.support.dims()[1]);
         let model = self.model(leaves.clone());
-        let (support, query) = embed_together(&model.encoder, &lifted, &pass);
+        let (support, query) = embed_together(&model.encoder, &in_units(&lifted), &pass);
         let items = Tensor::cat(vec![support, query], 1);
         let scores = match self.rule.cosine_scale() {
             None => model.classifier.forward(items.clone()),
@@ -345,15 +464,47 @@ impl<R: FeatureRule, A: Architecture, B: Primitives> Learner<B> for FeatureLearn
                 distance::cosines(items.clone(), weights).mul_scalar(scale)
             }
         };
-        let targets = TargetBatch::Classes(lifted.split_labels());
-        let losses = loss::loss(scores.clone(), &targets);
+        let items = all_items(&lifted, items);
+        let losses = loss::loss_of_items(scores.clone(), &items);
         let buffers = pass.statistics.take().with_prefix("encoder");
-        let items = ItemBatch::new(items, targets);
         MetaGradient::of(&leaves, losses, scores, &items, buffers)
     }
 
     fn predict(&self, tasks: &TaskBatch<B>, _at: PredictAt) -> Vec<Tensor<B, 3>> {
         vec![self.scores(tasks, &Self::evaluation(tasks))]
+    }
+
+    /// Of normal distributions around the answers, in regression.
+    fn log_likelihood(&self, tasks: &TaskBatch<B>) -> Option<Tensor<B, 1>> {
+        let TargetBatch::Values(targets) = &tasks.query.targets else {
+            return None;
+        };
+        let features = self.features(tasks, &Self::evaluation(tasks));
+        let deviation = self.rule.deviations(&features)?;
+        let mean = self
+            .rule
+            .scores(&features, self.number(), &Self::evaluation(tasks));
+        let error = (targets.clone() - mean) / deviation.clone();
+        let densities = (error.clone() * error).mul_scalar(-0.5) - deviation.log();
+        let [t, q, _] = densities.dims();
+        let densities = densities
+            .mean_dim(2)
+            .sub_scalar(0.5 * std::f64::consts::TAU.ln());
+        let there = match &tasks.query.mask {
+            None => densities.ones_like(),
+            Some(mask) => {
+                let there = mask.items.clone().float().cast(densities.dtype());
+                there.reshape([t, q, 1])
+            }
+        };
+        let counts = there.clone().sum_dim(1).clamp_min(1.0);
+        Some(((densities * there).sum_dim(1) / counts).reshape([t]))
+    }
+
+    fn deviations(&self, tasks: &TaskBatch<B>) -> Option<Tensor<B, 3>> {
+        let features = self.features(tasks, &Self::evaluation(tasks));
+        features.values.as_ref()?;
+        self.rule.deviations(&features)
     }
 
     fn calibration(&self) -> &'static [Split] {

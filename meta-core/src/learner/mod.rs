@@ -25,6 +25,7 @@ pub mod embed;
 pub mod feature_rule;
 pub mod feature_transform;
 pub mod generated_start;
+pub mod host_task;
 pub mod inner_loop;
 pub mod network;
 pub mod partial;
@@ -223,6 +224,12 @@ pub trait Learner<B: Primitives>: Send + Sync {
     /// `[t, s, n]`; none where the learner does not read classified items one after the other
     /// ([`support_order`]).
     fn support_answers(&self, _tasks: &TaskBatch<B>) -> Option<Tensor<B, 3>> {
+        None
+    }
+
+    /// The values below which the targets of the queries lie with the probabilities `levels`, in (0, 1):
+    /// `[t, q·outputs, levels]`; none where the learner predicts no distribution, or a normal one.
+    fn quantiles(&self, _tasks: &TaskBatch<B>, _levels: &[f64]) -> Option<Tensor<B, 3>> {
         None
     }
 

@@ -175,6 +175,11 @@ impl<R: SinglePass, B: Primitives> Learner<B> for SinglePassLearner<R, B> {
         })
     }
 
+    fn quantiles(&self, tasks: &TaskBatch<B>, levels: &[f64]) -> Option<Tensor<B, 3>> {
+        let predictive = self.rule.predictive()?;
+        predictive.quantiles(self.forward(tasks, &Self::evaluation(tasks)), levels)
+    }
+
     fn explain(&self, tasks: &TaskBatch<B>) -> Explanation<B> {
         let pass = Self::evaluation(tasks).recording();
         let output = self.forward(tasks, &pass);

@@ -110,11 +110,12 @@ impl Support {
         }
         let Targets::Classes(labels) = &self.targets else {
             let count = shape.shot.0 as u64;
-            let items = Items::new(
+            let mut items = Items::new(
                 self.inputs.clone(),
                 self.targets.clone(),
                 (0..count).collect(),
             );
+            hide_missing(&mut items, spec);
             return Ok(Placed { items, shape });
         };
         let mut rows: Vec<Vec<usize>> = vec![Vec::new(); shape.way.0];
@@ -147,8 +148,31 @@ impl Support {
                 numbers: None,
             });
         }
+        hide_missing(&mut items, spec);
         Ok(Placed { items, shape })
     }
+}
+
+/// Of tasks some of whose numbers may be missing, masks say that those are which are NaN, and 0 stands there.
+fn hide_missing(items: &mut Items, spec: &TaskSpec) {
+    if !spec.extras.numbers {
+        return;
+    }
+    let (features, count) = (spec.item.features(), items.len());
+    let there = match &items.mask {
+        Some(mask) => mask.items.clone(),
+        None => vec![true; count],
+    };
+    let numbers = items.inputs.iter().enumerate();
+    let numbers = numbers
+        .map(|(place, number)| there[place / features] && !number.is_nan())
+        .collect();
+    items.mask = Some(Mask {
+        items: there,
+        numbers: Some(numbers),
+    });
+    let missing = items.inputs.iter_mut().filter(|number| number.is_nan());
+    missing.for_each(|number| *number = 0.0);
 }
 
 /// What may share a pass.
@@ -186,9 +210,15 @@ pub struct Predictions {
     pub values: Vec<f64>,
     /// Standard deviations of the values, `[q, outputs]`, where the learner predicts densities.
     pub deviations: Option<Vec<f64>>,
+    /// Quantiles of the values at [`LEVELS`], `[q, outputs, levels]`, where the learner predicts a distribution
+    /// that is not normal.
+    pub quantiles: Option<Vec<f64>>,
     /// Numbers of a query.
     pub outputs: usize,
 }
+
+/// The levels of quantiles.
+pub const LEVELS: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
 
 impl Predictions {
     /// The predictions of each query.
@@ -274,6 +304,10 @@ impl<'a, B: Primitives> Answerer<'a, B> {
                 let own = all.deviations.get_or_insert_default();
                 own.extend_from_slice(&deviations[..kept]);
             }
+            if let Some(quantiles) = &found.quantiles {
+                let own = all.quantiles.get_or_insert_default();
+                own.extend_from_slice(&quantiles[..kept * LEVELS.len()]);
+            }
         }
         all
     }
@@ -294,7 +328,8 @@ impl<'a, B: Primitives> Answerer<'a, B> {
         let ids = (first..first + q as u64).collect();
         let EpisodeShape { way, shot, .. } = self.placed.shape;
         let shape = EpisodeShape::new(way.0, shot.0, q.div_ceil(way.0.max(1)));
-        let query = Items::new(queries.to_vec(), targets, ids);
+        let mut query = Items::new(queries.to_vec(), targets, ids);
+        hide_missing(&mut query, &self.spec);
         Episode {
             class_vectors: self.class_vectors.clone(),
             ..Episode::new(0, shape, self.placed.items.clone(), query, Vec::new())
@@ -322,10 +357,16 @@ impl<'a, B: Primitives> Answerer<'a, B> {
             Task::Classification | Task::Sequences { .. } | Task::Acting { .. } => None,
         };
         let deviations = deviations.map(|found| found.into_data().iter::<f64>().collect());
+        let quantiles = match self.spec.task {
+            Task::Regression { .. } => self.learner.quantiles(&tasks, &LEVELS),
+            Task::Classification | Task::Sequences { .. } | Task::Acting { .. } => None,
+        };
+        let quantiles = quantiles.map(|found| found.into_data().iter::<f64>().collect());
         device::check();
         Predictions {
             values,
             deviations,
+            quantiles,
             outputs,
         }
     }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
-    calibration::{Confidence, Pooled, Reliability, Scored as ScoredQuery},
+    calibration::{Confidence, Pooled, Reliability, Scored as ScoredQuery, auroc},
     data::{
         Episode, EpisodeShape, Items, Prefetch, Source, Split, Targets, Task, before_end,
         episode_set_hash,
@@ -120,6 +120,10 @@ pub struct Evaluation {
     /// learner answers for its items ([`Learner::support_answers`]) and the scores of every step were asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_instance: Vec<Vec<f64>>,
+    /// Area under the curve of true over false positives by episode, of tasks of two classes that both have
+    /// queries; empty of others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub auroc: Vec<f64>,
     /// How sure the learner was of its answer for each query of each episode; empty for regression.
     #[serde(skip)]
     pub confidences: Vec<Vec<Confidence>>,
@@ -223,6 +227,7 @@ pub fn evaluate_together<B: Primitives>(
     let mut losses = Vec::new();
     let mut places = Vec::new();
     let mut densities = LogLikelihoods::default();
+    let mut areas = Vec::new();
     let mut confidences = Vec::new();
     let mut by_instance: Vec<Vec<f64>> = Vec::new();
     for graph in processes.gather(own)?.into_iter().flatten() {
@@ -236,6 +241,7 @@ pub fn evaluate_together<B: Primitives>(
         places.extend(graph.places);
         densities.learner.extend(graph.densities);
         densities.exact.extend(graph.exact);
+        areas.extend(graph.areas);
         confidences.extend(graph.confidences);
         for task in graph.by_instance {
             by_instance.resize(task.len(), Vec::new());
@@ -254,6 +260,7 @@ pub fn evaluate_together<B: Primitives>(
         places,
         log_likelihood,
         by_instance,
+        auroc: areas.into_iter().collect::<Option<_>>().unwrap_or_default(),
         confidences,
     })
 }
@@ -328,6 +335,8 @@ struct Scored {
     densities: Vec<f64>,
     /// And by the distribution that the source draws from, where it knows it.
     exact: Vec<f64>,
+    /// AUROC of each task of two classes after the last step; empty for others.
+    areas: Vec<Option<f64>>,
     /// How sure each task's answers after the last step are; empty for regression.
     confidences: Vec<Vec<Confidence>>,
     /// Accuracy of each task by instance, where it was asked for.
@@ -437,6 +446,10 @@ fn score_graph<B: Primitives>(
         (Task::Classification, Some(last)) => confidences_of(last.clone(), episodes),
         _ => Vec::new(),
     };
+    let areas = match (spec.task, answered.last()) {
+        (Task::Classification, Some(last)) => areas_of(last.clone(), episodes),
+        _ => Vec::new(),
+    };
     let places = match (spec.task, answered.last()) {
         (Task::Sequences { .. }, Some(last)) => right_places(last.clone(), episodes),
         _ => Vec::new(),
@@ -460,9 +473,35 @@ fn score_graph<B: Primitives>(
         places,
         densities,
         exact: Vec::new(),
+        areas,
         confidences,
         by_instance: by_instance.unwrap_or_default(),
     }
+}
+
+/// How well class scores `[t, q, 2]` tell the queries of the second class from those of the first, by task; none
+/// where one has no queries.
+fn areas_of<B: Primitives>(predictions: Tensor<B, 3>, episodes: &[Episode]) -> Vec<Option<f64>> {
+    let [_, q, outputs] = predictions.dims();
+    if outputs != 2 {
+        return vec![None; episodes.len()];
+    }
+    let values: Vec<f64> = predictions.into_data().iter::<f64>().collect();
+    let tasks = values.chunks(q * outputs).zip(episodes);
+    tasks
+        .map(|(task, episode)| {
+            let Targets::Classes(labels) = &episode.query.targets else {
+                return None;
+            };
+            let of = |class: u32| -> Vec<f64> {
+                let rows = task.chunks(outputs).zip(labels).enumerate();
+                let own = rows
+                    .filter(|(item, (_, label))| **label == class && episode.query.is_there(*item));
+                own.map(|(_, (scores, _))| scores[1] - scores[0]).collect()
+            };
+            auroc(&of(1), &of(0)).filter(|area| area.is_finite())
+        })
+        .collect()
 }
 
 /// How sure the answers of class scores `[t, q, n]` are, for the queries of each task that are there.
@@ -663,6 +702,23 @@ mod tests {
         );
     }
 
+    /// Queries of two classes: of four pairs three are in order. Of one class alone nothing can be said.
+    #[test]
+    fn the_area_under_the_curve_is_the_share_of_pairs_in_order() {
+        let shape = EpisodeShape::new(2, 1, 2);
+        let items = |classes: Vec<u32>| {
+            let count = classes.len();
+            Items::new(vec![0.0; count], Targets::Classes(classes), vec![0; count])
+        };
+        let support = items(vec![0, 1]);
+        let episode =
+            |query: Vec<u32>| Episode::new(0, shape, support.clone(), items(query), Vec::new());
+        let scores = [[[0.0, 0.1], [0.0, 0.5], [0.0, 0.3], [0.0, 0.9]]; 2];
+        let scores = Tensor::<crate::backend::Cpu, 3>::from_floats(scores, &Default::default());
+        let episodes = [episode(vec![0, 0, 1, 1]), episode(vec![1; 4])];
+        assert_eq!(areas_of(scores, &episodes), [Some(0.75), None]);
+    }
+
     #[test]
     fn large_scores_do_not_overflow() {
         let (_, loss) = classification(&[1000.0, 0.0], 2, &[1]);
@@ -676,6 +732,7 @@ mod tests {
             places: Vec::new(),
             densities,
             exact: Vec::new(),
+            areas: Vec::new(),
             confidences: Vec::new(),
             by_instance: Vec::new(),
         };
@@ -720,6 +777,7 @@ mod tests {
             places: Vec::new(),
             log_likelihood: None,
             by_instance: Vec::new(),
+            auroc: Vec::new(),
             confidences: Vec::new(),
         };
         assert!((evaluation.score().mean - 0.9).abs() < 1e-12);

@@ -56,15 +56,20 @@ pub fn answers_of<B: Primitives>(
     Ok(answerer.answer(queries))
 }
 
-/// The items that are there.
+/// The items that are there; a number that is missing is NaN.
 pub fn there(items: &Items, features: usize) -> Support {
     let kept: Vec<usize> = (0..items.len())
         .filter(|&item| items.is_there(item))
         .collect();
-    let rows = kept
+    let numbers = items.mask.as_ref().and_then(|mask| mask.numbers.as_ref());
+    let number = |place: usize| match numbers {
+        Some(there) if !there[place] => f32::NAN,
+        _ => items.inputs[place],
+    };
+    let places = kept
         .iter()
-        .flat_map(|&item| &items.inputs[item * features..(item + 1) * features]);
-    let inputs = rows.copied().collect();
+        .flat_map(|&item| item * features..(item + 1) * features);
+    let inputs = places.map(number).collect();
     let targets = items.targets.select(&kept, items.len());
     Support { inputs, targets }
 }

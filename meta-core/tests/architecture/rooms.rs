@@ -92,7 +92,7 @@ pub const ROOMS: &[Rooms] = &[
     rooms(
         "meta-core",
         "data::tables",
-        &["column", "table", "mod", "tests"],
+        &["column", "table", "own", "mod", "tests"],
     ),
     rooms(
         "meta-core",
@@ -153,7 +153,7 @@ pub const ROOMS: &[Rooms] = &[
             "feature_transform network",
             "mod",
             "acting adapt feature_rule single_pass",
-            "generated_start inner_loop",
+            "generated_start host_task inner_loop",
             "partial",
         ],
     ),
@@ -255,7 +255,7 @@ pub const ROOMS: &[Rooms] = &[
     rooms(
         "meta-bench",
         "finished::compare",
-        &["measure", "groups", "differences", "table", "mod"],
+        &["measure", "groups", "by_set differences", "table", "mod"],
     ),
     rooms(
         "meta-bench",

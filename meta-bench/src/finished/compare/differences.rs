@@ -81,7 +81,7 @@ fn difference(test: TestKind, measure: Measure, a: &Group, b: &Group) -> Result<
     };
     let (rows_a, rows_b) = (chosen(a), chosen(b));
     let (x, y) = match measure {
-        Measure::Score(_) | Measure::LogLikelihood => {
+        Measure::Score(_) | Measure::LogLikelihood | Measure::Auroc => {
             let scores = |group: &Group, rows: &[usize]| {
                 let runs: Vec<&Stored> = rows.iter().map(|&row| &group.runs[row]).collect();
                 over_runs(&runs, measure, shared).map_err(|error| Refused::Other(error.to_string()))

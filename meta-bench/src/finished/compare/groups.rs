@@ -145,6 +145,12 @@ pub struct Scores {
     pub scores: Vec<Vec<f64>>,
     /// Log-likelihood of each episode, where the learner predicts densities.
     pub log_likelihood: Option<LogLikelihoods>,
+    /// AUROC of each episode, of tasks of two classes.
+    #[serde(default)]
+    pub auroc: Vec<f64>,
+    /// The data set of each episode, where the source has several.
+    #[serde(default)]
+    pub sets: Vec<String>,
 }
 
 /// The scores of every episode of a run.
@@ -188,6 +194,10 @@ fn episodes(run: &Stored, measure: Measure) -> Result<Vec<f64>> {
     let mut scores = read_scores(run)?;
     let step = match measure {
         Measure::Score(step) => step,
+        Measure::Auroc if scores.auroc.is_empty() => {
+            return Err(Error::data(path, "has no AUROC, which tasks of two classes have").into());
+        }
+        Measure::Auroc => return Ok(scores.auroc),
         _ => {
             let densities = scores.log_likelihood.map(|densities| densities.learner);
             return densities.ok_or_else(|| Error::data(path, "has no log-likelihoods").into());

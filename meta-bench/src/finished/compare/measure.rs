@@ -14,6 +14,8 @@ pub enum Measure {
     Score(Option<usize>),
     /// The log-likelihood of the queries, of learners that predict densities.
     LogLikelihood,
+    /// Area under the curve of true over false positives, of tasks of two classes.
+    Auroc,
     /// A number of the result.
     Field(&'static str),
 }
@@ -38,6 +40,9 @@ impl Measure {
         if text == "log_likelihood" {
             return Ok(Measure::LogLikelihood);
         }
+        if text == "auroc" {
+            return Ok(Measure::Auroc);
+        }
         if let Some(step) = text.strip_prefix("score@") {
             let step = step.parse().map_err(|_| {
                 CommandError::Usage(format!(
@@ -47,7 +52,7 @@ impl Measure {
             return Ok(Measure::Score(Some(step)));
         }
         let field = FIELDS.into_iter().find(|field| *field == text);
-        let known = ["score", "score@N", "log_likelihood"]
+        let known = ["score", "score@N", "log_likelihood", "auroc"]
             .into_iter()
             .chain(FIELDS);
         Ok(Measure::Field(
@@ -63,6 +68,7 @@ impl Measure {
                 result.by_step.iter().find(|score| score.step == step)?.mean
             }
             Measure::LogLikelihood => result.log_likelihood?.learner.mean,
+            Measure::Auroc => result.probabilities.as_ref()?.auroc?.mean,
             Measure::Field("loss") => result.loss,
             Measure::Field("validation") => result.best_value?,
             Measure::Field("train_seconds") => result.train_seconds,
@@ -78,6 +84,7 @@ impl Measure {
             Measure::Score(None) => metric.name().to_owned(),
             Measure::Score(Some(step)) => format!("{}@{step}", metric.name()),
             Measure::LogLikelihood => "log_likelihood".to_owned(),
+            Measure::Auroc => "auroc".to_owned(),
             Measure::Field(field) => field.to_owned(),
         }
     }
@@ -86,7 +93,7 @@ impl Measure {
     pub fn rises(self, metric: Metric) -> bool {
         match self {
             Measure::Score(_) => metric.higher_is_better(),
-            Measure::LogLikelihood => true,
+            Measure::LogLikelihood | Measure::Auroc => true,
             Measure::Field("validation") => metric.higher_is_better(),
             Measure::Field(_) => false,
         }

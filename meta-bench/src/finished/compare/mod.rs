@@ -8,6 +8,7 @@
 //! Differences are paired on the same frozen episodes, which their hash proves. Other differences are not
 //! shown.
 
+mod by_set;
 mod differences;
 mod groups;
 mod measure;
@@ -37,8 +38,8 @@ pub struct CompareArgs {
     /// Run folders, or folders of run folders [default: runs].
     runs: Vec<PathBuf>,
     /// What is compared: `score` (of the test), `score@N` (after N adaptation steps),
-    /// `log_likelihood` (of learners that predict densities), `loss`, `validation`,
-    /// `train_seconds`, `iterations`, `parameters`.
+    /// `log_likelihood` (of learners that predict densities), `auroc` (of tasks of two classes), `loss`,
+    /// `validation`, `train_seconds`, `iterations`, `parameters`.
     #[arg(long, default_value = "score")]
     metric: String,
     /// Keys by which runs are grouped, separated by commas [default: every setting but the seed].
@@ -59,6 +60,10 @@ pub struct CompareArgs {
     /// over seeds.
     #[arg(long, value_name = "KEY", conflicts_with = "pairs")]
     contrast: Option<String>,
+    /// A table for each test: a row for each of its data sets, a column for each learner, and on how many
+    /// sets each is better than each other, paired by episode.
+    #[arg(long, conflicts_with_all = ["pairs", "contrast"])]
+    by_set: bool,
     /// How differences are tested.
     #[arg(long, value_enum, default_value_t = TestKind::T)]
     test: TestKind,
@@ -92,6 +97,7 @@ impl CompareArgs {
             conditions: Vec::new(),
             pairs: None,
             contrast: None,
+            by_set: false,
             test: TestKind::T,
             format: Format::Text,
         }
@@ -115,6 +121,9 @@ impl CompareArgs {
         let mut notes = Vec::new();
         let runs = self.finished(&mut notes)?;
         let compared = self.compared(runs, notes)?;
+        if self.by_set {
+            return by_set::render(&compared.groups, compared.measure, self.format);
+        }
         Ok(compared.comparison().render(self.format))
     }
 

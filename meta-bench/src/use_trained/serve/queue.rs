@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::Receiver;
 
-use meta_core::train::answer::Predictions;
+use meta_core::train::answer::{LEVELS, Predictions};
 use tokio::sync::oneshot;
 
 use super::counts::Counts;
@@ -77,6 +77,10 @@ fn part(all: &Predictions, start: usize, end: usize) -> Predictions {
     Predictions {
         values: all.values[numbers.clone()].to_vec(),
         deviations: all.deviations.as_ref().map(|own| own[numbers].to_vec()),
+        quantiles: all.quantiles.as_ref().map(|own| {
+            let width = all.outputs * LEVELS.len();
+            own[start * width..end * width].to_vec()
+        }),
         outputs: all.outputs,
     }
 }
@@ -114,6 +118,7 @@ mod tests {
         let twice = |rows: &[f32]| Predictions {
             values: rows.iter().map(|&number| 2.0 * f64::from(number)).collect(),
             deviations: None,
+            quantiles: None,
             outputs: 1,
         };
         let word = |names: Vec<String>, _, found: &Predictions| {

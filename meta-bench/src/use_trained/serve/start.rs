@@ -28,9 +28,9 @@ use crate::{
 impl ServeArgs {
     /// Serves until a signal asks for the end.
     pub(super) fn start<T: Toolkit>(self) -> Result<()> {
-        let trained = TrainedLearner::<T>::open_with(&self.trained, &self.overrides)?;
+        let mut trained = TrainedLearner::<T>::open_with(&self.trained, &self.overrides)?;
         start_threads(trained.manifest.run.threads)?;
-        let fitted = self.support.fitted(&trained, &self.trained, &[])?;
+        let fitted = self.support.fitted(&mut trained, &self.trained, &[])?;
         let address = SocketAddr::new(self.host, self.port);
         let refused = |error: std::io::Error| {
             CommandError::Usage(format!(
