@@ -503,24 +503,7 @@ impl TestResult {
                 ));
             }
         }
-        if let Some(found) = &self.probabilities {
-            let Pooled { mean, ci95 } = found.expected_calibration_error;
-            out.push_str(&format!(
-                "  {:<18} {} % ± {}\n",
-                "calibration error",
-                percent(mean),
-                percent(ci95)
-            ));
-            if let Some(auroc) = &found.auroc {
-                out.push_str(&format!("  {:<18} {auroc}\n", "AUROC"));
-            }
-            if let Some(outsiders) = &found.outsiders {
-                out.push_str(&format!(
-                    "  {:<18} {} (AUROC), false positives at 95 %: {}, accuracy on accepted: {}\n",
-                    "outsiders", outsiders.auroc, outsiders.fpr95, outsiders.accepted_accuracy
-                ));
-            }
-        }
+        out.push_str(&self.of_probabilities());
         let chosen = self.best_value.map_or_else(String::new, |value| {
             match (self.metric, self.is_chosen_by_score()) {
                 (Metric::Accuracy, true) => format!(", best validation {:.2} %", 100.0 * value),
@@ -540,6 +523,31 @@ impl TestResult {
             duration_text(self.test_seconds)
         ));
         out.push_str(&format!("  {}\n", self.run_dir));
+        out
+    }
+
+    /// Lines on the probabilities of the answers; none where they have none.
+    fn of_probabilities(&self) -> String {
+        let mut out = String::new();
+        let Some(found) = &self.probabilities else {
+            return out;
+        };
+        let Pooled { mean, ci95 } = found.expected_calibration_error;
+        out.push_str(&format!(
+            "  {:<18} {} % ± {}\n",
+            "calibration error",
+            percent(mean),
+            percent(ci95)
+        ));
+        if let Some(auroc) = &found.auroc {
+            out.push_str(&format!("  {:<18} {auroc}\n", "AUROC"));
+        }
+        if let Some(outsiders) = &found.outsiders {
+            out.push_str(&format!(
+                "  {:<18} {} (AUROC), false positives at 95 %: {}, accuracy on accepted: {}\n",
+                "outsiders", outsiders.auroc, outsiders.fpr95, outsiders.accepted_accuracy
+            ));
+        }
         out
     }
 }
