@@ -17,6 +17,7 @@ pub mod predictions;
 pub mod record;
 pub mod result;
 pub mod session;
+pub mod spent;
 pub mod state;
 mod tail;
 pub mod together;
