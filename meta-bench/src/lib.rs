@@ -79,6 +79,7 @@ pub type Trained = TrainedLearner<BuiltIn>;
 /// Exit codes: 0 when done, 1 when a check or a run of a sweep failed, 2 for anything that the user can
 /// put right, 130 when interrupted.
 pub fn main_with<T: Toolkit>() -> ExitCode {
+    machine::age();
     let cli = Cli::parse();
     command::PROGRAM.get_or_init(Cli::command);
     match start_log(&cli.log).and_then(|()| cli.command.execute::<T>()) {

@@ -1,6 +1,17 @@
 //! Reads what the operating system reports about this machine and its processes.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+/// How long this program has run; it asks once at its start.
+pub fn age() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
+}
 
 /// Cores that this process may use.
 pub fn cores() -> usize {

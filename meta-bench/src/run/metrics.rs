@@ -15,7 +15,7 @@ use meta_core::{
     params::Params,
     primitives::Primitives,
     train::checkpoint_file::{self, Checkpoint, prefixed},
-    train::{Best, IterationRecord, Observer, TrainSettings, TrainState, ValidationRecord},
+    train::{Best, IterationRecord, Observer, Part, TrainSettings, TrainState, ValidationRecord},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -26,6 +26,7 @@ use super::{
     folder::{self, RunFolder},
     interrupt, memory_limit,
     result::TestResult,
+    spent::Beside,
 };
 use crate::{manifest::Manifest, output::progress::Progress};
 
@@ -58,12 +59,15 @@ enum MetricsLine<'a> {
 }
 
 /// A line of `timing.jsonl`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct TimingLine {
     /// Iterations done.
     pub iteration: u64,
     /// Seconds of training so far, those of earlier sessions that led here included.
     pub train_seconds: f64,
+    /// What of them was not the learner's.
+    #[serde(default)]
+    pub beside: Beside,
 }
 
 /// An append-only file.
@@ -153,6 +157,7 @@ pub struct RunWriter<'a> {
     done: u64,
     started: Instant,
     seconds_before: f64,
+    beside: Beside,
     best_written: Option<u64>,
     /// The iteration of the last checkpoint.
     pub saved: u64,
@@ -178,7 +183,7 @@ impl<'a> RunWriter<'a> {
         } = restored;
         let kept = metrics(folder.path(), &extra)?;
         let timing_path = folder.file(folder::TIMING);
-        let (timing, seconds_before) = timing_until(&timing_path, iteration)?;
+        let (timing, before) = timing_until(&timing_path, iteration)?;
         let events = match manifest.tracking.tensorboard {
             true => Some(Events::open(folder.path(), iteration, manifest)?),
             false => None,
@@ -197,7 +202,8 @@ impl<'a> RunWriter<'a> {
             until,
             done: iteration,
             started: Instant::now(),
-            seconds_before,
+            seconds_before: before.train_seconds,
+            beside: before.beside,
             best_written: None,
             saved: iteration,
         })
@@ -222,6 +228,11 @@ impl<'a> RunWriter<'a> {
     /// Seconds of training so far, without what was lost to kills.
     pub fn train_seconds(&self) -> f64 {
         self.seconds_before + self.started.elapsed().as_secs_f64()
+    }
+
+    /// What of them was not the learner's.
+    pub fn beside(&self) -> Beside {
+        self.beside
     }
 
     /// Writes the best parameters to their own file, unless it holds them already.
@@ -264,40 +275,52 @@ impl<'a> RunWriter<'a> {
         self.timing.push(&TimingLine {
             iteration,
             train_seconds,
+            beside: self.beside,
         })
     }
 }
 
-/// The timing lines up to `iteration`, and the seconds they report. A line that cannot be read, such as the
+/// The timing lines up to `iteration`, and the last of them. A line that cannot be read, such as the
 /// torn one that a kill leaves, ends the file.
-fn timing_until(path: &Path, iteration: u64) -> Result<(Vec<u8>, f64)> {
+fn timing_until(path: &Path, iteration: u64) -> Result<(Vec<u8>, TimingLine)> {
+    let mut last = TimingLine::default();
     let mut content = match fs::read(path) {
         Ok(content) => content,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0.0)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok((Vec::new(), last));
+        }
         Err(error) => return Err(Error::io(path, "read", error)),
     };
     let mut bytes = 0;
-    let mut seconds = 0.0;
     for line in content.split_inclusive(|byte| *byte == b'\n') {
         match serde_json::from_slice::<TimingLine>(line) {
             Ok(timing) if line.ends_with(b"\n") && timing.iteration <= iteration => {
-                seconds = timing.train_seconds;
+                last = timing;
                 bytes += line.len();
             }
             _ => break,
         }
     }
     content.truncate(bytes);
-    Ok((content, seconds))
+    Ok((content, last))
 }
 
 impl<B: Primitives> Observer<B> for RunWriter<'_> {
+    fn spent(&mut self, part: Part, time: Duration) {
+        let seconds = match part {
+            Part::Episodes => &mut self.beside.episodes,
+            Part::Validation => &mut self.beside.validation,
+        };
+        *seconds += time.as_secs_f64();
+    }
+
     fn tick(&mut self, iteration: u64) {
         self.done = iteration;
         self.progress.tick(iteration);
     }
 
     fn iteration(&mut self, record: &IterationRecord) -> Result<()> {
+        let begun = Instant::now();
         tracing::debug!(
             iteration = record.iteration,
             loss = record.loss,
@@ -309,6 +332,7 @@ impl<B: Primitives> Observer<B> for RunWriter<'_> {
         if let Some(events) = &mut self.events {
             events.iteration(record)?;
         }
+        self.beside.saving += begun.elapsed().as_secs_f64();
         self.time(record.iteration)
     }
 
@@ -328,6 +352,7 @@ impl<B: Primitives> Observer<B> for RunWriter<'_> {
     }
 
     fn checkpoint(&mut self, parameters: &Params<B>, state: &TrainState<B>) -> Result<()> {
+        let begun = Instant::now();
         // The metrics first: the checkpoint names a length that is on the disk.
         self.metrics.sync()?;
         let extra = Extra {
@@ -338,8 +363,9 @@ impl<B: Primitives> Observer<B> for RunWriter<'_> {
         let checkpoint = state.to_checkpoint(parameters, &self.settings, extra.to_value());
         self.write(folder::CHECKPOINT, &checkpoint)?;
         self.saved = state.iteration;
-        self.time(state.iteration)?;
         self.write_best(state)?;
+        self.beside.saving += begun.elapsed().as_secs_f64();
+        self.time(state.iteration)?;
         tracing::info!(iteration = state.iteration, path = %self.folder.path().display(), "checkpoint");
         Ok(())
     }
@@ -366,16 +392,20 @@ mod tests {
     fn timing_is_cut_where_the_checkpoint_was() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("timing.jsonl");
-        assert_eq!(timing_until(&path, 10).unwrap(), (Vec::new(), 0.0));
+        let until = |iteration| {
+            let (kept, last) = timing_until(&path, iteration).unwrap();
+            (kept, last.train_seconds)
+        };
+        assert_eq!(until(10), (Vec::new(), 0.0));
         let first = "{\"iteration\":10,\"train_seconds\":1.5}\n";
         let second = "{\"iteration\":20,\"train_seconds\":3.0}\n";
         for torn in [&b"{\"iter"[..], b"\xff{\"iteration\":20}\n"] {
             let mut content = format!("{first}{second}").into_bytes();
             content.extend_from_slice(torn);
             fs::write(&path, content).unwrap();
-            assert_eq!(timing_until(&path, 10).unwrap(), (first.into(), 1.5));
+            assert_eq!(until(10), (first.into(), 1.5));
             let both = format!("{first}{second}").into_bytes();
-            assert_eq!(timing_until(&path, 20).unwrap(), (both, 3.0));
+            assert_eq!(until(20), (both, 3.0));
         }
     }
 

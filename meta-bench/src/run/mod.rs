@@ -18,6 +18,7 @@ pub mod record;
 pub mod regret;
 pub mod result;
 pub mod session;
+pub mod spent;
 pub mod state;
 mod tail;
 pub mod together;

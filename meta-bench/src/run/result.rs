@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::{
     folder::{RECORD, RESULT, read_json},
+    spent::Spent,
     state::State,
 };
 use crate::{
@@ -276,6 +277,9 @@ pub struct TestResult {
     pub train_seconds: f64,
     /// Seconds of the test.
     pub test_seconds: f64,
+    /// Where the time of the run went; none of a later test, and of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Spent>,
     /// Peak resident memory of the process that ended the run, where the system reports it.
     #[serde(default)]
     pub peak_bytes: Option<u64>,
@@ -372,6 +376,7 @@ impl TestResult {
             best_value: trained.best_value,
             train_seconds: trained.train_seconds,
             test_seconds,
+            spent: None,
             peak_bytes: peak_bytes(),
         }
     }
@@ -522,6 +527,9 @@ impl TestResult {
             duration_text(self.train_seconds),
             duration_text(self.test_seconds)
         ));
+        if let Some(spent) = &self.spent {
+            out.push_str(&format!("  time: {}\n", spent.shares()));
+        }
         out.push_str(&format!("  {}\n", self.run_dir));
         out
     }

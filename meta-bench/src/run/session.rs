@@ -28,11 +28,13 @@ use super::{
     metrics::{Restored, RunWriter, first_checkpoint},
     record::record,
     result::{TestResult, Trained, Untrained, scores_of_answers},
+    spent::Spent,
     together::Together,
 };
 use crate::{
     experiment::{Experiment, initial, memory::Needed},
     failure::{CommandError, Result},
+    machine::age,
     manifest::Manifest,
     output::{pace::Work, progress::Progress},
 };
@@ -209,6 +211,7 @@ impl<T: Toolkit> Session<T> {
             &STOP,
             self.until,
         )?;
+        let start = age();
         let (state, ending) = self.train(learner.as_mut(), begun.state, &mut writer, device)?;
         if self.is_stopped(ending)? {
             writer.progress.finish();
@@ -234,6 +237,7 @@ impl<T: Toolkit> Session<T> {
         if let Some(best) = state.best {
             learner.set_parameters(best.parameters);
         }
+        let (training, end) = (trained.train_seconds, age());
         let (mut result, mut scores) = eval::test(
             &self.experiment,
             learner.as_ref(),
@@ -250,6 +254,9 @@ impl<T: Toolkit> Session<T> {
             result.untrained = Some(Untrained::of(&before, &scores_of_answers(&scores)));
             scores["untrained"] = json!(before);
         }
+        let test = (age() - end).as_secs_f64();
+        let spent = Spent::of(training, start.as_secs_f64(), writer.beside(), test);
+        result.spent = Some(spent);
         finish(&folder, &result, &scores, writer.checksums())?;
         writer.tested(&result)?;
         Ok(result)

@@ -26,7 +26,7 @@ mod shared;
 mod state;
 pub mod task_selection;
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Instant};
 
 use burn::tensor::Tensor;
 
@@ -45,7 +45,7 @@ use crate::{
     task::{TaskBatch, TaskSpec, TrainingContext},
 };
 use eval::{Asked, FrozenEpisodes, evaluate_together};
-pub use observer::{Ending, IterationRecord, Observer, ValidationRecord};
+pub use observer::{Ending, IterationRecord, Observer, Part, ValidationRecord};
 pub use settings::{KeepBest, Schedule, TrainSettings};
 pub use shared::{PART as MESSAGE_PART, check_count, message_bytes};
 use shared::{each_of_processes, own_chunks, per_chunk, sum_over_processes};
@@ -159,7 +159,9 @@ impl<B: Primitives> Trainer<B> {
         let mut good = learner.parameters();
         while state.iteration < settings.iterations && !self.out_of_patience(&state) {
             let iteration = state.iteration + 1;
+            let asked = Instant::now();
             let batch = episodes.next()?;
+            observer.spent(Part::Episodes, asked.elapsed());
             let graphs = self.settings.graphs();
             let mut parts = parts(learner, &self.spec, &batch, graphs, &self.device)?;
             let last_part = parts.pop().unwrap_or(0..batch.len());
@@ -201,7 +203,9 @@ impl<B: Primitives> Trainer<B> {
                 observer.iteration(&record)?;
             }
             if validate {
+                let begun = Instant::now();
                 let record = self.validate(learner, &mut state)?;
+                observer.spent(Part::Validation, begun.elapsed());
                 observer.validation(&record)?;
             }
             let ends = last || self.out_of_patience(&state);

@@ -1,5 +1,7 @@
 //! Observers of training: what they receive, and when.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{eval::Metric, state::TrainState, task_selection::TaskWeights};
@@ -38,8 +40,20 @@ pub struct ValidationRecord {
     pub best: bool,
 }
 
+/// What a training waits for beside the learner's meta-gradients and updates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The next meta-batch, where a thread has not made it yet.
+    Episodes,
+    /// A validation.
+    Validation,
+}
+
 /// Whoever wants to know how training goes: progress, metrics files, checkpoints.
 pub trait Observer<B: Primitives> {
+    /// How long training waited for a part.
+    fn spent(&mut self, _part: Part, _time: Duration) {}
+
     /// After every iteration, before anything is read from the device.
     fn tick(&mut self, _iteration: u64) {}
 

@@ -230,7 +230,7 @@ pub const ROOMS: &[Rooms] = &[
         "meta-bench",
         "run",
         &[
-            "calibration curve folder memory_limit tail",
+            "calibration curve folder memory_limit spent tail",
             "checksums interrupt state record together",
             "result",
             "evaluations events",
