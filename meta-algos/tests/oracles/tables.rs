@@ -37,12 +37,11 @@ fn tasks(oracle: &Value, way: usize, absent: usize) -> (TaskSpec, TaskBatch<B>) 
         let filled = of_class.flat_map(|rows| [rows, &vec![0.0; absent * width]].concat());
         tensor(filled.collect(), [TASKS, way * (shot + absent), width])
     };
-    let values = |x: Tensor<B, 3>| TargetBatch::Values(x);
     let queries = tensor(numbers(&set["query"]), [TASKS, way * query, features]);
     let (known, asked) = match way {
         1 => (
-            values(spread("values", 1)),
-            values(queries.clone().narrow(2, 0, 1)),
+            TargetBatch::Values(spread("values", 1)),
+            TargetBatch::Values(queries.clone().narrow(2, 0, 1)),
         ),
         _ => (labels(shot + absent), labels(query)),
     };
