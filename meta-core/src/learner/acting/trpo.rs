@@ -135,8 +135,7 @@ mod tests {
     }
 
     fn quadratic(x: [f64; 3]) -> f64 {
-        let curved: f64 = times(x).iter().zip(x).map(|(a, x)| 0.5 * a * x).sum();
-        curved
+        times(x).iter().zip(x).map(|(a, x)| 0.5 * a * x).sum()
     }
 
     #[test]
