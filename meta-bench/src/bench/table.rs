@@ -35,8 +35,8 @@ pub struct Workload {
     pub source: &'static str,
     /// Settings of the source that are not its defaults.
     pub data: fn() -> Value,
-    /// Channels of an item. Where the source draws one, channel `c` (from 0) is that by `1 / (c + 1)`: pictures
-    /// in colour, without files.
+    /// Channels of an item. Where the source draws one, channel `c` (from 0) is that by `1 / (c + 1)`, with
+    /// grain: pictures in colour, without files.
     pub channels: usize,
     /// Encoder.
     pub encoder: &'static str,

@@ -9,7 +9,7 @@ use meta_core::{
     nn::encoder::EncoderList,
     parallel::TaskChunks,
     primitives::Primitives,
-    rng::Seed,
+    rng::{Seed, Stream},
     task::TaskSpec,
     toolkit::{Catalogue, Toolkit},
     train::TrainSettings,
@@ -22,6 +22,9 @@ use crate::{experiment::graph_size::Sizes, failure::Result, manifest::settings::
 
 /// Learning rate of the outer Adam.
 pub const OUTER_LR: f64 = 1e-3;
+
+/// The most that grain adds to a pixel.
+const GRAIN: f64 = 0.25;
 
 /// Names of workloads in older files: workloads on drawn glyphs were named after Omniglot.
 const OLD_NAMES: [(&str, &str); 3] = [
@@ -72,13 +75,19 @@ fn changed(mut settings: Value, others: &Value) -> Value {
     settings
 }
 
-/// Each number in all channels of its pixel, by 1, 1/2, 1/3 and so on.
-fn in_channels(numbers: &[f32], channels: usize) -> Vec<f32> {
-    let of = |number: &f32| -> Vec<f32> {
-        let number = *number;
-        (1..=channels).map(|share| number / share as f32).collect()
-    };
-    numbers.iter().flat_map(of).collect()
+/// Each number in all channels of its pixel, by 1, 1/2, 1/3 and so on, with the grain of a photograph: in areas
+/// of one colour the maxima of a pool are ties, which rounding breaks.
+fn in_channels(numbers: &[f32], channels: usize, grain: &mut Stream) -> Vec<f32> {
+    if channels == 1 {
+        return numbers.to_vec();
+    }
+    let mut found = Vec::with_capacity(numbers.len() * channels);
+    for number in numbers {
+        for share in 1..=channels {
+            found.push(number / share as f32 + (GRAIN * grain.uniform()) as f32);
+        }
+    }
+    found
 }
 
 /// A workload with its data and its network.
@@ -208,8 +217,9 @@ impl<T: Toolkit> Prepared<T> {
         (0..self.tasks as u64)
             .map(|index| {
                 let mut episode = self.source.episode(self.seed, split, shape, index)?;
+                let mut grain = self.seed.stream("bench", index, "grain");
                 for items in [&mut episode.support, &mut episode.query] {
-                    items.inputs = in_channels(&items.inputs, self.workload.channels);
+                    items.inputs = in_channels(&items.inputs, self.workload.channels, &mut grain);
                 }
                 Ok(episode)
             })
