@@ -8,7 +8,7 @@ Weights of layers lie as PyTorch wants them, `[gates, in]`; gates of an LSTM the
 import torch
 import torch.nn.functional as F
 
-LAYERS = ("cell.", "forwards.", "backwards.", "controller.", "memory.")
+LAYERS = ("cell.", "forwards.", "backwards.", "controller.", "memory.", "gru.")
 
 
 def is_lstm(name, parameters):
