@@ -128,7 +128,7 @@ impl Row {
     fn figure(&self) -> Option<(&Published, f64)> {
         let published = self.result.published.as_ref()?;
         let is_accuracy = self.result.metric == Metric::Accuracy;
-        is_accuracy.then(|| (published, published.score - 100.0 * self.result.mean))
+        is_accuracy.then_some((published, published.score - 100.0 * self.result.mean))
     }
 
     /// The row of the table.
