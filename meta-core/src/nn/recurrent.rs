@@ -195,7 +195,7 @@ impl<B: Backend> LstmCell<B> {
 }
 
 impl<B: Backend> LstmCell<B> {
-    /// The same cell, with units that forget within 1 to `span` steps ([`time_scales`]): the forget gate's bias
+    /// The same cell, with units that forget within 1 to `span` steps: the forget gate's bias
     /// is `ln τ`, the input gate's `−ln τ`.
     pub fn remembering(
         mut self,
@@ -272,7 +272,7 @@ impl<B: Backend> GruCell<B> {
 }
 
 impl<B: Backend> GruCell<B> {
-    /// The same cell, with units that forget within 1 to `span` steps ([`time_scales`]): the bias of the update
+    /// The same cell, with units that forget within 1 to `span` steps: the bias of the update
     /// gate is `ln τ`.
     pub fn remembering(
         mut self,

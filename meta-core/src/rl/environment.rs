@@ -39,6 +39,10 @@ pub trait Environment: Clone + Send + Sync + 'static {
     fn actions(&self) -> Space;
     /// Steps after which an episode ends at the latest, at least 1.
     fn horizon(&self) -> usize;
+    /// Whether learned policies read the observation before beside the last action and what it gave.
+    fn tells_last_observation(&self) -> bool {
+        false
+    }
     /// Numbers that a task takes, to bound the memory of a batch.
     fn task_numbers(&self) -> usize;
 
@@ -164,6 +168,8 @@ pub trait Family: Send + Sync {
     fn actions(&self) -> Space;
     /// Steps after which an episode ends at the latest.
     fn horizon(&self) -> usize;
+    /// Whether learned policies read the observation before beside the last action and what it gave.
+    fn tells_last_observation(&self) -> bool;
 
     /// Environments side by side, to be reset first.
     ///
@@ -226,6 +232,10 @@ impl<E: Environment> Family for E {
 
     fn horizon(&self) -> usize {
         Environment::horizon(self)
+    }
+
+    fn tells_last_observation(&self) -> bool {
+        Environment::tells_last_observation(self)
     }
 
     fn environments(&self, lanes: Lanes<'_>) -> Result<Box<dyn Environments>> {

@@ -50,10 +50,16 @@ impl ActingWorld {
     }
 }
 
-/// Numbers that a policy reads in each step: observation, last action, last reward, and whether an episode
-/// begins.
+/// Numbers that a policy reads in each step: observation, last action, the observation before where the family
+/// tells it, last reward, and whether an episode begins.
 pub fn input_width(family: &dyn Family) -> usize {
-    family.observations().encoded_width() + family.actions().encoded_width() + 2
+    let seen = family.observations().encoded_width();
+    let before = if family.tells_last_observation() {
+        seen
+    } else {
+        0
+    };
+    seen + family.actions().encoded_width() + before + 2
 }
 
 /// A family of environments as a source.

@@ -44,6 +44,9 @@ settings! {
         reward_deviation: f64 = 1.0, above(0.0);
         /// Standard deviation of a reward around its mean.
         noise: f64 = 1.0, above(0.0);
+        /// Whether learned policies also read the state before: with the last action and its reward, what there is
+        /// to remember is in one step. The tasks are the same.
+        last_state: bool = false;
     }
 }
 
@@ -129,7 +132,12 @@ impl Environment for TabularFamily {
     const VERSION: &'static str = "tabular-mdp 1";
 
     fn settings(&self) -> Vec<(&'static str, Value)> {
-        self.0.entries()
+        let of_tasks = self.0.entries().into_iter();
+        of_tasks.filter(|(key, _)| *key != "last_state").collect()
+    }
+
+    fn tells_last_observation(&self) -> bool {
+        self.0.last_state
     }
 
     fn observations(&self) -> Space {

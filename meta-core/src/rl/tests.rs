@@ -298,6 +298,45 @@ fn trials_are_the_same_alone_and_in_any_order() {
     }
 }
 
+/// The state before stands behind the last action, and the tasks are the same with and without it.
+#[test]
+fn the_state_before_is_told() {
+    let open = |last_state| {
+        let settings = TabularSettings {
+            last_state,
+            ..TabularSettings::default()
+        };
+        settings.open().unwrap()
+    };
+    let act = |family: &dyn Family| {
+        let lanes = Lanes::trials(Seed(5), Split::Validation, &[3, 4]);
+        run_together(family, lanes, 2, |moment| Choices {
+            actions: vec![2.0; moment.goes_on.len()],
+            log_probabilities: vec![0.0; moment.goes_on.len()],
+            values: vec![0.0; moment.goes_on.len()],
+        })
+        .unwrap()
+    };
+    let (with, without) = (open(true), open(false));
+    assert_eq!(with.content_hash(), without.content_hash());
+    let (states, actions) = (10, 5);
+    let (wide, narrow) = (input_width(with.as_ref()), input_width(without.as_ref()));
+    assert_eq!(wide, narrow + states);
+    for (told, plain) in act(with.as_ref()).iter().zip(act(without.as_ref())) {
+        assert_eq!(told.rewards, plain.rewards);
+        let rows: Vec<&[f32]> = told.inputs.chunks_exact(wide).collect();
+        let before = states + actions..2 * states + actions;
+        assert_eq!(rows[0][before.clone()], [0.0; 10]);
+        for pair in rows.windows(2) {
+            assert_eq!(pair[1][before.clone()], pair[0][..states]);
+        }
+        for (row, plain) in rows.iter().zip(plain.inputs.chunks_exact(narrow)) {
+            assert_eq!(row[..states + actions], plain[..states + actions]);
+            assert_eq!(row[wide - 2..], plain[narrow - 2..]);
+        }
+    }
+}
+
 #[test]
 fn frozen_tasks_have_an_identity() {
     let family = BernoulliBanditSettings::default().open().unwrap();

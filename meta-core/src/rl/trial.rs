@@ -12,8 +12,8 @@ pub struct Trial {
     pub task: u64,
     /// Adaptations before it, for policies that adapt from trial to trial.
     pub stage: usize,
-    /// What the policy read in each step, `[steps, f]`: observation, last action, last reward, whether an
-    /// episode begins.
+    /// What the policy read in each step, `[steps, f]`: observation, last action, the observation before where the
+    /// family tells it, last reward, whether an episode begins.
     pub inputs: Vec<f32>,
     /// What it did, `[steps, width]`.
     pub actions: Vec<f32>,
@@ -143,6 +143,9 @@ pub fn run_together(
                 trial.values.push(choices.values[lane]);
                 space.clip(action);
                 space.encode(action, &mut input[seen..seen + taken]);
+                if family.tells_last_observation() {
+                    input.copy_within(..seen, seen + taken);
+                }
                 input[f - 2] = steps.rewards[lane];
                 input[f - 1] = 0.0;
             }
