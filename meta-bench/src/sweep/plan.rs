@@ -220,6 +220,9 @@ impl<T: Toolkit> Planner<T> {
     }
 
     fn step(&self, shape: &str, experiment: &Experiment<T>) -> Result<Option<f64>> {
+        if experiment.manifest.train.iterations == 0 {
+            return Ok(None);
+        }
         let mut steps = self.steps.lock().expect("no planner panics");
         if let Some(known) = steps.get(shape) {
             return Ok(*known);

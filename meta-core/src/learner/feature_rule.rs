@@ -189,7 +189,8 @@ impl<R: FeatureRule, A: Architecture, B: Primitives> FeatureLearner<R, A, B> {
         } = new;
         let classes = match spec.task {
             Task::Regression { outputs } => outputs,
-            _ => spec.train_classes.max(1),
+            // A source that does not say how many there are numbers them by task.
+            _ => spec.train_classes.max(spec.train.way.0).max(1),
         };
         let model = init::<A, B>(
             &architecture,
