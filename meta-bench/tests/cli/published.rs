@@ -76,6 +76,9 @@ fn a_published_figure_is_said() {
     let silent = read("silent/result.json");
     assert_eq!(silent["hash"], result["hash"]);
     assert!(silent.get("published").is_none());
+    let same = bench.run("eval said --json --quiet").ok().stdout;
+    let same: Value = serde_json::from_str(&same).unwrap();
+    assert_eq!(same["published"], result["published"]);
     let other = bench.run("eval said data.way=3 --json --quiet").ok().stdout;
     let other: Value = serde_json::from_str(&other).unwrap();
     assert!(other.get("published").is_none(), "{other}");
