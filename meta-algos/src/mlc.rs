@@ -164,7 +164,7 @@ impl LearnerSettings for MlcSettings {
                 "hidden": 64, "dropout": 0.0
             }),
             iterations: 600,
-            maps: 1,
+            maps: 2,
             ..Toy::default()
         }
     }
