@@ -313,7 +313,7 @@ fn the_shipped_manifests_resolve() {
             assert!(
                 message.contains(data)
                     || message.contains("pictures")
-                    || message.contains("regression: cannot read"),
+                    || message.contains(": cannot read: No such file"),
                 "{message}"
             );
             assert!(!message.contains("unknown"), "{message}");
