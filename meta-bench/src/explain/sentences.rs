@@ -39,15 +39,27 @@ pub fn over_examples(view: &EpisodeView, map: &Map) -> Option<Drawing> {
         return None;
     }
     let examples = examples(view, lexicon)?;
+    let shown: Vec<(usize, Matrix)> = view
+        .shown
+        .iter()
+        .take(QUERIES)
+        .map(|&query| (query, Matrix::mean(&map.by_head(query))))
+        .collect();
+    let largest = shown.iter().map(|(_, weights)| weights.largest());
+    let largest = largest.fold(1e-12, f64::max);
     let line = format!(
-        "“{}”: how much each symbol of an answer (and its end) reads of each example; mean of {} heads",
+        "“{}”: how much each symbol of an answer (and its end) reads of each example; the lightest {largest:.2}; mean of {} \
+         heads",
         map.name, map.dims[1]
     );
     let mut drawing = Drawing::default();
     let mut y = drawing.heading(&view.title, &[&view.setting, &line]) + 24.0;
     let mut right: f64 = 0.0;
-    for &query in view.shown.iter().take(QUERIES) {
-        let weights = Matrix::mean(&map.by_head(query));
+    for (query, mut weights) in shown {
+        weights
+            .values
+            .iter_mut()
+            .for_each(|weight| *weight /= largest);
         let (width, height) = block(&mut drawing, y, view, lexicon, &examples, query, &weights)?;
         right = right.max(width);
         y += height + 30.0;
@@ -87,7 +99,8 @@ fn answer(view: &EpisodeView, lexicon: &Lexicon, query: usize, places: usize) ->
     Some(up_to_end(lexicon, &said))
 }
 
-/// Draws one query with its examples at `y`; how far it reaches to the right, and down.
+/// Draws one query with its examples at `y`, with `weights` as shares of the largest; how far it reaches to the right,
+/// and down.
 fn block(
     drawing: &mut Drawing,
     y: f64,
