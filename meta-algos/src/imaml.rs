@@ -31,7 +31,7 @@ use meta_core::{
         Steps, Toy, adapt::Adaptable,
     },
     nn::{Mode, encoder::Architecture},
-    params::Params,
+    params::{Params, conjugate_gradient},
     primitives::Primitives,
     settings,
     task::{ItemBatch, TaskBatch, TaskSpec},
@@ -172,30 +172,9 @@ impl<A: Architecture, B: Primitives> ImplicitMaml<A, B> {
 
     /// `x` with `(I + ∇²L_s(φ) / λ) x = g`, by conjugate gradient from `x = 0`.
     fn solve(&self, fast: &Params<B>, g: Params<B>, support: &ItemBatch<B>) -> Params<B> {
-        let mut x = g.clone().scale(0.0);
-        let mut residual = g;
-        let mut direction = residual.clone();
-        let mut squared = residual.dot_tasks(&residual);
-        for _ in 0..self.settings.cg_steps {
-            let product = self.product(fast, &direction, support);
-            let curvature = direction.dot_tasks(&product);
-            let step = ratio(squared.clone(), curvature);
-            x = x.plus(&direction.clone().scale_tasks(&step));
-            residual = residual.plus(&product.scale_tasks(&step.neg()));
-            let next = residual.dot_tasks(&residual);
-            let keep = ratio(next.clone(), squared);
-            direction = residual.clone().plus(&direction.scale_tasks(&keep));
-            squared = next;
-        }
-        x
+        let product = |v: &Params<B>| self.product(fast, v, support);
+        conjugate_gradient(self.settings.cg_steps, g, product)
     }
-}
-
-/// `a / b` of each task where `b` is above 0, else 0: a task that is solved, or whose curvature is
-/// negative, moves no further.
-fn ratio<B: Primitives>(a: Tensor<B, 1>, b: Tensor<B, 1>) -> Tensor<B, 1> {
-    let stop = b.clone().lower_equal_elem(0.0);
-    (a / b.mask_fill(stop.clone(), 1.0)).mask_fill(stop, 0.0)
 }
 
 impl<A: Architecture, B: Primitives> Learner<B> for ImplicitMaml<A, B> {

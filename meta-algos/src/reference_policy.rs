@@ -17,7 +17,7 @@ use meta_core::{
     nn::encoder::Architecture,
     params::Params,
     primitives::Primitives,
-    rl::{ActingWorld, Policy, RandomPolicy, Transition, Trial, watch_trials},
+    rl::{ActingWorld, Policy, RandomPolicy, Transition, Trial, input_width, watch_trials},
     settings,
     task::{TaskBatch, TaskSpec},
 };
@@ -128,8 +128,10 @@ impl<B: Primitives> ReferencePolicy<B> {
     /// One trial of each task. Of what it read, the observation alone is kept.
     fn trials(&self, tasks: &TaskBatch<B>) -> Result<Vec<Trial>> {
         let world = ActingWorld::of(tasks.world.as_ref());
-        let (seen, taken) = (world.family.observations(), world.family.actions());
-        let width = seen.encoded_width() + taken.encoded_width() + 2;
+        let (seen, width) = (
+            world.family.observations(),
+            input_width(world.family.as_ref()),
+        );
         let of_task = |&task: &u64| Trial {
             task,
             ..Trial::default()

@@ -77,9 +77,9 @@ fn changed(mut settings: Value, others: &Value) -> Value {
 
 /// Each number in all channels of its pixel, by 1, 1/2, 1/3 and so on, with the grain of a photograph: in areas
 /// of one colour the maxima of a pool are ties, which rounding breaks.
-fn in_channels(numbers: &[f32], channels: usize, grain: &mut Stream) -> Vec<f32> {
+fn in_channels(numbers: Vec<f32>, channels: usize, grain: &mut Stream) -> Vec<f32> {
     if channels == 1 {
-        return numbers.to_vec();
+        return numbers;
     }
     let mut found = Vec::with_capacity(numbers.len() * channels);
     for number in numbers {
@@ -219,7 +219,8 @@ impl<T: Toolkit> Prepared<T> {
                 let mut episode = self.source.episode(self.seed, split, shape, index)?;
                 let mut grain = self.seed.stream("bench", index, "grain");
                 for items in [&mut episode.support, &mut episode.query] {
-                    items.inputs = in_channels(&items.inputs, self.workload.channels, &mut grain);
+                    let numbers = std::mem::take(&mut items.inputs);
+                    items.inputs = in_channels(numbers, self.workload.channels, &mut grain);
                 }
                 Ok(episode)
             })

@@ -311,21 +311,8 @@ impl Many {
             let regrets = regret_of_run::<T>(&run.folder, tasks)?;
             counted = regrets.len();
             let steps = regrets.first().map_or(0, Vec::len);
-            let points = (0..steps).map(|step| {
-                let of_tasks: Vec<f64> = regrets.iter().map(|task| task[step]).collect();
-                let interval = Interval::t95(&of_tasks);
-                let half = if interval.half_width.is_finite() {
-                    interval.half_width
-                } else {
-                    0.0
-                };
-                Point {
-                    x: (step + 1) as f64,
-                    mean: interval.mean,
-                    low: interval.mean - half,
-                    high: interval.mean + half,
-                }
-            });
+            let of_tasks = |step: usize| regrets.iter().map(|task| task[step]).collect();
+            let points = (0..steps).map(|step| point_at((step + 1, of_tasks(step))));
             series.push(Series {
                 name: named(group, &self.title),
                 points: points.collect(),

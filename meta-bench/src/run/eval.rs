@@ -283,6 +283,23 @@ pub fn best_parameters<B: Primitives>(
     })
 }
 
+/// The learner of `experiment` with the best parameters of the run at `path`; with `force` also where its test may
+/// not fit into the memory.
+///
+/// # Errors
+/// As [`best_parameters`], and where the test does not fit into the memory.
+pub fn best_learner<T: Toolkit, B: Primitives>(
+    experiment: &Experiment<T>,
+    path: &Path,
+    device: &B::Device,
+    force: bool,
+) -> Result<(Box<dyn Learner<B>>, Best<B>)> {
+    let mut learner = experiment.fitting_learner::<B>(Needed::ForTest, device, force)?;
+    let best = best_parameters(path, &learner.parameters(), device)?;
+    learner.set_parameters(best.parameters.clone());
+    Ok((learner, best))
+}
+
 /// An evaluation on a backend whose name is known only now.
 struct Evaluator<T: Toolkit> {
     run: TrainedRun<T>,
@@ -296,10 +313,8 @@ impl<T: Toolkit> WithBackend for Evaluator<T> {
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
         let experiment = &self.run.experiment;
-        let mut learner = experiment.fitting_learner::<B>(Needed::ForTest, &device, self.force)?;
-        let best = best_parameters(&self.path, &learner.parameters(), &device)?;
+        let (learner, best) = best_learner::<T, B>(experiment, &self.path, &device, self.force)?;
         let count = best.parameters.num_elements();
-        learner.set_parameters(best.parameters);
         let before = read_result(&self.path).ok();
         let trained = Trained {
             parameters: count,

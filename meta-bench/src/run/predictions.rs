@@ -22,12 +22,9 @@ use meta_core::{
 
 use super::{
     elsewhere::{Changes, trained},
-    eval::best_parameters,
+    eval::best_learner,
 };
-use crate::{
-    experiment::{Experiment, memory::Needed},
-    failure::Result,
-};
+use crate::{experiment::Experiment, failure::Result};
 
 /// Episodes that are predicted at a time, where memory sets no bound.
 const CHUNK: usize = 20;
@@ -351,9 +348,7 @@ impl<T: Toolkit> WithBackend for OfRun<'_, T> {
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
         let experiment = &self.experiment;
-        let mut learner = experiment.fitting_learner::<B>(Needed::ForTest, &device, false)?;
-        let best = best_parameters(self.path, &learner.parameters(), &device)?;
-        learner.set_parameters(best.parameters);
+        let (learner, _) = best_learner::<T, B>(experiment, self.path, &device, false)?;
         let tested = experiment.test_episodes();
         let which = Which {
             split: tested.split,

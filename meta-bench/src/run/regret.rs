@@ -23,10 +23,10 @@ use meta_core::{
 
 use super::{
     elsewhere::{Changes, trained},
-    eval::best_parameters,
+    eval::best_learner,
 };
 use crate::{
-    experiment::{Experiment, memory::Needed},
+    experiment::Experiment,
     failure::{CommandError, Result},
 };
 
@@ -66,9 +66,7 @@ impl<T: Toolkit> WithBackend for OfRun<'_, T> {
 
     fn run<B: Primitives>(self, device: B::Device) -> Self::Output {
         let experiment = &self.experiment;
-        let mut learner = experiment.fitting_learner::<B>(Needed::ForTest, &device, false)?;
-        let best = best_parameters(self.path, &learner.parameters(), &device)?;
-        learner.set_parameters(best.parameters);
+        let (learner, _) = best_learner::<T, B>(experiment, self.path, &device, false)?;
         let graphs = experiment.test_graphs::<B>(learner.parameters().num_elements());
         let chunk = graphs.tasks_at_a_time().unwrap_or(CHUNK).clamp(1, CHUNK);
         let count = experiment.test_episodes().count.min(self.most);

@@ -27,13 +27,13 @@ use meta_core::{
 
 use crate::{
     command::Execute,
-    experiment::{Experiment, memory::Needed},
+    experiment::Experiment,
     failure::{CommandError, Result},
     output::print,
     run::{
         calibration::{Calibration, Modes, OfClasses, OfValues, OnTest},
         elsewhere::{Changes, trained},
-        eval::best_parameters,
+        eval::best_learner,
         folder::{CALIBRATION, json_bytes},
     },
 };
@@ -223,9 +223,7 @@ impl<T: Toolkit> WithBackend for Calibrator<'_, T> {
             .source
             .check(Split::Validation, spec.test)
             .map_err(at)?;
-        let mut learner = experiment.fitting_learner::<B>(Needed::ForTest, &device, args.force)?;
-        let best = best_parameters(&args.run_dir, &learner.parameters(), &device)?;
-        learner.set_parameters(best.parameters);
+        let (learner, best) = best_learner::<T, B>(experiment, &args.run_dir, &device, args.force)?;
         let found = self.answered(learner.as_ref(), Split::Validation, args.episodes, &device)?;
         let modes = modes(&found, Metric::of(spec.task));
         if let Some(modes) = modes

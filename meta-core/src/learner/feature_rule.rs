@@ -30,6 +30,7 @@ use super::{
     Explanation, GradientOf, Learner, LearnerSettings, MetaGradient, New, PredictAt, Toy,
     embed::embed_together,
     feature_transform::{Centre, FeatureTransform},
+    predictive::of_normals,
 };
 use crate::{
     Result,
@@ -244,8 +245,18 @@ impl<R: FeatureRule, A: Architecture, B: Primitives> FeatureLearner<R, A, B> {
     }
 
     fn scores(&self, tasks: &TaskBatch<B>, pass: &Pass<B>) -> Tensor<B, 3> {
-        let features = self.features(tasks, pass);
-        let scores = self.rule.scores(&features, self.number(), pass);
+        self.scores_by(&self.features(tasks, pass), tasks, self.number(), pass)
+    }
+
+    /// The scores of the rule with this `number`; of classes, of those that are there.
+    fn scores_by(
+        &self,
+        features: &FeatureBatch<B>,
+        tasks: &TaskBatch<B>,
+        number: f64,
+        pass: &Pass<B>,
+    ) -> Tensor<B, 3> {
+        let scores = self.rule.scores(features, number, pass);
         match features.values {
             None => tasks.of_classes_there(scores),
             Some(_) => scores,
@@ -332,11 +343,7 @@ impl<R: FeatureRule, A: Architecture, B: Primitives> FeatureLearner<R, A, B> {
             let pass = Self::evaluation(&tasks);
             let features = self.features(&tasks, &pass);
             for (total, &number) in totals.iter_mut().zip(&candidates) {
-                let scores = self.rule.scores(&features, number, &pass);
-                let scores = match features.values {
-                    None => tasks.of_classes_there(scores),
-                    Some(_) => scores,
-                };
+                let scores = self.scores_by(&features, &tasks, number, &pass);
                 let accuracies = loss::score_of_items(scores, &tasks.query).into_data();
                 *total += accuracies.iter::<f64>().sum::<f64>();
             }
@@ -480,26 +487,11 @@ impl<R: FeatureRule, A: Architecture, B: Primitives> Learner<B> for FeatureLearn
         let TargetBatch::Values(targets) = &tasks.query.targets else {
             return None;
         };
-        let features = self.features(tasks, &Self::evaluation(tasks));
-        let deviation = self.rule.deviations(&features)?;
-        let mean = self
-            .rule
-            .scores(&features, self.number(), &Self::evaluation(tasks));
-        let error = (targets.clone() - mean) / deviation.clone();
-        let densities = (error.clone() * error).mul_scalar(-0.5) - deviation.log();
-        let [t, q, _] = densities.dims();
-        let densities = densities
-            .mean_dim(2)
-            .sub_scalar(0.5 * std::f64::consts::TAU.ln());
-        let there = match &tasks.query.mask {
-            None => densities.ones_like(),
-            Some(mask) => {
-                let there = mask.items.clone().float().cast(densities.dtype());
-                there.reshape([t, q, 1])
-            }
-        };
-        let counts = there.clone().sum_dim(1).clamp_min(1.0);
-        Some(((densities * there).sum_dim(1) / counts).reshape([t]))
+        let pass = Self::evaluation(tasks);
+        let features = self.features(tasks, &pass);
+        let deviations = self.rule.deviations(&features)?;
+        let means = self.rule.scores(&features, self.number(), &pass);
+        Some(of_normals(means, deviations, targets, &tasks.query))
     }
 
     fn deviations(&self, tasks: &TaskBatch<B>) -> Option<Tensor<B, 3>> {

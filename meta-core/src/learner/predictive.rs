@@ -162,36 +162,52 @@ impl OutputDistribution {
         let TargetBatch::Values(values) = &queries.targets else {
             return None;
         };
-        let [t, q, _] = output.dims();
-        let (densities, constant) = match self.values {
+        Some(match self.values {
             Values::Binned(bins) => {
+                let [t, q, _] = output.dims();
                 let values = values.clone().reshape([t, q * self.outputs, 1]);
-                (
-                    Binned::of(output, self.outputs, bins).densities(values),
-                    0.0,
-                )
+                let densities = Binned::of(output, self.outputs, bins).densities(values);
+                mean_of_those_there(densities.reshape([t, q, self.outputs]), 0.0, queries)
             }
             Values::Normal(least) => {
                 let deviation = self.deviation_of(output.clone(), least);
-                let error = (values.clone() - self.predictions(output)) / deviation.clone();
-                let densities = (error.clone() * error).mul_scalar(-0.5) - deviation.log();
-                (densities, 0.5 * std::f64::consts::TAU.ln())
+                of_normals(self.predictions(output), deviation, values, queries)
             }
-        };
-        let densities = densities.reshape([t, q * self.outputs]);
-        let Some(mask) = &queries.mask else {
-            return Some(densities.mean_dim(1).reshape([t]).sub_scalar(constant));
-        };
-        let there = mask.items.clone().unsqueeze_dim::<3>(2);
-        let there = there
-            .expand([t, q, self.outputs])
-            .reshape([t, q * self.outputs]);
-        let kept = densities
-            .sub_scalar(constant)
-            .mask_fill(there.clone().bool_not(), 0.0);
-        let counts = there.float().cast(kept.dtype()).sum_dim(1).clamp_min(1.0);
-        Some((kept.sum_dim(1) / counts).reshape([t]))
+        })
     }
+}
+
+/// Mean over queries and numbers of `−½ ln 2π − ln σ − (y − m)² / 2σ²`, `[t]`, of the `queries` that are there: means
+/// `m`, deviations `σ` and values `y`, `[t, q, o]`.
+pub(super) fn of_normals<B: Backend>(
+    means: Tensor<B, 3>,
+    deviations: Tensor<B, 3>,
+    values: &Tensor<B, 3>,
+    queries: &ItemBatch<B>,
+) -> Tensor<B, 1> {
+    let error = (values.clone() - means) / deviations.clone();
+    let densities = (error.clone() * error).mul_scalar(-0.5) - deviations.log();
+    mean_of_those_there(densities, 0.5 * std::f64::consts::TAU.ln(), queries)
+}
+
+/// The mean of `densities [t, q, o]` less `constant`, `[t]`, over the `queries` that are there.
+fn mean_of_those_there<B: Backend>(
+    densities: Tensor<B, 3>,
+    constant: f64,
+    queries: &ItemBatch<B>,
+) -> Tensor<B, 1> {
+    let [t, q, outputs] = densities.dims();
+    let densities = densities.reshape([t, q * outputs]);
+    let Some(mask) = &queries.mask else {
+        return densities.mean_dim(1).reshape([t]).sub_scalar(constant);
+    };
+    let there = mask.items.clone().unsqueeze_dim::<3>(2);
+    let there = there.expand([t, q, outputs]).reshape([t, q * outputs]);
+    let kept = densities
+        .sub_scalar(constant)
+        .mask_fill(there.clone().bool_not(), 0.0);
+    let counts = there.float().cast(kept.dtype()).sum_dim(1).clamp_min(1.0);
+    (kept.sum_dim(1) / counts).reshape([t])
 }
 
 /// The borders between `bins` bins of a standardised target, rising.

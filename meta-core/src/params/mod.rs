@@ -28,10 +28,12 @@
 //! [`Params::lift_with`].
 
 mod collect;
+mod conjugate_gradient;
 mod features;
 mod levels;
 mod subsets;
 
+pub use conjugate_gradient::conjugate_gradient;
 pub use features::FeatureLayer;
 
 use burn::tensor::{Shape, Tensor, TensorData, TensorMetadata, backend::Backend, ops::FloatTensor};

@@ -54,7 +54,8 @@ impl LabelledRows {
             table: path.to_owned(),
             masks: None,
         };
-        let table = Table::read(files, &wanted)?;
+        let cells = read_cells(path, wanted.header)?;
+        let table = Table::of(files, &cells, &wanted)?;
         let found = table.features.len();
         if found > most {
             let message = format!(
@@ -62,7 +63,6 @@ impl LabelledRows {
             );
             return Err(Error::data(path, message));
         }
-        let cells = read_cells(path, true)?;
         let of_target = match target {
             "" => cells.names.len() - 1,
             name => cells.names.iter().position(|own| own == name).unwrap_or(0),

@@ -149,12 +149,17 @@ impl Table {
     /// # Errors
     /// [`Error::Data`] naming the file, and the column and the line where that is what is wrong.
     pub fn read(files: Files, wanted: &Wanted<'_>) -> Result<Self> {
+        let cells = read_cells(&files.table, wanted.header)?;
+        Self::of(files, &cells, wanted)
+    }
+
+    /// As [`Self::read`], of the cells of the file, which were read before.
+    pub fn of(files: Files, cells: &Cells, wanted: &Wanted<'_>) -> Result<Self> {
         let Files {
             name,
             table: path,
             masks,
         } = files;
-        let cells = read_cells(&path, wanted.header)?;
         let rows = cells.lines.len();
         let fault = |message: String| Error::data(&path, message);
         if rows == 0 {
@@ -221,7 +226,7 @@ impl Table {
             )));
         }
         let masks = masks.map(|masks| read_masks(&masks, rows)).transpose()?;
-        let hash = hash_of(&cells, masks.as_deref());
+        let hash = hash_of(cells, masks.as_deref());
         Ok(Table {
             groups: group.map(|group| cells.columns[group].clone()),
             target: of_target,

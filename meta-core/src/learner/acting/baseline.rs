@@ -1,7 +1,7 @@
 //! Advantages over a baseline that is fitted to the trials of each task alone.
 
 use super::ppo::{Weighed, standardize};
-use crate::rl::{LinearBaseline, Trial, advantages, discounted_returns};
+use crate::rl::{LinearBaseline, Trial, discounted_returns};
 
 /// Weighs trials, those of a task one after the other: generalised advantages over a linear baseline of the
 /// task's own trials ([`LinearBaseline`]), centred and scaled in each task. It sees the first `width` numbers of
@@ -30,14 +30,8 @@ fn weigh_task(mut trials: Vec<Trial>, width: usize, discount: f64, lambda: f64) 
     let mut weighed = Vec::with_capacity(trials.len());
     for mut trial in trials.drain(..) {
         trial.values = values.by_ref().take(trial.len()).collect();
-        let mut ahead = trial.values.clone();
-        ahead.push(0.0);
-        let own = advantages(&trial.rewards, &ahead, &trial.ends, discount, lambda);
-        weighed.push(Weighed {
-            returns: own.iter().zip(&trial.values).map(|(a, v)| a + v).collect(),
-            advantages: own,
-            trial,
-        });
+        let ends = trial.ends.clone();
+        weighed.push(Weighed::of(trial, &ends, discount, lambda));
     }
     standardize(&mut weighed);
     weighed

@@ -75,31 +75,33 @@ impl Weighed {
             trial,
         }
     }
+
+    /// A trial with its generalised advantages, neither centred nor scaled, and the returns that they make of its values.
+    pub(super) fn of(trial: Trial, ends: &[bool], discount: f64, lambda: f64) -> Self {
+        let mut values = trial.values.clone();
+        values.push(0.0);
+        let advantages = advantages(&trial.rewards, &values, ends, discount, lambda);
+        let returns = advantages.iter().zip(&trial.values);
+        Weighed {
+            returns: returns
+                .map(|(advantage, value)| advantage + value)
+                .collect(),
+            advantages,
+            trial,
+        }
+    }
 }
 
 /// Advantages and returns of the trials of an iteration.
 pub fn weigh(trials: Vec<Trial>, discount: f64, lambda: f64) -> Vec<Weighed> {
-    let mut all: Vec<Weighed> = trials
-        .into_iter()
-        .map(|trial| {
-            let steps = trial.len();
-            let mut ends = vec![false; steps];
-            if let Some(last) = ends.last_mut() {
-                *last = true;
-            }
-            let mut values = trial.values.clone();
-            values.push(0.0);
-            let advantages = advantages(&trial.rewards, &values, &ends, discount, lambda);
-            let returns = advantages.iter().zip(&trial.values);
-            Weighed {
-                returns: returns
-                    .map(|(advantage, value)| advantage + value)
-                    .collect(),
-                advantages,
-                trial,
-            }
-        })
-        .collect();
+    let weighed = trials.into_iter().map(|trial| {
+        let mut ends = vec![false; trial.len()];
+        if let Some(last) = ends.last_mut() {
+            *last = true;
+        }
+        Weighed::of(trial, &ends, discount, lambda)
+    });
+    let mut all: Vec<Weighed> = weighed.collect();
     standardize(&mut all);
     all
 }

@@ -17,7 +17,11 @@
 //! # Differences from the paper
 //! * The damping λ, of the program named above.
 
-use crate::{params::Params, primitives::Primitives, settings};
+use crate::{
+    params::{Params, conjugate_gradient},
+    primitives::Primitives,
+    settings,
+};
 
 settings! {
     /// Settings of a step within a trust region.
@@ -34,9 +38,6 @@ settings! {
 /// β, and how often it is tried.
 const SHRINK: f64 = 0.8;
 const TRIES: i32 = 15;
-
-/// The squared residual at which a system is solved.
-const SOLVED: f64 = 1e-20;
 
 /// What parameters are worth.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,7 +58,8 @@ pub fn step<B: Primitives>(
     mut measure: impl FnMut(&Params<B>) -> Measured,
 ) -> Params<B> {
     let mut damped = |v: &Params<B>| product(v).plus(&v.clone().scale(settings.cg_damping));
-    let direction = solve(settings.cg_steps, gradient, &mut damped);
+    let slope = gradient.clone().trainable();
+    let direction = conjugate_gradient(settings.cg_steps, slope, &mut damped);
     let curvature = dot(&direction, &damped(&direction));
     if !(curvature.is_finite() && curvature > 0.0) {
         return parameters;
@@ -73,33 +75,6 @@ pub fn step<B: Primitives>(
         }
     }
     parameters
-}
-
-/// `x` with `A x = g`, by at most `steps` steps of conjugate gradient from 0; `product` gives `A v`, of a symmetric
-/// `A`. It ends where it is solved, or where `A` curves down.
-pub fn solve<B: Primitives>(
-    steps: usize,
-    g: &Params<B>,
-    mut product: impl FnMut(&Params<B>) -> Params<B>,
-) -> Params<B> {
-    let mut residual = g.clone().trainable();
-    let mut x = residual.clone().scale(0.0);
-    let mut direction = residual.clone();
-    let mut squared = dot(&residual, &residual);
-    for _ in 0..steps {
-        let along = product(&direction);
-        let curvature = dot(&direction, &along);
-        if !(curvature > 0.0 && squared > SOLVED) {
-            break;
-        }
-        let length = squared / curvature;
-        x = x.plus(&direction.clone().scale(length));
-        residual = residual.plus(&along.scale(-length));
-        let next = dot(&residual, &residual);
-        direction = residual.clone().plus(&direction.scale(next / squared));
-        squared = next;
-    }
-    x
 }
 
 fn dot<B: Primitives>(one: &Params<B>, other: &Params<B>) -> f64 {
@@ -140,7 +115,8 @@ mod tests {
 
     #[test]
     fn as_many_steps_as_unknowns_solve_a_system() {
-        let solved = solve(3, &of(times(SOLUTION)), |v| of(times(numbers(v))));
+        let product = |v: &Params<Cpu>| of(times(numbers(v)));
+        let solved = conjugate_gradient(3, of(times(SOLUTION)), product);
         for (found, expected) in numbers(&solved).iter().zip(SOLUTION) {
             assert!((found - expected).abs() < 1e-5, "{found}, {expected}");
         }
