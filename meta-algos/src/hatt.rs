@@ -47,7 +47,7 @@ use meta_core::{
         init::Initializer,
         linear::Linear,
     },
-    primitives::{MatrixProduct, Primitives},
+    primitives::{MatrixProduct, Primitives, tanh},
     settings,
     task::{TaskBatch, TaskSpec},
 };
@@ -152,7 +152,7 @@ fn agreement<L: Primitives>(a: &Tensor<L, 3>, b: &Tensor<L, 3>) -> Tensor<L, 3> 
     let ([t, m, d], [_, s, _]) = (a.dims(), b.dims());
     let a = a.clone().reshape([t, m, 1, d]);
     let b = b.clone().reshape([t, 1, s, d]);
-    (a * b).tanh().sum_dim(3).reshape([t, m, s])
+    tanh(a * b).sum_dim(3).reshape([t, m, s])
 }
 
 impl<A: Architecture> Hatt<A> {

@@ -69,7 +69,7 @@ use meta_core::{
         loss,
         recurrent::{self, LstmCell, LstmState},
     },
-    primitives::{MatrixProduct, Primitives, scaled_softmax},
+    primitives::{MatrixProduct, Primitives, scaled_softmax, tanh},
     settings,
     task::{TargetBatch, TaskBatch, TaskSpec},
 };
@@ -212,7 +212,7 @@ impl<A: Architecture> Mann<A> {
         let MannSettings {
             heads, slot_width, ..
         } = self.settings;
-        let keys = model.key.forward(hidden.clone()).tanh();
+        let keys = tanh(model.key.forward(hidden.clone()));
         keys.reshape([t, b * heads, slot_width])
     }
 

@@ -57,7 +57,8 @@ use meta_core::{
     nn::{
         Pass,
         attention::{
-            MapAxis, MultiHeadAttention, MultiHeadSettings, Weighting, check_heads, mask::hide,
+            MapAxis, MultiHeadAttention, MultiHeadSettings, Weighting, check_heads,
+            mask::softmax_over,
         },
         distance,
         encoder::Architecture,
@@ -66,7 +67,7 @@ use meta_core::{
         linear::Linear,
         norm::{Norm, Statistics},
     },
-    primitives::{MatrixProduct, Primitives, attention_read, attention_scores, scaled_softmax},
+    primitives::{MatrixProduct, Primitives, attention_read, attention_scores},
     settings,
     task::{ItemBatch, TargetBatch, TaskBatch, TaskSpec},
 };
@@ -432,11 +433,8 @@ impl<L: Primitives> PfnLayer<L> {
             .reshape([t, s, c * d]);
         let values = self.rows.value.forward(support).reshape([t, s, c * d]);
         let scores = weighting.scores(attention_scores(queries, keys, c * heads, [r, s]));
-        let scores = match hidden {
-            Some(hidden) => hide(scores, hidden.clone()),
-            None => scores,
-        };
-        let map = scaled_softmax(scores, (heads as f64 / d as f64).sqrt());
+        let factor = (heads as f64 / d as f64).sqrt();
+        let map = softmax_over(scores, hidden.cloned(), factor);
         let read = attention_read(map.clone(), values).reshape([t, r * c, d]);
         (self.rows.output.forward(read), map)
     }
@@ -668,11 +666,8 @@ impl<A: Architecture> SinglePass for Pfn<A> {
             (Some(of_query), Some(of_key), _, Some(classes)) => {
                 let (queries, keys) = (of_query.forward(query), of_key.forward(support));
                 let scores = attention_scores(queries, keys, heads, [r - s, s]);
-                let scores = match &hidden.support {
-                    Some(hidden) => hide(scores, hidden.clone()),
-                    None => scores,
-                };
-                let map = scaled_softmax(scores, (heads as f64 / d as f64).sqrt());
+                let factor = (heads as f64 / d as f64).sqrt();
+                let map = softmax_over(scores, hidden.support.clone(), factor);
                 pass.record("classes", MapAxis::Query, MapAxis::Support, &map);
                 let weights = map.mean_dim(1).reshape([t, r - s, s]);
                 let shares = weights.product(classes).add_scalar(LEAST_PROBABILITY);

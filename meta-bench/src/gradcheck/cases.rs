@@ -8,7 +8,7 @@ use meta_core::{
         Mode, Noise, Pass, activation,
         attention::{
             AdditiveScores, Block, BlockSettings, CrossModal, Hierarchical, HierarchicalMasks,
-            MultiHeadAttention, MultiHeadSelfAttention, MultiHeadSettings, gumbel_softmax, mask,
+            MultiHeadAttention, MultiHeadSelfAttention, MultiHeadSettings, gumbel_softmax,
         },
         distance,
         encoder::{Architecture, Encoder, EncoderEntry, EncoderList},
@@ -22,7 +22,8 @@ use meta_core::{
     },
     primitives::{
         Primitives, RecurrenceInputs, RecurrentCell, Shown, add_rows, bias_relu, broadcast_rows,
-        conv2d, linear, max_pool2d, recur, scale, standardize, standardize_pool2d, sum_rows,
+        conv2d, linear, masked_softmax, max_pool2d, recur, scale, standardize, standardize_pool2d,
+        sum_rows,
     },
     rng::Seed,
     toolkit::Toolkit,
@@ -463,7 +464,7 @@ fn attention_blocks<B: Primitives>(checks: &mut Checks<B>) {
                 [[[[true, true, true], [false, false, true]]]],
                 &v[0].device(),
             );
-            mask::masked_softmax(scores, hidden).matmul(at(&v[2], [2, 1, 3, 2]))
+            masked_softmax(scores, hidden, 1.0).matmul(at(&v[2], [2, 1, 3, 2]))
         }
     );
 }

@@ -36,10 +36,13 @@
 //! | `recurrence` | recurrent layers over whole sequences, their adjoint, its derivative |
 //! | `sgd_step` | a step of gradient descent |
 //! | `logistic` | logistic regressions by Newton's method |
+//! | `columns` | columns taken out of rows, put back into zeros, and rows side by side |
+//! | `tanh` | the hyperbolic tangent, its adjoint, its curvature |
 //! | `relu` | bias and ReLU at once, and the gate that is its adjoint |
 
 mod blocks;
 mod buffers;
+pub mod columns;
 pub mod conv2d;
 mod forms;
 mod gemm;
@@ -58,6 +61,7 @@ pub mod sgd_step;
 pub mod softmax;
 pub mod standardize;
 pub mod standardize_pool;
+pub mod tanh;
 #[cfg(test)]
 mod testing;
 mod tile;
@@ -169,6 +173,13 @@ kernels! {
 
     softmax {
         fn softmax(width: usize, x: &[Self], factor: f64) -> Vec<Self>;
+        fn masked_softmax(
+            shape: [usize; 4],
+            x: &[Self],
+            hidden_shape: [usize; 3],
+            hidden: &[Self],
+            factor: f64,
+        ) -> Vec<Self>;
         fn softmax_adjoint(width: usize, p: &[Self], g: &[Self], factor: f64) -> Vec<Self>;
         fn softmax_curvature(
             width: usize,
@@ -232,6 +243,18 @@ kernels! {
             kept: &[Self],
             direction: &recurrence::Direction<'_, Self>,
         ) -> recurrence::Curvature<Self>;
+    }
+
+    columns {
+        fn columns(width: usize, x: &[Self], start: usize, count: usize) -> Vec<Self>;
+        fn columns_adjoint(width: usize, y: &[Self], start: usize, count: usize) -> Vec<Self>;
+        fn join(widths: [usize; 2], x: &[Self], y: &[Self]) -> Vec<Self>;
+    }
+
+    tanh {
+        fn tanh(x: &[Self]) -> Vec<Self>;
+        fn tanh_adjoint(y: &[Self], g: &[Self]) -> Vec<Self>;
+        fn tanh_curvature(y: &[Self], g: &[Self], u: &[Self]) -> Vec<Self>;
     }
 
     relu {

@@ -19,6 +19,59 @@ pub fn softmax<T: Real>(width: usize, x: &[T], factor: f64) -> Vec<T> {
     on_rows(width, [x], |[x], p| softmax_rows(width, x, factor, p))
 }
 
+/// [`softmax`] of what is not hidden: where `hidden` is not 0 the weight is 0.
+///
+/// `x [n, heads, l, m]`, `hidden [n|1, heads|1, l|1, m]` → `p [n, heads, l, m]`.
+///
+/// # Panics
+/// If a slice does not have the length its shape says.
+pub fn masked_softmax<T: Real>(
+    shape: [usize; 4],
+    x: &[T],
+    hidden_shape: [usize; 3],
+    hidden: &[T],
+    factor: f64,
+) -> Vec<T> {
+    let [n, heads, l, width] = shape;
+    check_len("x", x.len(), n * heads * l * width);
+    check_len(
+        "hidden",
+        hidden.len(),
+        hidden_shape.iter().product::<usize>() * width,
+    );
+    if x.is_empty() {
+        return Vec::new();
+    }
+    let factor = T::from_f64(factor);
+    // How far a step along each axis goes in `hidden`; 0 where it has one place for all.
+    let [first, second, third] = hidden_shape;
+    let step = |count: usize, rows: usize| if count == 1 { 0 } else { rows };
+    let steps = [
+        step(first, second * third),
+        step(second, third),
+        step(third, 1),
+    ];
+    let row_of = |row: usize| {
+        let at = [row / (heads * l), row / l % heads, row % l];
+        at.iter()
+            .zip(steps)
+            .map(|(at, step)| at * step)
+            .sum::<usize>()
+            * width
+    };
+    build_zeroed(
+        &row_blocks(1, n * heads * l, PIECE_ELEMENTS.div_ceil(width)),
+        |piece: &RowBlock| piece.len() * width,
+        8 * x.len(),
+        |piece, p| {
+            for (row, p) in (piece.start..piece.end).zip(p.chunks_exact_mut(width)) {
+                let (x, hidden) = (&x[row * width..][..width], &hidden[row_of(row)..][..width]);
+                masked_row(x, hidden, factor, p);
+            }
+        },
+    )
+}
+
 /// `f p ⊙ (g − ⟨p, g⟩)` of every row.
 ///
 /// `p [rows, width]`, `g` alike → alike.
@@ -82,6 +135,28 @@ wide! {
             for p in p {
                 *p = *p * inverse;
             }
+        }
+    }
+}
+
+wide! {
+    fn masked_row[T: Real](x: &[T], hidden: &[T], factor: T, p: &mut [T]) {
+        let lowest = T::from_f64(f64::NEG_INFINITY);
+        for (p, (&x, &hidden)) in p.iter_mut().zip(x.iter().zip(hidden)) {
+            *p = if hidden == T::ZERO { x } else { lowest };
+        }
+        let highest = largest(p);
+        // In a row of −∞ nothing is read.
+        if highest.to_f64() == f64::NEG_INFINITY {
+            p.fill(T::ZERO);
+            return;
+        }
+        for p in p.iter_mut() {
+            *p = (factor * (*p - highest)).exp();
+        }
+        let inverse = T::from_f64(sum([p], |[p]| p).to_f64().recip());
+        for p in p {
+            *p = *p * inverse;
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     init::Initializer,
     linear::Linear,
 };
-use crate::primitives::{Primitives, attention_read, attention_scores, scaled_softmax};
+use crate::primitives::{Primitives, attention_read, attention_scores, join, masked_softmax};
 
 /// Rows that were seen, of `n` sequences: `[n, steps, c]`, nothing at first.
 #[derive(Clone, Debug, Default)]
@@ -70,9 +70,9 @@ impl<B: Primitives> AttentionBlock<B> {
         let (query, key) = (self.query.forward(x.clone()), self.key.forward(x.clone()));
         let factor = (key.dims()[2] as f64).sqrt().recip();
         let scores = weighting.scores(attention_scores(query, key, 1, [rows, rows]));
-        let map = scaled_softmax(mask::hide(scores, hidden.clone()), factor);
+        let map = masked_softmax(scores, hidden.clone(), factor);
         let read = attention_read(map.clone(), self.value.forward(x.clone()));
-        (Tensor::cat(vec![x, read], 2), map)
+        (join(x, read), map)
     }
 
     /// One step of `n` sequences, `x [n, 1, c]` to `[n, 1, c + values]`: reads the steps in `past` and itself,
@@ -89,11 +89,8 @@ impl<B: Primitives> AttentionBlock<B> {
         let value = past.values.add(self.value.forward(x.clone()));
         let (steps, width) = (key.dims()[1], key.dims()[2]);
         let scores = weighting.scores(attention_scores(query, key, 1, [1, steps]));
-        let scores = match hidden {
-            Some(hidden) => mask::hide(scores, hidden),
-            None => scores,
-        };
-        let map = scaled_softmax(scores, (width as f64).sqrt().recip());
-        Tensor::cat(vec![x, attention_read(map, value)], 2)
+        let factor = (width as f64).sqrt().recip();
+        let map = mask::softmax_over(scores, hidden, factor);
+        join(x, attention_read(map, value))
     }
 }

@@ -14,7 +14,7 @@ use super::{
     init::{Initializer, constant},
     linear::Linear,
 };
-use crate::primitives::{Primitives, linear};
+use crate::primitives::{Primitives, columns, join, linear, tanh};
 
 /// When the rows of a task are: the first `length` are the steps of a sequence, one after the other,
 /// and each of the other `ends` is the step after the last, alone.
@@ -194,9 +194,9 @@ impl<B: Primitives> DenseBlock<B> {
 /// `[x ; tanh(f) ⊙ σ(g)]`, `both = [f ; g]`.
 fn gated<B: Primitives>(x: Tensor<B, 3>, both: Tensor<B, 3>) -> Tensor<B, 3> {
     let filters = both.dims()[2] / 2;
-    let value = both.clone().narrow(2, 0, filters).tanh();
-    let gate = sigmoid(both.narrow(2, filters, filters));
-    Tensor::cat(vec![x, value * gate], 2)
+    let value = tanh(columns(both.clone(), 0, filters));
+    let gate = sigmoid(columns(both, filters, filters));
+    join(x, value * gate)
 }
 
 impl<B: Primitives> TcBlock<B> {

@@ -4,7 +4,10 @@
 
 mod recurrence;
 
-use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{
+    TensorMetadata,
+    ops::{FloatTensor, IntTensor},
+};
 use burn_autodiff::{
     Autodiff,
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -275,6 +278,7 @@ symmetric! {
     Standardize: standardize_adjoint, standardize_curvature;
     LayerStandardize: layer_standardize_adjoint, layer_standardize_curvature;
     Softmax: scaled_softmax_adjoint, scaled_softmax_curvature;
+    Tanh: tanh_adjoint, tanh_curvature;
 }
 
 /// Node of a [`Symmetric`] operation.
@@ -312,6 +316,31 @@ impl<B: Primitives, S: Symmetric> Backward<B, 2> for Adjoint<S> {
                 S::curvature::<B>(point.clone(), g, u, constant)
             },
             |u| S::adjoint::<B>(point.clone(), u, constant),
+        );
+    }
+}
+
+/// Node of [`Primitives::join`].
+#[derive(Debug)]
+struct Join;
+
+impl<B: Primitives> Backward<B, 2> for Join {
+    /// The columns of the two parents.
+    type State = [usize; 2];
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [a, b] = ops.state;
+        let columns = |start, count| LinearMap::Columns {
+            width: a + b,
+            start,
+            count,
+        };
+        binary::<B, _, _>(
+            ops.parents,
+            ops.node,
+            grads,
+            |g| B::map_linear(&columns(0, a), g),
+            |g| B::map_linear(&columns(a, b), g),
         );
     }
 }
@@ -573,5 +602,29 @@ impl<B: Primitives, C: CheckpointStrategy> Primitives for Autodiff<B, C> {
         factor: f64,
     ) -> FloatTensor<Self> {
         record_adjoint::<_, B, C>(Softmax, p, g, factor)
+    }
+
+    fn masked_softmax(
+        x: FloatTensor<Self>,
+        hidden: FloatTensor<Self>,
+        factor: f64,
+    ) -> FloatTensor<Self> {
+        let p = B::masked_softmax(x.primitive, hidden.primitive, factor);
+        record!(Value(Softmax), [x.node], p, |p| (p.clone(), factor))
+    }
+
+    fn tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let y = B::tanh(x.primitive);
+        record!(Value(Tanh), [x.node], y, |y| (y.clone(), 0.0))
+    }
+
+    fn tanh_adjoint(y: FloatTensor<Self>, g: FloatTensor<Self>, _: f64) -> FloatTensor<Self> {
+        record_adjoint::<_, B, C>(Tanh, y, g, 0.0)
+    }
+
+    fn join(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        let widths = [&x, &y].map(|x| x.primitive.shape().dims::<3>()[2]);
+        let joined = B::join(x.primitive, y.primitive);
+        record!(Join, [x.node, y.node], joined, |_| widths)
     }
 }

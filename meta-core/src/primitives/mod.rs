@@ -12,13 +12,13 @@
 //!   the other two: the output from input and weight, the input's adjoint from weight and output, the
 //!   weight's adjoint from input and output. The derivative of any of the three maps is one of the
 //!   others, so one autodiff node serves all of them.
-//! * Broadcasting over rows and selecting the winners of a pooling window are **linear maps**
-//!   ([`LinearMap`]) with their adjoints (summing rows, scattering).
+//! * Broadcasting over rows, selecting the winners of a pooling window and taking columns are **linear maps**
+//!   ([`LinearMap`]) with their adjoints (summing rows, scattering, putting back).
 //! * **Standardisation** is nonlinear: its Jacobian is symmetric, so the adjoint is the Jacobian
 //!   itself, and the derivative of the adjoint is [`Primitives::standardize_curvature`]. Followed by
 //!   pooling, it is a primitive of its own, since the map between the two need not exist.
 //!   Layer standardisation is the same along the channels of a row.
-//! * **Softmax** has a symmetric Jacobian, too, written with its own output.
+//! * **Softmax** and the **hyperbolic tangent** have a symmetric Jacobian, too, written with their own output.
 //! * A **recurrence** over the steps of sequences is one operation. Its adjoint is the recurrence
 //!   backwards, and the derivative of that ([`Primitives::recur_curvature`]) the recurrence of the tangent.
 //! * **ReLU** is a gate that its own output holds open or shut ([`Primitives::gate`]), which is its
@@ -44,9 +44,9 @@ pub use operation::{
 };
 pub(crate) use operation::{primitive, tensor};
 pub use ops::{
-    MatrixProduct, add_rows, attention_read, attention_scores, bias_relu, broadcast_rows, conv2d,
-    layer_standardize, linear, linear_add, max_pool2d, recur, scale, scale_add, scaled_softmax,
-    standardize, standardize_pool2d, sum_rows,
+    MatrixProduct, add_rows, attention_read, attention_scores, bias_relu, broadcast_rows, columns,
+    conv2d, join, layer_standardize, linear, linear_add, masked_softmax, max_pool2d, recur, scale,
+    scale_add, scaled_softmax, standardize, standardize_pool2d, sum_rows, tanh,
 };
 
 use burn::tensor::{
@@ -235,6 +235,16 @@ pub trait Primitives: Backend {
         portable::scaled_softmax::<Self>(x, factor)
     }
 
+    /// [`Primitives::scaled_softmax`] of what is not hidden: the weight is 0 where `hidden`, of 0 and 1, is 1.
+    /// It has the last axis of `x`, and each of the others or 1. Nothing is differentiated with respect to it.
+    fn masked_softmax(
+        x: FloatTensor<Self>,
+        hidden: FloatTensor<Self>,
+        factor: f64,
+    ) -> FloatTensor<Self> {
+        portable::masked_softmax::<Self>(x, hidden, factor)
+    }
+
     /// `f p ⊙ (g − ⟨p, g⟩)` along the last axis: the adjoint of [`Primitives::scaled_softmax`] by its output,
     /// `f (diag p − p pᵀ) g`, symmetric.
     fn scaled_softmax_adjoint(
@@ -253,6 +263,32 @@ pub trait Primitives: Backend {
         factor: f64,
     ) -> FloatTensor<Self> {
         portable::scaled_softmax_curvature::<Self>(p, g, u, factor)
+    }
+
+    /// `tanh x` of every element.
+    fn tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        portable::tanh::<Self>(x)
+    }
+
+    /// `(1 − y²) g`: the adjoint of [`Primitives::tanh`] by its output.
+    fn tanh_adjoint(y: FloatTensor<Self>, g: FloatTensor<Self>, _: f64) -> FloatTensor<Self> {
+        portable::tanh_adjoint::<Self>(y, g)
+    }
+
+    /// `−2 y g u`: `∂/∂y ⟨u, (1 − y²) g⟩`.
+    fn tanh_curvature(
+        y: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        u: FloatTensor<Self>,
+        _: f64,
+    ) -> FloatTensor<Self> {
+        portable::tanh_curvature::<Self>(y, g, u)
+    }
+
+    /// `[x ; y]`: `[t, r, a]` and `[t, r, b]` to `[t, r, a + b]`. The adjoints are the two
+    /// [`LinearMap::Columns`].
+    fn join(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        portable::join::<Self>(x, y)
     }
 
     /// A recurrence over all steps, its equations with [`RecurrentCell`]: what is shown, `[t, b·slots, h]`,

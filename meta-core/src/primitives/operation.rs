@@ -194,6 +194,16 @@ pub enum LinearMap<I> {
         /// Position of each winner in its plane, `[n, h', w', c]`.
         index: I,
     },
+    /// Columns `start..start + count` of `[t, r, width]`, as `[t, r, count]`; the adjoint puts them back,
+    /// zero elsewhere.
+    Columns {
+        /// Columns of the source.
+        width: usize,
+        /// The first that is taken.
+        start: usize,
+        /// How many are.
+        count: usize,
+    },
 }
 
 /// The operands of a recurrence; `F` is the backend's tensor of floats.

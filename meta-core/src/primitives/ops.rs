@@ -1,6 +1,6 @@
 //! The typed entry points of the primitives: tensors in, tensors out, shapes checked.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor};
 
 use super::{
     Activation, Conv2dForm, LinearForm, LinearMap, PairsForm, Pooling, Primitives, Recurrence,
@@ -241,6 +241,67 @@ pub fn attention_read<B: Primitives>(map: Tensor<B, 4>, v: Tensor<B, 3>) -> Tens
 pub fn scaled_softmax<B: Primitives>(x: Tensor<B, 4>, factor: f64) -> Tensor<B, 4> {
     assert!(factor > 0.0, "softmax: a factor of {factor}");
     tensor(B::scaled_softmax(primitive(x), factor))
+}
+
+/// [`scaled_softmax`] of what is not hidden: `x [n, heads, l, m]`, and `hidden` of a shape that broadcasts to
+/// it (true: not read). A row that is hidden as a whole is 0 everywhere, as are its gradients: nothing is
+/// read, and nothing is not a number.
+///
+/// # Panics
+/// When `factor` is not positive, or the shapes do not fit.
+pub fn masked_softmax<B: Primitives>(
+    x: Tensor<B, 4>,
+    hidden: Tensor<B, 4, Bool>,
+    factor: f64,
+) -> Tensor<B, 4> {
+    assert!(factor > 0.0, "softmax: a factor of {factor}");
+    let ([n, heads, l, m], of) = (x.dims(), hidden.dims());
+    let fits = |axis: usize, len| of[axis] == len || of[axis] == 1;
+    assert!(
+        fits(0, n) && fits(1, heads) && fits(2, l) && fits(3, m),
+        "softmax: {of:?} hides of {:?}",
+        x.dims()
+    );
+    let hidden = hidden
+        .expand([of[0], of[1], of[2], m])
+        .float()
+        .cast(x.dtype());
+    tensor(B::masked_softmax(primitive(x), primitive(hidden), factor))
+}
+
+/// `tanh x` of every element.
+pub fn tanh<B: Primitives, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    tensor(B::tanh(primitive(x)))
+}
+
+/// Columns `start..start + count` of `x [t, r, width]`, as `[t, r, count]`.
+///
+/// # Panics
+/// When `x` does not have them, or none is taken.
+pub fn columns<B: Primitives>(x: Tensor<B, 3>, start: usize, count: usize) -> Tensor<B, 3> {
+    let width = x.dims()[2];
+    assert!(
+        count > 0 && start + count <= width,
+        "columns {start} to {} of {:?}",
+        start + count,
+        x.dims()
+    );
+    let map = LinearMap::Columns {
+        width,
+        start,
+        count,
+    };
+    tensor(B::map_linear(&map, primitive(x)))
+}
+
+/// `[x ; y]`: rows side by side, `[t, r, a]` and `[t, r, b]` to `[t, r, a + b]`.
+///
+/// # Panics
+/// When the two do not have equally many tasks and rows.
+pub fn join<B: Primitives>(x: Tensor<B, 3>, y: Tensor<B, 3>) -> Tensor<B, 3> {
+    let ([t, r, _], [u, s, _]) = (x.dims(), y.dims());
+    assert_eq!([t, r], [u, s], "join: {:?} beside {:?}", x.dims(), y.dims());
+    tensor(B::join(primitive(x), primitive(y)))
 }
 
 /// `x̂ = (x − μ) / √(σ² + ε)` along the channels of every row of `x`, `[t, r, c]`.

@@ -7,7 +7,7 @@ use meta_core::{
     gradcheck::{Function, check},
     nn::{
         Mode, Noise, Pass, activation,
-        attention::{AdditiveScores, MultiHeadSelfAttention, mask, scaled_dot_product},
+        attention::{AdditiveScores, MultiHeadSelfAttention, scaled_dot_product},
         encoder::{Architecture, Encoder, EncoderSpec},
         init::Initializer,
         loss,
@@ -15,7 +15,7 @@ use meta_core::{
         solve::solve_positive_definite,
     },
     params::Params,
-    primitives::Primitives,
+    primitives::{Primitives, masked_softmax},
     rng::Seed,
     task::TargetBatch,
 };
@@ -424,7 +424,7 @@ impl Function for Additive {
             &device,
         );
         let values = inputs[3].clone().reshape([2, 1, 3, 2]);
-        observed(mask::masked_softmax(scores, hidden).matmul(values))
+        observed(masked_softmax(scores, hidden, 1.0).matmul(values))
     }
 }
 

@@ -7,8 +7,9 @@ use meta_core::{
     primitives::{
         Activation, Conv2dForm, LinearForm, LinearMap, PairsForm, Pooling, Primitives, Role,
         ScaleForm, TrilinearForm, add_rows, attention_read, attention_scores, bias_relu,
-        broadcast_rows, conv2d, layer_standardize, linear, linear_add, max_pool2d, portable, scale,
-        scale_add, scaled_softmax, standardize, standardize_pool2d, sum_rows,
+        broadcast_rows, columns, conv2d, join, layer_standardize, linear, linear_add,
+        masked_softmax, max_pool2d, portable, scale, scale_add, scaled_softmax, standardize,
+        standardize_pool2d, sum_rows, tanh,
     },
 };
 
@@ -475,6 +476,70 @@ fn check_affine(
     assert!(error < 1e-12, "{form:?} {activation:?}: {error:e}");
 }
 
+/// Masks of every shape that broadcasts, one of which hides whole rows.
+#[test]
+fn masked_softmax_equals_its_portable_composition() {
+    let shape = [3, 2, 4, 16];
+    let x = random(shape, "x").mul_scalar(3.0);
+    for of in [
+        [3, 2, 4, 16],
+        [3, 1, 1, 16],
+        [1, 2, 1, 16],
+        [1, 1, 4, 16],
+        [1, 1, 1, 16],
+    ] {
+        let drawn = random::<4>(of, "hidden");
+        let some = drawn.clone().greater_elem(0.3);
+        let rows = drawn.narrow(3, 0, 1).greater_elem(0.8).expand(of);
+        let hidden = erase(some.bool_or(rows).float().cast(x.dtype()));
+        let fast = B::masked_softmax(erase(x.clone()), hidden.clone(), 0.7);
+        let reference = portable::masked_softmax::<B>(erase(x.clone()), hidden, 0.7);
+        let error = relative_error(&flat(fast), &flat(reference));
+        assert!(error < 1e-12, "{of:?}: {error:e}");
+    }
+}
+
+#[test]
+fn tanh_equals_its_portable_composition() {
+    let [y, g, u] = ["y", "g", "u"].map(|name| erase(random([3, 7, 5], name)));
+    let pairs = [
+        (B::tanh(y.clone()), B::float_tanh(y.clone())),
+        (
+            B::tanh_adjoint(y.clone(), g.clone(), 0.0),
+            portable::tanh_adjoint::<B>(y.clone(), g.clone()),
+        ),
+        (
+            B::tanh_curvature(y.clone(), g.clone(), u.clone(), 0.0),
+            portable::tanh_curvature::<B>(y, g, u),
+        ),
+    ];
+    for (fast, reference) in pairs {
+        let error = relative_error(&flat(fast), &flat(reference));
+        assert!(error < 1e-12, "{error:e}");
+    }
+}
+
+#[test]
+fn columns_and_their_adjoint_equal_their_portable_compositions() {
+    for (start, count) in [(0, 2), (1, 3), (3, 2), (0, 5)] {
+        let map = LinearMap::Columns {
+            width: 5,
+            start,
+            count,
+        };
+        let x = erase(random([3, 7, 5], "x"));
+        let y = erase(random([3, 7, count], "y"));
+        assert_eq!(
+            flat(B::map_linear(&map, x.clone())),
+            flat(portable::map_linear::<B>(&map, x))
+        );
+        assert_eq!(
+            flat(B::map_adjoint(&map, y.clone())),
+            flat(portable::map_adjoint::<B>(&map, y))
+        );
+    }
+}
+
 #[test]
 fn layer_standardize_equals_its_portable_composition() {
     for shape in [[1, 1, 2], [3, 7, 5], [2, 9, 64]] {
@@ -657,6 +722,20 @@ function!(Softmax, |v| scaled_softmax(
     v[0].clone().reshape([2, 1, 3, 4]),
     0.7
 ));
+function!(MaskedSoftmax, |v| {
+    let hidden = [false, false, true, false, true, true, true, true].repeat(3);
+    let hidden = burn::tensor::TensorData::new(hidden, [2, 1, 3, 4]);
+    let hidden = Tensor::<L, 4, burn::tensor::Bool>::from_data(hidden, &v[0].device());
+    masked_softmax(v[0].clone().reshape([2, 1, 3, 4]), hidden, 0.7)
+});
+function!(Tanh, |v| tanh(v[0].clone().reshape([2, 3, 4])));
+function!(Columns, |v| columns(v[0].clone().reshape([2, 3, 4]), 1, 2));
+// The square, so that something is left of the second order.
+function!(Join, |v| {
+    let [x, y] = [0, 1].map(|i: usize| v[i].clone().reshape([2, 3, 2 + i]));
+    let both = join(x.clone() * x, y);
+    both.clone() * both
+});
 function!(Attention, |v| {
     let [q, k] = [0, 1].map(|i: usize| v[i].clone().reshape([1, 6, 4]));
     let map = scaled_softmax(attention_scores(q, k, 2, [3, 3]), 0.7);
@@ -701,6 +780,10 @@ fn primitives_pass_central_differences_at_both_orders() {
         ("scale_add", errors(&ScaleAdd, &[12, 2, 4])),
         ("layer_standardize", errors(&LayerStandardize, &[30])),
         ("scaled_softmax", errors(&Softmax, &[24])),
+        ("masked_softmax", errors(&MaskedSoftmax, &[24])),
+        ("tanh", errors(&Tanh, &[24])),
+        ("columns", errors(&Columns, &[24])),
+        ("join", errors(&Join, &[12, 18])),
         ("attention", errors(&Attention, &[24, 24, 24])),
     ];
     for (name, errors) in found {

@@ -8,7 +8,7 @@ use burn::{
 use super::AttentionInfo;
 use crate::{
     nn::{init::Initializer, linear::Linear},
-    primitives::{Primitives, linear},
+    primitives::{Primitives, linear, tanh},
 };
 
 pub(super) const ADDITIVE: AttentionInfo = AttentionInfo {
@@ -73,7 +73,7 @@ impl<B: Primitives> AdditiveScores<B> {
         let keys = linear(keys, self.key.val());
         let h = queries.dims()[2];
         let pairs = queries.reshape([n, l, 1, h]) + keys.reshape([n, 1, m, h]);
-        let hidden = pairs.tanh().reshape([t, items * l * m, h]);
+        let hidden = tanh(pairs).reshape([t, items * l * m, h]);
         linear(hidden, self.score.val()).reshape([n, 1, l, m])
     }
 }

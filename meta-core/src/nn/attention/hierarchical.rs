@@ -8,7 +8,7 @@ use burn::{
 use super::{AttentionInfo, normalise::soft};
 use crate::{
     nn::{init::Initializer, linear::Linear},
-    primitives::{MatrixProduct, Primitives, linear},
+    primitives::{MatrixProduct, Primitives, linear, tanh},
 };
 
 pub(super) const HIERARCHICAL: AttentionInfo = AttentionInfo {
@@ -74,7 +74,7 @@ impl<B: Primitives> AttentionPool<B> {
     pub fn scores(&self, x: Tensor<B, 3>, length: usize) -> Tensor<B, 4> {
         let [t, tokens, _] = x.dims();
         assert_eq!(tokens % length, 0, "{tokens} tokens, sequences of {length}");
-        let scores = linear(self.hidden.forward(x).tanh(), self.query.val());
+        let scores = linear(tanh(self.hidden.forward(x)), self.query.val());
         scores.reshape([t * (tokens / length), 1, 1, length])
     }
 }

@@ -2,28 +2,24 @@
 
 use burn::tensor::{Bool, Int, Tensor, backend::Backend};
 
-use crate::primitives::{Primitives, scaled_softmax};
+use crate::primitives::{Primitives, masked_softmax, scaled_softmax};
 
 /// What a hidden score is replaced by before the maximum is taken: below any score, finite in f32.
 pub(super) const HIDDEN: f64 = -1e30;
 
-/// Scores with −∞ where they are hidden, which [`scaled_softmax`] does not read: `scores [n, heads, l,
-/// m]`, `hidden` of a shape that broadcasts to it (true: not read).
-pub fn hide<B: Backend>(scores: Tensor<B, 4>, hidden: Tensor<B, 4, Bool>) -> Tensor<B, 4> {
-    let hidden = hidden.expand(scores.dims());
-    scores.mask_fill(hidden, f64::NEG_INFINITY)
-}
-
-/// Softmax over the keys that are not hidden: `scores [n, heads, l, m]`, `hidden` of a shape that
-/// broadcasts to it (true: not read), result `[n, heads, l, m]`.
+/// `softmax(f scores)` over the keys that are not hidden: `scores [n, heads, l, m]`, `hidden` of a shape that
+/// broadcasts to it (true: not read; none hides nothing), result `[n, heads, l, m]`.
 ///
-/// A row sums to 1, whatever the size of its scores. A row that is hidden as a whole is 0 everywhere,
-/// as are its gradients: nothing is read, and nothing is not a number.
-pub fn masked_softmax<B: Primitives>(
+/// A row sums to 1, whatever the size of its scores; one that is hidden as a whole is 0 everywhere.
+pub fn softmax_over<B: Primitives>(
     scores: Tensor<B, 4>,
-    hidden: Tensor<B, 4, Bool>,
+    hidden: Option<Tensor<B, 4, Bool>>,
+    factor: f64,
 ) -> Tensor<B, 4> {
-    scaled_softmax(hide(scores, hidden), 1.0)
+    match hidden {
+        Some(hidden) => masked_softmax(scores, hidden, factor),
+        None => scaled_softmax(scores, factor),
+    }
 }
 
 /// Hides the keys after each query's own position: `[1, 1, l, l]`.
@@ -86,7 +82,7 @@ mod tests {
             ]]],
             &Default::default(),
         );
-        let map = masked_softmax(scores, hidden).into_data();
+        let map = masked_softmax(scores, hidden, 1.0).into_data();
         assert_eq!(
             map.to_vec::<f32>().unwrap(),
             [0.5, 0.0, 0.5, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]

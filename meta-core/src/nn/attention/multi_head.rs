@@ -9,7 +9,7 @@ use super::{AttentionInfo, Weighting, mask, position::rotate};
 use crate::{
     Error, Result,
     nn::{Pass, dropout::dropout, init::Initializer, linear::Linear},
-    primitives::{Primitives, attention_read, attention_scores, scaled_softmax},
+    primitives::{Primitives, attention_read, attention_scores},
     settings::{at_least, below_one},
 };
 
@@ -332,10 +332,6 @@ fn soft_read<B: Primitives>(
     let lengths = [q.dims()[1], k.dims()[1]];
     let factor = (heads as f64 / q.dims()[2] as f64).sqrt();
     let scores = weighting.scores(attention_scores(q, k, heads, lengths));
-    let scores = match hidden {
-        Some(hidden) => mask::hide(scores, hidden.clone()),
-        None => scores,
-    };
-    let map = scaled_softmax(scores, factor);
+    let map = mask::softmax_over(scores, hidden.cloned(), factor);
     (attention_read(drop(map.clone()), v), map)
 }

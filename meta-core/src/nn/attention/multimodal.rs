@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Result,
     nn::{Pass, activation::sigmoid, init::Initializer, linear::Linear},
-    primitives::Primitives,
+    primitives::{Primitives, tanh},
 };
 
 pub(super) const CROSS_MODAL: AttentionInfo = AttentionInfo {
@@ -59,8 +59,8 @@ impl<B: Primitives> GatedFusion<B> {
     pub fn forward(&self, a: Tensor<B, 3>, b: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 3>) {
         let both = Tensor::cat(vec![a.clone(), b.clone()], 2);
         let z = sigmoid(self.gate.forward(both));
-        let first = self.first.forward(a).tanh();
-        let second = self.second.forward(b).tanh();
+        let first = tanh(self.first.forward(a));
+        let second = tanh(self.second.forward(b));
         (second.clone() + z.clone() * (first - second), z)
     }
 }

@@ -15,11 +15,11 @@
 //! The second derivative of a straight-through gradient is that of this gradient as a function: the
 //! softmax in it is differentiated, the key of the highest score is constant.
 
-use burn::tensor::{Bool, Int, Tensor, activation::softmax};
+use burn::tensor::{Bool, Int, Tensor};
 
 use serde::{Deserialize, Serialize};
 
-use super::{AttentionInfo, mask::masked_softmax};
+use super::{AttentionInfo, mask::softmax_over};
 use crate::{nn::Pass, primitives::Primitives};
 
 pub(super) const SOFT: AttentionInfo = AttentionInfo {
@@ -73,10 +73,7 @@ pub fn soft<B: Primitives>(
     scores: Tensor<B, 4>,
     hidden: Option<&Tensor<B, 4, Bool>>,
 ) -> Tensor<B, 4> {
-    match hidden {
-        Some(hidden) => masked_softmax(scores, hidden.clone()),
-        None => softmax(scores, 3),
-    }
+    softmax_over(scores, hidden.cloned(), 1.0)
 }
 
 /// 1 at the highest score of each row that is not hidden, else 0; shapes as of [`soft`]. A constant.

@@ -130,6 +130,7 @@ pub fn map_linear<T: Element<B>, B: Host>(
     map: &LinearMap<IntTensor<B>>,
     x: FloatTensor<B>,
 ) -> FloatTensor<B> {
+    let shape = x.shape();
     let x = B::contiguous(x);
     let x = T::slice(&x);
     match map {
@@ -146,6 +147,14 @@ pub fn map_linear<T: Element<B>, B: Host>(
             let values = B::with_index(index, |index| T::pool_select(pooling, x, index));
             T::tensor(values, pooled_shape(pooling))
         }
+        &LinearMap::Columns {
+            width,
+            start,
+            count,
+        } => T::tensor(
+            T::columns(width, x, start, count),
+            vec![shape[0], shape[1], count],
+        ),
     }
 }
 
@@ -154,6 +163,7 @@ pub fn map_adjoint<T: Element<B>, B: Host>(
     map: &LinearMap<IntTensor<B>>,
     y: FloatTensor<B>,
 ) -> FloatTensor<B> {
+    let shape = y.shape();
     let y = B::contiguous(y);
     let y = T::slice(&y);
     match map {
@@ -177,6 +187,14 @@ pub fn map_adjoint<T: Element<B>, B: Host>(
             } = *pooling;
             T::tensor(values, vec![items, height, width, channels])
         }
+        &LinearMap::Columns {
+            width,
+            start,
+            count,
+        } => T::tensor(
+            T::columns_adjoint(width, y, start, count),
+            vec![shape[0], shape[1], width],
+        ),
     }
 }
 
@@ -187,6 +205,41 @@ fn pooled_shape(pooling: &Pooling) -> Vec<usize> {
         pooling.out_width(),
         pooling.channels,
     ]
+}
+
+/// See [`Primitives::masked_softmax`].
+pub fn masked_softmax<T: Element<B>, B: Host>(
+    x: FloatTensor<B>,
+    hidden: FloatTensor<B>,
+    factor: f64,
+) -> FloatTensor<B> {
+    let shape = x.shape().dims::<4>();
+    let [n, heads, l, _] = hidden.shape().dims::<4>();
+    let (x, hidden) = (B::contiguous(x), B::contiguous(hidden));
+    let values = T::masked_softmax(
+        shape,
+        T::slice(&x),
+        [n, heads, l],
+        T::slice(&hidden),
+        factor,
+    );
+    T::tensor(values, shape.to_vec())
+}
+
+/// See [`Primitives::join`].
+pub fn join<T: Element<B>, B: Host>(x: FloatTensor<B>, y: FloatTensor<B>) -> FloatTensor<B> {
+    let ([t, r, a], [_, _, b]) = (x.shape().dims::<3>(), y.shape().dims::<3>());
+    let (x, y) = (B::contiguous(x), B::contiguous(y));
+    let values = T::join([a, b], T::slice(&x), T::slice(&y));
+    T::tensor(values, vec![t, r, a + b])
+}
+
+/// Runs a kernel on all elements of operands of one shape.
+pub fn on_elements<T: Element<B>, B: Host, const N: usize>(
+    operands: [FloatTensor<B>; N],
+    kernel: impl FnOnce([&[T]; N]) -> Vec<T>,
+) -> FloatTensor<B> {
+    on_last_axis(operands, |_, operands| kernel(operands))
 }
 
 /// See [`Primitives::max_pool`].
@@ -675,6 +728,57 @@ macro_rules! host_primitives {
                         }),
                         portable::scaled_softmax::<Self>(x, factor)
                     )
+                }
+
+                fn masked_softmax(
+                    x: FloatTensor<Self>,
+                    hidden: FloatTensor<Self>,
+                    factor: f64,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        x,
+                        |T| masked_softmax::<T, Self>(x, hidden, factor),
+                        portable::masked_softmax::<Self>(x, hidden, factor)
+                    )
+                }
+
+                fn tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
+                    by_dtype!(
+                        x,
+                        |T| on_elements::<T, Self, 1>([x], |[x]| <T as Kernels>::tanh(x)),
+                        portable::tanh::<Self>(x)
+                    )
+                }
+
+                fn tanh_adjoint(
+                    y: FloatTensor<Self>,
+                    g: FloatTensor<Self>,
+                    _: f64,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        y,
+                        |T| on_elements::<T, Self, 2>([y, g], |[y, g]| T::tanh_adjoint(y, g)),
+                        portable::tanh_adjoint::<Self>(y, g)
+                    )
+                }
+
+                fn tanh_curvature(
+                    y: FloatTensor<Self>,
+                    g: FloatTensor<Self>,
+                    u: FloatTensor<Self>,
+                    _: f64,
+                ) -> FloatTensor<Self> {
+                    by_dtype!(
+                        y,
+                        |T| on_elements::<T, Self, 3>([y, g, u], |[y, g, u]| {
+                            T::tanh_curvature(y, g, u)
+                        }),
+                        portable::tanh_curvature::<Self>(y, g, u)
+                    )
+                }
+
+                fn join(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+                    by_dtype!(x, |T| join::<T, Self>(x, y), portable::join::<Self>(x, y))
                 }
 
                 fn scaled_softmax_adjoint(

@@ -14,7 +14,9 @@ pub use layer::{layer_standardize, layer_standardize_adjoint, layer_standardize_
 pub use pool::max_pool;
 pub(super) use recurrence::{adjoint_derivatives, along_weight, before, shown};
 pub use recurrence::{recur, recur_adjoint, recur_curvature, transposed_weight};
-pub use softmax::{scaled_softmax, scaled_softmax_adjoint, scaled_softmax_curvature};
+pub use softmax::{
+    masked_softmax, scaled_softmax, scaled_softmax_adjoint, scaled_softmax_curvature,
+};
 pub use standardize::{
     standardize, standardize_adjoint, standardize_curvature, standardize_pool,
     standardize_pool_adjoint, standardize_pool_curvature,
@@ -188,7 +190,35 @@ pub fn map_linear<B: Primitives>(
             let winners: Tensor<B, 3> = planes.gather(1, winners::<B>(pooling, index));
             primitive(winners.reshape(pooled(pooling)))
         }
+        LinearMap::Columns { start, count, .. } => {
+            primitive(tensor::<B, 3>(x).narrow(2, *start, *count))
+        }
     }
+}
+
+/// See [`Primitives::join`].
+pub fn join<B: Primitives>(x: FloatTensor<B>, y: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_cat(vec![x, y], 2)
+}
+
+/// See [`Primitives::tanh`].
+pub fn tanh<B: Primitives>(x: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_tanh(x)
+}
+
+/// See [`Primitives::tanh_adjoint`].
+pub fn tanh_adjoint<B: Primitives>(y: FloatTensor<B>, g: FloatTensor<B>) -> FloatTensor<B> {
+    let square = B::float_mul(y.clone(), y);
+    B::float_sub(g.clone(), B::float_mul(square, g))
+}
+
+/// See [`Primitives::tanh_curvature`].
+pub fn tanh_curvature<B: Primitives>(
+    y: FloatTensor<B>,
+    g: FloatTensor<B>,
+    u: FloatTensor<B>,
+) -> FloatTensor<B> {
+    B::float_mul(B::float_mul_scalar(y, (-2.0).into()), B::float_mul(g, u))
 }
 
 /// See [`Primitives::add_rows`].
@@ -221,6 +251,19 @@ pub fn map_adjoint<B: Primitives>(
                 pooling.width,
                 pooling.channels,
             ]))
+        }
+        LinearMap::Columns {
+            width,
+            start,
+            count,
+        } => {
+            let y = tensor::<B, 3>(y);
+            let [t, r, _] = y.dims();
+            let zeros = |columns| Tensor::<B, 3>::zeros([t, r, columns], (&y.device(), y.dtype()));
+            let (before, after) = (zeros(*start), zeros(width - start - count));
+            let parts = [before, y.clone(), after];
+            let parts = parts.into_iter().filter(|part| part.dims()[2] > 0);
+            primitive(Tensor::cat(parts.collect(), 2))
         }
     }
 }

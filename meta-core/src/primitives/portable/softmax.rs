@@ -20,6 +20,17 @@ pub fn scaled_softmax<B: Primitives>(x: FloatTensor<B>, factor: f64) -> FloatTen
     primitive(weights / sums)
 }
 
+/// See [`Primitives::masked_softmax`].
+pub fn masked_softmax<B: Primitives>(
+    x: FloatTensor<B>,
+    hidden: FloatTensor<B>,
+    factor: f64,
+) -> FloatTensor<B> {
+    let (x, hidden): (Tensor<B, 4>, Tensor<B, 4>) = (tensor(x), tensor(hidden));
+    let hidden = hidden.equal_elem(1.0).expand(x.dims());
+    B::scaled_softmax(primitive(x.mask_fill(hidden, f64::NEG_INFINITY)), factor)
+}
+
 /// `⟨p, g⟩` along the last axis.
 fn along_keys<B: Primitives>(p: &Tensor<B, 4>, g: &Tensor<B, 4>) -> Tensor<B, 4> {
     (p.clone() * g.clone()).sum_dim(3)
