@@ -1,6 +1,8 @@
 //! Softmax along rows, and its derivatives by its own output `p`: the Jacobian `f (diag p − p pᵀ)`
 //! applied to `g`, and the derivative of that in `p`.
 
+use std::ops::Range;
+
 use super::blocks::{PIECE_ELEMENTS, RowBlock, check_len, row_blocks};
 use super::buffers::build_zeroed;
 use super::real::{Real, wide};
@@ -51,7 +53,7 @@ pub fn masked_softmax<T: Real>(
         step(second, third),
         step(third, 1),
     ];
-    let row_of = |row: usize| {
+    let start_of = |row: usize| {
         let at = [row / (heads * l), row / l % heads, row % l];
         at.iter()
             .zip(steps)
@@ -64,10 +66,8 @@ pub fn masked_softmax<T: Real>(
         |piece: &RowBlock| piece.len() * width,
         8 * x.len(),
         |piece, p| {
-            for (row, p) in (piece.start..piece.end).zip(p.chunks_exact_mut(width)) {
-                let (x, hidden) = (&x[row * width..][..width], &hidden[row_of(row)..][..width]);
-                masked_row(x, hidden, factor, p);
-            }
+            let rows = piece.start..piece.end;
+            masked_rows(width, rows, x, hidden, &start_of, factor, p);
         },
     )
 }
@@ -123,38 +123,59 @@ fn on_rows<T: Real, const N: usize>(
 wide! {
     fn softmax_rows[T: Real](width: usize, x: &[T], factor: T, p: &mut [T]) {
         for (x, p) in x.chunks_exact(width).zip(p.chunks_exact_mut(width)) {
-            let highest = largest(x);
-            // In a row of −∞ nothing is read; it stays 0.
-            if highest.to_f64() == f64::NEG_INFINITY {
-                continue;
-            }
-            for (p, &x) in p.iter_mut().zip(x) {
-                *p = (factor * (x - highest)).exp();
-            }
-            let inverse = T::from_f64(sum([p], |[p]| p).to_f64().recip());
-            for p in p {
-                *p = *p * inverse;
-            }
+            p.copy_from_slice(x);
+            below_highest(p);
         }
+        weights_of(width, factor, p);
     }
 }
 
 wide! {
-    fn masked_row[T: Real](x: &[T], hidden: &[T], factor: T, p: &mut [T]) {
+    fn masked_rows[T: Real, F: Fn(usize) -> usize](
+        width: usize,
+        rows: Range<usize>,
+        x: &[T],
+        hidden: &[T],
+        start_of: &F,
+        factor: T,
+        p: &mut [T],
+    ) {
         let lowest = T::from_f64(f64::NEG_INFINITY);
-        for (p, (&x, &hidden)) in p.iter_mut().zip(x.iter().zip(hidden)) {
-            *p = if hidden == T::ZERO { x } else { lowest };
+        for (row, p) in rows.zip(p.chunks_exact_mut(width)) {
+            let (x, hidden) = (&x[row * width..][..width], &hidden[start_of(row)..][..width]);
+            for (p, (&x, &hidden)) in p.iter_mut().zip(x.iter().zip(hidden)) {
+                *p = if hidden == T::ZERO { x } else { lowest };
+            }
+            below_highest(p);
         }
-        let highest = largest(p);
-        // In a row of −∞ nothing is read.
-        if highest.to_f64() == f64::NEG_INFINITY {
-            p.fill(T::ZERO);
-            return;
+        weights_of(width, factor, p);
+    }
+}
+
+/// What is subtracted from the scores of a row, so that the highest is 0; a row of −∞ stays.
+#[inline(always)]
+fn below_highest<T: Real>(p: &mut [T]) {
+    let highest = largest(p);
+    if highest.to_f64() != f64::NEG_INFINITY {
+        for p in p {
+            *p = *p - highest;
         }
-        for p in p.iter_mut() {
-            *p = (factor * (*p - highest)).exp();
+    }
+}
+
+/// `softmax(f p)` of rows whose highest score is 0, or −∞: nothing is read there. The powers are taken of all
+/// rows in one loop, since short rows would leave most of a vector empty.
+#[inline(always)]
+fn weights_of<T: Real>(width: usize, factor: T, p: &mut [T]) {
+    for p in p.iter_mut() {
+        *p = (factor * *p).exp();
+    }
+    for p in p.chunks_exact_mut(width) {
+        let sum = sum([p], |[p]| p).to_f64();
+        if sum == 0.0 {
+            continue;
         }
-        let inverse = T::from_f64(sum([p], |[p]| p).to_f64().recip());
+        let inverse = T::from_f64(sum.recip());
         for p in p {
             *p = *p * inverse;
         }

@@ -503,7 +503,7 @@ fn masked_softmax_equals_its_portable_composition() {
 fn tanh_equals_its_portable_composition() {
     let [y, g, u] = ["y", "g", "u"].map(|name| erase(random([3, 7, 5], name)));
     let pairs = [
-        (B::tanh(y.clone()), B::float_tanh(y.clone())),
+        (B::tanh(y.clone()), portable::tanh::<B>(y.clone())),
         (
             B::tanh_adjoint(y.clone(), g.clone(), 0.0),
             portable::tanh_adjoint::<B>(y.clone(), g.clone()),
