@@ -135,6 +135,15 @@ impl LearnerSettings for MlcSettings {
 
     const SEQUENCES: bool = true;
 
+    /// The words of a sentence, and the symbols of its meaning.
+    fn tokens(&self, spec: &TaskSpec) -> usize {
+        let symbols = match spec.task {
+            Task::Sequences { length, .. } => length,
+            _ => 0,
+        };
+        spec.item.features() + symbols
+    }
+
     const QUERIES_ALONE: bool = true;
 
     fn check<A: Architecture>(&self, _architecture: &A, _spec: &TaskSpec) -> Result<()> {

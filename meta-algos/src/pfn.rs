@@ -120,6 +120,11 @@ impl LearnerSettings for PfnSettings {
 
     const ANY_FEATURES: bool = true;
 
+    /// The cells of a row.
+    fn tokens(&self, spec: &TaskSpec) -> usize {
+        spec.item.features() + 1
+    }
+
     fn check<A: Architecture>(&self, architecture: &A, spec: &TaskSpec) -> Result<()> {
         check_heads("learner.heads", self.heads, "learner.width", self.width)?;
         let (columns, features) = (architecture.width(), spec.item.features());

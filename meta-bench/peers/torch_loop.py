@@ -81,6 +81,14 @@ class Predict(Maml):
         return torch.stack(answers)
 
 
+class PredictAll(Maml):
+    def predictions(self):
+        with torch.no_grad():
+            return torch_tables.PREDICTIONS[self.workload.learner](
+                self.workload, self.network, self.parameters, self.support, self.query
+            )
+
+
 class ProtoNet(Maml):
     def gradient(self):
         self.optimizer.zero_grad(set_to_none=True)
@@ -133,7 +141,8 @@ def variant(workload, memory_format=LAYOUTS["contiguous"], **options):
         sys.exit(f"{workload.learner} is not written here")
     network = Network(workload, memory_format, **options)
     if not workload.trains:
-        learner = Predict(workload, network)
+        together = workload.learner in torch_tables.PREDICTIONS
+        learner = (PredictAll if together else Predict)(workload, network)
 
         def check_predictions():
             return workload.check_predictions(learner.predictions().cpu().numpy())

@@ -50,10 +50,10 @@ def layer(network, p, name, heads, x, shares, classes, there, columns):
     return x + network.linear(p, f"{name}.contract", hidden)
 
 
-def pfn_losses(workload, network, p, support, query):
-    """Losses of all tasks."""
+def pfn_scores(workload, network, p, support, query):
+    """Logarithms of the probabilities of the classes, `[t, q, n]`, and which queries are there."""
     settings, heads = workload.settings, workload.settings["heads"]
-    (xs, ys), (xq, yq) = support, query
+    (xs, ys), (xq, _) = support, query
     s = xs.shape[1]
     there, numbers = masks(network, "support", xs)
     asked, of_query = masks(network, "query", xq)
@@ -76,9 +76,16 @@ def pfn_losses(workload, network, p, support, query):
 
     weights = attention_map(projected("query", read[:, s:]), projected("key", read[:, :s]), there[:, None, None])
     scores = (weights.mean(1) @ classes + 1e-6).log().masked_fill(counts == 0, -torch.inf)
-    targets = torch.where(asked > 0, yq, -100)
+    return scores, asked
+
+
+def pfn_losses(workload, network, p, support, query):
+    """Losses of all tasks."""
+    scores, asked = pfn_scores(workload, network, p, support, query)
+    targets = torch.where(asked > 0, query[1], -100)
     losses = F.cross_entropy(scores.transpose(1, 2), targets, ignore_index=-100, reduction="none")
     return losses.sum(1) / asked.sum(1).clamp_min(1)
 
 
 LOSSES = {"pfn": pfn_losses}
+PREDICTIONS = {"pfn": lambda *given: pfn_scores(*given)[0]}

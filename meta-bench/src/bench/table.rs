@@ -403,10 +403,21 @@ pub static WORKLOADS: &[Workload] = &[
         data: || json!({ "least_way": 2, "least_shot": 2, "imbalance": [1.0, 4.0], "missing": [0.0, 0.1] }),
         encoder: "identity",
         learner: "pfn",
-        settings: || json!({ "width": 32, "heads": 4, "layers": 3, "hidden": 64 }),
+        settings: prior_fitted,
         episode: [3, 16, 8],
         tasks: 8,
         ..TRAINED
+    },
+    Workload {
+        name: "pfn-predict",
+        summary: "predictions of the same for 64 tables of 100 + 10 rows",
+        ..TABLES
+    },
+    Workload {
+        name: "pfn-predict-10",
+        summary: "predictions of the same for 64 tables of 10 + 10 rows",
+        episode: [2, 5, 5],
+        ..TABLES
     },
     Workload {
         name: "rl2",
@@ -432,6 +443,24 @@ pub static WORKLOADS: &[Workload] = &[
         ..TRAINED
     },
 ];
+
+/// What tables are predicted by a prior-fitted network; with `--tasks 1` a table at a time.
+const TABLES: Workload = Workload {
+    kind: Kind::Predict,
+    source: "prior",
+    data: || json!({ "missing": [0.0, 0.1] }),
+    encoder: "identity",
+    learner: "pfn",
+    settings: prior_fitted,
+    episode: [2, 50, 5],
+    tasks: 64,
+    ..TRAINED
+};
+
+/// Settings of a small prior-fitted network.
+fn prior_fitted() -> Value {
+    json!({ "width": 32, "heads": 4, "layers": 3, "hidden": 64 })
+}
 
 /// Functions as neural processes learn them.
 fn functions() -> Value {

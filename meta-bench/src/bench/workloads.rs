@@ -184,6 +184,7 @@ impl<T: Toolkit> Prepared<T> {
             architecture: &self.architecture,
             spec: &self.spec,
             steps: self.learner.steps(),
+            tokens: self.learner.tokens(&self.spec),
             parameters,
             side_by_side: B::SIDE_BY_SIDE,
             on_device: B::ON_DEVICE,

@@ -21,6 +21,10 @@ const ON_DEVICE: usize = 16;
 /// of second-order MAML on Conv-4: see `docs/performance.md`.
 const KEPT: f64 = 1.3;
 
+/// Numbers that a network keeps of a token, by the root of its parameters: `l` layers of width `d` have some
+/// `12 l d²` parameters and keep `14 l d` numbers, 7 roots where `l` is 3.
+const OWN: f64 = 7.0;
+
 /// What the sizes of computation graphs follow from.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes<'a, A> {
@@ -30,6 +34,8 @@ pub struct Sizes<'a, A> {
     pub spec: &'a TaskSpec,
     /// Inner steps of the learner.
     pub steps: Steps,
+    /// Tokens that an item is to the network behind the encoder.
+    pub tokens: usize,
     /// Numbers in its parameters.
     pub parameters: usize,
     /// Whether the backend can compute several graphs side by side.
@@ -75,7 +81,12 @@ impl<A: Architecture> Sizes<'_, A> {
             return (KEPT * steps * (activations + memory)) as usize;
         }
         let items = held as f64 * shape.support_items() as f64 + shape.query_items() as f64;
-        (KEPT * items * activations) as usize
+        // A learner without inner steps has a network of its own behind the encoder.
+        let own = match self.steps.train {
+            0 => OWN * (self.parameters as f64).sqrt() * self.tokens as f64,
+            _ => 0.0,
+        };
+        (KEPT * items * activations.max(own)) as usize
     }
 
     /// Bytes that one task of the test takes at once: one step at a time, three copies of what adapts, and
@@ -99,7 +110,10 @@ impl<A: Architecture> Sizes<'_, A> {
         let task = self.training_task().max(1);
         let memory = bytes_of_graphs(settings.chunk_memory, self.on_device);
         if settings.task_chunk == 0 {
-            settings.task_chunk = chunk(settings.meta_batch, memory, task, self.side_by_side);
+            let passes = NUMBER.saturating_mul(self.passes(&self.spec.train, 1));
+            let meta_batch = settings.meta_batch;
+            let worth_two = self.steps.train == 0 && passes.saturating_mul(meta_batch) >= SMALL;
+            settings.task_chunk = chunk(meta_batch, memory, task, worth_two, self.side_by_side);
         }
         if settings.graphs_at_once == 0 {
             settings.graphs_at_once = (memory / task.saturating_mul(settings.task_chunk)).max(1);
@@ -121,6 +135,11 @@ fn bytes_of_graphs(chunk_memory: usize, on_device: bool) -> usize {
 
 /// Bytes of a graph from which on another one beside it pays for its own bookkeeping: `G`.
 const GRAPH: usize = 16_000_000;
+
+/// Bytes that the passes over a meta-batch leave from which on it is worth two graphs: threads that each have
+/// a graph do more than threads that share operations of this size. Below, and between many inner steps,
+/// bookkeeping is most of the time.
+const SMALL: usize = 1_000_000;
 
 /// Graphs side by side into which a large meta-batch is cut.
 const GRAPHS: usize = 4;
@@ -152,16 +171,29 @@ fn graphs_of_test(tasks: usize, task: usize, side_by_side: bool) -> TaskChunks {
 /// memory:
 ///
 /// ```text
-/// most, graphs = ⌊M / 2b⌋, min(4, ⌊n b / G⌋)   side by side, two of which fit
-///              = ⌊M / b⌋, 1                     else
+/// most, graphs = ⌊M / 2b⌋, 4 where ⌊n b / G⌋ ≥ 4, else 2 where it is that or the passes are worth two,
+///                          else 1              side by side, two of which fit
+///              = ⌊M / b⌋, 1                    else
 /// chunks       = max(⌈n / clamp(most, 1, n)⌉, graphs)
 /// tasks        = ⌈n / chunks⌉
 /// ```
-fn chunk(meta_batch: usize, memory: usize, task: usize, side_by_side: bool) -> usize {
+///
+/// Not three: two threads would take as long as for four.
+fn chunk(
+    meta_batch: usize,
+    memory: usize,
+    task: usize,
+    worth_two: bool,
+    side_by_side: bool,
+) -> usize {
     let task = task.max(1);
     let (most, graphs) = if side_by_side {
-        let graphs = meta_batch.saturating_mul(task) / GRAPH;
-        (memory / 2 / task, graphs.min(GRAPHS))
+        let graphs = match meta_batch.saturating_mul(task) / GRAPH {
+            GRAPHS.. => GRAPHS,
+            2.. => 2,
+            _ => 1 + usize::from(worth_two),
+        };
+        (memory / 2 / task, graphs)
     } else {
         (memory / task, 1)
     };
@@ -175,11 +207,11 @@ mod tests {
 
     #[test]
     fn a_meta_batch_is_spread_evenly_over_its_chunks() {
-        assert_eq!(chunk(8, 100, 10, false), 8);
-        assert_eq!(chunk(8, 50, 10, false), 4);
-        assert_eq!(chunk(9, 40, 10, false), 3);
-        assert_eq!(chunk(8, 5, 10, false), 1);
-        assert_eq!(chunk(1, 0, 10, false), 1);
+        assert_eq!(chunk(8, 100, 10, false, false), 8);
+        assert_eq!(chunk(8, 50, 10, false, false), 4);
+        assert_eq!(chunk(9, 40, 10, false, false), 3);
+        assert_eq!(chunk(8, 5, 10, false, false), 1);
+        assert_eq!(chunk(1, 0, 10, false, false), 1);
     }
 
     #[test]
@@ -192,21 +224,28 @@ mod tests {
     #[test]
     fn graphs_side_by_side_share_the_memory_and_are_worth_it() {
         let (small, large) = (100_000, 20_000_000);
-        assert_eq!(chunk(25, 256_000_000, small, true), 25);
-        assert_eq!(chunk(8, 256_000_000, large, true), 2);
-        assert_eq!(chunk(64, 256_000_000, large, true), 6);
-        assert_eq!(chunk(8, 1, large, true), 1);
-        assert_eq!(chunk(1, 256_000_000, large, true), 1);
+        assert_eq!(chunk(25, 256_000_000, small, false, true), 25);
+        assert_eq!(chunk(8, 256_000_000, large, false, true), 2);
+        assert_eq!(chunk(64, 256_000_000, large, false, true), 6);
+        assert_eq!(chunk(8, 1, large, false, true), 1);
+        assert_eq!(
+            chunk(8, 256_000_000, 7_000_000, false, true),
+            4,
+            "not three"
+        );
+        assert_eq!(chunk(25, 256_000_000, small, true, true), 13);
+        assert_eq!(chunk(1, 256_000_000, small, true, true), 1);
+        assert_eq!(chunk(1, 256_000_000, large, false, true), 1);
     }
 
     /// What nobody can compute is still planned, without an overflow.
     #[test]
     fn sizes_without_end_are_planned() {
         let most = usize::MAX;
-        assert_eq!(chunk(most, most, most, true), 1, "no two fit");
-        assert_eq!(chunk(most, most, 1, true), most.div_ceil(GRAPHS));
-        assert_eq!(chunk(most, 0, most, true), 1);
-        assert_eq!(chunk(most, most, 1, false), most);
+        assert_eq!(chunk(most, most, most, false, true), 1, "no two fit");
+        assert_eq!(chunk(most, most, 1, false, true), most.div_ceil(GRAPHS));
+        assert_eq!(chunk(most, 0, most, false, true), 1);
+        assert_eq!(chunk(most, most, 1, false, false), most);
         assert_eq!(graphs_of_test(most, most, true).tasks, 1);
         assert_eq!(graphs_of_test(most, 1, true).concurrent, most / GRAPH);
     }

@@ -372,6 +372,12 @@ pub trait LearnerSettings: Settings {
         Steps::default()
     }
 
+    /// Tokens that an item is to the network behind the encoder: memory is planned with them. 1 where it is
+    /// one vector.
+    fn tokens(&self, _spec: &TaskSpec) -> usize {
+        1
+    }
+
     /// As [`Learner::calibration`].
     fn calibration(&self) -> &'static [Split] {
         &[]
@@ -540,6 +546,9 @@ pub trait LearnerList: Clone + Send + Sync + Sized + 'static {
     /// As [`LearnerSettings::steps`].
     fn steps(&self) -> Steps;
 
+    /// As [`LearnerSettings::tokens`].
+    fn tokens(&self, spec: &TaskSpec) -> usize;
+
     /// As [`LearnerSettings::build`].
     fn build<A: Architecture, B: Primitives>(self, new: New<'_, A, B>) -> Box<dyn Learner<B>>;
 }
@@ -685,6 +694,17 @@ macro_rules! learners {
                     })*
                     $($list::BuiltIn(settings) => {
                         <$base as $crate::learner::LearnerList>::check(settings, architecture, spec)
+                    })?
+                }
+            }
+
+            fn tokens(&self, spec: &$crate::task::TaskSpec) -> usize {
+                match self {
+                    $($list::$settings(settings) => {
+                        $crate::learner::LearnerSettings::tokens(settings, spec)
+                    })*
+                    $($list::BuiltIn(settings) => {
+                        <$base as $crate::learner::LearnerList>::tokens(settings, spec)
                     })?
                 }
             }
