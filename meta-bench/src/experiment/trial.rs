@@ -120,6 +120,9 @@ pub fn trial_of(args: &ManifestArgs) -> Result<Trial> {
 /// differs from one to the next.
 const ITERATIONS: u64 = 4;
 
+/// Seconds after which no further iteration begins, nor more of the test than a graph.
+const ENOUGH: f64 = 15.0;
+
 /// The trial of an experiment.
 struct TrialOn<'a, T: Toolkit>(&'a Experiment<T>);
 
@@ -143,12 +146,15 @@ impl<T: Toolkit> WithBackend for TrialOn<'_, T> {
         let task_chunk = settings.task_chunk;
         let trainer = experiment.trainer::<B>(settings, parameters, &device)?;
         // The first iteration also starts threads and fills caches: the last is timed.
-        let mut clock = IterationClock::default();
+        let mut clock = IterationClock::start();
         trainer.run(learner.as_mut(), TrainState::new(), &mut clock)?;
         let iteration_seconds = clock.last_seconds();
         let test = experiment.test_episodes();
         let graphs = trainer.validation_graphs;
-        let at_a_time = graphs.tasks_at_a_time().unwrap_or(test.count);
+        let at_a_time = match clock.is_enough() {
+            true => graphs.tasks.max(1),
+            false => graphs.tasks_at_a_time().unwrap_or(test.count),
+        };
         let count = at_a_time.min(test.count);
         let share = test.count as f64 / count as f64;
         let started = Instant::now();
@@ -173,11 +179,18 @@ impl<T: Toolkit> WithBackend for TrialOn<'_, T> {
     }
 }
 
-/// When iterations ended.
-#[derive(Default)]
+/// When training began, and when its iterations ended.
 struct IterationClock(Vec<Instant>);
 
 impl IterationClock {
+    fn start() -> Self {
+        IterationClock(vec![Instant::now()])
+    }
+
+    fn is_enough(&self) -> bool {
+        self.0[0].elapsed().as_secs_f64() > ENOUGH
+    }
+
     /// Seconds between the last two ends.
     fn last_seconds(&self) -> f64 {
         let mut pairs = self.0.windows(2);
@@ -189,5 +202,9 @@ impl IterationClock {
 impl<B: Primitives> Observer<B> for IterationClock {
     fn tick(&mut self, _iteration: u64) {
         self.0.push(Instant::now());
+    }
+
+    fn should_stop(&self) -> bool {
+        self.is_enough()
     }
 }
