@@ -7,7 +7,7 @@ use super::real::Real;
 
 /// Rows of `width` elements, `len` of them in all, in pieces that fit the cache.
 fn pieces(len: usize, width: usize) -> Vec<RowBlock> {
-    let rows = if width == 0 { 0 } else { len / width };
+    let rows = len.checked_div(width).unwrap_or(0);
     row_blocks(1, rows, PIECE_ELEMENTS.div_ceil(width.max(1)))
 }
 
