@@ -135,13 +135,20 @@ impl LearnerSettings for MlcSettings {
 
     const SEQUENCES: bool = true;
 
-    /// The words of a sentence, and the symbols of its meaning.
+    /// The words of a sentence, and the symbols of its meaning; of a query that is read together with all
+    /// study examples, theirs too, spread over all items.
     fn tokens(&self, spec: &TaskSpec) -> usize {
         let symbols = match spec.task {
             Task::Sequences { length, .. } => length,
             _ => 0,
         };
-        spec.item.features() + symbols
+        let sentence = spec.item.features().saturating_add(symbols);
+        if self.context != Context::Joint {
+            return sentence;
+        }
+        let (study, queries) = (spec.train.support_items(), spec.train.query_items());
+        let read = study.saturating_mul(queries) / study.saturating_add(queries).max(1);
+        sentence.saturating_mul(1 + read)
     }
 
     const QUERIES_ALONE: bool = true;

@@ -122,7 +122,7 @@ impl LearnerSettings for PfnSettings {
 
     /// The cells of a row.
     fn tokens(&self, spec: &TaskSpec) -> usize {
-        spec.item.features() + 1
+        spec.item.features().saturating_add(1)
     }
 
     fn check<A: Architecture>(&self, architecture: &A, spec: &TaskSpec) -> Result<()> {
