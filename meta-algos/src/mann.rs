@@ -131,7 +131,7 @@ impl LearnerSettings for MannSettings {
             settings: json!({
                 "hidden": 48, "slots": 16, "slot_width": 16, "heads": 2, "sharpness": 5.0
             }),
-            iterations: 1200,
+            iterations: 1600,
             // It reads a mixture of its slots and learns to do it sharply last.
             accuracy: 0.8,
             maps: 3,

@@ -50,7 +50,7 @@ pub const ROOMS: &[Rooms] = &[
             "blocks",
             "tile",
             "gemm",
-            "logistic pairs pool rows sgd_step softmax",
+            "columns logistic pairs pool rows sgd_step softmax tanh",
             "linear relu standardize",
             "conv2d layer recurrence standardize_pool",
         ],
