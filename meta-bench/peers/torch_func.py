@@ -75,6 +75,8 @@ def step_function(workload, network):
         return vmap(task)(xs, ys, xq)
 
     if workload.learner in LOSSES:
+        if not workload.trains:
+            sys.exit("there is nothing to transform; see torch-loop")
         return all_tasks
     if workload.learner in ("feat", "protonet"):
         return prototypes
