@@ -1,6 +1,6 @@
 //! Rows cut into blocks, and the partial results of blocks.
 
-use super::buffers::build_zeroed;
+use super::buffers::{Fresh, build, build_zeroed};
 use super::real::Real;
 
 /// Elements of one piece of an element-wise kernel (64 KiB of `f32`): it stays in the second-level
@@ -39,6 +39,27 @@ pub(super) fn row_blocks(tasks: usize, rows: usize, block: usize) -> Vec<RowBloc
             })
         })
         .collect()
+}
+
+/// Runs a kernel on pieces of operands of one length, `work` scalar operations an element.
+///
+/// # Panics
+/// If the operands differ in length, or the kernel leaves a piece unfinished.
+pub(super) fn on_elements<T: Real, const N: usize>(
+    operands: [&[T]; N],
+    work: usize,
+    kernel: impl Fn([&[T]; N], &mut Fresh<'_, T>) + Sync,
+) -> Vec<T> {
+    let len = operands[0].len();
+    for operand in operands {
+        check_len("an operand", operand.len(), len);
+    }
+    build(
+        &row_blocks(1, len, PIECE_ELEMENTS),
+        RowBlock::len,
+        work * len,
+        |piece, result| kernel(operands.map(|x| &x[piece.start..piece.end]), result),
+    )
 }
 
 /// `Σ_p partials[task, p, ·]`: adds the partial results of each task in order.

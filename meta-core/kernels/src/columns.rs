@@ -1,5 +1,5 @@
-//! Columns of rows: taken out, put back into zeros, and rows side by side. Each of the three writes its
-//! result contiguously, and so is the adjoint of another.
+//! Columns of rows: taken out, put back into zeros, and rows side by side. Taking out and putting back are
+//! each other's adjoints, and taking out either part is an adjoint of the third.
 
 use super::blocks::{PIECE_ELEMENTS, RowBlock, check_len, row_blocks};
 use super::buffers::{Fresh, build};

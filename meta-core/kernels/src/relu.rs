@@ -1,7 +1,7 @@
 //! Bias and ReLU in one pass, and the gate that carries its derivatives.
 
-use super::blocks::{PIECE_ELEMENTS, check_len, row_blocks};
-use super::buffers::{Fresh, build};
+use super::blocks::{check_len, on_elements};
+use super::buffers::Fresh;
 use super::real::{Real, wide};
 use super::rows::{fold, vector_tasks, with_vector};
 
@@ -25,19 +25,7 @@ pub fn bias_relu<T: Real>(shape: [usize; 3], x: &[T], b: &[T]) -> Vec<T> {
 /// # Panics
 /// If the slices differ in length.
 pub fn gate<T: Real>(y: &[T], g: &[T]) -> Vec<T> {
-    check_len("g", g.len(), y.len());
-    build(
-        &row_blocks(1, y.len(), PIECE_ELEMENTS),
-        |piece| piece.len(),
-        2 * y.len(),
-        |piece, gated| {
-            open(
-                &y[piece.start..piece.end],
-                &g[piece.start..piece.end],
-                gated,
-            )
-        },
-    )
+    on_elements([y, g], 2, |[y, g], gated| open(y, g, gated))
 }
 
 wide! {

@@ -1,13 +1,16 @@
 //! The hyperbolic tangent, and its derivatives by its own output `y`: the Jacobian `diag(1 − y²)` applied
 //! to `g`, and the derivative of that in `y`.
 
-use super::blocks::{PIECE_ELEMENTS, check_len, row_blocks};
-use super::buffers::{Fresh, build};
+use super::blocks::on_elements;
+use super::buffers::Fresh;
 use super::real::{Real, wide};
+
+/// Scalar operations an element, for the derivatives as well: those take less.
+const WORK: usize = 8;
 
 /// `tanh x` of every element.
 pub fn tanh<T: Real>(x: &[T]) -> Vec<T> {
-    on_pieces([x], |[x], y| tangents(x, y))
+    on_elements([x], WORK, |[x], y| tangents(x, y))
 }
 
 /// `(1 − y²) g`.
@@ -15,7 +18,7 @@ pub fn tanh<T: Real>(x: &[T]) -> Vec<T> {
 /// # Panics
 /// If the slices differ in length.
 pub fn tanh_adjoint<T: Real>(y: &[T], g: &[T]) -> Vec<T> {
-    on_pieces([y, g], |[y, g], result| slopes(y, g, result))
+    on_elements([y, g], WORK, |[y, g], result| slopes(y, g, result))
 }
 
 /// `−2 y g u`: `∂/∂y ⟨u, (1 − y²) g⟩`.
@@ -23,23 +26,7 @@ pub fn tanh_adjoint<T: Real>(y: &[T], g: &[T]) -> Vec<T> {
 /// # Panics
 /// If the slices differ in length.
 pub fn tanh_curvature<T: Real>(y: &[T], g: &[T], u: &[T]) -> Vec<T> {
-    on_pieces([y, g, u], |[y, g, u], result| bends(y, g, u, result))
-}
-
-fn on_pieces<T: Real, const N: usize>(
-    operands: [&[T]; N],
-    kernel: impl Fn([&[T]; N], &mut Fresh<'_, T>) + Sync,
-) -> Vec<T> {
-    let len = operands[0].len();
-    for operand in operands {
-        check_len("an operand", operand.len(), len);
-    }
-    build(
-        &row_blocks(1, len, PIECE_ELEMENTS),
-        |piece| piece.len(),
-        8 * len,
-        |piece, result| kernel(operands.map(|x| &x[piece.start..piece.end]), result),
-    )
+    on_elements([y, g, u], WORK, |[y, g, u], result| bends(y, g, u, result))
 }
 
 wide! {

@@ -234,14 +234,6 @@ pub fn join<T: Element<B>, B: Host>(x: FloatTensor<B>, y: FloatTensor<B>) -> Flo
     T::tensor(values, vec![t, r, a + b])
 }
 
-/// Runs a kernel on all elements of operands of one shape.
-pub fn on_elements<T: Element<B>, B: Host, const N: usize>(
-    operands: [FloatTensor<B>; N],
-    kernel: impl FnOnce([&[T]; N]) -> Vec<T>,
-) -> FloatTensor<B> {
-    on_last_axis(operands, |_, operands| kernel(operands))
-}
-
 /// See [`Primitives::max_pool`].
 pub fn max_pool<T: Element<B>, B: Host>(
     pooling: &Pooling,
@@ -745,7 +737,7 @@ macro_rules! host_primitives {
                 fn tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
                     by_dtype!(
                         x,
-                        |T| on_elements::<T, Self, 1>([x], |[x]| <T as Kernels>::tanh(x)),
+                        |T| on_last_axis::<T, Self, 1>([x], |_, [x]| <T as Kernels>::tanh(x)),
                         portable::tanh::<Self>(x)
                     )
                 }
@@ -757,7 +749,7 @@ macro_rules! host_primitives {
                 ) -> FloatTensor<Self> {
                     by_dtype!(
                         y,
-                        |T| on_elements::<T, Self, 2>([y, g], |[y, g]| T::tanh_adjoint(y, g)),
+                        |T| on_last_axis::<T, Self, 2>([y, g], |_, [y, g]| T::tanh_adjoint(y, g)),
                         portable::tanh_adjoint::<Self>(y, g)
                     )
                 }
@@ -770,7 +762,7 @@ macro_rules! host_primitives {
                 ) -> FloatTensor<Self> {
                     by_dtype!(
                         y,
-                        |T| on_elements::<T, Self, 3>([y, g, u], |[y, g, u]| {
+                        |T| on_last_axis::<T, Self, 3>([y, g, u], |_, [y, g, u]| {
                             T::tanh_curvature(y, g, u)
                         }),
                         portable::tanh_curvature::<Self>(y, g, u)
