@@ -7,7 +7,8 @@
 //!
 //! A task is a table of `s` support and `q` query rows with `f` features, and a column for the target. Each
 //! cell is a vector of width `d`. With `zᵢⱼ` the feature in units of its column (mean and deviation of the
-//! support; 0 where missing), `mᵢⱼ` whether it is missing, `yᵢ` the standardised target:
+//! support; 0 where missing; as it is without `standardise`), `mᵢⱼ` whether it is missing, `yᵢ` the target,
+//! likewise:
 //!
 //! ```text
 //! uᵢⱼ = E [zᵢⱼ, mᵢⱼ],   uᵢ,target = T [yᵢ, 1] of the support,  T [0, 0] of a query        cells
@@ -96,6 +97,9 @@ settings! {
         /// What the weights of attention along both axes follow from: `softmax` of the scores, or `uniform`
         /// (mean pooling with the same parameters).
         attention: Weighting = Weighting::Softmax;
+        /// Whether features and targets are put in units of the support: mean 0 and deviation 1. Without it they
+        /// are read as they are, for tables in the units of the prior, whose scale then is information.
+        standardise: bool = true;
         /// The most features of a task.
         max_features: usize = 128, size(1);
         /// The most support rows of a task.
@@ -165,7 +169,9 @@ impl LearnerSettings for PfnSettings {
                 "width": 4, "heads": 2, "layers": 1, "hidden": 3, "bins": 4, "attention": attention
             })
         };
-        let settings = vec![small("softmax"), small("uniform")];
+        let mut as_they_are = small("softmax");
+        as_they_are["standardise"] = json!(false);
+        let settings = vec![small("softmax"), small("uniform"), as_they_are];
         GradientOf::Training("negative log-likelihood", settings)
     }
 
@@ -300,6 +306,19 @@ fn statistics<L: Primitives>(
 }
 
 impl<A: Architecture> Pfn<A> {
+    /// What columns are put in units of, `[t, 1, f]` each, and 1 where a column is not constant.
+    fn units<L: Primitives>(
+        &self,
+        support: &Tensor<L, 3>,
+        there: Option<&Tensor<L, 3>>,
+    ) -> [Tensor<L, 3>; 3] {
+        let [mean, deviation, varies] = statistics(support, there);
+        if self.settings.standardise {
+            return [mean, deviation, varies];
+        }
+        [mean.zeros_like(), deviation.ones_like(), varies]
+    }
+
     /// The cells of all rows, `[t, r·c, d]`, what is not there of them, and mean and deviation of the
     /// support's targets, `[t, 1, o]`, in regression.
     fn cells<L: Primitives>(
@@ -320,7 +339,7 @@ impl<A: Architecture> Pfn<A> {
             heads: self.settings.heads,
         };
         let there = numbers_there(&tasks.support, &support);
-        let [mean, deviation, varies] = statistics(&support, there.as_ref());
+        let [mean, deviation, varies] = self.units(&support, there.as_ref());
         let all = Tensor::cat(vec![support.clone(), query.clone()], 1);
         let z = ((all - mean) / deviation * varies.clone()).clamp(-CLIP, CLIP);
         let of_query = numbers_there(&tasks.query, &query);
@@ -356,7 +375,7 @@ impl<A: Architecture> Pfn<A> {
     }
 
     /// What the target column says of each row, `[t, r, o + 1]`: the standardised target, and whether it is
-    /// known; and its mean and deviation.
+    /// known; and what its mean and deviation are taken to be.
     fn targets<L: Primitives>(
         &self,
         tasks: &TaskBatch<L>,
@@ -369,8 +388,13 @@ impl<A: Architecture> Pfn<A> {
             TargetBatch::Classes(_) => (known.zeros_like(), None),
             TargetBatch::Values(values) => {
                 let there = items_there(&tasks.support, values);
-                let [mean, deviation, varies] = statistics(values, there.as_ref());
-                let z = (values.clone() - mean.clone()) / deviation.clone() * varies;
+                let [mean, deviation, varies] = self.units(values, there.as_ref());
+                let centred = (values.clone() - mean.clone()) / deviation.clone();
+                let z = if self.settings.standardise {
+                    centred * varies
+                } else {
+                    centred
+                };
                 (z, Some([mean, deviation]))
             }
             TargetBatch::Sequences(_) => unreachable!("sequences are refused"),
@@ -709,7 +733,14 @@ mod tests {
     type B = Cpu;
 
     fn build(spec: &TaskSpec) -> Box<dyn Learner<B>> {
-        let settings = json!({"width": 8, "heads": 2, "layers": 2, "hidden": 16, "bins": 12});
+        build_with(spec, &json!({}))
+    }
+
+    fn build_with(spec: &TaskSpec, changes: &serde_json::Value) -> Box<dyn Learner<B>> {
+        let mut settings = json!({"width": 8, "heads": 2, "layers": 2, "hidden": 16, "bins": 12});
+        for (key, value) in changes.as_object().expect("an object") {
+            settings[key] = value.clone();
+        }
         let encoder = EncoderSpec::new("identity", &json!({}), spec.item).expect("an encoder");
         crate::build(
             "pfn",
@@ -840,6 +871,22 @@ mod tests {
             .map(|deviation| 0.5 * deviation)
             .collect();
         assert_close(&deviations(&scaled), &expected, 2e-4);
+    }
+
+    /// Without `standardise`, targets of twice the size are not answered with twice the answers.
+    #[test]
+    fn the_size_of_numbers_is_read_where_it_is_asked_for() {
+        let (spec, tasks) = regression();
+        let learner = build_with(&spec, &json!({"standardise": false}));
+        let mut scaled = tasks.clone();
+        if let TargetBatch::Values(values) = &mut scaled.support.targets {
+            *values = values.clone().mul_scalar(2.0);
+        }
+        let plain = answer(learner.as_ref(), &tasks);
+        let found = answer(learner.as_ref(), &scaled);
+        let gaps = plain.iter().zip(&found).map(|(a, b)| (2.0 * a - b).abs());
+        // Rounding would be a millionth of targets of about 40.
+        assert!(gaps.fold(0.0, f32::max) > 0.1);
     }
 
     /// Columns that are there in no row of the support change nothing, whatever the queries have in them; and

@@ -65,7 +65,7 @@ pub use pairs::Lexicon;
 pub use pictures::PictureSettings;
 pub use prefetch::Prefetch;
 pub use preparation::Preparation;
-pub use prior::{PriorSource, PriorTask};
+pub use prior::{PriorSource, PriorTask, ProcessKernel};
 pub use projected::ProjectedSource;
 pub use scan::{ScanSource, ScanSplit};
 pub use series::{LabelPlace, MissingValues, SeriesFit, SeriesSource};

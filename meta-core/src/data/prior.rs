@@ -43,6 +43,7 @@ use super::cholesky::{JITTER, log_density, posterior};
 use super::episode::{ClassRef, Episode, EpisodeShape, Extras, ItemShape, Split, Targets, Task};
 use super::rows::{items_of_rows, places};
 use super::source::{Source, SourceSettings, check_items, check_regression, settings_hash};
+use super::tables::Fill;
 use crate::error::{Error, Result};
 use crate::rng::{Seed, Stream};
 use crate::settings;
@@ -61,6 +62,18 @@ pub enum PriorTask {
     Classification,
     /// A number of each row.
     Regression,
+}
+
+/// The covariance of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProcessKernel {
+    /// The squared exponential.
+    Rbf,
+    /// Matérn with ν = 5/2.
+    Matern,
+    /// Either, drawn for each task.
+    Either,
 }
 
 settings! {
@@ -104,6 +117,14 @@ settings! {
         hidden: [usize; 2] = [4, 16];
         /// Length scale of a process, log-uniform, in units of √features. Above 0.
         length_scale: [f64; 2] = [0.4, 2.0];
+        /// Deviation of the logarithms of a process's length scales around the common one, drawn between 0 and
+        /// this: 0 for the same in all features.
+        length_spread: f64 = 0.7, at_least(0.0);
+        /// Kernel of a process: `rbf`, `matern` (ν = 5/2), or `either`, drawn for each task.
+        kernel: ProcessKernel = ProcessKernel::Either;
+        /// What stands for a number that is missing, and in features that a task has not. `mask`: a mask says so,
+        /// for learners that read masks, such as `pfn`. `mean`: 0, the mean of the column, for any learner.
+        fill: Fill = Fill::Mask;
         /// Depth of a tree, 1 to 10.
         depth: [usize; 2] = [2, 5];
     }
@@ -271,10 +292,21 @@ impl PriorSource {
         match family {
             Family::Scm => Graph::draw(features, stream).rows(rows, stream),
             Family::Mlp => problem::mlp(rows, features, settings.layers, settings.hidden, stream),
-            Family::Gp => Process::draw(features, settings.length_scale, stream).rows(rows, stream),
+            Family::Gp => self.process(features, stream).rows(rows, stream),
             Family::Linear => problem::linear(rows, features, stream),
             Family::Tree => problem::trees(rows, features, settings.depth, stream),
         }
+    }
+
+    /// The process of a task.
+    fn process(&self, features: usize, stream: &mut Stream) -> Process {
+        let PriorSettings {
+            kernel,
+            length_scale,
+            length_spread,
+            ..
+        } = self.settings;
+        Process::draw(features, kernel, length_scale, length_spread, stream)
     }
 
     /// Whether the posterior of its tasks is that of a Gaussian process.
@@ -380,11 +412,12 @@ impl Source for PriorSource {
             imbalance,
             features: [fewest, most],
             missing,
+            fill,
             ..
         } = self.settings;
         Extras {
             items: least_way > 0 || least_shot > 0 || imbalance[1] > 1.0,
-            numbers: fewest < most || missing[1] > 0.0,
+            numbers: fill == Fill::Mask && (fewest < most || missing[1] > 0.0),
             class_vector: 0,
         }
     }
@@ -454,7 +487,6 @@ impl Source for PriorSource {
             .columns
             .apply(&mut drawn.inputs, f, &mut stream("columns"));
         let extras = self.extras();
-        let masked = extras.items || extras.numbers;
         let classes = match self.settings.task {
             PriorTask::Classification => cut(&drawn.targets, &counts, &mut stream("classes")),
             PriorTask::Regression => vec![(0..total).collect()],
@@ -462,7 +494,11 @@ impl Source for PriorSource {
         let number = |row: usize, feature: usize| {
             let place = row * f + feature;
             let is_there = feature < f && there.as_ref().is_none_or(|there| there[place]);
-            is_there.then(|| drawn.inputs[place] as f32)
+            match (is_there, self.settings.fill) {
+                (true, _) => Some(drawn.inputs[place] as f32),
+                (false, Fill::Mask) => None,
+                (false, Fill::Mean) => Some(0.0),
+            }
         };
         let labels_of_all: Vec<u32> = (0..classes.len() as u32).collect();
         let part = |of_query: bool, per_class: usize| {
@@ -485,7 +521,7 @@ impl Source for PriorSource {
                 self.settings.features[1],
                 targets,
                 &labels_of_all,
-                masked,
+                extras,
                 number,
             )
         };
@@ -514,7 +550,7 @@ impl Source for PriorSource {
         let stream = |purpose: &str| seed.stream(split.scope(), episode.index, purpose);
         let sizes = self.sizes(episode.shape, &mut stream("sizes"));
         let f = sizes.features;
-        let process = Process::draw(f, self.settings.length_scale, &mut stream("function"));
+        let process = self.process(f, &mut stream("function"));
         let width = self.settings.features[1];
         let (mut rows, mut y): (Vec<Vec<f64>>, Vec<f64>) = (Vec::new(), Vec::new());
         for (items, targets) in [(&episode.support, support), (&episode.query, query)] {

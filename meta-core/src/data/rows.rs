@@ -1,6 +1,6 @@
 //! Rows of tables in the places of an episode: which row goes where, and which numbers are there.
 
-use super::episode::{Items, Mask, Targets};
+use super::episode::{Extras, Items, Mask, Targets};
 
 /// Rows of each class in their places, `per_class` for each of `way` classes, and the labels of the places;
 /// none where a place is not filled.
@@ -19,14 +19,14 @@ pub(crate) fn places(
 }
 
 /// Items of `width` numbers from rows; `number(row, feature)` is none where a number is missing. `classes`
-/// are the numbers that the labels stand for in the source; none of values. With masks where `masked`
-/// says so.
+/// are the numbers that the labels stand for in the source; none of values. With the masks that `extras` says
+/// tasks may have.
 pub(crate) fn items_of_rows(
     rows: &[Option<usize>],
     width: usize,
     targets: Targets,
     classes: &[u32],
-    masked: bool,
+    extras: Extras,
     number: impl Fn(usize, usize) -> Option<f32>,
 ) -> Items {
     let mut inputs = vec![0.0; rows.len() * width];
@@ -54,9 +54,9 @@ pub(crate) fn items_of_rows(
         inputs,
         targets,
         ids,
-        mask: masked.then(|| Mask {
+        mask: (extras.items || extras.numbers).then(|| Mask {
             items: rows.iter().map(Option::is_some).collect(),
-            numbers: Some(numbers),
+            numbers: extras.numbers.then_some(numbers),
         }),
     }
 }

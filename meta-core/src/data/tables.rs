@@ -57,10 +57,9 @@ pub enum TableTask {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fill {
-    /// A mask says that it is missing; numbers are as they are in the file.
+    /// A mask says that it is missing; numbers are as they are.
     Mask,
-    /// The mean of the support: numbers are in units of the support's mean and deviation, and 0 where
-    /// missing.
+    /// The mean: 0, in units of a column's mean and deviation.
     Mean,
 }
 
@@ -639,12 +638,7 @@ impl Source for TablesSource {
                 TableTask::Classification => Targets::Classes(labels),
                 TableTask::Regression => self.values(table, &rows, &known),
             };
-            let masked = extras.items || extras.numbers;
-            let mut items = items_of_rows(&rows, self.width, targets, &numbers, masked, number);
-            if let Some(mask) = items.mask.as_mut().filter(|_| !extras.numbers) {
-                mask.numbers = None;
-            }
-            items
+            items_of_rows(&rows, self.width, targets, &numbers, extras, number)
         };
         let (support, query) = (part(&support, shape.shot.0), part(&query, shape.query.0));
         let references = pools.iter().map(|pool| ClassRef {

@@ -311,6 +311,12 @@ impl Layout {
         let (width, all, count) = (sizes.rows(), sizes.length + 1, places.len());
         let sequences = self.rows.len() * self.answers;
         let mut parts = vec![0.0f64; sequences * count * width];
+        let questions: Vec<Arc<[usize]>> = match sizes.other_side {
+            true => (0..sequences)
+                .map(|sequence| self.question(sequence))
+                .collect(),
+            false => Vec::new(),
+        };
         for (row, part) in parts.chunks_mut(width).enumerate() {
             let (sequence, place) = (row / count, places.start + row % count);
             let symbol = match place {
@@ -322,12 +328,21 @@ impl Layout {
                 place,
                 role: Role::Answer,
                 example: None,
-                other: Arc::default(),
+                other: questions.get(sequence).cloned().unwrap_or_default(),
             };
             mark(sizes, &token, part);
         }
         let parts = TensorData::new(parts, [self.rows.len(), self.answers * count, width]);
         Tensor::from_data(parts, (device, dtype))
+    }
+
+    /// The words that this answer is asked.
+    fn question(&self, answer: usize) -> Arc<[usize]> {
+        let (row, own) = (answer / self.answers, answer % self.answers);
+        let asked = self.rows[row]
+            .iter()
+            .filter(|placed| placed.query == Some(own));
+        asked.map(|placed| placed.token.symbol).collect()
     }
 
     /// What a token of the encoder does not read, `[rows, 1, tokens, tokens]`: with `own_example`, of

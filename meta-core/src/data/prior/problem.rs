@@ -1,6 +1,7 @@
 //! The families of functions that the prior mixes: what a row's features are, and what its target follows
 //! from. Rows of a task are independent given its function.
 
+use super::ProcessKernel;
 use crate::data::cholesky::{Cholesky, JITTER};
 use crate::rng::Stream;
 
@@ -301,11 +302,23 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Length scales around one of the task, log-uniform in `range` and times `√features`.
-    pub fn draw(features: usize, [low, high]: [f64; 2], stream: &mut Stream) -> Self {
-        let matern = stream.uniform() < 0.5;
+    /// Length scales around one of the task, log-uniform in the range and times `√features`, with a deviation
+    /// of their logarithms of at most `spread`.
+    pub fn draw(
+        features: usize,
+        kernel: ProcessKernel,
+        [low, high]: [f64; 2],
+        spread: f64,
+        stream: &mut Stream,
+    ) -> Self {
+        let drawn = stream.uniform() < 0.5;
+        let matern = match kernel {
+            ProcessKernel::Rbf => false,
+            ProcessKernel::Matern => true,
+            ProcessKernel::Either => drawn,
+        };
         let common = stream.uniform_in(low.ln(), high.ln()).exp() * (features as f64).sqrt();
-        let spread = 0.7 * stream.uniform();
+        let spread = spread * stream.uniform();
         let lengths = (0..features)
             .map(|_| common * (spread * stream.normal()).exp())
             .collect();
@@ -400,7 +413,7 @@ mod tests {
     fn values_of_a_process_have_the_covariance_of_its_kernel() {
         for seed in 0..4 {
             let mut stream = Seed(seed).stream("process", 0, "test");
-            let process = Process::draw(2, [0.5, 1.5], &mut stream);
+            let process = Process::draw(2, ProcessKernel::Either, [0.5, 1.5], 0.7, &mut stream);
             let rows = [[0.0, 0.0], [0.4, -0.2], [-1.0, 0.7]];
             let entry = |i: usize, j: usize| {
                 let r2: f64 = (0..2)

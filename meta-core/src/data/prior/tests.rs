@@ -332,3 +332,54 @@ fn bad_settings_are_refused_by_name() {
     assert!(refused(EpisodeShape::new(1, 2, 2)).starts_with("`data.way = 1`"));
     assert!(refused(EpisodeShape::new(2, 2000, 2)).starts_with("`data.query = 2`"));
 }
+
+/// With `fill = "mean"` a task has 0 where a number is missing, and no mask of numbers: the same task else.
+#[test]
+fn missing_numbers_are_the_mean() {
+    let masked = source(|_| ());
+    let filled = source(|settings| settings.fill = Fill::Mean);
+    for index in 0..20 {
+        let shape = EpisodeShape::new(4, 8, 5);
+        let [masked, filled] = [&masked, &filled].map(|source| episode(source, shape, index));
+        for (masked, filled) in [
+            (masked.support, filled.support),
+            (masked.query, filled.query),
+        ] {
+            assert_eq!(masked.inputs, filled.inputs);
+            let [masked, filled] = [masked.mask, filled.mask].map(|mask| mask.expect("of items"));
+            assert_eq!(masked.items, filled.items);
+            assert!(filled.numbers.is_none() && masked.numbers.is_some());
+        }
+    }
+}
+
+/// With one kernel, one length and no spread, the covariance is the closed form of that kernel with `0.8 √f`
+/// in every feature.
+#[test]
+fn a_process_can_be_one_kernel() {
+    type Closed = fn(f64) -> f64;
+    let matern: Closed =
+        |r| (1.0 + 5.0f64.sqrt() * r + 5.0 * r * r / 3.0) * (-(5.0f64.sqrt()) * r).exp();
+    for (kernel, closed) in [
+        (
+            ProcessKernel::Rbf,
+            (|r: f64| (-r * r / 2.0).exp()) as Closed,
+        ),
+        (ProcessKernel::Matern, matern),
+    ] {
+        let source = source(|settings| {
+            settings.kernel = kernel;
+            settings.length_scale = [0.8, 0.8];
+            settings.length_spread = 0.0;
+        });
+        for index in 0..10 {
+            let process = source.process(3, &mut Seed(index).stream("test", 0, "function"));
+            let (x, other): ([f64; 3], [f64; 3]) = ([0.3, -1.0, 0.2], [0.1, 0.4, -0.5]);
+            let squared: f64 = x.iter().zip(&other).map(|(a, b)| (a - b).powi(2)).sum();
+            let distance = squared.sqrt() / (0.8 * 3.0f64.sqrt());
+            let found = process.covariance(&x, &other);
+            // The same formula in another order of f64 operations.
+            assert!((found - closed(distance)).abs() < 1e-12, "{kernel:?}");
+        }
+    }
+}
