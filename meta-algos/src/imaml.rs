@@ -93,6 +93,7 @@ impl LearnerSettings for ImamlSettings {
             train: self.inner_steps,
             held: 1,
             test: self.test_steps,
+            ..Steps::default()
         }
     }
 

@@ -145,6 +145,7 @@ impl LearnerSettings for MamlRlSettings {
             train: self.inner_steps,
             held: self.inner_steps,
             test: self.test_steps,
+            ..Steps::default()
         }
     }
 

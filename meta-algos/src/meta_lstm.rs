@@ -50,7 +50,7 @@ use meta_core::{
         recurrent::{LstmCell, LstmState},
     },
     params::Params,
-    primitives::Primitives,
+    primitives::{Primitives, join},
     settings,
     task::{TaskBatch, TaskSpec},
 };
@@ -64,6 +64,10 @@ const MEMORY: &str = "memory";
 
 /// `p` of the preprocessing.
 const LOG_RANGE: f64 = 10.0;
+
+/// Numbers that a step keeps of each unit for a parameter: four gates before and after their curves, and the
+/// memory.
+const KEPT_OF_UNIT: usize = 9;
 
 /// Largest weight of a gate at the start.
 const GATE_BOUND: f64 = 0.01;
@@ -103,7 +107,10 @@ impl LearnerSettings for MetaLstmSettings {
     }
 
     fn steps(&self) -> Steps {
-        self.inner_loop().cost()
+        Steps {
+            of_parameter: KEPT_OF_UNIT.saturating_mul(self.hidden),
+            ..self.inner_loop().cost()
+        }
     }
 
     fn gradient_of() -> GradientOf {
@@ -178,12 +185,12 @@ impl<B: Primitives> GateOptimizer<B> {
         let [t, n] = gradient.dims();
         let column = |x: Tensor<B, 2>| x.reshape([t, n, 1]);
         let of_loss = preprocess(losses.reshape([t, 1, 1])).expand([t, n, 2]);
-        let seen = Tensor::cat(vec![preprocess(column(gradient.clone())), of_loss], 2);
+        let seen = join(preprocess(column(gradient.clone())), of_loss);
         let memory = self.memory.forward(seen, before.memory);
         let (hidden, theta) = (memory.hidden(), column(before.theta.clone()));
         let gate = |layer: &Linear<B>, last: Tensor<B, 3>| {
-            let known = vec![hidden.clone(), theta.clone(), last];
-            sigmoid(layer.forward(Tensor::cat(known, 2)))
+            let known = join(hidden.clone(), join(theta.clone(), last));
+            sigmoid(layer.forward(known))
         };
         let forget = gate(&self.forget, before.forget);
         let input = gate(&self.input, before.input);
@@ -198,10 +205,10 @@ impl<B: Primitives> GateOptimizer<B> {
 }
 
 /// `p(x)`: `x [t, n, 1]` to `[t, n, 2]`, scale and sign of numbers of any size.
-fn preprocess<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
+fn preprocess<B: Primitives>(x: Tensor<B, 3>) -> Tensor<B, 3> {
     let scale = x.clone().abs().clamp_min((-LOG_RANGE).exp()).log();
     let sign = x.mul_scalar(LOG_RANGE.exp()).clamp(-1.0, 1.0);
-    Tensor::cat(vec![scale.div_scalar(LOG_RANGE), sign], 2)
+    join(scale.div_scalar(LOG_RANGE), sign)
 }
 
 /// The weights of a state, and what the optimiser remembers of them; from a state of zeros before the

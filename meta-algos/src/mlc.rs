@@ -40,8 +40,9 @@
 //!   paper takes the mean over all symbols of a batch.
 //! * `separate` and `none` are not in the paper, nor is `own_example`, with which the first layers of the
 //!   encoder read within an example alone, nor `other_side`, with which a token of an example's sentence is told
-//!   what the sentence stands for, and a token of a meaning its sentence, as bags: the memory of the 2019
-//!   paper, whose keys are sentences and whose values are meanings, in a transformer.
+//!   what the sentence stands for, a token of a meaning its sentence, and a token of an answer its question,
+//!   as sums of vectors: the memory of the 2019 paper, whose keys are sentences and whose values are meanings,
+//!   in a transformer. What answers a question then has nearly the question's own key.
 //! * Items of the same task have a number of their own each: the order of the examples is known, and the
 //!   answers may depend on it, as in the paper.
 
@@ -54,7 +55,7 @@ use meta_core::{
     data::Task,
     learner::{
         Family, GradientOf, Learner, LearnerInfo, LearnerSettings, New, Toy,
-        sentences::{Asked, Layout, Sentences, Sizes},
+        sentences::{Asked, Layout, OtherSide, Sentences, Sizes},
         single_pass::{SinglePass, SinglePassLearner},
     },
     nn::{
@@ -109,8 +110,9 @@ settings! {
         dropout: f64 = 0.0, below_one();
         /// First blocks of the encoder in which a token of an example reads that example alone.
         own_example: usize = 0, size(0);
-        /// Whether a token of an example is also the mean of the vectors on the other side of its example.
-        other_side: bool = false;
+        /// What a token of an example is also told of the other side of its example, and one of an answer of its
+        /// question: `none`, nothing; `bag`, its words or symbols; `placed`, these and where they stand.
+        other_side: OtherSide = OtherSide::None;
         /// Whether the loss is also that of the examples, asked as queries.
         reproduce: bool = true;
         /// 0: an answer is made of the most probable symbols. Above: of symbols that are drawn with their
@@ -161,7 +163,7 @@ impl LearnerSettings for MlcSettings {
         let small = |context: &str| {
             json!({
                 "context": context, "layers": 2, "decoder_layers": 1, "width": 4, "heads": 2, "hidden": 5,
-                "own_example": 1, "other_side": true, "dropout": 0.0
+                "own_example": 1, "other_side": "placed", "dropout": 0.0
             })
         };
         let mut uniform = small("joint");

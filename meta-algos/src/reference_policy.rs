@@ -17,7 +17,9 @@ use meta_core::{
     nn::encoder::Architecture,
     params::Params,
     primitives::Primitives,
-    rl::{ActingWorld, Policy, RandomPolicy, Transition, Trial, input_width, watch_trials},
+    rl::{
+        ActingWorld, Policy, RandomPolicy, Transition, Trial, input_width, run_trials, watch_trials,
+    },
     settings,
     task::{TaskBatch, TaskSpec},
 };
@@ -93,12 +95,12 @@ struct ReferencePolicy<B: Primitives> {
 }
 
 impl<B: Primitives> ReferencePolicy<B> {
-    /// Runs so many trials of each task, which are watched: the total reward of each.
+    /// Runs so many trials of each task, which may be watched: the total reward of each.
     fn run(
         &self,
         tasks: &TaskBatch<B>,
         trials: usize,
-        watch: impl FnMut(usize, &Transition<'_>),
+        watch: Option<&mut dyn FnMut(usize, &Transition<'_>)>,
     ) -> Result<Vec<f32>> {
         let world = ActingWorld::of(tasks.world.as_ref());
         let family = world.family.as_ref();
@@ -118,7 +120,10 @@ impl<B: Primitives> ReferencePolicy<B> {
                 },
             }
         };
-        let returns = watch_trials(family, lanes, episodes, policy, watch)?;
+        let returns = match watch {
+            Some(watch) => watch_trials(family, lanes, episodes, policy, watch),
+            None => run_trials(family, lanes, episodes, policy),
+        }?;
         let totals = returns.chunks(episodes.max(1));
         Ok(totals
             .map(|trial| trial.iter().sum::<f64>() as f32)
@@ -137,7 +142,7 @@ impl<B: Primitives> ReferencePolicy<B> {
             ..Trial::default()
         };
         let mut trials: Vec<Trial> = tasks.episodes.iter().map(of_task).collect();
-        self.run(tasks, 1, |lane, step| {
+        let mut watch = |lane: usize, step: &Transition<'_>| {
             let trial = &mut trials[lane];
             let to = trial.inputs.len();
             trial.inputs.resize(to + width, 0.0);
@@ -148,7 +153,8 @@ impl<B: Primitives> ReferencePolicy<B> {
             trial.ends.push(step.done);
             trial.log_probabilities.push(0.0);
             trial.values.push(0.0);
-        })?;
+        };
+        self.run(tasks, 1, Some(&mut watch))?;
         Ok(trials)
     }
 }
@@ -177,7 +183,7 @@ impl<B: Primitives> Learner<B> for ReferencePolicy<B> {
     fn predict(&self, tasks: &TaskBatch<B>, _at: PredictAt) -> Vec<Tensor<B, 3>> {
         let shape = [tasks.tasks(), tasks.shape.query.0, 1];
         // A policy that the family does not have has no return; training settings are checked before.
-        let returns = self.run(tasks, tasks.shape.query.0, |_, _| {});
+        let returns = self.run(tasks, tasks.shape.query.0, None);
         let returns = returns.unwrap_or_else(|_| vec![f32::NAN; shape[0] * shape[1]]);
         vec![Tensor::from_data(
             TensorData::new(returns, shape),

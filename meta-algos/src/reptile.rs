@@ -96,6 +96,7 @@ impl LearnerSettings for ReptileSettings {
             train: self.inner_steps,
             held: 1,
             test: self.test_steps,
+            ..Steps::default()
         }
     }
 

@@ -107,6 +107,7 @@ impl LearnerSettings for TaskTransformerSettings {
             train: self.inner_steps,
             held: self.inner_steps,
             test: self.inner_steps,
+            ..Steps::default()
         }
     }
 

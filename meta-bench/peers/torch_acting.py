@@ -317,11 +317,38 @@ class MamlRl:
         return Trials({**{name: numpy.stack([padded(own[name]) for own in stage]) for name in names}, "values": None})
 
 
-LEARNERS = {"rl2": Rl2, "maml_rl": MamlRl}
+class RandomActions:
+    """The environments alone."""
+
+    def __init__(self, workload):
+        self.workload = workload
+
+    def returns(self):
+        world = Mdps(self.workload.tasks)
+        total = numpy.zeros(world.count)
+        for _ in range(self.workload.shot):
+            world.reset()
+            for _ in range(world.horizon):
+                total += world.step(numpy.random.randint(world.actions, size=world.count))[1]
+        return torch.from_numpy(total)
+
+    def check(self):
+        """Draws are its own: by how much more than five standard errors the means of returns differ."""
+        ours, theirs = self.workload.first_step["predictions"].flatten(), self.returns().numpy()
+        standard_error = ((ours.var() + theirs.var()) / len(ours)) ** 0.5
+        error = max(0.0, abs(ours.mean() - theirs.mean()) / standard_error - 5.0)
+        self.workload.require("mean return", error)
+        return error, error
+
+
+LEARNERS = {"rl2": Rl2, "maml_rl": MamlRl, "reference_policy": RandomActions}
 
 
 def variant(workload, optimizer):
     """`(check, run)` of a workload."""
+    if not workload.trains:
+        learner = LEARNERS[workload.learner](workload)
+        return learner.check, learner.returns
     learner = LEARNERS[workload.learner](workload, optimizer)
 
     def check():

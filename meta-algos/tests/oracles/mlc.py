@@ -17,7 +17,8 @@ WORDS, SYMBOLS, FEATURES, LENGTH = 5, 3, 4, 2
 WIDTH, HEADS, HIDDEN, LAYERS, DECODER_LAYERS = 4, 2, 5, 2, 1
 END, START = SYMBOLS, SYMBOLS + 1
 PLACES = SYMBOLS + 2 + WORDS
-ROLES = PLACES + max(FEATURES, LENGTH + 1)
+MOST = max(FEATURES, LENGTH + 1)
+ROLES = PLACES + MOST
 EXAMPLES = ROLES + 4
 INPUT, OUTPUT, ASKED, ANSWER = range(4)
 
@@ -49,8 +50,9 @@ def feed_forward(path):
     }
 
 
-def shapes():
-    all = {"vectors": (EXAMPLES + SHOT, WIDTH), "bias": (1, SYMBOLS + 1)}
+def shapes(case):
+    rows = EXAMPLES + SHOT + (PLACES * MOST if case["other_side"] else 0)
+    all = {"vectors": (rows, WIDTH), "bias": (1, SYMBOLS + 1)}
     for layer in range(LAYERS):
         path = f"encoder.{layer}"
         all |= norm(f"{path}.attention_norm") | attention(f"{path}.attention") | feed_forward(path)
@@ -90,7 +92,10 @@ def add_feed_forward(p, path, x):
 def token(p, symbol, place, role, example=None, other=()):
     rows = [symbol, PLACES + place, ROLES + role] + ([] if example is None else [EXAMPLES + example])
     vector = p["vectors"][rows].sum(0)
-    return vector + p["vectors"][list(other)].mean(0) if other else vector
+    if not other:
+        return vector
+    placed = [EXAMPLES + SHOT + own * MOST + at for at, own in enumerate(other)]
+    return vector + (p["vectors"][list(other)].sum(0) + p["vectors"][placed].sum(0)) / len(other) ** 0.5
 
 
 def words_of(p, words, role, example=None, other=()):
@@ -130,10 +135,11 @@ def memory(p, task, words, case):
     return normalise(p, "encoder_norm", x)
 
 
-def scores(p, m, before, case):
-    """Scores at every place after the symbols `before` it."""
+def scores(p, m, words, before, case):
+    """Scores at every place after the symbols `before` it, of the answer to `words`."""
     tokens = [START] + before
-    x = torch.stack([token(p, symbol, place, ANSWER) for place, symbol in enumerate(tokens)])
+    asked = [SYMBOLS + 1 + word for word in words] if case["other_side"] else ()
+    x = torch.stack([token(p, symbol, place, ANSWER, None, asked) for place, symbol in enumerate(tokens)])
     for layer in range(DECODER_LAYERS):
         path = f"decoder.{layer}"
         y = normalise(p, f"{path}.own_norm", x)
@@ -145,7 +151,7 @@ def scores(p, m, before, case):
 
 
 def record(case):
-    p = parameters(shapes())
+    p = parameters(shapes(case))
     losses, likelihoods, said = [], [], []
     for task in range(TASKS):
         asked = [sentence(task, 10 + query) for query in range(QUERY)]
@@ -153,13 +159,13 @@ def record(case):
         of_items = []
         for words, symbols in asked + again:
             m = memory(p, task, words, case)
-            of_items.append(cross_entropy(scores(p, m, symbols, case), torch.tensor(symbols + [END])))
+            of_items.append(cross_entropy(scores(p, m, words, symbols, case), torch.tensor(symbols + [END])))
         losses.append(torch.stack(of_items).mean())
         likelihoods.append(-torch.stack(of_items[:QUERY]).mean().item())
         for words, _ in asked:
             m, answer = memory(p, task, words, case), []
             while len(answer) <= LENGTH and END not in answer:
-                answer.append(scores(p, m, answer, case)[-1].argmax().item())
+                answer.append(scores(p, m, words, answer, case)[-1].argmax().item())
             said += answer + [END] * (LENGTH + 1 - len(answer))
     gradients = torch.autograd.grad(torch.stack(losses).mean(), list(p.values()), allow_unused=True)
     gradients = [torch.zeros_like(v) if g is None else g for v, g in zip(p.values(), gradients)]

@@ -62,7 +62,7 @@ fn sequences_equal_pytorch() {
         ("joint", json!({"context": "joint"})),
         (
             "separate",
-            json!({"context": "separate", "own_example": 1, "other_side": true}),
+            json!({"context": "separate", "own_example": 1, "other_side": "placed"}),
         ),
         ("none", json!({"context": "none", "reproduce": false})),
         (

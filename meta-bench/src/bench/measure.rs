@@ -155,7 +155,8 @@ impl<T: Toolkit> WithBackend for Measure<'_, T> {
             workload: self.workload.name.to_owned(),
             backend: self.backend.to_owned(),
             device: format!("{}, {device:?}", B::name(&device)),
-            dtype: dtype_name(dtypes(&parameters)[0]),
+            // A policy without parameters computes in nothing else.
+            dtype: dtype_name(dtypes(&parameters).first().copied().unwrap_or(DType::F32)),
             threads: rayon::current_num_threads(),
             tasks: prepared.tasks,
             parameters: parameters.num_elements(),

@@ -431,6 +431,18 @@ pub static WORKLOADS: &[Workload] = &[
         ..TRAINED
     },
     Workload {
+        name: "mdp-steps",
+        summary: "1024 Markov decision problems, drawn and acted in at random: 102 400 steps of environments",
+        kind: Kind::Predict,
+        source: "tabular_mdp",
+        encoder: "identity",
+        learner: "reference_policy",
+        settings: || json!({ "policy": "random" }),
+        episode: [1, 10, 1],
+        tasks: 1024,
+        ..TRAINED
+    },
+    Workload {
         name: "maml-rl",
         summary: "second-order MAML for RL, MLP 2-40-40: 10 tasks, 20 + 20 episodes of up to 100 steps of navigation, \
                   4 outer steps of PPO",

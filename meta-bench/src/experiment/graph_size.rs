@@ -58,11 +58,13 @@ impl<A: Architecture> Sizes<'_, A> {
 
     /// By a formula: for each item of the support and each inner step that is held, and for each query,
     /// the results of a forward pass and its adjoint; a copy of the parameters after each inner step, and
-    /// of their gradient for each that is held.
+    /// of their gradient, and what the step keeps of each of them, for each that is held.
     fn task(&self, shape: &EpisodeShape, steps: usize, held: usize) -> usize {
         let copies = match steps {
             0 => 0,
-            steps => held + steps + 2,
+            steps => {
+                (held + steps + 2).saturating_add(held.saturating_mul(self.steps.of_parameter))
+            }
         };
         let numbers = self
             .passes(shape, held)
@@ -110,9 +112,16 @@ impl<A: Architecture> Sizes<'_, A> {
         let task = self.training_task().max(1);
         let memory = bytes_of_graphs(settings.chunk_memory, self.on_device);
         if settings.task_chunk == 0 {
-            let passes = NUMBER.saturating_mul(self.passes(&self.spec.train, 1));
             let meta_batch = settings.meta_batch;
-            let worth_two = self.steps.train == 0 && passes.saturating_mul(meta_batch) >= SMALL;
+            let Steps {
+                train,
+                of_parameter,
+                ..
+            } = self.steps;
+            let step = of_parameter.saturating_mul(self.parameters);
+            let passes = self.passes(&self.spec.train, 1).saturating_add(step);
+            let large = passes.saturating_mul(NUMBER).saturating_mul(meta_batch) >= SMALL;
+            let worth_two = large && (train == 0 || of_parameter > 0);
             settings.task_chunk = chunk(meta_batch, memory, task, worth_two, self.side_by_side);
         }
         if settings.graphs_at_once == 0 {

@@ -8,6 +8,7 @@ use clap::Args;
 use meta_core::{
     backend::{WithBackend, dispatch},
     learner::PredictAt,
+    parallel::TaskChunks,
     primitives::Primitives,
     toolkit::Toolkit,
     train::{
@@ -64,6 +65,8 @@ pub struct Trial {
     pub task_chunk: usize,
     /// Peak resident memory of a few iterations and a chunk of the test, where the system reports it.
     pub peak_bytes: Option<u64>,
+    /// The share of a meta-batch that was tried: less than 1 where a whole one takes long.
+    pub share: f64,
     /// Seconds of an iteration.
     pub iteration_seconds: f64,
     /// Seconds of the whole training at that pace, without validations.
@@ -78,10 +81,14 @@ impl Trial {
         let memory = self
             .peak_bytes
             .map_or("unknown here".to_owned(), bytes_text);
+        let of_part = match self.share < 1.0 {
+            true => format!(" on {:.0} % of a meta-batch", 100.0 * self.share),
+            false => String::new(),
+        };
         format!(
             "# parameters       {}\n\
              # tasks in a graph {}\n\
-             # memory, peak     {memory} (host memory of a trial of a few iterations)\n\
+             # memory, peak     {memory} (host memory of a trial of a few iterations{of_part})\n\
              # time, about      {} of training without validations, {} of testing\n",
             self.parameters,
             self.task_chunk,
@@ -144,19 +151,34 @@ impl<T: Toolkit> WithBackend for TrialOn<'_, T> {
             ..planned
         };
         let task_chunk = settings.task_chunk;
-        let trainer = experiment.trainer::<B>(settings, parameters, &device)?;
+        let whole = settings.meta_batch;
+        let (mut share, mut clock) = (1.0, IterationClock::start());
+        let part = part_of(whole, settings.graphs());
+        let small = TrainSettings {
+            meta_batch: part,
+            iterations: 2.min(iterations),
+            ..settings.clone()
+        };
+        let mut trainer = experiment.trainer::<B>(small, parameters, &device)?;
+        if part < whole {
+            share = part as f64 / whole as f64;
+            trainer.run(learner.as_mut(), TrainState::new(), &mut clock)?;
+        }
+        if share == 1.0 || clock.last_seconds() / share < ENOUGH {
+            (share, clock) = (1.0, IterationClock::start());
+            trainer = experiment.trainer::<B>(settings, parameters, &device)?;
+            trainer.run(learner.as_mut(), TrainState::new(), &mut clock)?;
+        }
         // The first iteration also starts threads and fills caches: the last is timed.
-        let mut clock = IterationClock::start();
-        trainer.run(learner.as_mut(), TrainState::new(), &mut clock)?;
-        let iteration_seconds = clock.last_seconds();
+        let iteration_seconds = clock.last_seconds() / share;
         let test = experiment.test_episodes();
         let graphs = trainer.validation_graphs;
-        let at_a_time = match clock.is_enough() {
+        let at_a_time = match share < 1.0 || clock.is_enough() {
             true => graphs.tasks.max(1),
             false => graphs.tasks_at_a_time().unwrap_or(test.count),
         };
         let count = at_a_time.min(test.count);
-        let share = test.count as f64 / count as f64;
+        let parts = test.count as f64 / count as f64;
         let started = Instant::now();
         evaluate(
             learner.as_ref(),
@@ -167,15 +189,25 @@ impl<T: Toolkit> WithBackend for TrialOn<'_, T> {
             &device,
             |_| {},
         )?;
-        let test_seconds = started.elapsed().as_secs_f64() * share;
+        let test_seconds = started.elapsed().as_secs_f64() * parts;
         Ok(Trial {
             parameters,
             task_chunk,
+            share,
             peak_bytes: peak_bytes(),
             iteration_seconds,
             train_seconds: iteration_seconds * iterations as f64,
             test_seconds,
         })
+    }
+}
+
+/// Tasks of a large meta-batch that are tried first: a round of graphs, and a sixteenth at least.
+fn part_of(meta_batch: usize, graphs: TaskChunks) -> usize {
+    let round = graphs.tasks_at_a_time().unwrap_or(meta_batch);
+    match round.max(meta_batch / 16).max(1) {
+        part if part <= meta_batch / 4 => part,
+        _ => meta_batch,
     }
 }
 
@@ -206,5 +238,21 @@ impl<B: Primitives> Observer<B> for IterationClock {
 
     fn should_stop(&self) -> bool {
         self.is_enough()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A small meta-batch is tried whole; of a large one a round of graphs or a sixteenth, whichever is more.
+    #[test]
+    fn a_part_of_a_large_meta_batch_is_tried() {
+        let graphs = |tasks, concurrent| TaskChunks { tasks, concurrent };
+        assert_eq!(part_of(8, graphs(2, 2)), 8);
+        assert_eq!(part_of(64, graphs(4, 2)), 8);
+        assert_eq!(part_of(2500, graphs(50, 2)), 156);
+        assert_eq!(part_of(2500, graphs(0, 1)), 2500, "one graph of all tasks");
+        assert_eq!(part_of(1, graphs(1, 1)), 1);
     }
 }

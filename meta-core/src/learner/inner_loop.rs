@@ -62,6 +62,7 @@ impl InnerLoop {
             train: self.steps,
             held: if self.checkpoint { 1 } else { self.steps },
             test: self.test_steps,
+            of_parameter: 0,
         }
     }
 }

@@ -314,6 +314,8 @@ pub struct Steps {
     pub held: usize,
     /// At validation and test.
     pub test: usize,
+    /// Numbers that a step keeps of each parameter beside the parameter: the memory of a learned optimizer.
+    pub of_parameter: usize,
 }
 
 /// What a learner is built from.

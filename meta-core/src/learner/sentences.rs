@@ -9,6 +9,7 @@ use crate::{
     task::{TargetBatch, TaskBatch},
 };
 use burn::tensor::{Bool, DType, Tensor, TensorData, backend::Backend};
+use serde::{Deserialize, Serialize};
 
 /// What sentences are made of.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +24,21 @@ pub struct Sizes {
     pub length: usize,
     /// The most examples of a task.
     pub examples: usize,
-    /// Whether a token of an example is also made of the mean of the other side's vectors.
-    pub other_side: bool,
+    /// What a token is also made of.
+    pub other_side: OtherSide,
+}
+
+/// What a token is told of the other side: one of an example's sentence, of its meaning; one of a meaning, of
+/// its sentence; one of an answer, of the sentence that is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OtherSide {
+    /// Nothing.
+    None,
+    /// Its words or symbols: the sum of their vectors over the root of their number.
+    Bag,
+    /// That, and likewise which of them stands at which place.
+    Placed,
 }
 
 /// The role of a token: in an example's input or output, in a query, in an answer.
@@ -39,8 +53,18 @@ enum Role {
 const ROLES: usize = 4;
 
 impl Sizes {
-    /// Rows of the table of vectors: symbols and the end, the start and words, places, roles, examples.
+    /// Rows of the table of vectors: symbols and the end, the start and words, places, roles, examples, and
+    /// symbols and words at their places.
     pub fn rows(&self) -> usize {
+        let placed = match self.other_side {
+            OtherSide::Placed => self.symbols_and_words() * self.places(),
+            OtherSide::None | OtherSide::Bag => 0,
+        };
+        self.rows_of_one() + placed
+    }
+
+    /// Rows of symbols and words, places, roles and examples: what every token is made of.
+    fn rows_of_one(&self) -> usize {
         self.symbols_and_words() + self.places() + ROLES + self.examples
     }
 
@@ -239,8 +263,8 @@ fn of_example(sizes: &Sizes, item: &[f32], said: &[u32], example: usize) -> Vec<
             role,
             example: Some(example),
             other: match sizes.other_side {
-                true => other.clone(),
-                false => Arc::default(),
+                OtherSide::None => Arc::default(),
+                OtherSide::Bag | OtherSide::Placed => other.clone(),
             },
         };
         own.iter().enumerate().map(token).collect()
@@ -312,10 +336,10 @@ impl Layout {
         let sequences = self.rows.len() * self.answers;
         let mut parts = vec![0.0f64; sequences * count * width];
         let questions: Vec<Arc<[usize]>> = match sizes.other_side {
-            true => (0..sequences)
+            OtherSide::None => Vec::new(),
+            OtherSide::Bag | OtherSide::Placed => (0..sequences)
                 .map(|sequence| self.question(sequence))
                 .collect(),
-            false => Vec::new(),
         };
         for (row, part) in parts.chunks_mut(width).enumerate() {
             let (sequence, place) = (row / count, places.start + row % count);
@@ -451,7 +475,11 @@ fn mark(sizes: &Sizes, token: &Token, parts: &mut [f64]) {
     if let Some(example) = token.example {
         parts[symbols + places + ROLES + example] = 1.0;
     }
-    for &other in token.other.iter() {
-        parts[other] += 1.0 / token.other.len() as f64;
+    let share = 1.0 / (token.other.len() as f64).sqrt();
+    for (place, &other) in token.other.iter().enumerate() {
+        parts[other] += share;
+        if sizes.other_side == OtherSide::Placed {
+            parts[sizes.rows_of_one() + other * places + place] += share;
+        }
     }
 }

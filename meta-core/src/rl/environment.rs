@@ -8,11 +8,14 @@ use super::policy::{MakePolicy, Policy};
 use super::space::Space;
 use crate::data::{Split, settings_hash};
 use crate::error::{Error, Result};
+use crate::parallel;
 use crate::rng::{Seed, Stream};
 use crate::settings::{Field, LARGEST_SIZE, Settings};
 
 /// Numbers that the tasks of a batch may take in all (2 GiB).
 const MOST_NUMBERS: usize = 1 << 28;
+/// Tasks for which another thread pays.
+pub(super) const LEAST_TASKS: usize = 16;
 
 /// A family of environments: how its tasks are drawn and how one goes on. Implement it to add a family;
 /// [`Family`] is what it gives, and needs no more code.
@@ -319,13 +322,16 @@ impl<E: Environment> Batch<E> {
                 running: None,
             })
         };
-        let tasks = lanes.tasks.iter();
+        let tasks = lanes.tasks;
+        let threads = match tasks.len() {
+            LEAST_TASKS.. => rayon::current_num_threads(),
+            _ => 1,
+        };
         Batch {
-            tasks: tasks
-                .clone()
-                .map(|&task| draw(&environment, seed, split, task))
-                .collect(),
-            lanes: tasks.enumerate().flat_map(of_task).collect(),
+            tasks: parallel::each(tasks, threads, |&task| {
+                draw(&environment, seed, split, task)
+            }),
+            lanes: tasks.iter().enumerate().flat_map(of_task).collect(),
             episodes: lanes.episodes as u64,
             time: 0,
             observation_width: Environment::observations(&environment).width(),

@@ -1,13 +1,15 @@
 //! Policies in environments: the returns of trials.
 
-use super::environment::{Family, Lanes};
+use super::environment::{Family, LEAST_TASKS, Lanes};
 use super::policy::{Policy, Transition};
 use crate::error::Result;
+use crate::parallel;
 
 /// Runs one trial of `episodes` episodes in every lane; the return of each episode, `[lanes, episodes]`.
 ///
 /// A trial keeps the policy's memory over its episodes. `policy(lane)` makes the policy of a lane; its random
 /// choices come from the stream (seed, split, task, "policy") and the lane's place among those of its task.
+/// Threads share the tasks, and their number changes no return.
 ///
 /// # Errors
 /// Those of [`Family::environments`].
@@ -15,9 +17,23 @@ pub fn run_trials(
     family: &dyn Family,
     lanes: Lanes<'_>,
     episodes: usize,
-    policy: impl FnMut(usize) -> Box<dyn Policy>,
+    policy: impl Fn(usize) -> Box<dyn Policy> + Sync,
 ) -> Result<Vec<f64>> {
-    watch_trials(family, lanes, episodes, policy, |_, _| {})
+    let threads = rayon::current_num_threads();
+    let of_part = lanes.tasks.len().div_ceil(threads).max(LEAST_TASKS);
+    let parts: Vec<(usize, &[u64])> = lanes.tasks.chunks(of_part).enumerate().collect();
+    let returns = parallel::each(&parts, threads, |&(part, tasks)| {
+        let (own, first) = (Lanes { tasks, ..lanes }, part * of_part * lanes.episodes);
+        watch_trials(
+            family,
+            own,
+            episodes,
+            |lane| policy(first + lane),
+            |_, _| {},
+        )
+    });
+    let returns: Vec<Vec<f64>> = returns.into_iter().collect::<Result<_>>()?;
+    Ok(returns.concat())
 }
 
 /// As [`run_trials`]; `watch` sees every step of every lane, with the number of the lane.
