@@ -50,6 +50,8 @@ pub struct Workload {
     pub episode: [usize; 3],
     /// Tasks of a meta-batch.
     pub tasks: usize,
+    /// Tasks that are predicted at a time; 0: as in a test with default settings.
+    pub at_a_time: usize,
 }
 
 /// What most of them have.
@@ -66,6 +68,7 @@ const TRAINED: Workload = Workload {
     settings: || json!({}),
     episode: [1, 1, 1],
     tasks: 1,
+    at_a_time: 0,
 };
 
 /// All workloads; adding a row makes one known to `meta bench`.
@@ -440,6 +443,7 @@ pub static WORKLOADS: &[Workload] = &[
         settings: || json!({ "policy": "random" }),
         episode: [1, 10, 1],
         tasks: 1024,
+        at_a_time: 1024,
         ..TRAINED
     },
     Workload {

@@ -194,7 +194,10 @@ impl<T: Toolkit> Prepared<T> {
             task_chunk: effort.task_chunk,
             ..TrainSettings::default()
         };
-        let at_a_time = TestSettings::default().chunk.min(self.tasks);
+        let at_a_time = match self.workload.at_a_time {
+            0 => TestSettings::default().chunk.min(self.tasks),
+            at_a_time => at_a_time,
+        };
         match (self.workload.kind, effort.task_chunk) {
             (Kind::Train, _) => sizes.train_settings(&settings).graphs(),
             (Kind::Predict, 0) => sizes.test_graphs(at_a_time),

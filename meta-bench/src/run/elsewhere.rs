@@ -214,21 +214,31 @@ fn threads(run: &Manifest, overrides: &[String]) -> Result<usize> {
     Ok(run.with_overrides(&own)?.run.threads)
 }
 
-/// What is laid over the manifest of a run: its training shape, which stays whatever the test shape becomes,
-/// what is `given`, and the changes.
+/// What is laid over the manifest of a run: what is `given`, the training shape of the run where it would follow
+/// a new test shape, and the changes.
 fn layers(run: &Manifest, given: &[Layer], overrides: &[String]) -> Result<Vec<Layer>> {
-    let train = run.data.train_shape();
+    let changes: Vec<Layer> = overrides
+        .iter()
+        .map(|change| Layer::parse(change))
+        .collect::<Result<_>>()?;
+    let (train, own) = (run.data.train_shape(), &run.data);
     let shape = [
-        ("data.train_way", train.way.0),
-        ("data.train_shot", train.shot.0),
-        ("data.train_query", train.query.0),
+        ("way", own.train_way, train.way.0),
+        ("shot", own.train_shot, train.shot.0),
+        ("query", own.train_query, train.query.0),
     ];
-    let of_run = |(key, value): (&str, usize)| Layer::new(key, json!(value), Origin::CommandLine);
     let mut layers: Vec<Layer> = given.to_vec();
-    layers.extend(shape.into_iter().map(of_run));
-    for change in overrides {
-        layers.push(Layer::parse(change)?);
+    for (test, own, train) in shape {
+        let key = format!("data.train_{test}");
+        let is_changed =
+            |layer: &Layer| [format!("data.{test}"), key.clone()].contains(&layer.path());
+        let value = match given.iter().chain(&changes).any(is_changed) {
+            true => train,
+            false => own,
+        };
+        layers.push(Layer::new(&key, json!(value), Origin::CommandLine));
     }
+    layers.extend(changes);
     Ok(layers)
 }
 

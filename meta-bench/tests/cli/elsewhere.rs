@@ -134,6 +134,9 @@ fn a_run_is_tested_on_other_data_and_the_test_is_kept() {
     result(&bench, &format!("eval {run} --on other.toml data.shot=3"));
     let kept = bench.names(&format!("{run}/evals"));
     assert_eq!(kept.len(), 2);
+    // Its own test again is kept, and is no row of its own.
+    result(&bench, &format!("eval {run}"));
+    assert_eq!(bench.names(&format!("{run}/evals")).len(), 3);
 
     let listed = bench.run("runs list").ok().stdout;
     assert_eq!(listed.matches("/evals/").count(), 2, "{listed}");
