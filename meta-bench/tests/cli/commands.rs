@@ -298,31 +298,57 @@ fn the_shipped_manifests_resolve() {
         ]
         .into_iter()
         .find(|data| name.contains(data) && !synthetic);
-        let mut command = bench.command("check");
-        let ran = crate::workbench::Ran::from(
-            command
-                .arg(&path)
-                .arg("--no-trial")
-                .env_remove("META_DATA")
-                .output()
-                .unwrap(),
-        );
-        if let Some(data) = data {
-            // All its settings are known; only the data is not here.
-            let message = ran.mistake();
-            assert!(
-                message.contains(data)
-                    || message.contains("pictures")
-                    || message.contains(": cannot read: No such file"),
-                "{message}"
-            );
-            assert!(!message.contains("unknown"), "{message}");
-        } else {
-            ran.ok();
+        let sweeps = std::fs::read_to_string(&path).unwrap().contains("\n[sweep");
+        for arguments in [&["check", "--no-trial"][..], &["sweep", "--dry-run"]] {
+            if arguments[0] == "sweep" && !sweeps {
+                continue;
+            }
+            let mut command = bench.command(arguments[0]);
+            let command = command.args(&arguments[1..]).arg(&path);
+            let ran = command.env_remove("META_DATA").output().unwrap();
+            let ran = crate::workbench::Ran::from(ran);
+            if let Some(data) = data {
+                // All its settings are known; only the data is not here.
+                let message = ran.mistake();
+                assert!(
+                    message.contains(data)
+                        || message.contains("pictures")
+                        || message.contains(": cannot read: No such file"),
+                    "{message}"
+                );
+                assert!(!message.contains("unknown"), "{message}");
+            } else {
+                ran.ok();
+            }
         }
         count += 1;
     }
     assert!(count >= 7, "{count} manifests");
+}
+
+/// The first sentence of every manifest says what comes out, or what it takes, and in which time.
+#[test]
+fn the_shipped_manifests_say_what_to_expect() {
+    for path in manifests("experiments") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut first = String::new();
+        for line in text.lines().map_while(|line| line.strip_prefix('#')) {
+            first.push_str(line);
+            if line.ends_with(['.', ':']) {
+                break;
+            }
+        }
+        let name = path.display();
+        let known = first.starts_with(" Expect ") || first.starts_with(" Forecast: ");
+        assert!(known, "{name}: {first}");
+        let words: Vec<&str> = first.split_whitespace().collect();
+        let is_time = |pair: &[&str]| {
+            let unit = pair[1].trim_end_matches([',', '.', ';', ':']);
+            let units = ["s", "seconds", "min", "minutes", "h", "hours"];
+            pair[0].parse::<f64>().is_ok() && units.contains(&unit)
+        };
+        assert!(words.windows(2).any(is_time), "{name}: {first}");
+    }
 }
 
 #[test]
