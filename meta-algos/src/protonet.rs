@@ -26,8 +26,9 @@ use meta_core::{
     },
     nn::{
         Pass, distance,
-        encoder::{Architecture, FeatureAttention, Masked},
+        encoder::{Architecture, Encoder, FeatureAttention, Masked},
         init::Initializer,
+        norm::Statistics,
     },
     primitives::Primitives,
     settings,
@@ -123,6 +124,22 @@ impl<A: Architecture> SinglePass for ProtoNet<A> {
         self.architecture.init(initializer, device)
     }
 
+    fn embeds_apart(&self) -> Option<usize> {
+        let by_itself = [Statistics::None, Statistics::Layer]
+            .contains(&self.architecture.statistics())
+            && self.settings.feature_attention == FeatureAttention::None;
+        by_itself.then(|| self.architecture.activations())
+    }
+
+    fn embed<L: Primitives>(
+        &self,
+        encoder: &A::Model<L>,
+        items: Tensor<L, 3>,
+        pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        encoder.forward(items, pass)
+    }
+
     /// Scores `−d(φ(x), c_n)`, `[t, q, n]`.
     fn forward<L: Primitives>(
         &self,
@@ -139,5 +156,40 @@ impl<A: Architecture> SinglePass for ProtoNet<A> {
             }
         };
         tasks.of_classes_there(scores)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy::{assert_close, numbered, spec, values};
+    use meta_core::{backend::Cpu, nn::encoder::EncoderSpec, rng::Seed};
+
+    /// A large task is embedded in halves by itself, and as a whole beside another: the gradient of the mean over
+    /// the same task twice is that of the task, but for the order of sums over some thousand products in f32.
+    #[test]
+    fn two_halves_have_the_gradient_of_the_whole() {
+        let spec = spec(5, 16);
+        let hidden = json!({"hidden": [4096, 7], "norm": "none"});
+        let encoder = EncoderSpec::new("mlp", &hidden, spec.item).expect("valid");
+        let items = spec.train.support_items() + spec.train.query_items();
+        assert!(encoder.activations() * items * 4 >= 1_000_000, "large");
+        let device = Default::default();
+        let learner =
+            crate::build::<_, Cpu>("protonet", &json!({}), encoder, &spec, Seed(1), &device);
+        let learner = learner.expect("valid");
+        let [halves, whole] =
+            [&[0][..], &[0, 0]].map(|numbers| learner.meta_gradient(&numbered(&spec, numbers)));
+        let (loss, twice) = (values(halves.losses), values(whole.losses));
+        assert_close(&[loss[0], loss[0]], &twice, 1e-5);
+        let (found, expected) = (halves.gradients.to_data(), whole.gradients.to_data());
+        assert_eq!(found.len(), expected.len());
+        for ((name, found), (_, expected)) in found.iter().zip(&expected) {
+            let found: Vec<f32> = found.to_vec().expect("f32");
+            let expected: Vec<f32> = expected.to_vec().expect("f32");
+            let largest = expected.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+            assert!(largest > 0.0, "{name}");
+            assert_close(&found, &expected, 1e-4 * largest);
+        }
     }
 }

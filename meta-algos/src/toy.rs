@@ -23,6 +23,11 @@ pub fn spec(way: usize, shot: usize) -> TaskSpec {
 
 /// Two tasks of random items.
 pub fn tasks(spec: &TaskSpec) -> TaskBatch<Cpu> {
+    numbered(spec, &[0, 1])
+}
+
+/// Tasks of random items, those of these numbers.
+pub fn numbered(spec: &TaskSpec, numbers: &[u64]) -> TaskBatch<Cpu> {
     let shape = spec.train;
     let items = |index: u64, purpose: &str, per_class: usize| {
         let mut stream = Seed(4).stream("toy", index, purpose);
@@ -36,8 +41,9 @@ pub fn tasks(spec: &TaskSpec) -> TaskBatch<Cpu> {
             mask: None,
         }
     };
-    let episodes: Vec<Episode> = (0..2)
-        .map(|index| Episode {
+    let episodes: Vec<Episode> = numbers
+        .iter()
+        .map(|&index| Episode {
             index,
             shape,
             support: items(index, "support", shape.shot.0),

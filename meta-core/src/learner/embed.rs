@@ -30,12 +30,15 @@ fn together<L: Primitives>(
 }
 
 /// Embeds support and queries in one pass, so that normalisation sees them together: `[t, s, d]` and
-/// `[t, q, d]`.
+/// `[t, q, d]`; or what they were embedded as before ([`Pass::embedded`]).
 pub fn embed_together<L: Primitives>(
     encoder: &impl Encoder<L>,
     tasks: &TaskBatch<L>,
     pass: &Pass<L>,
 ) -> (Tensor<L, 3>, Tensor<L, 3>) {
+    if let Some([support, query]) = pass.embedded() {
+        return (support.clone(), query.clone());
+    }
     together(|items| encoder.forward(items, pass), tasks)
 }
 

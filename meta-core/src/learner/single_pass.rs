@@ -11,11 +11,16 @@ use burn_autodiff::Autodiff;
 use super::{Explanation, Learner, MetaGradient, PredictAt, predictive::OutputDistribution};
 use crate::{
     nn::{Mode, Pass, init::Initializer, loss},
+    parallel,
     params::Params,
     primitives::Primitives,
     rng::Seed,
     task::{TargetBatch, TaskBatch},
 };
+
+/// Bytes that the items of a task leave in the encoder from which on it is embedded in two halves: below, a graph
+/// of its own costs more than it brings.
+const LARGE: usize = 1_000_000;
 
 /// How queries are answered from a support, on any level over a backend.
 pub trait SinglePass: Send + Sync + 'static {
@@ -39,6 +44,23 @@ pub trait SinglePass: Send + Sync + 'static {
         tasks: &TaskBatch<L>,
         pass: &Pass<L>,
     ) -> Tensor<L, 3>;
+
+    /// Numbers that an item leaves in the encoder for the backward pass, where [`Self::embed`] embeds each item by
+    /// itself and the forward pass embeds by [`embed_together`](super::embed::embed_together) alone. A large task
+    /// is then embedded in two halves side by side. None: it is not.
+    fn embeds_apart(&self) -> Option<usize> {
+        None
+    }
+
+    /// Embeds items of a task, `[1, b, f]` to `[1, b, d]`; of rules that embed items apart.
+    fn embed<L: Primitives>(
+        &self,
+        _model: &Self::Model<L>,
+        _items: Tensor<L, 3>,
+        _pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        unreachable!("`embeds_apart` is none")
+    }
 
     /// The distributions that the output of the forward pass stands for; predictions, loss and
     /// likelihood then follow from them. None where the output is something else.
@@ -116,6 +138,74 @@ impl<R: SinglePass, B: Primitives> SinglePassLearner<R, B> {
     fn evaluation(tasks: &TaskBatch<B>) -> Pass<B> {
         Pass::evaluation().with_reference(tasks.support.dims()[1])
     }
+
+    /// Whether a task is embedded in two halves: one task, whose items leave [`LARGE`] bytes or more.
+    fn in_halves(&self, tasks: &TaskBatch<B>) -> bool {
+        let [t, s] = tasks.support.dims();
+        let items = s + tasks.query.dims()[1];
+        let bytes = |numbers: usize| numbers.saturating_mul(items).saturating_mul(4);
+        let apart = self.rule.embeds_apart();
+        B::SIDE_BY_SIDE && t == 1 && items > 1 && apart.is_some_and(|own| bytes(own) >= LARGE)
+    }
+
+    /// [`Learner::meta_gradient`] of one task by the chain rule at its embeddings `e`: `∂L/∂e` in a graph of the
+    /// rule, then `∂L/∂e · ∂e/∂θ` in a graph for each half of the items. The halves are given, so that the
+    /// number of threads changes no bit.
+    fn gradient_in_halves(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
+        let ([_, s], [_, q]) = (tasks.support.dims(), tasks.query.dims());
+        let all = Tensor::cat(
+            vec![tasks.support.inputs.clone(), tasks.query.inputs.clone()],
+            1,
+        );
+        let first = (s + q).div_ceil(2);
+        let halves = [
+            ("first half", 0, first),
+            ("second half", first, s + q - first),
+        ];
+        let threads = rayon::current_num_threads();
+        let embedded = parallel::each(&halves, threads, |&(purpose, start, count)| {
+            let leaves = self.parameters.clone().lift::<Autodiff<B>>();
+            let items = Tensor::from_inner(all.clone().narrow(1, start, count));
+            let pass = Pass::new(Mode::learning(tasks, purpose, 0));
+            let embedded = self.rule.embed(&self.model(leaves.clone()), items, &pass);
+            (leaves, embedded)
+        });
+        let values = embedded
+            .iter()
+            .map(|(_, embedded)| embedded.clone().inner());
+        let values = Tensor::<Autodiff<B>, 3>::from_inner(Tensor::cat(values.collect(), 1));
+        let values = values.require_grad();
+        let leaves = self.parameters.clone().lift::<Autodiff<B>>();
+        let lifted = tasks.lift::<Autodiff<B>>();
+        let pass = Pass::new(Mode::learning(tasks, "task", 0))
+            .with_reference(s)
+            .of_embedded(
+                values.clone().narrow(1, 0, s),
+                values.clone().narrow(1, s, q),
+            );
+        let output = self
+            .rule
+            .forward(&self.model(leaves.clone()), &lifted, &pass);
+        let losses = self.rule.losses(output.clone(), &lifted);
+        let predictions = self.rule.predictions(output, &lifted);
+        let gradients = losses.clone().mean().backward();
+        let along = values
+            .grad(&gradients)
+            .expect("every embedding is compared");
+        let parts: Vec<_> = embedded.into_iter().zip(halves).collect();
+        let of_halves = parallel::each(&parts, threads, |((leaves, embedded), half)| {
+            let along = Tensor::from_inner(along.clone().narrow(1, half.1, half.2));
+            let product = (embedded.clone() * along).sum();
+            leaves.gradients(&product.backward())
+        });
+        let own = leaves.gradients(&gradients);
+        MetaGradient {
+            gradients: of_halves.iter().fold(own, |sum, half| sum.plus(half)),
+            buffers: Params::default(),
+            scores: loss::score_of_items(predictions, &lifted.query).inner(),
+            losses: losses.inner(),
+        }
+    }
 }
 
 impl<R: SinglePass, B: Primitives> Learner<B> for SinglePassLearner<R, B> {
@@ -129,6 +219,9 @@ impl<R: SinglePass, B: Primitives> Learner<B> for SinglePassLearner<R, B> {
     }
 
     fn meta_gradient(&self, tasks: &TaskBatch<B>) -> MetaGradient<B> {
+        if self.in_halves(tasks) {
+            return self.gradient_in_halves(tasks);
+        }
         let leaves = self.parameters.clone().lift::<Autodiff<B>>();
         let lifted = tasks.lift::<Autodiff<B>>();
         let mode = Mode::learning(tasks, "task", 0);

@@ -30,6 +30,8 @@ pub struct Pass<B: Backend> {
     draws: Cell<u64>,
     /// What attended to what, where that is asked for.
     maps: Option<RefCell<Vec<AttentionMap<B>>>>,
+    /// Support and queries, where they have been embedded before.
+    embedded: Option<[Tensor<B, 3>; 2]>,
 }
 
 impl<B: Backend> Pass<B> {
@@ -57,6 +59,19 @@ impl<B: Backend> Pass<B> {
             reference_items: Some(items),
             ..self
         }
+    }
+
+    /// The same pass of a task whose support and queries have been embedded, `[t, s, d]` and `[t, q, d]`.
+    pub fn of_embedded(self, support: Tensor<B, 3>, query: Tensor<B, 3>) -> Self {
+        Pass {
+            embedded: Some([support, query]),
+            ..self
+        }
+    }
+
+    /// Support and queries, where they have been embedded before.
+    pub fn embedded(&self) -> Option<&[Tensor<B, 3>; 2]> {
+        self.embedded.as_ref()
     }
 
     /// The same pass, keeping what attention leaves with [`Pass::record`].
