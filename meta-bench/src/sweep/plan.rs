@@ -83,6 +83,15 @@ const MEASURE: Duration = Duration::from_millis(800);
 /// A source and the hash of its content.
 type Known = (Arc<dyn Source>, String);
 
+/// A run whose time is not known yet.
+struct Draft<T: Toolkit> {
+    hash: String,
+    /// What its memory and the time of its step depend on.
+    shape: String,
+    forecast: Forecast,
+    experiment: Experiment<T>,
+}
+
 /// Plans runs.
 pub struct Planner<T> {
     data: Option<PathBuf>,
@@ -123,9 +132,28 @@ impl<T: Toolkit> Planner<T> {
     /// # Errors
     /// The first one that cannot run, with what tells it from the others, and how many more cannot.
     pub fn plan(&self, base: &Base, points: &[Point]) -> Result<Vec<Planned>> {
-        let planned: Vec<Result<Planned>> = points
+        let manifests: Vec<Result<Manifest>> = points
             .par_iter()
-            .map(|point| self.one(base, point))
+            .map(|point| Manifest::from_base(base, &point.layers, &self.catalogue))
+            .collect();
+        // Sources and steps use all threads themselves, one after the other: a thread that waits for its part of
+        // one would begin another run's, and wait for itself.
+        let opened: Vec<Result<(Manifest, Known)>> = manifests
+            .into_iter()
+            .map(|manifest| {
+                let manifest = manifest?;
+                let known = self.source(&manifest)?;
+                Ok((manifest, known))
+            })
+            .collect();
+        let drafts: Vec<Result<Draft<T>>> = opened
+            .into_par_iter()
+            .map(|opened| opened.and_then(|(manifest, known)| self.draft(manifest, known)))
+            .collect();
+        let planned: Vec<Result<Planned>> = drafts
+            .into_iter()
+            .zip(points)
+            .map(|(draft, point)| self.one(draft?, point))
             .collect();
         let refused = planned.iter().filter(|planned| planned.is_err()).count();
         let mut all = Vec::with_capacity(planned.len());
@@ -149,14 +177,27 @@ impl<T: Toolkit> Planner<T> {
         Ok(all)
     }
 
-    fn one(&self, base: &Base, point: &Point) -> Result<Planned> {
-        let manifest = Manifest::from_base(base, &point.layers, &self.catalogue)?;
-        let (source, content) = self.source(&manifest)?;
+    fn draft(&self, manifest: Manifest, (source, content): Known) -> Result<Draft<T>> {
         let hash = manifest.hash(&content);
         let experiment = Experiment::<T>::with_source(manifest, self.data.as_deref(), source)?;
         let shape = shape(&experiment.manifest);
         let forecast = self.forecast(&shape, &experiment)?;
         experiment.check_memory(&forecast, self.force)?;
+        Ok(Draft {
+            hash,
+            shape,
+            forecast,
+            experiment,
+        })
+    }
+
+    fn one(&self, draft: Draft<T>, point: &Point) -> Result<Planned> {
+        let Draft {
+            hash,
+            shape,
+            forecast,
+            experiment,
+        } = draft;
         let folder = match self.folders.get(&hash[..12]) {
             Some(folder) => folder.clone(),
             None => self

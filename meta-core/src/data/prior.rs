@@ -38,12 +38,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::columns::Columns;
+pub use self::problem::ProcessKernel;
 use self::problem::{Drawn, Graph, Process, whole};
 use super::cholesky::{JITTER, log_density, posterior};
 use super::episode::{ClassRef, Episode, EpisodeShape, Extras, ItemShape, Split, Targets, Task};
-use super::rows::{items_of_rows, places};
+use super::rows::{Fill, items_of_rows, places};
 use super::source::{Source, SourceSettings, check_items, check_regression, settings_hash};
-use super::tables::Fill;
 use crate::error::{Error, Result};
 use crate::rng::{Seed, Stream};
 use crate::settings;
@@ -62,18 +62,6 @@ pub enum PriorTask {
     Classification,
     /// A number of each row.
     Regression,
-}
-
-/// The covariance of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProcessKernel {
-    /// The squared exponential.
-    Rbf,
-    /// Matérn with ν = 5/2.
-    Matern,
-    /// Either, drawn for each task.
-    Either,
 }
 
 settings! {

@@ -1,6 +1,18 @@
 //! Rows of tables in the places of an episode: which row goes where, and which numbers are there.
 
+use serde::{Deserialize, Serialize};
+
 use super::episode::{Extras, Items, Mask, Targets};
+
+/// What stands where a number is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fill {
+    /// A mask says that it is missing; numbers are as they are.
+    Mask,
+    /// The mean: 0, in units of a column's mean and deviation.
+    Mean,
+}
 
 /// Rows of each class in their places, `per_class` for each of `way` classes, and the labels of the places;
 /// none where a place is not filled.

@@ -36,6 +36,7 @@ use super::episode::{
     ClassRef, Episode, EpisodeShape, Extras, ItemShape, Items, Split, Targets, Task,
 };
 use super::image_files::resolve;
+pub use super::rows::Fill;
 use super::rows::{items_of_rows, places};
 use super::source::{Source, SourceSettings, check_items, check_regression};
 use crate::error::{Error, Result};
@@ -51,16 +52,6 @@ pub enum TableTask {
     Classification,
     /// A number.
     Regression,
-}
-
-/// What stands where a number is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fill {
-    /// A mask says that it is missing; numbers are as they are.
-    Mask,
-    /// The mean: 0, in units of a column's mean and deviation.
-    Mean,
 }
 
 settings! {

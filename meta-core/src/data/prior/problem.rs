@@ -1,9 +1,9 @@
 //! The families of functions that the prior mixes: what a row's features are, and what its target follows
 //! from. Rows of a task are independent given its function.
 
-use super::ProcessKernel;
 use crate::data::cholesky::{Cholesky, JITTER};
 use crate::rng::Stream;
+use serde::{Deserialize, Serialize};
 
 /// Rows of features and their targets before noise.
 pub(super) struct Drawn {
@@ -292,6 +292,18 @@ impl Graph {
         }
         drawn
     }
+}
+
+/// The covariance of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProcessKernel {
+    /// The squared exponential.
+    Rbf,
+    /// Matérn with ν = 5/2.
+    Matern,
+    /// Either, drawn for each task.
+    Either,
 }
 
 /// A Gaussian process over all features, `f ~ GP(0, k)` with `k(x, x) = 1` and a length scale for each.
