@@ -88,6 +88,9 @@ impl LearnerSettings for ReferencePolicySettings {
     }
 }
 
+/// Sees every step of every lane.
+type Watch<'a> = &'a mut dyn FnMut(usize, &Transition<'_>);
+
 /// The known policy, on a backend that it does not need.
 struct ReferencePolicy<B: Primitives> {
     policy: String,
@@ -100,7 +103,7 @@ impl<B: Primitives> ReferencePolicy<B> {
         &self,
         tasks: &TaskBatch<B>,
         trials: usize,
-        watch: Option<&mut dyn FnMut(usize, &Transition<'_>)>,
+        watch: Option<Watch<'_>>,
     ) -> Result<Vec<f32>> {
         let world = ActingWorld::of(tasks.world.as_ref());
         let family = world.family.as_ref();
