@@ -152,27 +152,31 @@ impl<T: Toolkit> WithBackend for TrialOn<'_, T> {
         };
         let task_chunk = settings.task_chunk;
         let whole = settings.meta_batch;
-        let (mut share, mut clock) = (1.0, IterationClock::start());
         let part = part_of(whole, settings.graphs());
         let small = TrainSettings {
             meta_batch: part,
             iterations: 2.min(iterations),
             ..settings.clone()
         };
-        let mut trainer = experiment.trainer::<B>(small, parameters, &device)?;
-        if part < whole {
-            share = part as f64 / whole as f64;
+        let mut timed = |settings: TrainSettings| -> Result<IterationClock> {
+            let trainer = experiment.trainer::<B>(settings, parameters, &device)?;
+            let mut clock = IterationClock::start();
             trainer.run(learner.as_mut(), TrainState::new(), &mut clock)?;
-        }
-        if share == 1.0 || clock.last_seconds() / share < ENOUGH {
-            (share, clock) = (1.0, IterationClock::start());
-            trainer = experiment.trainer::<B>(settings, parameters, &device)?;
-            trainer.run(learner.as_mut(), TrainState::new(), &mut clock)?;
+            Ok(clock)
+        };
+        let mut share = part as f64 / whole as f64;
+        let mut clock = timed(if part < whole {
+            small
+        } else {
+            settings.clone()
+        })?;
+        if part < whole && clock.last_seconds() / share < ENOUGH {
+            (share, clock) = (1.0, timed(settings.clone())?);
         }
         // The first iteration also starts threads and fills caches: the last is timed.
         let iteration_seconds = clock.last_seconds() / share;
         let test = experiment.test_episodes();
-        let graphs = trainer.validation_graphs;
+        let graphs = experiment.test_graphs::<B>(parameters);
         let at_a_time = match share < 1.0 || clock.is_enough() {
             true => graphs.tasks.max(1),
             false => graphs.tasks_at_a_time().unwrap_or(test.count),

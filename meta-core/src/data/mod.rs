@@ -67,6 +67,7 @@ pub use prefetch::Prefetch;
 pub use preparation::Preparation;
 pub use prior::{PriorSource, PriorTask, ProcessKernel};
 pub use projected::ProjectedSource;
+pub use rows::Fill;
 pub use scan::{ScanSource, ScanSplit};
 pub use series::{LabelPlace, MissingValues, SeriesFit, SeriesSource};
 pub use sinusoid::{SinusoidSource, Wave};
@@ -76,7 +77,7 @@ pub use source::{
     BuildSource, ItemPicture, Source, SourceEntry, SourceSettings, episode_set_hash,
     stored_episode_set_hash,
 };
-pub use tables::{Fill, LabelledRows, TableColumn, TableTask, TablesSource, rows_like};
+pub use tables::{LabelledRows, TableColumn, TableTask, TablesSource, rows_like};
 pub use text::{TextSource, Tokens, UnknownWords, Vocabulary};
 pub use topics::TopicsSource;
 

@@ -36,8 +36,7 @@ use super::episode::{
     ClassRef, Episode, EpisodeShape, Extras, ItemShape, Items, Split, Targets, Task,
 };
 use super::image_files::resolve;
-pub use super::rows::Fill;
-use super::rows::{items_of_rows, places};
+use super::rows::{Fill, items_of_rows, places};
 use super::source::{Source, SourceSettings, check_items, check_regression};
 use crate::error::{Error, Result};
 use crate::rng::{Seed, Stream};

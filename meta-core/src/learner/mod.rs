@@ -112,6 +112,17 @@ impl<B: Primitives> MetaGradient<B> {
         buffers: Params<Autodiff<B>>,
     ) -> Self {
         let gradients = leaves.gradients(&losses.clone().mean().backward());
+        Self::along(gradients, losses, predictions, queries, buffers)
+    }
+
+    /// [`Self::of`] with these `gradients`.
+    fn along(
+        gradients: Params<B>,
+        losses: Tensor<Autodiff<B>, 1>,
+        predictions: Tensor<Autodiff<B>, 3>,
+        queries: &ItemBatch<Autodiff<B>>,
+        buffers: Params<Autodiff<B>>,
+    ) -> Self {
         MetaGradient {
             gradients,
             buffers: buffers.lower(),

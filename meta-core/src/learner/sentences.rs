@@ -73,6 +73,14 @@ impl Sizes {
         self.symbols + 2 + self.words
     }
 
+    /// What a token is told of the other side.
+    fn other(&self, other: &Arc<[usize]>) -> Arc<[usize]> {
+        match self.other_side {
+            OtherSide::None => Arc::default(),
+            OtherSide::Bag | OtherSide::Placed => other.clone(),
+        }
+    }
+
     fn places(&self) -> usize {
         self.features.max(self.length + 1)
     }
@@ -242,9 +250,12 @@ impl Sentences {
                 rows.push(shown().chain(all).collect::<Vec<Placed>>());
             }
         }
+        let asked = self.queries.iter().flatten();
+        let words = |query: &Vec<Token>| query.iter().map(|token| token.symbol).collect();
         Layout {
             tokens: rows.iter().map(Vec::len).max().unwrap_or(0),
             answers: self.tasks * self.asked / rows.len().max(1),
+            questions: asked.map(words).collect(),
             rows,
             joint,
         }
@@ -262,10 +273,7 @@ fn of_example(sizes: &Sizes, item: &[f32], said: &[u32], example: usize) -> Vec<
             place,
             role,
             example: Some(example),
-            other: match sizes.other_side {
-                OtherSide::None => Arc::default(),
-                OtherSide::Bag | OtherSide::Placed => other.clone(),
-            },
+            other: sizes.other(other),
         };
         own.iter().enumerate().map(token).collect()
     };
@@ -298,6 +306,8 @@ pub struct Layout {
     pub tokens: usize,
     /// Answers of a row.
     answers: usize,
+    /// The words that each answer is asked, of all rows.
+    questions: Vec<Arc<[usize]>>,
     joint: bool,
 }
 
@@ -335,12 +345,6 @@ impl Layout {
         let (width, all, count) = (sizes.rows(), sizes.length + 1, places.len());
         let sequences = self.rows.len() * self.answers;
         let mut parts = vec![0.0f64; sequences * count * width];
-        let questions: Vec<Arc<[usize]>> = match sizes.other_side {
-            OtherSide::None => Vec::new(),
-            OtherSide::Bag | OtherSide::Placed => (0..sequences)
-                .map(|sequence| self.question(sequence))
-                .collect(),
-        };
         for (row, part) in parts.chunks_mut(width).enumerate() {
             let (sequence, place) = (row / count, places.start + row % count);
             let symbol = match place {
@@ -352,21 +356,12 @@ impl Layout {
                 place,
                 role: Role::Answer,
                 example: None,
-                other: questions.get(sequence).cloned().unwrap_or_default(),
+                other: sizes.other(&self.questions[sequence]),
             };
             mark(sizes, &token, part);
         }
         let parts = TensorData::new(parts, [self.rows.len(), self.answers * count, width]);
         Tensor::from_data(parts, (device, dtype))
-    }
-
-    /// The words that this answer is asked.
-    fn question(&self, answer: usize) -> Arc<[usize]> {
-        let (row, own) = (answer / self.answers, answer % self.answers);
-        let asked = self.rows[row]
-            .iter()
-            .filter(|placed| placed.query == Some(own));
-        asked.map(|placed| placed.token.symbol).collect()
     }
 
     /// What a token of the encoder does not read, `[rows, 1, tokens, tokens]`: with `own_example`, of

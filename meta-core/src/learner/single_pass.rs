@@ -183,11 +183,7 @@ impl<R: SinglePass, B: Primitives> SinglePassLearner<R, B> {
                 values.clone().narrow(1, 0, s),
                 values.clone().narrow(1, s, q),
             );
-        let output = self
-            .rule
-            .forward(&self.model(leaves.clone()), &lifted, &pass);
-        let losses = self.rule.losses(output.clone(), &lifted);
-        let predictions = self.rule.predictions(output, &lifted);
+        let (losses, predictions) = self.answers(&leaves, &lifted, &pass);
         let gradients = losses.clone().mean().backward();
         let along = values
             .grad(&gradients)
@@ -199,12 +195,21 @@ impl<R: SinglePass, B: Primitives> SinglePassLearner<R, B> {
             leaves.gradients(&product.backward())
         });
         let own = leaves.gradients(&gradients);
-        MetaGradient {
-            gradients: of_halves.iter().fold(own, |sum, half| sum.plus(half)),
-            buffers: Params::default(),
-            scores: loss::score_of_items(predictions, &lifted.query).inner(),
-            losses: losses.inner(),
-        }
+        let gradients = of_halves.iter().fold(own, |sum, half| sum.plus(half));
+        let buffers = Params::default();
+        MetaGradient::along(gradients, losses, predictions, &lifted.query, buffers)
+    }
+
+    /// Losses and predictions of a pass of training.
+    fn answers(
+        &self,
+        leaves: &Params<Autodiff<B>>,
+        tasks: &TaskBatch<Autodiff<B>>,
+        pass: &Pass<Autodiff<B>>,
+    ) -> (Tensor<Autodiff<B>, 1>, Tensor<Autodiff<B>, 3>) {
+        let output = self.rule.forward(&self.model(leaves.clone()), tasks, pass);
+        let losses = self.rule.losses(output.clone(), tasks);
+        (losses, self.rule.predictions(output, tasks))
     }
 }
 
@@ -226,10 +231,7 @@ impl<R: SinglePass, B: Primitives> Learner<B> for SinglePassLearner<R, B> {
         let lifted = tasks.lift::<Autodiff<B>>();
         let mode = Mode::learning(tasks, "task", 0);
         let pass = Pass::new(mode).with_reference(lifted.support.dims()[1]);
-        let model = self.model(leaves.clone());
-        let output = self.rule.forward(&model, &lifted, &pass);
-        let losses = self.rule.losses(output.clone(), &lifted);
-        let predictions = self.rule.predictions(output, &lifted);
+        let (losses, predictions) = self.answers(&leaves, &lifted, &pass);
         let statistics = pass.statistics.take();
         let buffers = match R::ENCODER {
             Some(path) => statistics.with_prefix(path),

@@ -174,10 +174,16 @@ pub trait Family: Send + Sync {
     /// Whether learned policies read the observation before beside the last action and what it gave.
     fn tells_last_observation(&self) -> bool;
 
-    /// Environments side by side, to be reset first.
+    /// Whether there can be so many environments side by side.
     ///
     /// # Errors
     /// [`Error::Setting`] for no lanes, or for more than memory should hold.
+    fn check_lanes(&self, lanes: Lanes<'_>) -> Result<()>;
+
+    /// Environments side by side, to be reset first.
+    ///
+    /// # Errors
+    /// Those of [`Family::check_lanes`].
     fn environments(&self, lanes: Lanes<'_>) -> Result<Box<dyn Environments>>;
 
     /// What is special about a task: a goal, a mass, means of arms.
@@ -241,7 +247,7 @@ impl<E: Environment> Family for E {
         Environment::tells_last_observation(self)
     }
 
-    fn environments(&self, lanes: Lanes<'_>) -> Result<Box<dyn Environments>> {
+    fn check_lanes(&self, lanes: Lanes<'_>) -> Result<()> {
         let numbers = lanes.tasks.len().checked_mul(self.task_numbers());
         lanes.count()?;
         if numbers.is_none_or(|numbers| numbers > MOST_NUMBERS) {
@@ -252,6 +258,11 @@ impl<E: Environment> Family for E {
             );
             return Err(Error::setting("tasks", lanes.tasks.len(), expected));
         }
+        Ok(())
+    }
+
+    fn environments(&self, lanes: Lanes<'_>) -> Result<Box<dyn Environments>> {
+        self.check_lanes(lanes)?;
         Ok(Box::new(Batch::new(self.clone(), lanes)))
     }
 

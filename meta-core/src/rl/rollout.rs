@@ -19,6 +19,8 @@ pub fn run_trials(
     episodes: usize,
     policy: impl Fn(usize) -> Box<dyn Policy> + Sync,
 ) -> Result<Vec<f64>> {
+    // All parts are there at a time: together they may be no more than one batch.
+    family.check_lanes(lanes)?;
     let threads = rayon::current_num_threads();
     let of_part = lanes.tasks.len().div_ceil(threads).max(LEAST_TASKS);
     let parts: Vec<(usize, &[u64])> = lanes.tasks.chunks(of_part).enumerate().collect();
