@@ -88,11 +88,11 @@ def step_function(workload, network):
 
 
 def variant(workload, network, compiled):
+    step = step_function(workload, network)
     parameters = network.parameters()
     optimizer = adam(workload, list(parameters.values()))
     data = [network.inputs("support"), network.targets("support")]
     data += [network.inputs("query"), network.targets("query")]
-    step = step_function(workload, network)
     if compiled:
         step = torch.compile(step, fullgraph=True, dynamic=False)
 
