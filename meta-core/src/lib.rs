@@ -95,7 +95,7 @@
 //! | rooms | what they hold |
 //! |---|---|
 //! | `error` | [`Error`], which names the key, the file or the value |
-//! | `device` `files` `processes` `rng` `settings` `stats` | failures of an accelerator; files that are never half written; [processes](processes::Processes) that share a run; the seed tree; settings with defaults and ranges; means and intervals |
+//! | `device` `files` `processes` `settings` `stats` | failures of an accelerator; files that are never half written; [processes](processes::Processes) that share a run; settings with defaults and ranges; means and intervals |
 //! | `calibration` | how far probabilities can be believed: temperature, rejection, conformal sets |
 //! | `data` `primitives` | episodes and the [sources](data::sources) they come from; [operations](primitives::Primitives) closed under differentiation |
 //! | `params` | [parameters](params::Params) that are lifted to a level and fanned out over tasks |
@@ -126,7 +126,6 @@ pub mod params;
 pub mod primitives;
 pub mod processes;
 pub mod rl;
-pub mod rng;
 pub mod settings;
 pub mod stats;
 pub mod task;
@@ -135,4 +134,4 @@ pub mod train;
 
 pub use error::{Error, Result};
 #[doc(inline)]
-pub use meta_kernels::{logistic, parallel};
+pub use meta_kernels::{logistic, parallel, rng};

@@ -36,6 +36,8 @@
 //! | `recurrence` | recurrent layers over whole sequences, their adjoint, its derivative |
 //! | `sgd_step` | a step of gradient descent |
 //! | `logistic` | logistic regressions by Newton's method |
+//! | `draws` | draws from random bits: exponential ones, points of the simplex |
+//! | `rng` | the seed tree, for whose numbers the rest of the library is not optimised enough |
 //! | `columns` | columns taken out of rows, put back into zeros, and rows side by side |
 //! | `tanh` | the hyperbolic tangent, its adjoint, its curvature |
 //! | `relu` | bias and ReLU at once, and the gate that is its adjoint |
@@ -44,6 +46,7 @@ mod blocks;
 mod buffers;
 pub mod columns;
 pub mod conv2d;
+pub mod draws;
 mod forms;
 mod gemm;
 pub mod layer;
@@ -56,6 +59,7 @@ pub mod pool;
 mod real;
 pub mod recurrence;
 pub mod relu;
+pub mod rng;
 pub mod rows;
 pub mod sgd_step;
 pub mod softmax;

@@ -6,14 +6,15 @@
 //! `opposite_right` leave out these words together; `length` asks for longer actions.
 //!
 //! A task shows every primitive alone (`jump`, `run`, `walk` and `look`), and as many other commands of the
-//! training file as its shots leave room for. A training task draws anew which primitive is which action, or
-//! which of `left` and `right` turns where, so that no word has a meaning of its own; validation and test have
-//! the meanings of the file. Queries of training and validation are other commands of the training file, a
-//! tenth of which is for validation; those of test are commands of the test file.
+//! training file as its shots leave room for. A task of training or validation draws anew which primitive
+//! stands where in a command and which action it is, or which of `left` and `right` turns where, so that no
+//! word has a meaning of its own: `jump` is combined as all others are, as another action. The assignment of
+//! the file, all four, is that of the test alone. Queries of training and validation are other commands of the
+//! training file, a tenth of which is for validation; those of test are commands of the test file.
 //!
 //! # Differences from the paper
-//! * The paper shows 20 examples to add a primitive and the four primitives alone to the model's memory; here
-//!   shots are a setting, and a task has at least these four.
+//! * The paper shows 20 examples in training, of the file with all commands, and the four primitives alone at
+//!   test; here shots are a setting, a task has at least these four, and commands are of the training file.
 //! * Commands with more words or actions than `input_length` and `output_length` are left out, of training and
 //!   test, so that small networks can be trained; the defaults leave out none.
 
@@ -84,9 +85,9 @@ settings! {
         path: String = "seq2seq/scan".to_owned();
         /// Which files: `addprim_jump`, `length`, `around_right` or `opposite_right`.
         files: ScanSplit = ScanSplit::AddprimJump;
-        /// Whether training tasks draw anew which primitive is which action.
+        /// Whether tasks of training and validation draw anew where a primitive stands and which action it is.
         permute_primitives: bool = true;
-        /// Whether training tasks draw anew which of left and right turns where.
+        /// Whether tasks of training and validation draw anew which of left and right turns where.
         permute_directions: bool = false;
         /// The most words of a command; longer ones are left out.
         input_length: usize = 9, between(1, 64);
@@ -143,7 +144,7 @@ impl ScanSettings {
                 hasher.update(format!("{key}={value}\n").as_bytes());
             }
         }
-        hasher.update(b"scan 1");
+        hasher.update(b"scan 2");
         Ok(ScanSource {
             settings: self.clone(),
             commands,
@@ -204,17 +205,42 @@ pub struct ScanSource {
 }
 
 impl ScanSource {
-    /// Which action each action of the file becomes in a training task.
-    fn renamed(&self, stream: &mut Stream) -> Vec<usize> {
-        let mut names: Vec<usize> = (0..ACTIONS.len()).collect();
-        let (primitives, directions) = names.split_at_mut(PRIMITIVES);
+    /// The meanings of a task that draws them anew.
+    fn drawn(&self, stream: &mut Stream) -> Renaming {
+        let mut drawn = Renaming::of_the_file();
+        let (primitives, directions) = drawn.actions.split_at_mut(PRIMITIVES);
         if self.settings.permute_primitives {
-            stream.shuffle(primitives);
+            let words = &mut drawn.words[..PRIMITIVES];
+            stream.shuffle(words);
+            // Word `words[i]` is action `actions[i]`: equal everywhere is the assignment of the file.
+            while words == primitives {
+                stream.shuffle(primitives);
+            }
         }
         if self.settings.permute_directions {
             stream.shuffle(directions);
         }
-        names
+        drawn
+    }
+}
+
+/// What each word and each action of the file becomes in a task.
+struct Renaming {
+    words: Vec<usize>,
+    actions: Vec<usize>,
+}
+
+impl Renaming {
+    fn of_the_file() -> Self {
+        Renaming {
+            words: (0..WORDS.len()).collect(),
+            actions: (0..ACTIONS.len()).collect(),
+        }
+    }
+
+    fn apply(&self, (words, actions): &Pair) -> Pair {
+        let named = |names: &[usize], own: &[usize]| own.iter().map(|&name| names[name]).collect();
+        (named(&self.words, words), named(&self.actions, actions))
     }
 }
 
@@ -276,9 +302,9 @@ impl Source for ScanSource {
         self.check(split, shape)?;
         let stream = &mut seed.stream(split.scope(), index, "commands");
         let (shot, query) = (shape.shot.0 - PRIMITIVES, shape.query.0);
-        let names = match split {
-            Split::Train => self.renamed(stream),
-            _ => (0..ACTIONS.len()).collect(),
+        let renaming = match split {
+            Split::Test => Renaming::of_the_file(),
+            _ => self.drawn(stream),
         };
         let train = &self.commands[Split::Train.position()];
         let own = &self.commands[split.position()];
@@ -293,16 +319,18 @@ impl Source for ScanSource {
                 stream.choose_distinct(own.len(), query),
             ),
         };
-        let renamed = |(words, actions): &Pair| -> Pair {
-            let actions = actions.iter().map(|&action| names[action]);
-            (words.clone(), actions.collect())
-        };
-        let alone = (0..PRIMITIVES).map(|primitive| renamed(&(vec![primitive], vec![primitive])));
-        let shown = shown.into_iter().map(|number| renamed(&train[number]));
-        let study: Vec<Pair> = alone.chain(shown).collect();
+        // In the order of words, whatever they mean.
+        let mut alone: Vec<Pair> = (0..PRIMITIVES)
+            .map(|primitive| renaming.apply(&(vec![primitive], vec![primitive])))
+            .collect();
+        alone.sort_unstable();
+        let shown = shown
+            .into_iter()
+            .map(|number| renaming.apply(&train[number]));
+        let study: Vec<Pair> = alone.into_iter().chain(shown).collect();
         let queries: Vec<Pair> = asked
             .into_iter()
-            .map(|number| renamed(&own[number]))
+            .map(|number| renaming.apply(&own[number]))
             .collect();
         let ScanSettings {
             input_length,
@@ -383,6 +411,7 @@ mod tests {
     #[test]
     fn primitives_are_drawn_anew_in_training() {
         let source = source(TRAIN, TEST, |s| s.output_length = 4).expect("sound");
+        let lexicon = source.lexicon().expect("words");
         let draw = |split, query, index| {
             let shape = EpisodeShape::new(1, 5, query);
             source.episode(Seed(2), split, shape, index).expect("fits")
@@ -396,8 +425,15 @@ mod tests {
         let mut sorted = primitives(0);
         sorted.sort_unstable();
         assert_eq!(sorted, [0, 1, 2, 3]);
-        assert!((0..8).any(|index| primitives(index) != [0, 1, 2, 3]));
-        let lexicon = source.lexicon().expect("words");
+        assert!((0..64).all(|index| primitives(index) != [0, 1, 2, 3]));
+        // `jump`, which the file has alone, is combined in a task that gives it another meaning.
+        let asked = |index| {
+            let words = draw(Split::Train, 2, index).query.inputs;
+            let sentences = words.chunks(9).map(|words| lexicon.sentence(words));
+            sentences.collect::<Vec<_>>()
+        };
+        let combined = |sentence: &String| sentence.starts_with("jump ");
+        assert!((0..64).any(|index| asked(index).iter().any(combined)));
         assert_eq!(lexicon.sentence(&test.support.inputs[..9]), "jump");
     }
 

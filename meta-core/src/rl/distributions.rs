@@ -1,11 +1,8 @@
 //! Draws from the distributions of tasks and beliefs, from a [`Stream`].
 
-use crate::rng::Stream;
+use meta_kernels::draws::normalise;
 
-/// Exponential with mean 1: −ln(1 − u), by inversion.
-pub fn exponential(stream: &mut Stream) -> f64 {
-    -(1.0 - stream.uniform()).ln()
-}
+use crate::rng::Stream;
 
 /// Gamma of that shape (at least 1) and scale 1, by the method of Marsaglia & Tsang (2000), "A Simple Method
 /// for Generating Gamma Variables".
@@ -30,36 +27,21 @@ pub fn beta(stream: &mut Stream, a: f64, b: f64) -> f64 {
     x / (x + y)
 }
 
-/// Dirichlet(1, …, 1): uniform over the distributions on as many things as `to` has places.
-pub fn flat_dirichlet(stream: &mut Stream, to: &mut [f64]) {
-    for place in to.iter_mut() {
-        *place = exponential(stream);
-    }
-    normalize(to);
+/// Rows of Dirichlet(1, …, 1): each uniform over the distributions on `width` things.
+pub fn flat_dirichlet(stream: &mut Stream, width: usize, rows: &mut [f64]) {
+    stream.exponential(rows);
+    normalise(width, rows);
 }
 
 /// Dirichlet with these concentrations, each at least 1.
 pub fn dirichlet(stream: &mut Stream, concentrations: &[f64], to: &mut [f64]) {
     for (place, &concentration) in to.iter_mut().zip(concentrations) {
-        *place = match concentration {
-            1.0 => exponential(stream),
-            shape => gamma(stream, shape),
-        };
+        match concentration {
+            1.0 => stream.exponential(std::slice::from_mut(place)),
+            shape => *place = gamma(stream, shape),
+        }
     }
-    normalize(to);
-}
-
-/// Divides by the sum; uniform where that is 0 (all draws were, which 64 bits make next to impossible).
-fn normalize(values: &mut [f64]) {
-    let total: f64 = values.iter().sum();
-    let count = values.len() as f64;
-    for value in values {
-        *value = if total > 0.0 {
-            *value / total
-        } else {
-            1.0 / count
-        };
-    }
+    normalise(to.len(), to);
 }
 
 #[cfg(test)]
@@ -102,7 +84,7 @@ mod tests {
         let mut place = [0.0; 4];
         let mut firsts = Vec::new();
         for _ in 0..20_000 {
-            flat_dirichlet(&mut stream, &mut place);
+            flat_dirichlet(&mut stream, 4, &mut place);
             assert!((place.iter().sum::<f64>() - 1.0).abs() < 1e-12);
             firsts.push(place[2]);
         }

@@ -173,6 +173,8 @@ pub trait Family: Send + Sync {
     fn horizon(&self) -> usize;
     /// Whether learned policies read the observation before beside the last action and what it gave.
     fn tells_last_observation(&self) -> bool;
+    /// Numbers that a task takes.
+    fn task_numbers(&self) -> usize;
 
     /// Whether there can be so many environments side by side.
     ///
@@ -247,14 +249,21 @@ impl<E: Environment> Family for E {
         Environment::tells_last_observation(self)
     }
 
+    fn task_numbers(&self) -> usize {
+        Environment::task_numbers(self)
+    }
+
     fn check_lanes(&self, lanes: Lanes<'_>) -> Result<()> {
-        let numbers = lanes.tasks.len().checked_mul(self.task_numbers());
+        let numbers = lanes
+            .tasks
+            .len()
+            .checked_mul(Environment::task_numbers(self));
         lanes.count()?;
         if numbers.is_none_or(|numbers| numbers > MOST_NUMBERS) {
             let expected = format!(
                 "too many for memory: a task of `{}` takes {} numbers, a batch at most {MOST_NUMBERS}",
                 E::NAME,
-                self.task_numbers()
+                Environment::task_numbers(self)
             );
             return Err(Error::setting("tasks", lanes.tasks.len(), expected));
         }

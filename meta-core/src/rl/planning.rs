@@ -141,7 +141,7 @@ mod tests {
             let mut problem = Tabular::zeros(3, 2);
             for state in 0..3 {
                 for action in 0..2 {
-                    flat_dirichlet(&mut stream, problem.transition_mut(state, action));
+                    flat_dirichlet(&mut stream, 3, problem.transition_mut(state, action));
                     problem.rewards[state * 2 + action] = stream.normal();
                 }
             }

@@ -5,6 +5,9 @@ use super::policy::{Policy, Transition};
 use crate::error::Result;
 use crate::parallel;
 
+/// Numbers that the tasks of a part take: half a megabyte.
+const CACHED_NUMBERS: usize = 1 << 16;
+
 /// Runs one trial of `episodes` episodes in every lane; the return of each episode, `[lanes, episodes]`.
 ///
 /// A trial keeps the policy's memory over its episodes. `policy(lane)` makes the policy of a lane; its random
@@ -22,7 +25,10 @@ pub fn run_trials(
     // All parts are there at a time: together they may be no more than one batch.
     family.check_lanes(lanes)?;
     let threads = rayon::current_num_threads();
-    let of_part = lanes.tasks.len().div_ceil(threads).max(LEAST_TASKS);
+    // A part has little enough to stay in the cache from its first step to its last.
+    let cached = CACHED_NUMBERS / family.task_numbers().max(1);
+    let of_part = lanes.tasks.len().div_ceil(threads).min(cached);
+    let of_part = of_part.max(LEAST_TASKS);
     let parts: Vec<(usize, &[u64])> = lanes.tasks.chunks(of_part).enumerate().collect();
     let returns = parallel::each(&parts, threads, |&(part, tasks)| {
         let (own, first) = (Lanes { tasks, ..lanes }, part * of_part * lanes.episodes);

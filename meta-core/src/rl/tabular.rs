@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use meta_kernels::draws::{place, running_sums};
 use serde_json::Value;
 
 use super::distributions::flat_dirichlet;
@@ -159,20 +160,11 @@ impl Environment for TabularFamily {
 
     fn draw(&self, _split: Split, stream: &mut Stream) -> TabularTask {
         let mut problem = Tabular::zeros(self.0.states, self.0.actions);
-        for row in problem.transitions.chunks_exact_mut(self.0.states) {
-            flat_dirichlet(stream, row);
-        }
+        flat_dirichlet(stream, self.0.states, &mut problem.transitions);
         for reward in &mut problem.rewards {
             *reward = self.0.reward_mean + self.0.reward_deviation * stream.normal();
         }
-        let mut sums = problem.transitions.clone();
-        for row in sums.chunks_exact_mut(self.0.states) {
-            let mut sum = 0.0;
-            for place in row {
-                sum += *place;
-                *place = sum;
-            }
-        }
+        let sums = running_sums(self.0.states, &problem.transitions);
         TabularTask { problem, sums }
     }
 
@@ -192,8 +184,7 @@ impl Environment for TabularFamily {
         let drawn = noise.uniform();
         let sums = &task.sums[cell * self.0.states..][..self.0.states];
         // The last sum may be below 1 by rounding.
-        let next = sums.iter().take_while(|&&sum| sum <= drawn).count();
-        *state = next.min(self.0.states - 1);
+        *state = place(sums, drawn).min(self.0.states - 1);
         (reward, false)
     }
 

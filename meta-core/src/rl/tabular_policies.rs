@@ -392,7 +392,7 @@ mod tests {
         let mut stream = Seed(5).stream("ball", 0, "test");
         for _ in 0..20 {
             let (mut estimate, mut other) = ([0.0; 3], [0.0; 3]);
-            flat_dirichlet(&mut stream, &mut estimate);
+            flat_dirichlet(&mut stream, 3, &mut estimate);
             let values = [stream.normal(), stream.normal(), stream.normal()];
             let mut order = [0, 1, 2];
             order.sort_by(|&a, &b| f64::total_cmp(&values[a], &values[b]));
@@ -400,7 +400,7 @@ mod tests {
             let own = best_expectation(&estimate, &values, &order, radius);
             let mut largest = f64::NEG_INFINITY;
             for _ in 0..20_000 {
-                flat_dirichlet(&mut stream, &mut other);
+                flat_dirichlet(&mut stream, 3, &mut other);
                 // Drawn points outside are pulled to the ball's edge.
                 let distance: f64 = estimate
                     .iter()

@@ -4,7 +4,7 @@
 /// The rooms of `meta-core`.
 pub const CORE: &[&str] = &[
     "error",
-    "device files processes rng settings stats",
+    "device files processes settings stats",
     "calibration",
     "data primitives",
     "params",
@@ -46,11 +46,11 @@ pub const ROOMS: &[Rooms] = &[
         "",
         &[
             "forms parallel real matrix",
-            "buffers testing",
+            "buffers draws testing",
             "blocks",
             "tile",
             "gemm",
-            "columns logistic pairs pool rows sgd_step softmax tanh",
+            "columns logistic pairs pool rng rows sgd_step softmax tanh",
             "linear relu standardize",
             "conv2d layer recurrence standardize_pool",
         ],

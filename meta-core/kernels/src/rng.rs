@@ -6,7 +6,7 @@
 //! all practical purposes: their keys are outputs of BLAKE3.
 //!
 //! ```
-//! use meta_core::rng::Seed;
+//! use meta_kernels::rng::Seed;
 //! let mut first = Seed(7).stream("episode/train", 42, "classes");
 //! let mut again = Seed(7).stream("episode/train", 42, "classes");
 //! assert_eq!(first.next_u64(), again.next_u64());
@@ -17,6 +17,8 @@ use std::collections::HashMap;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
+
+use super::draws;
 
 /// Enters every key; changing it changes every random number of the library.
 const KEY_VERSION: &[u8; 8] = b"meta-rng";
@@ -64,6 +66,17 @@ impl Stream {
     /// Uniform on [0, 1), a multiple of 2⁻⁵³.
     pub fn uniform(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
+    /// Exponential draws with mean 1, −ln(1 − u), by inversion: one [`Stream::uniform`] each, in order, and the same
+    /// bits on every machine.
+    pub fn exponential(&mut self, to: &mut [f64]) {
+        let mut bits = [0; 64 * draws::DRAW];
+        for some in to.chunks_mut(64) {
+            let bits = &mut bits[..draws::DRAW * some.len()];
+            self.0.fill_bytes(bits);
+            draws::exponential(bits, some);
+        }
     }
 
     /// Uniform on [`low`, `high`).
@@ -189,6 +202,23 @@ mod tests {
         // Var z² = 2 and Var z⁴ = 105 − 9 = 96 for a standard normal.
         assert!((square / count - 1.0).abs() < 5.0 * 2.0f64.sqrt() / root);
         assert!((fourth / count - 3.0).abs() < 5.0 * 96.0f64.sqrt() / root);
+    }
+
+    /// Both take the same bits from the stream, wherever it stands.
+    #[test]
+    fn exponential_draws_invert_uniform_ones() {
+        let mut stream = Seed(5).stream("exponential", 0, "test");
+        let mut again = stream.clone();
+        for count in [1, 3, 64, 200, 0, 5] {
+            let mut draws = vec![0.0; count];
+            stream.exponential(&mut draws);
+            for draw in draws {
+                let exact = -(1.0 - again.uniform()).ln();
+                // One unit of the last place for each logarithm.
+                assert!((draw - exact).abs() <= 2.0 * f64::EPSILON * exact);
+            }
+            assert_eq!(stream.next_u64(), again.next_u64());
+        }
     }
 
     /// χ² over the 60 ordered choices of 3 out of 5. False-alarm rate 1e-4 for a fresh seed; the seed
