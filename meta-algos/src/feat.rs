@@ -37,7 +37,7 @@ use meta_core::{
         Pass,
         attention::{MapAxis, MultiHeadSelfAttention, MultiHeadSettings, Weighting, check_heads},
         distance,
-        encoder::{Architecture, FeatureAttention, Masked},
+        encoder::{Architecture, Encoder, FeatureAttention, Masked},
         init::Initializer,
         norm::{Norm, Statistics},
     },
@@ -137,6 +137,19 @@ impl<A: Architecture> SinglePass for Feat<A> {
                 .expect("checked with the settings"),
             norm: Norm::new(width, Statistics::Layer, "norm", device),
         }
+    }
+
+    fn embeds_apart(&self) -> Option<usize> {
+        self.architecture.activations_apart()
+    }
+
+    fn embed<L: Primitives>(
+        &self,
+        model: &Self::Model<L>,
+        items: Tensor<L, 3>,
+        pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        model.encoder.forward(items, pass)
     }
 
     /// Scores `−‖φ(x) − c'_n‖² / τ`, `[t, q, n]`.

@@ -43,7 +43,7 @@ use meta_core::{
         activation::softplus,
         attention::{MapAxis, Weighting, soft},
         distance,
-        encoder::Architecture,
+        encoder::{Architecture, Encoder},
         init::Initializer,
         linear::Linear,
     },
@@ -234,6 +234,19 @@ impl<A: Architecture> SinglePass for Hatt<A> {
                 feature: Linear::glorot(v, d, initializer, device),
             }),
         }
+    }
+
+    fn embeds_apart(&self) -> Option<usize> {
+        self.architecture.activations_apart()
+    }
+
+    fn embed<L: Primitives>(
+        &self,
+        model: &Self::Model<L>,
+        items: Tensor<L, 3>,
+        pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        model.encoder.forward(items, pass)
     }
 
     /// Scores `−Σ_d z_nd (φ(x) − c_n)²_d`, `[t, q, n]`.

@@ -39,7 +39,7 @@ use meta_core::{
         Pass, activation,
         attention::{MapAxis, Weighting, soft},
         distance,
-        encoder::Architecture,
+        encoder::{Architecture, Encoder},
         init::Initializer,
         linear::Linear,
     },
@@ -171,6 +171,19 @@ impl<A: Architecture> SinglePass for InductionNet<A> {
             relation: initializer.glorot([1, d, slices * d], d, d, device),
             output: Linear::glorot(slices, 1, initializer, device),
         }
+    }
+
+    fn embeds_apart(&self) -> Option<usize> {
+        self.architecture.activations_apart()
+    }
+
+    fn embed<L: Primitives>(
+        &self,
+        model: &Self::Model<L>,
+        items: Tensor<L, 3>,
+        pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        model.encoder.forward(items, pass)
     }
 
     /// `W_r v + b_r`, before `σ`, `[t, q, n]`.

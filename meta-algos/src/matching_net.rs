@@ -55,7 +55,7 @@ use meta_core::{
         Pass,
         attention::{MapAxis, Weighting},
         distance,
-        encoder::{Architecture, FeatureAttention, Masked},
+        encoder::{Architecture, Encoder, FeatureAttention, Masked},
         init::Initializer,
         recurrent::{BiLstm, LstmCell, LstmState, Reading},
     },
@@ -220,6 +220,19 @@ impl<A: Architecture> SinglePass for MatchingNet<A> {
             encoder,
             context: self.settings.full_context.then(context),
         }
+    }
+
+    fn embeds_apart(&self) -> Option<usize> {
+        self.architecture.activations_apart()
+    }
+
+    fn embed<L: Primitives>(
+        &self,
+        model: &Self::Model<L>,
+        items: Tensor<L, 3>,
+        pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        model.encoder.forward(items, pass)
     }
 
     /// `log a(x, xᵢ)`, `[t, q, s]`.

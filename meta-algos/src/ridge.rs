@@ -35,7 +35,7 @@ use meta_core::{
     },
     nn::{
         Pass, distance,
-        encoder::{Architecture, FeatureAttention, Masked},
+        encoder::{Architecture, Encoder, FeatureAttention, Masked},
         init::{Initializer, constant},
         solve::ridge_regression,
     },
@@ -121,6 +121,19 @@ impl<A: Architecture> SinglePass for Ridge<A> {
             scale: classifies.then(|| number(self.settings.scale)),
             offset: classifies.then(|| number(0.0)),
         }
+    }
+
+    fn embeds_apart(&self) -> Option<usize> {
+        self.architecture.activations_apart()
+    }
+
+    fn embed<L: Primitives>(
+        &self,
+        model: &Self::Model<L>,
+        items: Tensor<L, 3>,
+        pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        model.encoder.forward(items, pass)
     }
 
     /// `ŷ`, `[t, q, outputs]`.

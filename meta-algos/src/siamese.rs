@@ -42,7 +42,7 @@ use meta_core::{
     },
     nn::{
         Pass, activation, distance,
-        encoder::{Architecture, FeatureAttention, Masked},
+        encoder::{Architecture, Encoder, FeatureAttention, Masked},
         init::Initializer,
         linear::Linear,
     },
@@ -164,6 +164,19 @@ impl<A: Architecture> SinglePass for Siamese<A> {
             units: layer,
             distance: Linear::glorot(width, 1, initializer, device),
         }
+    }
+
+    fn embeds_apart(&self) -> Option<usize> {
+        self.architecture.activations_apart()
+    }
+
+    fn embed<L: Primitives>(
+        &self,
+        model: &Self::Model<L>,
+        items: Tensor<L, 3>,
+        pass: &Pass<L>,
+    ) -> Tensor<L, 3> {
+        model.encoder.forward(items, pass)
     }
 
     /// `z` of every query with every support item, `[t, q, s]`; with balanced pairs as one row, behind which come

@@ -10,7 +10,7 @@ use std::{
 use meta_core::{Error, files::write_atomically, train::eval::Metric};
 use serde_json::{Value, json};
 
-use super::store::short;
+use super::{changed::Since, store::short};
 use crate::{
     failure::{CommandError, Result},
     output::{
@@ -108,13 +108,18 @@ fn keep(folder: &Path, run: &Path) -> Result<()> {
 struct Row {
     result: TestResult,
     record: Value,
+    /// What has changed of its code.
+    since: Since,
 }
 
 impl Row {
     fn read(folder: &Path) -> Result<Self> {
+        let (result, record) = (read_result(folder)?, read_json(&folder.join(RECORD))?);
+        let commit = record["commit"].as_str().unwrap_or_default();
         Ok(Row {
-            result: read_result(folder)?,
-            record: read_json(&folder.join(RECORD))?,
+            since: Since::of(folder, commit, &result.learner),
+            result,
+            record,
         })
     }
 
@@ -149,7 +154,7 @@ impl Row {
         });
         let commit = self.record["commit"].as_str().unwrap_or("–");
         format!(
-            "| `{}` | {} | {}-way {}-shot | {} | {published} | {untrained} | {} × {} | {hours} | {} | {} |\n",
+            "| `{}` | {} | {}-way {}-shot | {} | {published} | {untrained} | {} × {} | {hours} | {} | {} | {} |\n",
             markdown(&result.name),
             markdown(&result.learner),
             result.way,
@@ -159,6 +164,7 @@ impl Row {
             train["meta_batch"],
             result.seed,
             markdown(&commit.chars().take(10).collect::<String>()),
+            self.since.words(),
         )
     }
 }
@@ -175,7 +181,8 @@ fn page(rows: &[Row]) -> String {
             false => format!(
                 "## {title}\n\n{note}\n\n\
                  | manifest | learner | task | here | published; here above it, in points | untrained | \
-                 iterations × tasks | processor time | seed | commit |\n|---|---|---|---|---|---|---|---|---|---|\n\
+                 iterations × tasks | processor time | seed | commit | code since |\n\
+                 |---|---|---|---|---|---|---|---|---|---|---|\n\
                  {text}\n"
             ),
         }
@@ -209,7 +216,8 @@ fn page(rows: &[Row]) -> String {
          Written by `meta docs ledger RUN_DIR…` from finished runs of the manifests in `experiments/published`, kept \
          in [ledger](ledger). Intervals are 95 %, over test episodes, one seed; the published figures are of their \
          papers' own data, splits and test episodes. *Untrained* is the same learner before training, on the same \
-         episodes. Processor time is that of training times the threads of the run, whether or not they were busy.\n\n\
+         episodes. Processor time is that of training times the threads of the run, whether or not they were busy. *Code since*: what is different now from the row's commit, the \
+         learner's own file or what every learner stands on.\n\n\
          {}{instances}",
         parts.concat()
     )
@@ -276,6 +284,7 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("| 4000 × 8 | 1 h 0 min |"), "{page}");
+        assert!(page.contains("| 0123456789 | unknown |"), "{page}");
         let instances = "`maml-omniglot` by instance, in %: 1: 25.0 ± 1.0, 2: 50.0 ± 2.0.";
         assert!(page.contains(instances), "{page}");
         assert_eq!(ledger(&kept, &[]).unwrap(), page);

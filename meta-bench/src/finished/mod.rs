@@ -1,6 +1,7 @@
 //! Finds, lists, compares, draws and reports finished runs.
 
 pub mod baseline;
+mod changed;
 pub mod compare;
 pub mod diff;
 pub mod export;

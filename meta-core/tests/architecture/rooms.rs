@@ -245,7 +245,7 @@ pub const ROOMS: &[Rooms] = &[
         "meta-bench",
         "finished",
         &[
-            "baseline metrics store",
+            "baseline changed metrics store",
             "results runs diff compare ledger plot_run plot_setting",
             "plot_many",
             "export plot report",

@@ -87,6 +87,14 @@ impl<A: Architecture> Architecture for Masked<A> {
             _ => self.architecture.activations() + 2 * self.width(),
         }
     }
+
+    /// A mask sees all items.
+    fn activations_apart(&self) -> Option<usize> {
+        match self.attention {
+            FeatureAttention::None => self.architecture.activations_apart(),
+            _ => None,
+        }
+    }
 }
 
 /// A model of [`Masked`]; without a mask it has the parameters of the encoder, under their own paths.

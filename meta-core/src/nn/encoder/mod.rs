@@ -66,6 +66,13 @@ pub trait Architecture: Clone + Send + Sync + 'static {
     /// Numbers that the forward pass of one item leaves for the backward pass, about: memory is
     /// planned with it.
     fn activations(&self) -> usize;
+
+    /// [`Self::activations`] of a network that embeds every item by itself, so that the items of a task may be
+    /// embedded in parts; none where a normalisation sees other items.
+    fn activations_apart(&self) -> Option<usize> {
+        let by_itself = matches!(self.statistics(), Statistics::None | Statistics::Layer);
+        by_itself.then(|| self.activations())
+    }
 }
 
 /// Architectures that a manifest can name: a list of encoders.

@@ -1,0 +1,128 @@
+//! What has changed of a run's code since it ran, by the repository that its record is kept in.
+
+use std::{path::Path, process::Command};
+
+/// Where the code of learners lies; the rest of a repository changes no result.
+const CODE: [&str; 3] = [
+    ":/meta-algos/src",
+    ":/meta-core/src",
+    ":/meta-core/kernels/src",
+];
+/// Folders and files of `meta-core` that change no training: what is drawn, asked and said around it.
+const AROUND: [&str; 5] = [
+    "meta-core/src/acting_conformance",
+    "meta-core/src/calibration",
+    "meta-core/src/conformance",
+    "meta-core/src/gradcheck",
+    "meta-core/src/rl",
+];
+
+/// What has changed of the code of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// Nothing that a result follows from.
+    Nothing,
+    /// What every learner stands on.
+    Core,
+    /// The file of the learner.
+    Learner,
+    /// The commit is not in the repository, or there is none.
+    Unknown,
+}
+
+impl Since {
+    /// What is different now, in the repository of `folder`, from `commit`.
+    pub fn of(folder: &Path, commit: &str, learner: &str) -> Self {
+        if commit.is_empty() || !commit.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Since::Unknown;
+        }
+        let mut git = Command::new("git");
+        git.arg("-C")
+            .arg(folder)
+            .args(["diff", "--name-only", commit, "--"]);
+        match git.args(CODE).output() {
+            Ok(output) if output.status.success() => {
+                Since::of_files(&String::from_utf8_lossy(&output.stdout), learner)
+            }
+            _ => Since::Unknown,
+        }
+    }
+
+    /// By the files that have changed, one a line, from the root of the repository.
+    fn of_files(changed: &str, learner: &str) -> Self {
+        let own = format!("meta-algos/src/{learner}.rs");
+        let shared = |file: &str| {
+            file.starts_with("meta-core/") && !AROUND.iter().any(|around| file.starts_with(around))
+        };
+        if changed.lines().any(|file| file == own) {
+            Since::Learner
+        } else if changed.lines().any(shared) {
+            Since::Core
+        } else {
+            Since::Nothing
+        }
+    }
+
+    /// The cell of a table.
+    pub fn words(self) -> &'static str {
+        match self {
+            Since::Nothing => "same",
+            Since::Core => "core changed",
+            Since::Learner => "learner changed",
+            Since::Unknown => "unknown",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_say_what_has_changed() {
+        let of = |changed: &str| Since::of_files(changed, "maml");
+        assert_eq!(of(""), Since::Nothing);
+        assert_eq!(of("meta-algos/src/anil.rs\n"), Since::Nothing);
+        assert_eq!(of("meta-core/src/rl/bandit.rs\n"), Since::Nothing);
+        assert_eq!(of("meta-core/kernels/src/tile.rs\n"), Since::Core);
+        let both = "meta-core/src/optim.rs\nmeta-algos/src/maml.rs\n";
+        assert_eq!(of(both), Since::Learner);
+    }
+
+    #[test]
+    fn a_repository_says_what_has_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let git = |arguments: &[&str]| {
+            let mut git = Command::new("git");
+            git.arg("-C").arg(root);
+            git.args(["-c", "user.name=a", "-c", "user.email=a@b"]);
+            let output = git.args(arguments).output().expect("git runs");
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout)
+                .expect("text")
+                .trim()
+                .to_owned()
+        };
+        let write = |text: &str| {
+            let file = root.join("meta-algos/src/maml.rs");
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        };
+        git(&["init", "-q"]);
+        write("a");
+        git(&["add", "."]);
+        git(&["commit", "-qm", "a"]);
+        let commit = git(&["rev-parse", "HEAD"]);
+        assert_eq!(Since::of(root, &commit, "maml"), Since::Nothing);
+        write("b");
+        assert_eq!(Since::of(root, &commit, "maml"), Since::Learner);
+        assert_eq!(Since::of(root, &commit, "anil"), Since::Nothing);
+        let absent = "0".repeat(40);
+        for commit in ["", "--output=x", &absent] {
+            assert_eq!(Since::of(root, commit, "maml"), Since::Unknown);
+        }
+        let nowhere = root.join("nowhere");
+        assert_eq!(Since::of(&nowhere, &commit, "maml"), Since::Unknown);
+    }
+}
