@@ -46,7 +46,7 @@ use meta_core::{
         feed_forward::FeedForward,
         init::Initializer,
     },
-    primitives::Primitives,
+    primitives::{Primitives, join},
     settings,
     task::{TaskBatch, TaskSpec},
 };
@@ -190,7 +190,7 @@ impl<A: Architecture> SinglePass for Anp<A> {
         let s = support.dims()[1];
         let outputs = self.predictive.outputs();
         let targets = tasks.support.targets.encoded(outputs, &support);
-        let pairs = Tensor::cat(vec![support.clone(), targets], 2);
+        let pairs = join(support.clone(), targets);
         let read = model.reader.forward(pairs);
         let (values, maps) = stack(&model.blocks, read, s, None, pass);
         for (layer, map) in maps.iter().enumerate() {
@@ -201,7 +201,7 @@ impl<A: Architecture> SinglePass for Anp<A> {
             .cross
             .read(query.clone(), support, values, 1, None, pass);
         pass.record("cross", MapAxis::Query, MapAxis::Support, &map);
-        model.decoder.forward(Tensor::cat(vec![query, known], 2))
+        model.decoder.forward(join(query, known))
     }
 
     fn predictive(&self) -> Option<OutputDistribution> {

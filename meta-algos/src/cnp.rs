@@ -38,7 +38,7 @@ use meta_core::{
         single_pass::{SinglePass, SinglePassLearner},
     },
     nn::{Pass, distance, encoder::Architecture, feed_forward::FeedForward, init::Initializer},
-    primitives::Primitives,
+    primitives::{Primitives, broadcast_rows, join, mean_rows},
     settings,
     task::{TargetBatch, TaskBatch, TaskSpec},
 };
@@ -168,13 +168,12 @@ impl<A: Architecture> SinglePass for Cnp<A> {
                 means.reshape([t, 1, classes * self.settings.hidden])
             }
             TargetBatch::Values(values) => {
-                let pairs = Tensor::cat(vec![support, values.clone()], 2);
-                model.reader.forward(pairs).mean_dim(1)
+                let pairs = join(support, values.clone());
+                mean_rows(model.reader.forward(pairs))
             }
             TargetBatch::Sequences(_) => unreachable!("sequences are refused"),
         };
-        let width = average.dims()[2];
-        let known = Tensor::cat(vec![query, average.expand([t, q, width])], 2);
+        let known = join(query, broadcast_rows(average, t, q));
         model.decoder.forward(known)
     }
 

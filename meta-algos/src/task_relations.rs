@@ -69,7 +69,7 @@ use meta_core::{
         norm::{Norm, Statistics},
     },
     params::Params,
-    primitives::Primitives,
+    primitives::{Primitives, mean_rows},
     rng::Seed,
     settings,
     task::{TaskBatch, TaskSpec},
@@ -190,7 +190,7 @@ struct Relations<B: Backend> {
 impl<B: Primitives> Relations<B> {
     /// `r [t, 1, w]` from the tokens of the support, `[t, s, …]`.
     fn represent(&self, tokens: Tensor<B, 3>, pass: &Pass<B>) -> Tensor<B, 3> {
-        let mean = self.token.forward_relu(tokens).mean_dim(1);
+        let mean = mean_rows(self.token.forward_relu(tokens));
         self.representation_norm.forward(mean, 1, pass)
     }
 

@@ -44,7 +44,7 @@ use meta_core::{
         init::Initializer,
         norm::{Norm, Statistics},
     },
-    primitives::Primitives,
+    primitives::{Primitives, broadcast_rows, join},
     settings,
     task::{TaskBatch, TaskSpec},
 };
@@ -187,10 +187,9 @@ impl<A: Architecture> SinglePass for Tnp<A> {
         let ([t, s, _], [_, q, _]) = (support.dims(), query.dims());
         let outputs = self.predictive.outputs();
         let targets = tasks.support.targets.encoded(outputs, &support);
-        let outputs = self.predictive.outputs();
         let unknown = targets.clone().narrow(1, 0, 1).zeros_like();
-        let pairs = Tensor::cat(vec![support, targets], 2);
-        let targetless = Tensor::cat(vec![query, unknown.expand([t, q, outputs])], 2);
+        let pairs = join(support, targets);
+        let targetless = join(query, broadcast_rows(unknown, t, q));
         let tokens = model.embed.forward(Tensor::cat(vec![pairs, targetless], 1));
         let mut support = tokens.clone().narrow(1, 0, s);
         let mut query = tokens.narrow(1, s, q);

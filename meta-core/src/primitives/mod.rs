@@ -45,8 +45,8 @@ pub use operation::{
 pub(crate) use operation::{primitive, tensor};
 pub use ops::{
     MatrixProduct, add_rows, attention_read, attention_scores, bias_relu, broadcast_rows, columns,
-    conv2d, join, layer_standardize, linear, linear_add, masked_softmax, max_pool2d, recur, scale,
-    scale_add, scaled_softmax, standardize, standardize_pool2d, sum_rows, tanh,
+    conv2d, join, layer_standardize, linear, linear_add, masked_softmax, max_pool2d, mean_rows,
+    recur, scale, scale_add, scaled_softmax, standardize, standardize_pool2d, sum_rows, tanh,
 };
 
 use burn::tensor::{

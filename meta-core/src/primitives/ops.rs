@@ -338,6 +338,12 @@ pub fn sum_rows<B: Primitives>(x: Tensor<B, 3>) -> Tensor<B, 3> {
     tensor(B::map_adjoint(&map, primitive(x)))
 }
 
+/// The mean of the rows of each task: `[t, r, c]` to `[t, 1, c]`.
+pub fn mean_rows<B: Primitives>(x: Tensor<B, 3>) -> Tensor<B, 3> {
+    let rows = x.dims()[1];
+    sum_rows(x).div_scalar(rows as f64)
+}
+
 /// The map from `b [1|t, 1, c]` to the rows of `x [t, r, c]`.
 fn broadcast_to<B: Primitives, I>(x: &Tensor<B, 3>, b: &Tensor<B, 3>) -> LinearMap<I> {
     let [tasks, rows, channels] = x.dims();

@@ -19,10 +19,11 @@ use crate::{
             AttentionPool, Hierarchical, MapAxis, MultiHeadAttention, MultiHeadSettings, Weighting,
             check_heads, gumbel_straight_through, soft, straight_through,
         },
+        dropout::dropout,
         init::Initializer,
         recurrent::BiLstm,
     },
-    primitives::{MatrixProduct, Primitives, broadcast_rows, linear},
+    primitives::{MatrixProduct, Primitives, broadcast_rows, join, linear},
     settings,
 };
 
@@ -72,6 +73,8 @@ settings! {
         choice: HardChoice = HardChoice::StraightThrough;
         /// Temperature `τ` of `hard`: its gradient is that of the softmax of scores divided by it.
         temperature: f64 = 1.0, above(0.0);
+        /// Probability with which a number of a row, and of a state of the LSTM, is dropped in training.
+        dropout: f64 = 0.0, below_one();
         /// `softmax`, or `uniform`: all rows that are there alike, with the same parameters, to compare with.
         attention: Weighting = Weighting::Softmax;
     }
@@ -269,13 +272,15 @@ struct HeadsPool<B: Backend> {
 
 impl<B: Primitives> AttentionPooling<B> {
     /// Rows of items `[t, b, f]` as they are attended to, `[t, b·l, d]`.
-    fn rows(&self, x: Tensor<B, 3>, hidden: &Tensor<B, 4, Bool>) -> Tensor<B, 3> {
-        let Some(recurrent) = &self.recurrent else {
-            return self.steps.rows(x);
-        };
+    fn rows(&self, x: Tensor<B, 3>, hidden: &Tensor<B, 4, Bool>, pass: &Pass<B>) -> Tensor<B, 3> {
+        let rate = self.settings.dropout;
         let reading = self.steps.reading_without(hidden, &x);
-        let (forwards, backwards) = recurrent.forward(self.steps.rows(x), &reading);
-        Tensor::cat(vec![forwards, backwards], 2)
+        let rows = dropout(self.steps.rows(x), rate, pass);
+        let Some(recurrent) = &self.recurrent else {
+            return rows;
+        };
+        let (forwards, backwards) = recurrent.forward(rows, &reading);
+        dropout(join(forwards, backwards), rate, pass)
     }
 
     /// Scores `[n, 1, 1, l]` to what is read of the rows `[t, n/t·l, d]`, `[t, n/t, d]`, and the map.
@@ -324,7 +329,7 @@ impl<B: Primitives> AttentionPooling<B> {
             Pool::Hierarchical(_) => rows_of_zeros(x.clone(), spans),
             _ => hidden.clone(),
         };
-        let rows = self.rows(x, &hidden);
+        let rows = self.rows(x, &hidden, pass);
         let (read, map) = match &self.pool {
             Pool::Additive(pool) => {
                 let scores = pool.scores(rows.clone(), length);
@@ -369,7 +374,12 @@ mod tests {
     use burn::tensor::TensorData;
 
     use super::*;
-    use crate::{backend::Cpu, nn::encoder::Architecture, params::Params, rng::Seed};
+    use crate::{
+        backend::Cpu,
+        nn::{Mode, Noise, encoder::Architecture},
+        params::Params,
+        rng::Seed,
+    };
 
     const LENGTH: usize = 4;
     const WIDTH: usize = 3;
@@ -416,6 +426,25 @@ mod tests {
             .into_iter()
             .map(|map| map.into_data().to_vec().expect("f32"));
         (read.into_data().to_vec().expect("f32"), maps.collect())
+    }
+
+    /// Numbers are dropped in training; evaluation reads all of them.
+    #[test]
+    fn numbers_are_dropped_in_training_alone() {
+        let plain = of(PoolingKind::Additive);
+        let dropping = AttentionPoolingSettings {
+            dropout: 0.5,
+            ..plain.clone()
+        };
+        let (plain, dropping) = (model(plain), model(dropping));
+        assert_eq!(run(&plain), run(&dropping));
+        let x = Tensor::<Cpu, 3>::ones([1, 40, LENGTH * WIDTH], &Default::default());
+        let read = |model: &AttentionPooling<Cpu>| {
+            let noise = Noise::new(Seed(3), [4].into(), "support", 0);
+            let read = model.forward(x.clone(), &Pass::new(Mode::training(Some(noise))));
+            read.into_data().to_vec::<f32>().expect("f32")
+        };
+        assert_ne!(read(&plain), read(&dropping));
     }
 
     /// The parameters by the ends of their names, in f64.

@@ -18,7 +18,7 @@ use crate::{
         init::Initializer,
         norm::{Norm, Statistics},
     },
-    primitives::Primitives,
+    primitives::{Primitives, mean_rows},
     settings,
 };
 
@@ -194,11 +194,9 @@ pub(super) fn flattened<B: Backend>(map: Tensor<B, 5>) -> Tensor<B, 3> {
 }
 
 /// The mean of a feature map `[t, b, h, w, c]` over its positions, `[t, b, c]`.
-pub(super) fn averaged<B: Backend>(map: Tensor<B, 5>) -> Tensor<B, 3> {
+pub(super) fn averaged<B: Primitives>(map: Tensor<B, 5>) -> Tensor<B, 3> {
     let [t, b, h, w, c] = map.dims();
-    map.reshape([t * b, h * w, c])
-        .mean_dim(1)
-        .reshape([t, b, c])
+    mean_rows(map.reshape([t * b, h * w, c])).reshape([t, b, c])
 }
 
 impl<B: Primitives> Encoder<B> for Conv4<B> {

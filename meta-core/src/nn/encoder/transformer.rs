@@ -25,7 +25,7 @@ use crate::{
         linear::Linear,
         norm::{Norm, Statistics},
     },
-    primitives::Primitives,
+    primitives::{Primitives, mean_rows},
     settings,
 };
 
@@ -226,7 +226,7 @@ impl<B: Primitives> Transformer<B> {
         let embedding = if causal {
             seen.narrow(1, length - 1, 1)
         } else {
-            seen.mean_dim(1)
+            mean_rows(seen)
         };
         (embedding.reshape([t, b, width]), maps)
     }
