@@ -341,7 +341,8 @@ pub fn sum_rows<B: Primitives>(x: Tensor<B, 3>) -> Tensor<B, 3> {
 /// The mean of the rows of each task: `[t, r, c]` to `[t, 1, c]`.
 pub fn mean_rows<B: Primitives>(x: Tensor<B, 3>) -> Tensor<B, 3> {
     let rows = x.dims()[1];
-    sum_rows(x).div_scalar(rows as f64)
+    // Not `div_scalar`, whose gradient Burn 0.21 computes by a reciprocal in f32.
+    sum_rows(x).mul_scalar(1.0 / rows as f64)
 }
 
 /// The map from `b [1|t, 1, c]` to the rows of `x [t, r, c]`.
