@@ -37,7 +37,7 @@ use meta_core::{
         Pass,
         attention::{MapAxis, MultiHeadSelfAttention, MultiHeadSettings, Weighting, check_heads},
         distance,
-        encoder::{Architecture, Encoder, FeatureAttention, Masked},
+        encoder::{Architecture, FeatureAttention, Masked},
         init::Initializer,
         norm::{Norm, Statistics},
     },
@@ -139,18 +139,7 @@ impl<A: Architecture> SinglePass for Feat<A> {
         }
     }
 
-    fn embeds_apart(&self) -> Option<usize> {
-        self.architecture.activations_apart()
-    }
-
-    fn embed<L: Primitives>(
-        &self,
-        model: &Self::Model<L>,
-        items: Tensor<L, 3>,
-        pass: &Pass<L>,
-    ) -> Tensor<L, 3> {
-        model.encoder.forward(items, pass)
-    }
+    crate::embeds_items_apart!();
 
     /// Scores `−‖φ(x) − c'_n‖² / τ`, `[t, q, n]`.
     fn forward<L: Primitives>(

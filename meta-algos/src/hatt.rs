@@ -43,7 +43,7 @@ use meta_core::{
         activation::softplus,
         attention::{MapAxis, Weighting, soft},
         distance,
-        encoder::{Architecture, Encoder},
+        encoder::Architecture,
         init::Initializer,
         linear::Linear,
     },
@@ -247,18 +247,7 @@ impl<A: Architecture> SinglePass for Hatt<A> {
         }
     }
 
-    fn embeds_apart(&self) -> Option<usize> {
-        self.architecture.activations_apart()
-    }
-
-    fn embed<L: Primitives>(
-        &self,
-        model: &Self::Model<L>,
-        items: Tensor<L, 3>,
-        pass: &Pass<L>,
-    ) -> Tensor<L, 3> {
-        model.encoder.forward(items, pass)
-    }
+    crate::embeds_items_apart!();
 
     /// Scores `−Σ_d z_nd (φ(x) − c_n)²_d`, `[t, q, n]`.
     fn forward<L: Primitives>(

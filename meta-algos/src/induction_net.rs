@@ -39,7 +39,7 @@ use meta_core::{
         Pass, activation,
         attention::{MapAxis, Weighting, soft},
         distance,
-        encoder::{Architecture, Encoder},
+        encoder::Architecture,
         init::Initializer,
         linear::Linear,
     },
@@ -173,18 +173,7 @@ impl<A: Architecture> SinglePass for InductionNet<A> {
         }
     }
 
-    fn embeds_apart(&self) -> Option<usize> {
-        self.architecture.activations_apart()
-    }
-
-    fn embed<L: Primitives>(
-        &self,
-        model: &Self::Model<L>,
-        items: Tensor<L, 3>,
-        pass: &Pass<L>,
-    ) -> Tensor<L, 3> {
-        model.encoder.forward(items, pass)
-    }
+    crate::embeds_items_apart!();
 
     /// `W_r v + b_r`, before `σ`, `[t, q, n]`.
     fn forward<L: Primitives>(

@@ -7,6 +7,26 @@
 #[cfg(test)]
 mod toy;
 
+/// Embeds the items of a large task in two halves (`SinglePass::embeds_apart`): of a rule with an `architecture` that
+/// compares what the `encoder` of its model makes of them.
+macro_rules! embeds_items_apart {
+    () => {
+        fn embeds_apart(&self) -> Option<usize> {
+            self.architecture.activations_apart()
+        }
+
+        fn embed<L: ::meta_core::primitives::Primitives>(
+            &self,
+            model: &Self::Model<L>,
+            items: ::burn::tensor::Tensor<L, 3>,
+            pass: &::meta_core::nn::Pass<L>,
+        ) -> ::burn::tensor::Tensor<L, 3> {
+            ::meta_core::nn::encoder::Encoder::forward(&model.encoder, items, pass)
+        }
+    };
+}
+use embeds_items_apart;
+
 use meta_core::{
     Result,
     learner::{Learner, LearnerEntry, LearnerList, New},

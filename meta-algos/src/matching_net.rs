@@ -55,7 +55,7 @@ use meta_core::{
         Pass,
         attention::{MapAxis, Weighting},
         distance,
-        encoder::{Architecture, Encoder, FeatureAttention, Masked},
+        encoder::{Architecture, FeatureAttention, Masked},
         init::Initializer,
         recurrent::{BiLstm, LstmCell, LstmState, Reading},
     },
@@ -222,18 +222,7 @@ impl<A: Architecture> SinglePass for MatchingNet<A> {
         }
     }
 
-    fn embeds_apart(&self) -> Option<usize> {
-        self.architecture.activations_apart()
-    }
-
-    fn embed<L: Primitives>(
-        &self,
-        model: &Self::Model<L>,
-        items: Tensor<L, 3>,
-        pass: &Pass<L>,
-    ) -> Tensor<L, 3> {
-        model.encoder.forward(items, pass)
-    }
+    crate::embeds_items_apart!();
 
     /// `log a(x, xᵢ)`, `[t, q, s]`.
     fn forward<L: Primitives>(

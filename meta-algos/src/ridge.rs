@@ -35,7 +35,7 @@ use meta_core::{
     },
     nn::{
         Pass, distance,
-        encoder::{Architecture, Encoder, FeatureAttention, Masked},
+        encoder::{Architecture, FeatureAttention, Masked},
         init::{Initializer, constant},
         solve::ridge_regression,
     },
@@ -123,18 +123,7 @@ impl<A: Architecture> SinglePass for Ridge<A> {
         }
     }
 
-    fn embeds_apart(&self) -> Option<usize> {
-        self.architecture.activations_apart()
-    }
-
-    fn embed<L: Primitives>(
-        &self,
-        model: &Self::Model<L>,
-        items: Tensor<L, 3>,
-        pass: &Pass<L>,
-    ) -> Tensor<L, 3> {
-        model.encoder.forward(items, pass)
-    }
+    crate::embeds_items_apart!();
 
     /// `ŷ`, `[t, q, outputs]`.
     fn forward<L: Primitives>(

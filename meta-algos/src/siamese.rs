@@ -42,7 +42,7 @@ use meta_core::{
     },
     nn::{
         Pass, activation, distance,
-        encoder::{Architecture, Encoder, FeatureAttention, Masked},
+        encoder::{Architecture, FeatureAttention, Masked},
         init::Initializer,
         linear::Linear,
     },
@@ -166,18 +166,7 @@ impl<A: Architecture> SinglePass for Siamese<A> {
         }
     }
 
-    fn embeds_apart(&self) -> Option<usize> {
-        self.architecture.activations_apart()
-    }
-
-    fn embed<L: Primitives>(
-        &self,
-        model: &Self::Model<L>,
-        items: Tensor<L, 3>,
-        pass: &Pass<L>,
-    ) -> Tensor<L, 3> {
-        model.encoder.forward(items, pass)
-    }
+    crate::embeds_items_apart!();
 
     /// `z` of every query with every support item, `[t, q, s]`; with balanced pairs as one row, behind which come
     /// those of the pairs that are learned from, `[t, 1, q·s + p]`.

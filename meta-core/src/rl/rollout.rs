@@ -22,7 +22,7 @@ pub fn run_trials(
     episodes: usize,
     policy: impl Fn(usize) -> Box<dyn Policy> + Sync,
 ) -> Result<Vec<f64>> {
-    // All parts are there at a time: together they may be no more than one batch.
+    // The bound of one batch holds for all parts, of which a few are there at a time.
     family.check_lanes(lanes)?;
     let threads = rayon::current_num_threads();
     // A part has little enough to stay in the cache from its first step to its last.
