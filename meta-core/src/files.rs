@@ -44,6 +44,8 @@ fn write_through(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) ->
         match file.try_lock() {
             // Somebody takes it for left behind; another name will do.
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::AlreadyExists.into()),
+            // Somebody has taken it for left behind between its making and its lock, and removed it.
+            _ if !temporary.exists() => Err(io::ErrorKind::AlreadyExists.into()),
             _ => Ok(file),
         }
     })?;
@@ -391,6 +393,29 @@ mod tests {
         let mut kept = kept;
         kept.sort_unstable();
         assert_eq!(found, kept);
+    }
+
+    #[test]
+    fn files_are_written_while_others_remove_what_was_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plan.jsonl");
+        let writing = AtomicU64::new(2);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let write = |_| write_atomically(&path, b"{}");
+                    let written: Result<Vec<()>> = (0..100).map(write).collect();
+                    writing.fetch_sub(1, Ordering::Relaxed);
+                    written.unwrap();
+                });
+                scope.spawn(|| {
+                    while writing.load(Ordering::Relaxed) > 0 {
+                        remove_abandoned(folder.path(), |name| name == "plan.jsonl").unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
