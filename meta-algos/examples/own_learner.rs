@@ -89,7 +89,8 @@ impl<A: Architecture> SinglePass for Neighbours<A> {
     ) -> Tensor<L, 3> {
         let (support, query) = embed_together(encoder, tasks, pass);
         let targets = tasks.support.targets.encoded(tasks.shape.way.0, &support);
-        let distances = distance::squared_distances(query, support).div_scalar(self.temperature);
+        let distances =
+            distance::squared_distances(query, support).mul_scalar(1.0 / self.temperature);
         let weights = softmax(distances.neg(), 2);
         weights.matmul(targets).add_scalar(1e-6).log()
     }

@@ -94,7 +94,7 @@ impl FeatureRule for BaselineSettings {
         };
         let weights = descend(descent, start, |weights| {
             let error = softmax(support.clone().product(weights.clone()), 2) - targets.clone();
-            transposed.clone().product(error.div_scalar(s as f64))
+            transposed.clone().product(error.mul_scalar(1.0 / s as f64))
         });
         with_ones(&features.query).product(weights)
     }

@@ -98,7 +98,7 @@ impl FeatureRule for BaselinePpSettings {
                 .sqrt();
             let cosines = items.clone().product(unit.clone().swap_dims(1, 2));
             let scores = cosines.clone().mul_scalar(self.scale);
-            let error = (softmax(scores, 2) - targets.clone()).div_scalar(s as f64);
+            let error = (softmax(scores, 2) - targets.clone()).mul_scalar(1.0 / s as f64);
             let along = (error.clone() * cosines).sum_dim(1).swap_dims(1, 2);
             let across = error.swap_dims(1, 2).product(items.clone()) - unit * along;
             (across / lengths).mul_scalar(self.scale)

@@ -17,6 +17,9 @@
 //! `v`, the LSTM, `λ`, `a` and `b` are learned, over all tasks; nothing of the words themselves is. Shapes: texts
 //! `[t, b, l, d]`, statistics `[t, b·l, 2]`, weights `[t·b, 1, 1, l]`, scores `[t, q, n]`.
 //!
+//! `t` grows as there are fewer classes, so train with as many as are asked for: trained 20-way and asked 5-way, the
+//! LSTM sees statistics that it never read, and the weights are worse than none.
+//!
 //! `s` comes with the tokens: `data.word_statistics = true` and `statistics = 1`. Without it `s = 1`. Queries do
 //! not see each other: `W` and `R` are of the support.
 //!
@@ -25,7 +28,8 @@
 //! `attention = "uniform"` all rows have the same weight, with the same parameters.
 //!
 //! # Differences from the paper
-//! * `λ` is relative to the number of support items, and starts, like `a`, at the first values of `ridge`.
+//! * `λ` is relative to the number of support items; the authors' starts at 0.1 for all of them together. `a` starts
+//!   at 10, theirs at 1.
 //! * No dropout before `v`. Entropies below 0.001 count as that, so that `t` is finite.
 
 use burn::{
@@ -70,7 +74,7 @@ settings! {
         /// Width of the state of the LSTM that reads the statistics, in each direction.
         hidden: usize = 25, size(1);
         /// First value of `λ`.
-        lambda: f64 = 1.0, above(0.0);
+        lambda: f64 = 0.01, above(0.0);
         /// First value of `a`.
         scale: f64 = 10.0, above(0.0);
         /// What words are weighted by: `softmax` (their statistics) or `uniform` (all alike; for comparison).

@@ -154,7 +154,7 @@ impl<A: Architecture> SinglePass for Feat<A> {
         let (read, map) = model.attention.forward(prototypes.clone(), n);
         pass.record("prototypes", MapAxis::Class, MapAxis::Class, &map);
         let adapted = model.norm.forward(prototypes + read, n, pass);
-        distance::squared_distances(query, adapted).div_scalar(-self.settings.temperature)
+        distance::squared_distances(query, adapted).mul_scalar(-1.0 / self.settings.temperature)
     }
 }
 

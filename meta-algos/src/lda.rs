@@ -145,7 +145,7 @@ fn shared<B: Primitives>(features: &FeatureBatch<B>, gamma: f64) -> Tensor<B, 3>
     // tr S / d of each task, `[t, 1, 1]`.
     let spread = |x: &Tensor<B, 3>| {
         let squares = (x.clone() * x.clone()).reshape([t, s * d]).sum_dim(1);
-        squares.div_scalar((s * d) as f64).reshape([t, 1, 1])
+        squares.mul_scalar(1.0 / (s * d) as f64).reshape([t, 1, 1])
     };
     let (own, all) = (spread(&within), spread(&around).add_scalar(1e-12));
     let none = own
@@ -182,7 +182,7 @@ fn class_wise<B: Primitives>(features: &FeatureBatch<B>) -> Tensor<B, 3> {
         let task_weight = share
             .neg()
             .add_scalar(1.0)
-            .div_scalar((s.max(2) - 1) as f64)
+            .mul_scalar(1.0 / ((s.max(2) - 1) as f64))
             .sqrt();
         let own = (features.support.clone() - mean.clone()) * is_own * own_weight;
         let rows = Tensor::cat(vec![own, of_task.clone() * task_weight], 1);

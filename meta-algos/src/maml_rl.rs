@@ -453,7 +453,7 @@ impl<A: Architecture, B: Primitives> MamlRl<A, B> {
         let (batch, new) = self.said(adapted, stages, tasks);
         let old = old.clone().lift_constant::<Autodiff<B>>().lift_constant();
         let divergence = (old.divergence(new) * batch.weights).sum();
-        let slope = above.gradients(&divergence.div_scalar(tasks.len() as f64).backward());
+        let slope = above.gradients(&divergence.mul_scalar(1.0 / tasks.len() as f64).backward());
         let along = slope.dot_tasks(&v.clone().lift_constant()).sum();
         leaves.gradients(&along.backward())
     }

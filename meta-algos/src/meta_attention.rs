@@ -236,7 +236,8 @@ impl Partial for MetaAttention {
             (None, TargetBatch::Classes(labels)) => {
                 let (support_items, _) = readout.read(embedded.clone(), embedded);
                 let means = distance::class_means(support_items, labels.clone(), support.way);
-                distance::squared_distances(items, means).div_scalar(-self.settings.temperature)
+                distance::squared_distances(items, means)
+                    .mul_scalar(-1.0 / self.settings.temperature)
             }
             (head, _) => head.as_ref().expect("regression has a head").forward(items),
         }

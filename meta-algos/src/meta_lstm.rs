@@ -208,7 +208,7 @@ impl<B: Primitives> GateOptimizer<B> {
 fn preprocess<B: Primitives>(x: Tensor<B, 3>) -> Tensor<B, 3> {
     let scale = x.clone().abs().clamp_min((-LOG_RANGE).exp()).log();
     let sign = x.mul_scalar(LOG_RANGE.exp()).clamp(-1.0, 1.0);
-    join(scale.div_scalar(LOG_RANGE), sign)
+    join(scale.mul_scalar(1.0 / LOG_RANGE), sign)
 }
 
 /// The weights of a state, and what the optimiser remembers of them; from a state of zeros before the

@@ -294,7 +294,7 @@ impl Mlc {
         let [_, rows, d] = tokens.dims();
         let tokens = model.decoder_norm.forward(tokens, rows, pass);
         let symbols = model.vectors.val().narrow(1, 0, self.sizes.symbols + 1);
-        let head = symbols.swap_dims(1, 2).div_scalar((d as f64).sqrt());
+        let head = symbols.swap_dims(1, 2).mul_scalar(1.0 / (d as f64).sqrt());
         add_rows(linear(tokens, head), model.bias.val())
     }
 

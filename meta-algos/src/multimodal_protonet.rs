@@ -221,7 +221,7 @@ impl<A: Architecture> SinglePass for MultimodalProtoNet<A> {
         let w = ask.dims()[2] as f64;
         let score = |modality: &Tensor<L, 3>| {
             let key = model.key.forward(modality.clone());
-            (ask.clone() * key).sum_dim(2).div_scalar(w.sqrt())
+            (ask.clone() * key).sum_dim(2).mul_scalar(1.0 / w.sqrt())
         };
         let scores = Tensor::cat(vec![score(&visual), score(&side)], 2);
         let shares = softmax(self.settings.attention.scores(scores), 2);
@@ -318,7 +318,7 @@ mod tests {
         let answer =
             |tasks: &TaskBatch<B>| values(learner.predict(tasks, PredictAt::LastStep).remove(0));
         let vectors = Tensor::<B, 1, burn::tensor::Int>::arange(0..24, &Default::default());
-        let vectors = vectors.float().reshape([2, 3, 4]).div_scalar(10.0);
+        let vectors = vectors.float().reshape([2, 3, 4]).mul_scalar(0.1);
         tasks.class_vectors = Some(vectors.clone());
         let before = answer(&tasks);
         tasks.class_vectors = Some(vectors.neg());

@@ -430,7 +430,7 @@ mod tests {
         let learner = generating(learner("task_attention", settings, &spec));
         let mut tasks = tasks(&spec);
         let vectors = Tensor::<B, 1, burn::tensor::Int>::arange(0..24, &Default::default());
-        let vectors = vectors.float().reshape([2, 3, 4]).div_scalar(10.0);
+        let vectors = vectors.float().reshape([2, 3, 4]).mul_scalar(0.1);
         tasks.class_vectors = Some(vectors.clone());
         let before = values(answer(learner.as_ref(), &tasks));
         tasks.class_vectors = Some(vectors.neg());

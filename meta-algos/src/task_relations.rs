@@ -233,7 +233,7 @@ impl<B: Primitives> Relations<B> {
         let slots = memory.dims()[1];
         let memory = memory.expand([t, slots, w]);
         let distances = distance::squared_distances(tasks.clone(), memory.clone());
-        let share = softmax(distances.div_scalar(-2.0 * (w as f64).sqrt()), 2).swap_dims(1, 2);
+        let share = softmax(distances.mul_scalar(-0.5 / (w as f64).sqrt()), 2).swap_dims(1, 2);
         let step = (tasks - memory.clone()) * share;
         (memory + step.mul_scalar(rate)).mean_dim(0)
     }

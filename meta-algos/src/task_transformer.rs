@@ -194,7 +194,7 @@ impl<L: Primitives> Head<L> {
         let errors = match targets {
             TargetBatch::Classes(labels) => {
                 let truth = distance::membership(labels.clone(), n, &scores);
-                (softmax(scores, 2) - truth).div_scalar(s as f64)
+                (softmax(scores, 2) - truth).mul_scalar(1.0 / s as f64)
             }
             TargetBatch::Values(values) => {
                 (scores - values.clone()).mul_scalar(2.0 / (s * n) as f64)

@@ -162,7 +162,7 @@ impl TipAdapterSettings {
         for step in 0..self.steps {
             let affinities = self.affinities(support, &keys);
             let logits = self.logits(affinities.clone(), values, support, classes);
-            let error = (softmax(logits, 2) - values.clone()).div_scalar(s as f64);
+            let error = (softmax(logits, 2) - values.clone()).mul_scalar(1.0 / s as f64);
             let back = error
                 .product(values.clone().swap_dims(1, 2))
                 .mul_scalar(self.alpha);
@@ -174,8 +174,11 @@ impl TipAdapterSettings {
             first = first.mul_scalar(one) + gradient.clone().mul_scalar(1.0 - one);
             second = second.mul_scalar(two) + (gradient.clone() * gradient).mul_scalar(1.0 - two);
             let count = step as i32 + 1;
-            let mean = first.clone().div_scalar(1.0 - one.powi(count));
-            let deviation = second.clone().div_scalar(1.0 - two.powi(count)).sqrt();
+            let mean = first.clone().mul_scalar(1.0 / (1.0 - one.powi(count)));
+            let deviation = second
+                .clone()
+                .mul_scalar(1.0 / (1.0 - two.powi(count)))
+                .sqrt();
             keys = keys.mul_scalar(1.0 - lr * DECAY)
                 - (mean / deviation.add_scalar(EPSILON)).mul_scalar(lr);
         }

@@ -86,6 +86,8 @@ def hatt(hidden):
 
 
 def squash(x):
+    if not x.any():
+        return 0 * x  # Its derivative there is 0; that of a length is not a number.
     length = x.norm()
     return length**2 / (1 + length**2) * x / length
 
@@ -139,8 +141,8 @@ def ataml(steps, exact=True):
     return record(NETWORK | adapted, task_loss)
 
 
-if __name__ == "__main__":
-    numbers = {
+def cases():
+    return {
         "distributional_signatures": signatures(2),
         "distributional_signatures, uniform": signatures(2, uniform=True),
         "hatt": hatt(3),
@@ -149,5 +151,8 @@ if __name__ == "__main__":
         "ataml": ataml(2),
         "ataml, first order": ataml(2, exact=False),
     }
-    lines = [f"{json.dumps(name)}: {json.dumps(case)}" for name, case in numbers.items()]
+
+
+if __name__ == "__main__":
+    lines = [f"{json.dumps(name)}: {json.dumps(case)}" for name, case in cases().items()]
     pathlib.Path(__file__).with_suffix(".json").write_text("{\n" + ",\n".join(lines) + "\n}\n")

@@ -1,5 +1,5 @@
-"""Writes `learners.json`, the numbers of `meta-algos/tests/oracles/mod.rs`, by PyTorch 2.9.0
-(pip install torch==2.9.0): answers, losses and meta-gradients of learners, one task after the other,
+"""Writes `learners.json`, the numbers of `meta-algos/tests/oracles/mod.rs`, by PyTorch 2.15.0
+(pip install torch==2.15.0): answers, losses and meta-gradients of learners, one task after the other,
 in double precision. Parameters and items are sines of their index, which the test computes too.
 
 Shapes are those of the Rust side without the task axis; LSTM gates are in its order, i f o g.
@@ -11,7 +11,16 @@ import pathlib
 
 import torch
 from torch import sigmoid
-from torch.nn.functional import cosine_similarity, cross_entropy, mse_loss, one_hot, softmax
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    cosine_similarity,
+    cross_entropy,
+    layer_norm,
+    mse_loss,
+    one_hot,
+    scaled_dot_product_attention,
+    softmax,
+)
 
 torch.set_default_dtype(torch.float64)
 TASKS, WAY, SHOT, QUERY, FEATURES, OUTPUTS = 2, 3, 2, 2, 6, 3
@@ -218,11 +227,159 @@ def relation(hidden):
     return record(shapes, task_loss)
 
 
-if __name__ == "__main__":
+def protonet():
+    """Its parameters are those of the encoder, under their own names."""
+    shapes = {name.removeprefix("encoder."): shape for name, shape in NETWORK.items()}
+
+    def task_loss(own, support, query):
+        p = {f"encoder.{name}": value for name, value in own.items()}
+        x = embed(p, support[0])
+        classes = torch.stack([x[support[1] == n].mean(0) for n in range(WAY)])
+        answer = -((embed(p, query[0])[:, None] - classes) ** 2).sum(2)
+        return answer, cross_entropy(answer, query[1])
+
+    return record(shapes, task_loss)
+
+
+def feat(temperature):
+    parts = ["query", "key", "value", "output"]
+    shapes = NETWORK | {"norm.gamma": (1, 4), "norm.beta": (1, 4)}
+    for part in parts:
+        shapes |= {f"attention.{part}.weight": (4, 4), f"attention.{part}.bias": (1, 4)}
+
+    def task_loss(p, support, query):
+        def linear(part, x):
+            return x @ p[f"attention.{part}.weight"] + p[f"attention.{part}.bias"]
+
+        x = embed(p, support[0])
+        classes = torch.stack([x[support[1] == n].mean(0) for n in range(WAY)])
+        q, k, v = (linear(part, classes)[None] for part in parts[:3])
+        read = linear("output", scaled_dot_product_attention(q, k, v)[0])
+        adapted = layer_norm(classes + read, (4,), p["norm.gamma"][0], p["norm.beta"][0], eps=1e-5)
+        answer = -((embed(p, query[0])[:, None] - adapted) ** 2).sum(2) / temperature
+        return answer, cross_entropy(answer, query[1])
+
+    return record(shapes, task_loss)
+
+
+def ridge():
+    shapes = NETWORK | {"log_lambda": (1, 1), "scale": (1, 1), "offset": (1, 1)}
+
+    def task_loss(p, support, query):
+        with_one = lambda x: torch.cat([x, torch.ones(len(x), 1)], 1)
+        x, y = with_one(embed(p, support[0])), one_hot(support[1]).double()
+        penalty = len(x) * p["log_lambda"].exp()
+        weights = torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1]), x.T @ y)
+        answer = p["scale"] * (with_one(embed(p, query[0])) @ weights) + p["offset"]
+        return answer, cross_entropy(answer, query[1])
+
+    return record(shapes, task_loss)
+
+
+def siamese():
+    def task_loss(p, support, query):
+        difference = (embed(p, query[0])[:, None] - embed(p, support[0])).abs()
+        z = (difference @ p["distance.weight"] + p["distance.bias"])[..., 0]
+        same = query[1][:, None] == support[1]
+        loss = binary_cross_entropy_with_logits(z, same.double(), reduction="none")
+        answer = torch.stack([z[:, support[1] == n].mean(1) for n in range(WAY)], 1)
+        return answer, (loss[same].mean() + loss[~same].mean()) / 2
+
+    return record(NETWORK | {"distance.weight": (4, 1), "distance.bias": (1, 1)}, task_loss)
+
+
+def cavia(steps, rate, context, hidden):
+    shapes = dict(NETWORK)
+    for name, i, o in [("modulation", context, 2 * hidden), ("hidden", 4, hidden), ("head", hidden, OUTPUTS)]:
+        shapes |= {f"modulated.{name}.weight": (i, o), f"modulated.{name}.bias": (1, o)}
+
+    def task_loss(p, support, query):
+        def linear(name, x):
+            return x @ p[f"modulated.{name}.weight"] + p[f"modulated.{name}.bias"]
+
+        def answers(c, x):
+            gamma, beta = linear("modulation", c).chunk(2, 1)
+            return linear("head", ((1 + gamma) * linear("hidden", embed(p, x)) + beta).relu())
+
+        c = torch.zeros(1, context, requires_grad=True)
+        for _ in range(steps):
+            loss = cross_entropy(answers(c, support[0]), support[1])
+            c = c - rate * torch.autograd.grad(loss, c, create_graph=True)[0]
+        answer = answers(c, query[0])
+        return answer, cross_entropy(answer, query[1])
+
+    return record(shapes, task_loss)
+
+
+def with_gradient(loss, p, gradients):
+    """A number like `loss` with these gradients, for rules that are no gradient of a loss."""
+    slope = sum(((p[name] - p[name].detach()) * g.detach()).sum() for name, g in gradients.items())
+    return loss.detach() + slope
+
+
+def copied(p):
+    return {name: value.detach().clone().requires_grad_() for name, value in p.items()}
+
+
+def imaml(steps, rate, penalty, damping, cg_steps):
+    def task_loss(p, support, query):
+        fast = copied(p)
+
+        def support_gradient():
+            loss = cross_entropy(network(fast, support[0]), support[1])
+            return torch.autograd.grad(loss, list(fast.values()), create_graph=True)
+
+        for _ in range(steps):
+            found = zip(fast, support_gradient())
+            fast = copied({name: fast[name] - rate * g for name, g in found})
+        # At test there is no pull.
+        answer = network(fast, query[0])
+        fast = copied({name: v - rate * penalty * (v - p[name]) for name, v in fast.items()})
+        loss = cross_entropy(network(fast, query[0]), query[1])
+        g = torch.autograd.grad(loss, list(fast.values()))
+        flat = lambda parts: torch.cat([part.flatten() for part in parts])
+
+        def product(v):
+            along = flat(support_gradient()) @ v
+            curved = flat(torch.autograd.grad(along, list(fast.values())))
+            return v + curved / (penalty + damping)
+
+        x, r = torch.zeros_like(flat(g)), flat(g)
+        d = r
+        for _ in range(cg_steps):
+            curved = product(d)
+            step = (r @ r) / (d @ curved)
+            x, after = x + step * d, r - step * curved
+            d, r = after + (after @ after) / (r @ r) * d, after
+        parts = x.split([v.numel() for v in fast.values()])
+        found = {name: part.reshape(v.shape) for (name, v), part in zip(fast.items(), parts)}
+        return answer, with_gradient(loss, p, found)
+
+    return record(NETWORK | HEAD, task_loss)
+
+
+def reptile(steps, rate):
+    """The inner Adam has no first moments, and starts anew at every task."""
+
+    def task_loss(p, support, query):
+        fast = copied(p)
+        optimizer = torch.optim.Adam(fast.values(), lr=rate, betas=(0.0, 0.999))
+        for _ in range(steps):
+            optimizer.zero_grad()
+            cross_entropy(network(fast, support[0]), support[1]).backward()
+            optimizer.step()
+        answer = network(fast, query[0])
+        moved = {name: (p[name] - value) / rate for name, value in fast.items()}
+        return answer, with_gradient(cross_entropy(answer, query[1]), p, moved)
+
+    return record(NETWORK | HEAD, task_loss)
+
+
+def cases():
     ALL = NETWORK | HEAD
     PER_PARAMETER = {f"rates.{name}": shape for name, shape in ALL.items()}
     PER_STEP = {f"rates.{step}.{name}": (1, 1) for step in range(3) for name in ALL}
-    numbers = {
+    return {
         "maml, 1 step": record(ALL, descent(1, lambda p, step, name: 0.1)),
         "maml, 5 steps": record(ALL, descent(5, lambda p, step, name: 0.1)),
         "maml, 5 steps, first order": record(ALL, descent(5, lambda p, step, name: 0.1, exact=False)),
@@ -243,6 +400,16 @@ if __name__ == "__main__":
         "matching_net": matching(4.0),
         "matching_net, full context": matching(4.0, reads=3),
         "relation_net": relation(5),
+        "protonet": protonet(),
+        "feat": feat(2.0),
+        "ridge": ridge(),
+        "siamese": siamese(),
+        "cavia": cavia(2, 0.5, 3, 4),
+        "imaml": imaml(4, 0.1, 2.0, 10.0, 3),
+        "reptile": reptile(4, 0.01),
     }
-    lines = [f"{json.dumps(name)}: {json.dumps(case)}" for name, case in numbers.items()]
+
+
+if __name__ == "__main__":
+    lines = [f"{json.dumps(name)}: {json.dumps(case)}" for name, case in cases().items()]
     pathlib.Path(__file__).with_suffix(".json").write_text("{\n" + ",\n".join(lines) + "\n}\n")

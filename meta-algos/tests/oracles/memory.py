@@ -142,13 +142,17 @@ def snail(keys, values, filters, levels, uniform=False, regression=False):
     return record(shapes, task_loss, regression)
 
 
-numbers = {
-    "mann": mann(4, 6, 3, 2, 0.95, 3.0),
-    "mann, one head, as in the paper": mann(5, 4, 3, 1, 0.5, 1.0),
-    "mann, regression": mann(4, 6, 3, 2, 0.95, 3.0, regression=True),
-    "snail": snail([2, 3, 4], [2, 2, 3], 2, 3),
-    "snail, uniform": snail([2, 3, 4], [2, 2, 3], 2, 3, uniform=True),
-    "snail, regression": snail([2, 3, 4], [2, 2, 3], 2, 3, regression=True),
-}
-lines = [f"{json.dumps(name)}: {json.dumps(case)}" for name, case in numbers.items()]
-pathlib.Path(__file__).with_suffix(".json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+def cases():
+    return {
+        "mann": mann(4, 6, 3, 2, 0.95, 3.0),
+        "mann, one head, as in the paper": mann(5, 4, 3, 1, 0.5, 1.0),
+        "mann, regression": mann(4, 6, 3, 2, 0.95, 3.0, regression=True),
+        "snail": snail([2, 3, 4], [2, 2, 3], 2, 3),
+        "snail, uniform": snail([2, 3, 4], [2, 2, 3], 2, 3, uniform=True),
+        "snail, regression": snail([2, 3, 4], [2, 2, 3], 2, 3, regression=True),
+    }
+
+
+if __name__ == "__main__":
+    lines = [f"{json.dumps(name)}: {json.dumps(case)}" for name, case in cases().items()]
+    pathlib.Path(__file__).with_suffix(".json").write_text("{\n" + ",\n".join(lines) + "\n}\n")

@@ -1,17 +1,12 @@
 //! Learners that read the support as a sequence against PyTorch: `memory.py` in this folder wrote the
 //! numbers.
 
-use meta_core::data::Task;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{OUTPUTS, equals_pytorch};
+use super::{Case, all_equal_pytorch};
 
-#[test]
-fn memories_equal_pytorch() {
-    let text = include_str!("memory.json");
-    let oracle: serde_json::Map<String, Value> = serde_json::from_str(text).unwrap();
-    let classes = Task::Classification;
-    let values = Task::Regression { outputs: OUTPUTS };
+/// Those of `memory.py`.
+pub(super) fn cases() -> Vec<Case> {
     let mann = json!({
         "hidden": 4, "slots": 6, "slot_width": 3, "heads": 2, "decay": 0.95, "sharpness": 3.0,
     });
@@ -19,16 +14,17 @@ fn memories_equal_pytorch() {
     let snail = json!({"keys": [2, 3, 4], "values": [2, 2, 3], "filters": 2});
     let mut uniform = snail.clone();
     uniform["attention"] = json!("uniform");
-    let cases = [
-        ("mann", "mann", mann.clone(), classes),
-        ("mann, one head, as in the paper", "mann", of_paper, classes),
-        ("mann, regression", "mann", mann, values),
-        ("snail", "snail", snail.clone(), classes),
-        ("snail, uniform", "snail", uniform, classes),
-        ("snail, regression", "snail", snail, values),
-    ];
-    assert_eq!(cases.len(), oracle.len());
-    for (case, name, settings, task) in cases {
-        equals_pytorch(case, name, &settings, task, 0.0, &oracle[case]);
-    }
+    vec![
+        Case::new("mann", "mann", mann.clone()),
+        Case::new("mann, one head, as in the paper", "mann", of_paper),
+        Case::new("mann, regression", "mann", mann).regression(),
+        Case::new("snail", "snail", snail.clone()),
+        Case::new("snail, uniform", "snail", uniform),
+        Case::new("snail, regression", "snail", snail).regression(),
+    ]
+}
+
+#[test]
+fn memories_equal_pytorch() {
+    all_equal_pytorch(cases(), include_str!("memory.json"));
 }

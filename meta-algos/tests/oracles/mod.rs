@@ -1,7 +1,9 @@
 //! Learners against PyTorch: `learners.py` in this folder wrote the numbers, task by task, from the
 //! equations of the papers.
 
+mod attention;
 mod baselines;
+mod curves;
 mod language;
 mod maml_rl;
 mod memory;
@@ -114,71 +116,100 @@ fn assert_close(case: &str, found: &[f64], expected: &[f64]) {
     }
 }
 
-#[test]
-fn learners_equal_pytorch() {
-    let text = include_str!("learners.json");
-    let oracle: serde_json::Map<String, Value> = serde_json::from_str(text).unwrap();
-    let classes = Task::Classification;
-    let values = Task::Regression { outputs: OUTPUTS };
+/// A learner of a reference in Python, under the name that the reference has in its file.
+struct Case {
+    name: &'static str,
+    learner: &'static str,
+    settings: Value,
+    task: Task,
+    /// How much of the training is done.
+    progress: f64,
+}
+
+impl Case {
+    /// Of classification.
+    fn new(name: &'static str, learner: &'static str, settings: Value) -> Self {
+        Case {
+            name,
+            learner,
+            settings,
+            task: Task::Classification,
+            progress: 0.0,
+        }
+    }
+
+    fn regression(self) -> Self {
+        let task = Task::Regression { outputs: OUTPUTS };
+        Case { task, ..self }
+    }
+
+    fn at(self, progress: f64) -> Self {
+        Case { progress, ..self }
+    }
+}
+
+/// Those of `learners.py`.
+fn cases() -> Vec<Case> {
     let steps = |steps: usize| json!({"inner_lr": 0.1, "inner_steps": steps, "test_steps": steps});
     let five_first = json!({"inner_lr": 0.1, "inner_steps": 5, "test_steps": 5, "order": "first"});
+    let every = json!({"inner_steps": 3, "losses": "every"});
     let annealed = json!({"inner_steps": 3, "losses": "annealed", "anneal_fraction": 0.5});
     let exact = json!({"inner_steps": 3, "hidden": 3, "order": "second"});
     let context = json!({"temperature": 4.0, "full_context": true, "reads": 3});
-    let cases = [
-        ("maml, 1 step", "maml", steps(1), classes, 0.0),
-        ("maml, 5 steps", "maml", steps(5), classes, 0.0),
-        (
-            "maml, 5 steps, first order",
-            "maml",
-            five_first,
-            classes,
-            0.0,
-        ),
-        ("maml, 5 steps, regression", "maml", steps(5), values, 0.0),
-        ("meta_sgd", "meta_sgd", steps(2), classes, 0.0),
-        ("anil", "anil", steps(3), classes, 0.0),
-        (
-            "maml_pp, every",
-            "maml_pp",
-            json!({"inner_steps": 3, "losses": "every"}),
-            classes,
-            0.0,
-        ),
-        ("maml_pp, annealed", "maml_pp", annealed, classes, 0.25),
-        (
+    let cavia = json!({
+        "inner_lr": 0.5, "inner_steps": 2, "test_steps": 2, "context": 3, "hidden": 4
+    });
+    let imaml = json!({
+        "inner_lr": 0.1, "inner_steps": 4, "test_steps": 4, "lambda": 2.0, "cg_damping": 10.0, "cg_steps": 3
+    });
+    let reptile = json!({"inner_lr": 0.01, "inner_steps": 4, "test_steps": 4});
+    vec![
+        Case::new("maml, 1 step", "maml", steps(1)),
+        Case::new("maml, 5 steps", "maml", steps(5)),
+        Case::new("maml, 5 steps, first order", "maml", five_first),
+        Case::new("maml, 5 steps, regression", "maml", steps(5)).regression(),
+        Case::new("meta_sgd", "meta_sgd", steps(2)),
+        Case::new("anil", "anil", steps(3)),
+        Case::new("maml_pp, every", "maml_pp", every),
+        Case::new("maml_pp, annealed", "maml_pp", annealed).at(0.25),
+        Case::new(
             "meta_lstm",
             "meta_lstm",
             json!({"inner_steps": 3, "hidden": 3}),
-            classes,
-            0.0,
         ),
-        ("meta_lstm, exact", "meta_lstm", exact, classes, 0.0),
-        (
-            "matching_net",
-            "matching_net",
-            json!({"temperature": 4.0}),
-            classes,
-            0.0,
-        ),
-        (
-            "matching_net, full context",
-            "matching_net",
-            context,
-            classes,
-            0.0,
-        ),
-        (
-            "relation_net",
-            "relation_net",
-            json!({"hidden": 5}),
-            classes,
-            0.0,
-        ),
-    ];
+        Case::new("meta_lstm, exact", "meta_lstm", exact),
+        Case::new("matching_net", "matching_net", json!({"temperature": 4.0})),
+        Case::new("matching_net, full context", "matching_net", context),
+        Case::new("relation_net", "relation_net", json!({"hidden": 5})),
+        Case::new("protonet", "protonet", json!({})),
+        Case::new("feat", "feat", json!({"temperature": 2.0})),
+        Case::new("ridge", "ridge", json!({})),
+        Case::new("siamese", "siamese", json!({})),
+        Case::new("cavia", "cavia", cavia),
+        Case::new("imaml", "imaml", imaml),
+        Case::new("reptile", "reptile", reptile),
+    ]
+}
+
+#[test]
+fn learners_equal_pytorch() {
+    all_equal_pytorch(cases(), include_str!("learners.json"));
+}
+
+/// Every case, and every entry of the file.
+fn all_equal_pytorch(cases: Vec<Case>, oracle: &str) {
+    let oracle: serde_json::Map<String, Value> = serde_json::from_str(oracle).unwrap();
     assert_eq!(cases.len(), oracle.len());
-    for (case, name, settings, task, progress) in cases {
-        equals_pytorch(case, name, &settings, task, progress, &oracle[case]);
+    for case in cases {
+        let expected = &oracle[case.name];
+        equals_pytorch(
+            case.name,
+            case.learner,
+            &case.settings,
+            case.task,
+            case.progress,
+            expected,
+        );
     }
 }
 

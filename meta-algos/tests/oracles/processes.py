@@ -141,12 +141,18 @@ TNP = (
     | norm("norm")
     | layers("decoder", WIDTH, 2 * OUTPUTS, 2)
 )
-numbers = {
-    "cnp": record(CNP, cnp),
-    "anp": record(ANP, anp(uniform=False)),
-    "anp, uniform": record(ANP, anp(uniform=True)),
-    "tnp": record(TNP, tnp(uniform=False)),
-    "tnp, uniform": record(TNP, tnp(uniform=True)),
-}
-lines = [f"{json.dumps(name)}: {json.dumps(case)}" for name, case in numbers.items()]
-pathlib.Path(__file__).with_suffix(".json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def cases():
+    return {
+        "cnp": record(CNP, cnp),
+        "anp": record(ANP, anp(uniform=False)),
+        "anp, uniform": record(ANP, anp(uniform=True)),
+        "tnp": record(TNP, tnp(uniform=False)),
+        "tnp, uniform": record(TNP, tnp(uniform=True)),
+    }
+
+
+if __name__ == "__main__":
+    lines = [f"{json.dumps(name)}: {json.dumps(case)}" for name, case in cases().items()]
+    pathlib.Path(__file__).with_suffix(".json").write_text("{\n" + ",\n".join(lines) + "\n}\n")

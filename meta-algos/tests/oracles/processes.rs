@@ -1,7 +1,6 @@
 //! Neural processes against PyTorch: `processes.py` in this folder wrote the numbers.
 
 use meta_core::{
-    data::Task,
     learner::PredictAt,
     nn::encoder::EncoderSpec,
     rng::Seed,
@@ -9,33 +8,43 @@ use meta_core::{
 };
 use serde_json::{Value, json};
 
-use super::{B, OUTPUTS, assert_close, device, host, items, numbers, parameters, spec};
+use super::{B, Case, assert_close, device, host, items, numbers, parameters, spec};
+
+/// Those of `processes.py`.
+pub(super) fn cases() -> Vec<Case> {
+    let plain = json!({"hidden": 5, "encoder_layers": 2, "decoder_layers": 2});
+    let attentive = |attention: &str| {
+        json!({"hidden": 5, "encoder_layers": 2, "decoder_layers": 2, "layers": 2, "heads": 2,
+            "attention": attention})
+    };
+    vec![
+        Case::new("cnp", "cnp", plain).regression(),
+        Case::new("anp", "anp", attentive("softmax")).regression(),
+        Case::new("anp, uniform", "anp", attentive("uniform")).regression(),
+        Case::new("tnp", "tnp", attentive("softmax")).regression(),
+        Case::new("tnp, uniform", "tnp", attentive("uniform")).regression(),
+    ]
+}
 
 #[test]
 fn processes_equal_pytorch() {
     let text = include_str!("processes.json");
     let oracle: serde_json::Map<String, Value> = serde_json::from_str(text).unwrap();
-    let attentive = |attention: &str| {
-        json!({"hidden": 5, "encoder_layers": 2, "decoder_layers": 2, "layers": 2, "heads": 2,
-            "attention": attention})
-    };
-    let cases = [
-        (
-            "cnp",
-            "cnp",
-            json!({"hidden": 5, "encoder_layers": 2, "decoder_layers": 2}),
-        ),
-        ("anp", "anp", attentive("softmax")),
-        ("anp, uniform", "anp", attentive("uniform")),
-        ("tnp", "tnp", attentive("softmax")),
-        ("tnp, uniform", "tnp", attentive("uniform")),
-    ];
+    let cases = cases();
     assert_eq!(cases.len(), oracle.len());
-    for (case, name, settings) in cases {
-        let spec = spec(Task::Regression { outputs: OUTPUTS });
+    for Case {
+        name: case,
+        learner,
+        settings,
+        task,
+        ..
+    } in cases
+    {
+        let spec = spec(task);
         let encoder = EncoderSpec::new("mlp", &json!({"hidden": [5, 4]}), spec.item).unwrap();
         let mut learner =
-            meta_algos::build::<_, B>(name, &settings, encoder, &spec, Seed(0), &device()).unwrap();
+            meta_algos::build::<_, B>(learner, &settings, encoder, &spec, Seed(0), &device())
+                .unwrap();
         learner.set_parameters(parameters(&learner.parameters()));
         let tasks = TaskBatch {
             shape: spec.train,

@@ -1,4 +1,4 @@
-//! Activations that Burn computes with a loss of precision in f64.
+//! Activations that Burn computes with a loss of precision in f64, or without their slope at 0.
 
 use burn::tensor::{Tensor, backend::Backend};
 
@@ -9,8 +9,9 @@ pub fn sigmoid<B: Primitives, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     tanh(x.mul_scalar(0.5)).add_scalar(1.0).mul_scalar(0.5)
 }
 
-/// `ln(1 + eˣ) = max(x, 0) + ln(1 + e^(−|x|))`, without overflow.
+/// `ln(1 + eˣ) = m + ln(e^(x − m) + e^(−m))` with `m = max(x, 0)`, without overflow. `m` is a constant: what a
+/// derivative in it adds up to is zero. With `max(x, 0) + ln(1 + e^(−|x|))`, the slope at 0 would not be ½.
 pub fn softplus<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
-    let tail = x.clone().abs().neg().exp().add_scalar(1.0).log();
-    x.clamp_min(0.0) + tail
+    let m = x.clone().detach().clamp_min(0.0);
+    ((x - m.clone()).exp() + m.clone().neg().exp()).log() + m
 }

@@ -257,7 +257,7 @@ fn attend<L: Primitives>(parameters: &Params<L>, features: Tensor<L, 2>) -> Tens
     let matrix = |name: &str| parameters.get::<2>(name).expect("a parameter of its own");
     let seen = |name: &str| features.clone().product(matrix(name));
     let scores = seen("query").product(seen("key").transpose());
-    let map = softmax(scores.div_scalar((WIDTH as f64).sqrt()), 1);
+    let map = softmax(scores.mul_scalar(1.0 / (WIDTH as f64).sqrt()), 1);
     let attended = map.product(seen("value")).product(matrix("attended"));
     softmax((attended + seen("own")).reshape([tasks]), 0)
 }

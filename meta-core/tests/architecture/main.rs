@@ -1,5 +1,5 @@
 //! Imports run downwards in every crate, no files import each other in a circle, backends are told apart in
-//! one place, and `unsafe` stands in the kernels with its reason.
+//! one place, `unsafe` stands in the kernels with its reason, and no gradient goes through Burn's `div_scalar`.
 
 mod imports;
 mod rooms;
@@ -142,6 +142,21 @@ fn the_host_side_knows_no_tensors() {
             );
         }
     }
+}
+
+/// Burn 0.21 computes the gradient of `div_scalar` by a reciprocal in f32 (`docs/numerics.md`); products with a
+/// reciprocal in f64 are used instead.
+#[test]
+fn nothing_is_divided_by_a_scalar() {
+    let mut products = 0;
+    for name in ["meta-core", "meta-algos"] {
+        for path in rust_files(&crate_folder(name)) {
+            let text = bare(&fs::read_to_string(&path).expect("a readable file"));
+            products += text.matches(".mul_scalar(").count();
+            assert!(!text.contains(".div_scalar("), "{}", path.display());
+        }
+    }
+    assert!(products > 50, "the search finds what there is: {products}");
 }
 
 /// The table of the front page and that of `docs/architecture.md` say what this test checks.

@@ -2,6 +2,7 @@
 //! normalisation averages over.
 
 use burn::tensor::{Tensor, TensorData};
+use burn_autodiff::Autodiff;
 use meta_core::{
     data::ItemShape,
     gradcheck::{Function, check},
@@ -296,6 +297,27 @@ fn sigmoid_and_softplus_in_closed_form() {
             (found - expected).abs() <= 1e-15 * expected.max(1.0),
             "{point}"
         );
+    }
+}
+
+/// Both derivatives of softplus are `σ` and `σ (1 − σ)` everywhere, at 0 as well, where networks whose last bias
+/// starts at 0 begin.
+#[test]
+fn softplus_is_smooth_at_zero() {
+    type Level2 = Autodiff<Autodiff<B>>;
+    let points = [-800.0f64, -3.0, 0.0, 0.5, 700.0];
+    let inner = Tensor::<Autodiff<B>, 1>::from_data(points, &device()).require_grad();
+    let outer = Tensor::<Level2, 1>::from_inner(inner.clone()).require_grad();
+    let gradients = activation::softplus(outer.clone()).sum().backward();
+    let slope = outer.grad(&gradients).expect("a slope");
+    let gradients = slope.clone().sum().backward();
+    let curvature = inner.grad(&gradients).expect("a curvature");
+    let pairs = values(slope.inner()).into_iter().zip(values(curvature));
+    for (point, (slope, curvature)) in points.into_iter().zip(pairs) {
+        let sigmoid = 1.0 / (1.0 + (-point).exp());
+        assert!((slope - sigmoid).abs() < 1e-15, "{point}: {slope}");
+        let expected = sigmoid * (1.0 - sigmoid);
+        assert!((curvature - expected).abs() < 1e-15, "{point}: {curvature}");
     }
 }
 

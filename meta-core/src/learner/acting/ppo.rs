@@ -292,7 +292,7 @@ pub fn losses<B: Primitives>(
         .clone()
         .clamp(1.0 - settings.clip, 1.0 + settings.clip);
     let gain = (ratio * trials.advantages.clone()).min_pair(near * trials.advantages.clone());
-    let error = values - trials.returns.clone().div_scalar(scale);
+    let error = values - trials.returns.clone().mul_scalar(1.0 / scale);
     let of_value = (error.clone() * error).mul_scalar(0.5 * settings.value_weight);
     let each = of_value - gain - entropy.mul_scalar(settings.entropy_weight);
     let [t, _, _] = each.dims();

@@ -121,8 +121,8 @@ pub fn gumbel_softmax<B: Primitives>(
     pass: &Pass<B>,
 ) -> Tensor<B, 4> {
     match perturbed(&scores, tasks, pass) {
-        Some(perturbed) => soft(perturbed.div_scalar(temperature), hidden),
-        None => straight_through(scores.div_scalar(temperature), hidden),
+        Some(perturbed) => soft(perturbed.mul_scalar(1.0 / temperature), hidden),
+        None => straight_through(scores.mul_scalar(1.0 / temperature), hidden),
     }
 }
 
@@ -136,7 +136,7 @@ pub fn gumbel_straight_through<B: Primitives>(
     pass: &Pass<B>,
 ) -> Tensor<B, 4> {
     let scores = perturbed(&scores, tasks, pass).unwrap_or(scores);
-    straight_through(scores.div_scalar(temperature), hidden)
+    straight_through(scores.mul_scalar(1.0 / temperature), hidden)
 }
 
 /// Scores with Gumbel noise, where the pass draws: the highest of a row is at a key with the

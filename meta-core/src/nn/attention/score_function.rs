@@ -97,7 +97,7 @@ impl<B: Backend> Sample<B> {
 /// draws (Kool, van Hoof and Welling, 2019); 0 for a single task.
 pub fn leave_one_out<B: Primitives>(losses: Tensor<B, 1>) -> Tensor<B, 1> {
     let others = losses.dims()[0] - 1;
-    (losses.clone().sum() - losses).div_scalar(others.max(1) as f64)
+    (losses.clone().sum() - losses).mul_scalar(1.0 / others.max(1) as f64)
 }
 
 /// The value of `x`, a constant on every autodiff level: `detach` would cut the topmost alone.

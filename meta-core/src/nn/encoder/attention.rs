@@ -211,7 +211,7 @@ impl<B: Primitives> AttentionEncoder<B> {
         record_blocks(&maps, &MapAxis::Part(rows, columns), pass);
         let hidden = self.norm.forward(hidden, b * length, pass);
         let sums = sum_rows(hidden.reshape([t * b, length, d]));
-        let mean = sums.reshape([t, b, d]).div_scalar(length as f64);
+        let mean = sums.reshape([t, b, d]).mul_scalar(1.0 / length as f64);
         (mean, maps)
     }
 }

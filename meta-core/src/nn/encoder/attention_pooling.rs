@@ -302,7 +302,7 @@ impl<B: Primitives> AttentionPooling<B> {
         let scores = attention.scores(scores);
         let map = match (kind, attention, choice) {
             (PoolingKind::Hard, Weighting::Softmax, HardChoice::StraightThrough) => {
-                straight_through(scores.div_scalar(temperature), Some(hidden))
+                straight_through(scores.mul_scalar(1.0 / temperature), Some(hidden))
             }
             (PoolingKind::Hard, Weighting::Softmax, HardChoice::Gumbel) => {
                 gumbel_straight_through(scores, Some(hidden), temperature, t, pass)

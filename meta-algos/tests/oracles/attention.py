@@ -1,0 +1,113 @@
+"""Writes `attention.json`, the numbers of `attention.rs`, by PyTorch 2.15.0 (pip install torch==2.15.0): answers,
+losses and meta-gradients of learners whose support is read by attention, in double precision, from PyTorch's own
+attention and layer normalisation.
+"""
+
+import json
+import math
+import pathlib
+
+import torch
+from torch.nn.functional import cross_entropy, one_hot
+
+from learners import NETWORK, OUTPUTS, WAY, embed, gradient, record
+from processes import HEADS, WIDTH, attention, block, linear, norm, normalise, pre_norm_block
+
+
+def layer(path, inputs, outputs):
+    return {f"{path}.weight": (inputs, outputs), f"{path}.bias": (1, outputs)}
+
+
+def means(x, labels):
+    return torch.stack([x[labels == n].mean(0) for n in range(WAY)])
+
+
+def distances(queries, classes):
+    return ((queries[:, None] - classes) ** 2).sum(2)
+
+
+def read_twice(p, path, queries, memory):
+    """`attend`, written out, since PyTorch's own attention has no second derivative on a CPU."""
+    split = lambda part, x: linear(p, f"{path}.{part}", x).unflatten(1, (HEADS, WIDTH // HEADS)).transpose(0, 1)
+    q, k, v = split("query", queries), split("key", memory), split("value", memory)
+    weights = (q @ k.transpose(1, 2) / math.sqrt(WIDTH // HEADS)).softmax(2)
+    return linear(p, f"{path}.output", (weights @ v).transpose(0, 1).flatten(1))
+
+
+def in_context(uniform=False):
+    shapes = NETWORK | layer("token", 4 + OUTPUTS + 1, WIDTH) | block("blocks.0") | block("blocks.1")
+    shapes |= norm("norm") | layer("head", WIDTH, OUTPUTS)
+
+    def task_loss(p, support, query):
+        known = embed(p, support[0])
+        known = torch.cat([known, one_hot(support[1], WAY).double(), torch.zeros(len(known), 1)], 1)
+        answers = []
+        for asked in embed(p, query[0]):
+            last = torch.cat([asked, torch.zeros(OUTPUTS), torch.ones(1)])[None]
+            tokens = linear(p, "token", torch.cat([known, last]))
+            for index in range(2):
+                tokens = pre_norm_block(p, f"blocks.{index}", tokens, tokens[: len(known)], uniform)
+            answers.append(linear(p, "head", normalise(p, "norm", tokens[-1:]))[0])
+        answer = torch.stack(answers)
+        return answer, cross_entropy(answer, query[1])
+
+    return record(shapes, task_loss)
+
+
+def meta_attention(steps, temperature):
+    adapted = attention("readout.attention")
+
+    def task_loss(p, support, query):
+        items = embed(p, support[0])
+
+        def answers(fast, asked):
+            read = lambda x: x + read_twice(fast, "readout.attention", x, items)
+            return -distances(read(asked), means(read(items), support[1])) / temperature
+
+        fast = {name: p[name] for name in adapted}
+        for _ in range(steps):
+            g = gradient(cross_entropy(answers(fast, items), support[1]), fast, fast)
+            fast = {name: fast[name] - 0.1 * g[name] for name in fast}
+        answer = answers(fast, embed(p, query[0]))
+        return answer, cross_entropy(answer, query[1])
+
+    return record(NETWORK | adapted, task_loss)
+
+
+def task_transformer(steps):
+    shapes = NETWORK | layer("token", 8, WIDTH) | layer("class", 4, WIDTH) | layer("output", WIDTH, 4)
+    shapes |= block("blocks.0") | block("blocks.1") | block("decoder.0")
+
+    def task_loss(p, support, query):
+        items, labels = embed(p, support[0]), support[1]
+        classes = means(items, labels)
+        read = linear(p, "token", torch.cat([items, classes[labels]], 1))
+        for index in range(2):
+            read = pre_norm_block(p, f"blocks.{index}", read, read, uniform=False)
+        decoded = pre_norm_block(p, "decoder.0", linear(p, "class", classes), read, uniform=False)
+        written = classes + linear(p, "output", decoded)
+        head = {"weight": 2 * written.T, "bias": -(written**2).sum(1)}
+        scores = lambda x: x @ head["weight"] + head["bias"]
+        for _ in range(steps):
+            g = torch.autograd.grad(cross_entropy(scores(items), labels), list(head.values()), create_graph=True)
+            head = {name: head[name] - 0.1 * slope for name, slope in zip(head, g)}
+        answer = scores(embed(p, query[0]))
+        return answer, cross_entropy(answer, query[1])
+
+    return record(shapes, task_loss)
+
+
+def cases():
+    return {
+        "in_context": in_context(),
+        "in_context, uniform": in_context(uniform=True),
+        "meta_attention": meta_attention(1, 4.0),
+        "meta_attention, 3 steps": meta_attention(3, 1.0),
+        "task_transformer": task_transformer(0),
+        "task_transformer, 2 steps": task_transformer(2),
+    }
+
+
+if __name__ == "__main__":
+    lines = [f"{json.dumps(name)}: {json.dumps(case)}" for name, case in cases().items()]
+    pathlib.Path(__file__).with_suffix(".json").write_text("{\n" + ",\n".join(lines) + "\n}\n")

@@ -1,0 +1,278 @@
+//! Training curves against PyTorch: `curves.py` in this folder trained every reference from the same parameters on
+//! the same tasks, three times, and wrote the loss of the queries as means of [`WINDOW`] iterations.
+//!
+//! Both sides compute in double precision, so that curves part where the mathematics does: an error in a
+//! meta-gradient, in the optimiser, or in what is carried from one iteration to the next.
+
+use std::fmt::Write;
+
+use burn::tensor::TensorData;
+use meta_core::{
+    data::Task,
+    nn::encoder::EncoderSpec,
+    optim::{self, OptimizerKind, OptimizerSettings, OptimizerState},
+    params::Params,
+    rng::Seed,
+    task::{ItemBatch, TargetBatch, TaskBatch, TaskSpec, TrainingContext},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    B, Case, OUTPUTS, TASKS, attention, cases, device, language, memory, numbers, processes, spec,
+    tensor,
+};
+
+/// Windows of a curve, and iterations of a window.
+const WINDOWS: usize = 10;
+const WINDOW: usize = 20;
+const SEEDS: u64 = 3;
+const RATE: f64 = 0.01;
+const WAY: usize = 3;
+const ITEMS: usize = 2;
+
+/// The rule of `meta_lstm` reads the logarithm of gradients, and its exact meta-gradient goes through it: a rounding
+/// grows ten thousand times in each window, on either side. Its first two are compared.
+const CHAOTIC: (&str, usize) = ("meta_lstm, exact", 2);
+
+/// SplitMix64, and what is drawn from it by sums alone, so that both sides get the same bits.
+struct Stream(u64);
+
+impl Stream {
+    fn uniform(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// About normal: the sum of twelve uniform numbers, in steps of 2⁻¹⁰.
+    fn bell(&mut self) -> f64 {
+        let mut sum = 0.0;
+        for _ in 0..12 {
+            sum += self.uniform();
+        }
+        ((sum - 6.0) * 1024.0).floor() / 1024.0
+    }
+}
+
+/// First values, by the names and shapes of the parameters.
+fn first(like: &Params<B>, seed: u64) -> Params<B> {
+    let entries = like.shapes().into_iter().map(|(name, shape)| {
+        let count = shape.iter().product();
+        let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+        let values = if ends(&[".bias", ".beta"]) || name == "offset" {
+            vec![0.0; count]
+        } else if ends(&[".gamma"]) || name == "scale" {
+            vec![1.0; count]
+        } else if name == "log_lambda" {
+            vec![-2.0; count]
+        } else if name.starts_with("rates.") {
+            vec![0.1; count]
+        } else {
+            let number: u64 = (1..).zip(name.bytes()).map(|(i, b)| i * u64::from(b)).sum();
+            let mut stream = Stream(seed * 1_000_003 + number);
+            let fans: usize = shape[shape.len() - 2..].iter().sum();
+            let limit = (6.0 / fans as f64).sqrt();
+            (0..count)
+                .map(|_| limit * (2.0 * stream.uniform() - 1.0))
+                .collect()
+        };
+        (name, TensorData::new(values, shape))
+    });
+    Params::from_data(entries.collect(), &device())
+}
+
+/// Inputs and targets of some items, one after the other.
+#[derive(Default)]
+struct Rows {
+    inputs: Vec<f64>,
+    labels: Vec<i32>,
+    values: Vec<f64>,
+}
+
+impl Rows {
+    /// Classes that two features tell apart, and four do not.
+    fn classification(&mut self, centres: &[[f64; 2]], stream: &mut Stream) {
+        for (label, centre) in (0..).zip(centres) {
+            for _ in 0..ITEMS {
+                let near = centre.map(|c| c + 0.5 * stream.bell());
+                self.inputs.extend(near);
+                self.inputs.extend([(); 4].map(|()| 2.0 * stream.bell()));
+                self.labels.push(label);
+            }
+        }
+    }
+
+    /// Linear functions of two features.
+    fn regression(&mut self, slopes: &[[f64; 2]], stream: &mut Stream) {
+        for _ in 0..WAY * ITEMS {
+            let x = [(); 6].map(|()| stream.bell());
+            self.inputs.extend(x);
+            self.values
+                .extend(slopes.iter().map(|[a, b]| a * x[0] + b * x[1]));
+        }
+    }
+
+    fn batch(self, spec: &TaskSpec) -> ItemBatch<B> {
+        let items = WAY * ITEMS;
+        let targets = match spec.task {
+            Task::Classification => TargetBatch::Classes(burn::tensor::Tensor::from_data(
+                TensorData::new(self.labels, [TASKS, items]),
+                &device(),
+            )),
+            _ => TargetBatch::Values(tensor(self.values, [TASKS, items, OUTPUTS])),
+        };
+        ItemBatch::new(tensor(self.inputs, [TASKS, items, 6]), targets)
+    }
+}
+
+/// The next tasks of `stream`.
+fn tasks(spec: &TaskSpec, stream: &mut Stream, progress: f64) -> TaskBatch<B> {
+    let (mut support, mut query) = (Rows::default(), Rows::default());
+    for _ in 0..TASKS {
+        if spec.task == Task::Classification {
+            let centres = [(); WAY].map(|()| [(); 2].map(|()| 2.0 * stream.bell()));
+            support.classification(&centres, stream);
+            query.classification(&centres, stream);
+        } else {
+            let slopes = [(); OUTPUTS].map(|()| [(); 2].map(|()| stream.bell()));
+            support.regression(&slopes, stream);
+            query.regression(&slopes, stream);
+        }
+    }
+    TaskBatch {
+        shape: spec.train,
+        support: support.batch(spec),
+        query: query.batch(spec),
+        context: TrainingContext {
+            progress,
+            noise: None,
+        },
+        episodes: [0, 1].into(),
+        classes: [].into(),
+        class_vectors: None,
+        world: None,
+    }
+}
+
+/// The curve of one training, of its first windows.
+fn curve(case: &Case, seed: u64, windows: usize) -> Vec<f64> {
+    let spec = spec(case.task);
+    let encoder = EncoderSpec::new("mlp", &json!({"hidden": [5, 4]}), spec.item).unwrap();
+    let (name, settings) = (case.learner, &case.settings);
+    let mut learner =
+        meta_algos::build::<_, B>(name, settings, encoder, &spec, Seed(0), &device()).unwrap();
+    learner.set_parameters(first(&learner.parameters(), seed));
+    let adam = OptimizerSettings {
+        optimizer: OptimizerKind::Adam,
+        ..OptimizerSettings::default()
+    };
+    let (mut state, mut stream) = (OptimizerState::new(), Stream(seed));
+    let losses: Vec<f64> = (0..windows * WINDOW)
+        .map(|_| {
+            let result = learner.meta_gradient(&tasks(&spec, &mut stream, case.progress));
+            let before = std::mem::take(&mut state);
+            let parameters = learner.parameters();
+            let (after, next) = optim::step(&adam, RATE, parameters, &result.gradients, before);
+            learner.set_parameters(after);
+            state = next;
+            result
+                .losses
+                .mean()
+                .into_data()
+                .iter::<f64>()
+                .next()
+                .expect("one")
+        })
+        .collect();
+    losses
+        .chunks(WINDOW)
+        .map(|window| window.iter().sum::<f64>() / WINDOW as f64)
+        .collect()
+}
+
+/// Standard error of the mean of three.
+fn standard_error(values: &[f64]) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (squares / (n - 1.0) / n).sqrt()
+}
+
+/// What there is of a case: PyTorch's curves, how many windows are compared, and the largest gap in them, in
+/// standard errors of PyTorch's trainings.
+struct Compared {
+    expected: Vec<Vec<f64>>,
+    windows: usize,
+    gap: f64,
+}
+
+impl Compared {
+    /// Compares the first windows of trainings with the first seeds.
+    fn of(case: &Case, expected: &Value, seeds: u64, windows: usize) -> Self {
+        let curves = expected.as_array().expect("curves").iter();
+        let expected: Vec<Vec<f64>> = curves.map(numbers).collect();
+        let windows = match CHAOTIC {
+            (name, few) if name == case.name => windows.min(few),
+            _ => windows,
+        };
+        let mut largest = 0.0f64;
+        for (seed, expected_curve) in (0..seeds).zip(&expected) {
+            for (window, found) in curve(case, seed, windows).into_iter().enumerate() {
+                let of_all: Vec<f64> = expected.iter().map(|curve| curve[window]).collect();
+                let gap = (found - expected_curve[window]).abs() / standard_error(&of_all);
+                // Not `max`, which would lose what is no number.
+                largest = if gap <= largest { largest } else { gap };
+            }
+        }
+        Compared {
+            expected,
+            windows,
+            gap: largest,
+        }
+    }
+
+    fn row(&self, name: &str) -> String {
+        let mean = |window: usize| {
+            let sum: f64 = self.expected.iter().map(|curve| curve[window]).sum();
+            sum / SEEDS as f64
+        };
+        let (start, end) = (mean(0), mean(WINDOWS - 1));
+        let (iterations, gap) = (self.windows * WINDOW, self.gap);
+        format!("| `{name}` | {start:.3} | {end:.3} | {iterations} | {gap:.0e} |\n")
+    }
+}
+
+/// Compares all cases, and prints a table.
+fn compare(seeds: u64, windows: usize) {
+    let oracle: Map<String, Value> = serde_json::from_str(include_str!("curves.json")).unwrap();
+    let mut all = cases();
+    all.extend(memory::cases());
+    all.extend(language::cases());
+    all.extend(processes::cases());
+    all.extend(attention::cases());
+    assert_eq!(all.len(), oracle.len());
+    println!(
+        "| reference | first loss | last loss | compared iterations | largest gap, standard errors |"
+    );
+    println!("|---|--:|--:|--:|--:|");
+    for case in &all {
+        let compared = Compared::of(case, &oracle[case.name], seeds, windows);
+        print!("{}", compared.row(case.name));
+        // A kink passed on the other side is far below it, a mistake in an equation far above.
+        assert!(compared.gap < 0.01, "{}: {}", case.name, compared.gap);
+    }
+}
+
+#[test]
+fn trainings_begin_as_those_of_pytorch() {
+    compare(1, 2);
+}
+
+/// Nowhere does a training part from its reference by a hundredth of the standard error of three.
+#[test]
+#[ignore = "half a minute"]
+fn trainings_are_those_of_pytorch() {
+    compare(SEEDS, WINDOWS);
+}
