@@ -8,9 +8,9 @@ import math
 import pathlib
 
 import torch
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy, layer_norm, one_hot
 
-from learners import NETWORK, OUTPUTS, WAY, embed, gradient, record
+from learners import NETWORK, OUTPUTS, WAY, embed, gradient, network, record
 from processes import HEADS, WIDTH, attention, block, linear, norm, normalise, pre_norm_block
 
 
@@ -97,12 +97,47 @@ def task_transformer(steps):
     return record(shapes, task_loss)
 
 
+def task_attention(steps, seeds=2):
+    """FiLM of both layers of the encoder, and a head of class means behind the modulated encoder."""
+    width = seeds * WIDTH
+    shapes = NETWORK | layer("reader.token", 8, WIDTH) | {"reader.seeds": (1, width)}
+    shapes |= attention("reader.attention") | {"reader.norm.gamma": (1, width), "reader.norm.beta": (1, width)}
+    shapes |= layer("reader.modulator.hidden", width, 5) | layer("reader.modulator.output", 5, 2 * 5 + 2 * 4)
+
+    def task_loss(p, support, query):
+        items, labels = embed(p, support[0]), support[1]
+        tokens = linear(p, "reader.token", torch.cat([items, means(items, labels)[labels]], 1)).relu()
+        read = read_twice(p, "reader.attention", p["reader.seeds"].reshape(seeds, WIDTH), tokens)
+        gamma, beta = p["reader.norm.gamma"][0], p["reader.norm.beta"][0]
+        z = layer_norm(read.reshape(1, width), (width,), gamma, beta, eps=1e-5)
+        generated = linear(p, "reader.modulator.output", linear(p, "reader.modulator.hidden", z).relu())
+        fast = {name: p[name] for name in NETWORK}
+        parts = generated.split([5, 5, 4, 4], 1)
+        for index, (scale, shift) in enumerate([parts[:2], parts[2:]]):
+            path = f"encoder.layers.{index}"
+            fast[f"{path}.weight"] = (1 + scale) * fast[f"{path}.weight"]
+            fast[f"{path}.bias"] = (1 + scale) * fast[f"{path}.bias"] + shift
+        classes = means(embed(fast, support[0]), labels)
+        fast |= {"head.weight": 2 * classes.T, "head.bias": -(classes**2).sum(1)[None]}
+        # From here on the head is a parameter like the others, whatever it was made of.
+        fast = {name: value.clone() for name, value in fast.items()}
+        for _ in range(steps):
+            g = gradient(cross_entropy(network(fast, support[0]), labels), fast, fast)
+            fast = {name: fast[name] - 0.1 * g[name] for name in fast}
+        answer = network(fast, query[0])
+        return answer, cross_entropy(answer, query[1])
+
+    return record(shapes, task_loss)
+
+
 def cases():
     return {
         "in_context": in_context(),
         "in_context, uniform": in_context(uniform=True),
         "meta_attention": meta_attention(1, 4.0),
         "meta_attention, 3 steps": meta_attention(3, 1.0),
+        "task_attention": task_attention(0),
+        "task_attention, 2 steps": task_attention(2),
         "task_transformer": task_transformer(0),
         "task_transformer, 2 steps": task_transformer(2),
     }

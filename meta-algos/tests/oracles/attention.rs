@@ -18,6 +18,11 @@ pub(super) fn cases() -> Vec<Case> {
             "inner_lr": 0.1
         })
     };
+    let task_attention = |steps: usize| {
+        json!({
+            "seeds": 2, "width": 4, "heads": 2, "hidden": 5, "inner_steps": steps, "inner_lr": 0.1
+        })
+    };
     vec![
         Case::new("in_context", "in_context", in_context("softmax")),
         Case::new("in_context, uniform", "in_context", in_context("uniform")),
@@ -26,6 +31,12 @@ pub(super) fn cases() -> Vec<Case> {
             "meta_attention, 3 steps",
             "meta_attention",
             meta_attention(3, 1.0),
+        ),
+        Case::new("task_attention", "task_attention", task_attention(0)),
+        Case::new(
+            "task_attention, 2 steps",
+            "task_attention",
+            task_attention(2),
         ),
         Case::new("task_transformer", "task_transformer", transformer(0)),
         Case::new(
