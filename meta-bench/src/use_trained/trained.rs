@@ -211,7 +211,9 @@ impl<T: Toolkit> TrainedLearner<T> {
         let features = self.item.features();
         let passes_on =
             (self.architecture.width(), self.architecture.activations()) == (features, features);
-        let of_tables = ["prior", "tables"].contains(&self.manifest.source.name.as_str());
+        let mut sources = T::sources().into_iter();
+        let of_tables =
+            sources.any(|entry| entry.tables && entry.name == self.manifest.source.name);
         of_tables && passes_on && self.learner.any_features()
     }
 

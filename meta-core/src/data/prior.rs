@@ -183,6 +183,7 @@ impl SourceSettings for PriorSettings {
     const NAME: &str = "prior";
     const SUMMARY: &str = "tables from a prior: causal graphs, networks, processes, linear rules, trees; \
                            needs no files";
+    const TABLES: bool = true;
 
     fn open(&self, _data_folder: Option<&Path>) -> Result<Arc<dyn Source>> {
         Ok(Arc::new(self.build()?))

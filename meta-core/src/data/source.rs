@@ -294,6 +294,9 @@ pub trait SourceSettings: Settings {
     /// What it is, in one line.
     const SUMMARY: &str;
 
+    /// Whether its items are rows of tables, which differ from task to task in their columns.
+    const TABLES: bool = false;
+
     /// Makes the source; `data_folder` is where data sets lie, for those that read files.
     ///
     /// # Errors
@@ -312,6 +315,8 @@ pub struct SourceEntry {
     pub name: &'static str,
     /// What it is, in one line.
     pub summary: &'static str,
+    /// As [`SourceSettings::TABLES`].
+    pub tables: bool,
     /// Its settings with their documentation.
     pub fields: fn() -> Vec<Field>,
     /// Every setting with its default.
@@ -331,6 +336,7 @@ impl SourceEntry {
         SourceEntry {
             name: S::NAME,
             summary: S::SUMMARY,
+            tables: S::TABLES,
             fields: S::fields,
             default_settings: S::defaults,
             build: |settings, data_folder| S::from_value("data", settings)?.open(data_folder),

@@ -107,6 +107,7 @@ impl SourceSettings for TablesSettings {
     const NAME: &str = "tables";
     const SUMMARY: &str =
         "tables with a target (csv, parquet): many tables, or groups of one, as tasks";
+    const TABLES: bool = true;
 
     fn open(&self, data_folder: Option<&Path>) -> Result<Arc<dyn Source>> {
         Ok(Arc::new(self.build(data_folder)?))

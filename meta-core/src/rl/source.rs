@@ -73,6 +73,7 @@ pub fn entry<S: FamilySettings>() -> SourceEntry {
     SourceEntry {
         name: S::NAME,
         summary: S::SUMMARY,
+        tables: false,
         fields: S::fields,
         default_settings: S::defaults,
         build: |settings, _| {
