@@ -45,7 +45,7 @@ use meta_core::{
     },
     optim::OptimizerKind,
     params::Params,
-    primitives::{MatrixProduct, Primitives, linear},
+    primitives::{Primitives, linear},
     settings,
     task::TaskSpec,
 };
@@ -256,7 +256,7 @@ impl Partial for Ataml {
         let shown = map.clone().reshape([t, 1, b, length]);
         pass.record("tokens", MapAxis::Query, MapAxis::Other("token"), &shown);
         let map = map.reshape([t * b, 1, length]);
-        let read = map.product(tokens.reshape([t * b, length, features]));
+        let read = linear(map, tokens.reshape([t * b, length, features]));
         readout.head.forward(read.reshape([t, b, features]))
     }
 }

@@ -47,7 +47,7 @@ use meta_core::{
         init::Initializer,
         linear::Linear,
     },
-    primitives::{MatrixProduct, Primitives, broadcast_rows, join, linear, scale, tanh},
+    primitives::{MatrixProduct, Primitives, join, linear, scale, tanh},
     settings,
     task::{TaskBatch, TaskSpec},
 };
@@ -147,12 +147,6 @@ pub struct Hatt<A> {
     described: usize,
 }
 
-/// Each task's rows `n` times: `[t, b, d]` to `[t·n, b, d]`. Written out, for products of broadcast tensors are slow.
-fn copies<L: Primitives>(x: &Tensor<L, 3>, n: usize) -> Tensor<L, 3> {
-    let [t, b, d] = x.dims();
-    broadcast_rows(x.clone().reshape([t, 1, b * d]), t, n).reshape([t * n, b, d])
-}
-
 /// The sum of each row, `[t, b, d]` to `[t, b, 1]`.
 fn row_sums<L: Primitives>(x: Tensor<L, 3>) -> Tensor<L, 3> {
     let ones = Tensor::ones([1, x.dims()[2], 1], &x.device());
@@ -162,7 +156,7 @@ fn row_sums<L: Primitives>(x: Tensor<L, 3>) -> Tensor<L, 3> {
 /// `Σ_d tanh(a ⊙ b)_d` of each `a [t, m, d]` with each `b [t, s, d]`: `[t, m, s]`.
 fn agreement<L: Primitives>(a: &Tensor<L, 3>, b: &Tensor<L, 3>) -> Tensor<L, 3> {
     let ([t, m, d], [_, s, _]) = (a.dims(), b.dims());
-    let products = scale(copies(b, m), a.clone().reshape([t * m, 1, d]));
+    let products = scale(distance::copies(b, m), a.clone().reshape([t * m, 1, d]));
     row_sums(tanh(products)).reshape([t, m, s])
 }
 
@@ -261,10 +255,10 @@ impl<A: Architecture> SinglePass for Hatt<A> {
         let membership = distance::membership(tasks.support.targets.labels(), n, &support);
         let vectors = tasks.class_vectors.as_ref();
         let map = self.instances(model, [&support, &query], &membership, vectors);
-        let items = copies(&support, n).reshape([t, n, s, d]);
+        let items = distance::copies(&support, n).reshape([t, n, s, d]);
         pass.record("instances", MapAxis::Query, MapAxis::Support, &map);
         let prototypes = map.product(items).reshape([t * n, q, d]);
-        let away = copies(&query, n) - prototypes;
+        let away = distance::copies(&query, n) - prototypes;
         let weights = self.features(model, &support, tasks);
         let weighted = scale(away.clone() * away, weights.reshape([t * n, 1, d]));
         row_sums(weighted).reshape([t, n, q]).swap_dims(1, 2).neg()

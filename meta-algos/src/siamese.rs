@@ -46,7 +46,7 @@ use meta_core::{
         init::Initializer,
         linear::Linear,
     },
-    primitives::{MatrixProduct, Primitives},
+    primitives::{MatrixProduct, Primitives, add_rows},
     rng::{Seed, Stream},
     settings,
     task::{TaskBatch, TaskSpec},
@@ -139,6 +139,15 @@ impl<B: Primitives, E> SiameseModel<B, E> {
             None => x,
         }
     }
+
+    /// `z` of every query `[t, q, d]` with every support item `[t, s, d]`: `[t, q, s]`.
+    fn cross(&self, support: &Tensor<B, 3>, query: &Tensor<B, 3>) -> Tensor<B, 3> {
+        let ([t, s, d], q) = (support.dims(), query.dims()[1]);
+        let item = support.clone().neg().reshape([t * s, 1, d]);
+        let apart = add_rows(distance::copies(query, s), item).abs();
+        let cross = self.distance.forward(apart.reshape([t, s * q, d]));
+        cross.reshape([t, s, q]).swap_dims(1, 2)
+    }
 }
 
 /// How a siamese network compares.
@@ -179,17 +188,15 @@ impl<A: Architecture> SinglePass for Siamese<A> {
         let (support, query) = embed_together(&model.encoder, tasks, pass);
         let (support, query) = (model.embedding(support), model.embedding(query));
         let ([t, s, d], [_, q, _]) = (support.dims(), query.dims());
-        let difference =
-            query.clone().reshape([t, q, 1, d]) - support.clone().reshape([t, 1, s, d]);
-        let distances = difference.abs().reshape([t, q * s, d]);
-        let cross = model.distance.forward(distances);
         if self.settings.pairs == Pairs::Cross {
-            return cross.reshape([t, q, s]);
+            return model.cross(&support, &query);
         }
-        let cross = cross.reshape([t, 1, q * s]);
         if !pass.mode.training {
-            return cross;
+            return model.cross(&support, &query).reshape([t, 1, q * s]);
         }
+        // Of all pairs only the score of the training is told.
+        let cross = model.cross(&support.clone().detach(), &query.clone().detach());
+        let cross = cross.detach().reshape([t, 1, q * s]);
         let items = Tensor::cat(vec![support, query], 1).reshape([t * (s + q), d]);
         let [first, second] = drawn_pairs(tasks);
         let chosen = |rows: Vec<i32>| {

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor, backend::Backend};
 
-use crate::primitives::{MatrixProduct, Primitives};
+use crate::primitives::{MatrixProduct, Primitives, broadcast_rows};
 use crate::task::ItemBatch;
 
 /// 1 where an item is of a class, else 0: labels `[t, b]` to `[t, b, n]`, in the dtype of `like`.
@@ -12,6 +12,12 @@ pub fn membership<B: Backend>(
     like: &Tensor<B, 3>,
 ) -> Tensor<B, 3> {
     labels.one_hot::<3>(way).float().cast(like.dtype())
+}
+
+/// Each task's rows `n` times: `[t, b, d]` to `[t·n, b, d]`. Written out, for operations on broadcast tensors are slow.
+pub fn copies<B: Primitives>(x: &Tensor<B, 3>, n: usize) -> Tensor<B, 3> {
+    let [t, b, d] = x.dims();
+    broadcast_rows(x.clone().reshape([t, 1, b * d]), t, n).reshape([t * n, b, d])
 }
 
 /// Sum over the items of each class: items `[t, s, d]`, labels `[t, s]`, result `[t, n, d]`.
