@@ -4,8 +4,6 @@
 //! Both sides compute in double precision, so that curves part where the mathematics does: an error in a
 //! meta-gradient, in the optimiser, or in what is carried from one iteration to the next.
 
-use std::fmt::Write;
-
 use burn::tensor::TensorData;
 use meta_core::{
     data::Task,
