@@ -52,7 +52,8 @@ impl Subwords {
     /// # Errors
     /// Why it cannot be cut, as a clause.
     pub fn of(&self, text: &str) -> Result<Vec<String>, String> {
-        let cut = self.tokenizer.encode_fast(text, false);
+        // `encode_fast` leaves the names of tokens out.
+        let cut = self.tokenizer.encode(text, false);
         let cut = cut.map_err(|error| format!("cannot be cut by the tokenizer: {error}"))?;
         let tokens = cut.get_ids().iter().zip(cut.get_tokens());
         let named = tokens.map(|(&number, token)| match &self.unknown {
