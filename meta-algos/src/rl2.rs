@@ -93,7 +93,7 @@ impl LearnerSettings for Rl2Settings {
     fn toy() -> Toy {
         Toy {
             settings: json!({"hidden": 16}),
-            iterations: 60,
+            iterations: 120,
             ..Toy::default()
         }
     }

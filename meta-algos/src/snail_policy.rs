@@ -79,7 +79,7 @@ impl LearnerSettings for SnailPolicySettings {
     fn toy() -> Toy {
         Toy {
             settings: json!({"keys": 4, "values": 4, "filters": 4}),
-            iterations: 60,
+            iterations: 120,
             ..Toy::default()
         }
     }
