@@ -471,16 +471,21 @@ impl Source for TextSource {
     }
 
     fn item_words(&self, item: &[f32]) -> Option<Vec<String>> {
-        let mut words = vec!["⟨unknown⟩"; self.lexicon.vectors.len() / self.width];
+        let mut words = vec![None; self.lexicon.vectors.len() / self.width];
         for (word, &row) in &self.lexicon.names {
-            words[row as usize] = word;
+            words[row as usize] = Some(word.as_str());
         }
         let rows = item.chunks_exact(self.token_width());
         let there = rows.take_while(|row| row.iter().any(|&number| number != 0.0));
         let named = there.map(|row| {
-            let mut vectors = self.lexicon.vectors.chunks_exact(self.width);
-            let found = vectors.position(|vector| *vector == row[..self.width]);
-            found.map_or("⟨unknown⟩", |found| words[found]).to_owned()
+            let vectors = self.lexicon.vectors.chunks_exact(self.width);
+            // The vector of what is unknown may be that of a word, too.
+            let mut named = vectors.zip(&words).filter(|(_, word)| word.is_some());
+            let found = named.find(|(vector, _)| **vector == row[..self.width]);
+            found
+                .and_then(|(_, word)| *word)
+                .unwrap_or("⟨unknown⟩")
+                .to_owned()
         });
         Some(named.collect())
     }
