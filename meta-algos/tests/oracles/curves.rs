@@ -4,20 +4,19 @@
 //! Both sides compute in double precision, so that curves part where the mathematics does: an error in a
 //! meta-gradient, in the optimiser, or in what is carried from one iteration to the next.
 
-use burn::tensor::TensorData;
+use burn::tensor::{Tensor, TensorData};
 use meta_core::{
     data::Task,
-    nn::encoder::EncoderSpec,
     optim::{self, OptimizerKind, OptimizerSettings, OptimizerState},
     params::Params,
     rng::Seed,
-    task::{ItemBatch, TargetBatch, TaskBatch, TaskSpec, TrainingContext},
+    task::{ItemBatch, TargetBatch, TaskBatch, TaskSpec},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     B, Case, OUTPUTS, TASKS, attention, cases, device, language, memory, numbers, processes, spec,
-    tensor,
+    tasks_of, tensor,
 };
 
 /// Windows of a curve, and iterations of a window.
@@ -115,7 +114,7 @@ impl Rows {
     fn batch(self, spec: &TaskSpec) -> ItemBatch<B> {
         let items = WAY * ITEMS;
         let targets = match spec.task {
-            Task::Classification => TargetBatch::Classes(burn::tensor::Tensor::from_data(
+            Task::Classification => TargetBatch::Classes(Tensor::from_data(
                 TensorData::new(self.labels, [TASKS, items]),
                 &device(),
             )),
@@ -139,26 +138,14 @@ fn tasks(spec: &TaskSpec, stream: &mut Stream, progress: f64) -> TaskBatch<B> {
             query.regression(&slopes, stream);
         }
     }
-    TaskBatch {
-        shape: spec.train,
-        support: support.batch(spec),
-        query: query.batch(spec),
-        context: TrainingContext {
-            progress,
-            noise: None,
-        },
-        episodes: [0, 1].into(),
-        classes: [].into(),
-        class_vectors: None,
-        world: None,
-    }
+    let items = [support.batch(spec), query.batch(spec)];
+    tasks_of(spec, items, progress)
 }
 
 /// The curve of one training, of its first windows.
 fn curve(case: &Case, seed: u64, windows: usize) -> Vec<f64> {
     let spec = spec(case.task);
-    let encoder = EncoderSpec::new("mlp", &json!({"hidden": [5, 4]}), spec.item).unwrap();
-    let (name, settings) = (case.learner, &case.settings);
+    let (name, settings, encoder) = (case.learner, &case.settings, case.encoder(&spec));
     let mut learner =
         meta_algos::build::<_, B>(name, settings, encoder, &spec, Seed(0), &device()).unwrap();
     learner.set_parameters(first(&learner.parameters(), seed));

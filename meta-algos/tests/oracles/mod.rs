@@ -96,6 +96,23 @@ fn items(spec: &TaskSpec, start: f64) -> ItemBatch<B> {
     ItemBatch::new(tensor(inputs, [TASKS, count, features]), targets)
 }
 
+/// Tasks of this support and these queries, when so much of the training is done.
+fn tasks_of(spec: &TaskSpec, [support, query]: [ItemBatch<B>; 2], progress: f64) -> TaskBatch<B> {
+    TaskBatch {
+        shape: spec.train,
+        support,
+        query,
+        context: TrainingContext {
+            progress,
+            noise: None,
+        },
+        episodes: [0, 1].into(),
+        classes: [].into(),
+        class_vectors: None,
+        world: None,
+    }
+}
+
 fn numbers(list: &Value) -> Vec<f64> {
     let list = list.as_array().expect("a list of numbers").iter();
     list.map(|number| number.as_f64().expect("a number"))
@@ -145,6 +162,11 @@ impl Case {
 
     fn at(self, progress: f64) -> Self {
         Case { progress, ..self }
+    }
+
+    /// The two layers that every reference embeds items by.
+    fn encoder(&self, spec: &TaskSpec) -> EncoderSpec {
+        EncoderSpec::new("mlp", &json!({"hidden": [5, 4]}), spec.item).unwrap()
     }
 }
 
@@ -196,62 +218,24 @@ fn learners_equal_pytorch() {
     all_equal_pytorch(cases(), include_str!("learners.json"));
 }
 
-/// Every case, and every entry of the file.
+/// Answers, losses and meta-gradients of every case are those of its entry in the file, and there are no others.
 fn all_equal_pytorch(cases: Vec<Case>, oracle: &str) {
     let oracle: serde_json::Map<String, Value> = serde_json::from_str(oracle).unwrap();
     assert_eq!(cases.len(), oracle.len());
     for case in cases {
-        let expected = &oracle[case.name];
-        equals_pytorch(
-            case.name,
-            case.learner,
-            &case.settings,
-            case.task,
-            case.progress,
-            expected,
-        );
+        let spec = spec(case.task);
+        equals_on(&case, &spec, case.encoder(&spec), &oracle[case.name]);
     }
 }
 
-/// PredictAt, losses and meta-gradients of the learner called `name` are those of the oracle.
-fn equals_pytorch(
-    case: &str,
-    name: &str,
-    settings: &Value,
-    task: Task,
-    progress: f64,
-    expected: &Value,
-) {
-    let spec = spec(task);
-    let encoder = EncoderSpec::new("mlp", &json!({"hidden": [5, 4]}), spec.item).unwrap();
-    equals_on(case, (name, settings), &spec, encoder, progress, expected);
-}
-
-/// [`equals_pytorch`] with this encoder, for items that it reads.
-fn equals_on(
-    case: &str,
-    (name, settings): (&str, &Value),
-    spec: &TaskSpec,
-    encoder: EncoderSpec,
-    progress: f64,
-    expected: &Value,
-) {
+/// What a case computes with this encoder, for items that it reads, is what is expected.
+fn equals_on(case: &Case, spec: &TaskSpec, encoder: EncoderSpec, expected: &Value) {
+    let (name, settings, progress) = (case.learner, &case.settings, case.progress);
+    let case = case.name;
     let mut learner =
         meta_algos::build::<_, B>(name, settings, encoder, spec, Seed(0), &device()).unwrap();
     learner.set_parameters(parameters(&learner.parameters()));
-    let tasks = TaskBatch {
-        shape: spec.train,
-        support: items(spec, 0.4),
-        query: items(spec, 1.1),
-        context: TrainingContext {
-            progress,
-            noise: None,
-        },
-        episodes: [0, 1].into(),
-        classes: [].into(),
-        class_vectors: None,
-        world: None,
-    };
+    let tasks = tasks_of(spec, [items(spec, 0.4), items(spec, 1.1)], progress);
     let answer = learner.predict(&tasks, PredictAt::LastStep).remove(0);
     let answer: Vec<f64> = answer.into_data().iter().collect();
     assert_close(

@@ -1,14 +1,9 @@
 //! Neural processes against PyTorch: `processes.py` in this folder wrote the numbers.
 
-use meta_core::{
-    learner::PredictAt,
-    nn::encoder::EncoderSpec,
-    rng::Seed,
-    task::{TaskBatch, TrainingContext},
-};
+use meta_core::{learner::PredictAt, rng::Seed};
 use serde_json::{Value, json};
 
-use super::{B, Case, assert_close, device, host, items, numbers, parameters, spec};
+use super::{B, Case, assert_close, device, host, items, numbers, parameters, spec, tasks_of};
 
 /// Those of `processes.py`.
 pub(super) fn cases() -> Vec<Case> {
@@ -32,30 +27,16 @@ fn processes_equal_pytorch() {
     let oracle: serde_json::Map<String, Value> = serde_json::from_str(text).unwrap();
     let cases = cases();
     assert_eq!(cases.len(), oracle.len());
-    for Case {
-        name: case,
-        learner,
-        settings,
-        task,
-        ..
-    } in cases
-    {
-        let spec = spec(task);
-        let encoder = EncoderSpec::new("mlp", &json!({"hidden": [5, 4]}), spec.item).unwrap();
+    for case in cases {
+        let spec = spec(case.task);
+        let (encoder, settings) = (case.encoder(&spec), &case.settings);
         let mut learner =
-            meta_algos::build::<_, B>(learner, &settings, encoder, &spec, Seed(0), &device())
+            meta_algos::build::<_, B>(case.learner, settings, encoder, &spec, Seed(0), &device())
                 .unwrap();
         learner.set_parameters(parameters(&learner.parameters()));
-        let tasks = TaskBatch {
-            shape: spec.train,
-            support: items(&spec, 0.4),
-            query: items(&spec, 1.1),
-            context: TrainingContext::default(),
-            episodes: [0, 1].into(),
-            classes: [].into(),
-            class_vectors: None,
-            world: None,
-        };
+        let items = [items(&spec, 0.4), items(&spec, 1.1)];
+        let tasks = tasks_of(&spec, items, case.progress);
+        let case = case.name;
         let expected = &oracle[case];
         let answers: Vec<f64> = learner
             .predict(&tasks, PredictAt::LastStep)

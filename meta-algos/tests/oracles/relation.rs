@@ -7,7 +7,7 @@ use meta_core::{
 };
 use serde_json::{Value, json};
 
-use super::{equals_on, spec};
+use super::{Case, equals_on, spec};
 
 #[test]
 fn convolutional_relations_equal_pytorch() {
@@ -24,7 +24,6 @@ fn convolutional_relations_equal_pytorch() {
     let encoder = json!({"channels": 2, "blocks": 2, "pooled": 1});
     let encoder = EncoderSpec::new("relation_conv", &encoder, item).unwrap();
     let settings = json!({"module": "conv", "hidden": 5, "relation_width": 5});
-    let case = "relation_net, convolutional";
-    let learner = ("relation_net", &settings);
-    equals_on(case, learner, &spec, encoder, 0.0, &oracle[case]);
+    let case = Case::new("relation_net, convolutional", "relation_net", settings);
+    equals_on(&case, &spec, encoder, &oracle[case.name]);
 }
