@@ -262,6 +262,29 @@ def feat(temperature):
     return record(shapes, task_loss)
 
 
+def multimodal(uniform=False):
+    """The last two features describe an item; queries are seen only (Xing et al. 2019, equations 4 and 6)."""
+    own = {"description": (2, 3), "embedding": (3, 4), "query": (4, 2), "key": (4, 2)}
+    shapes = dict(NETWORK)
+    for part, shape in own.items():
+        shapes |= {f"{part}.weight": shape, f"{part}.bias": (1, shape[1])}
+
+    def task_loss(p, support, query):
+        linear = lambda part, x: x @ p[f"{part}.weight"] + p[f"{part}.bias"]
+        seen = lambda x: torch.cat([x[:, :4], torch.zeros(len(x), 2)], 1)
+        means = lambda x: torch.stack([x[support[1] == n].mean(0) for n in range(WAY)])
+        visual = means(embed(p, seen(support[0])))
+        side = means(linear("embedding", linear("description", support[0][:, 4:]).relu()))
+        ask = linear("query", side)
+        scores = [(ask * linear("key", modality)).sum(1) / math.sqrt(2) for modality in (visual, side)]
+        shares = torch.full((WAY, 2), 0.5) if uniform else softmax(torch.stack(scores, 1), 1)
+        classes = shares[:, :1] * visual + shares[:, 1:] * side
+        answer = -((embed(p, seen(query[0]))[:, None] - classes) ** 2).sum(2)
+        return answer, cross_entropy(answer, query[1])
+
+    return record(shapes, task_loss)
+
+
 def ridge():
     shapes = NETWORK | {"log_lambda": (1, 1), "scale": (1, 1), "offset": (1, 1)}
 
@@ -402,6 +425,8 @@ def cases():
         "relation_net": relation(5),
         "protonet": protonet(),
         "feat": feat(2.0),
+        "multimodal_protonet": multimodal(),
+        "multimodal_protonet, uniform": multimodal(uniform=True),
         "ridge": ridge(),
         "siamese": siamese(),
         "cavia": cavia(2, 0.5, 3, 4),
