@@ -10,20 +10,12 @@ import pathlib
 import torch
 from torch.nn.functional import cross_entropy, layer_norm, one_hot
 
-from learners import NETWORK, OUTPUTS, WAY, embed, gradient, network, record
+from learners import NETWORK, OUTPUTS, WAY, distances, embed, gradient, means, network, record
 from processes import HEADS, WIDTH, attention, block, linear, norm, normalise, pre_norm_block
 
 
 def layer(path, inputs, outputs):
     return {f"{path}.weight": (inputs, outputs), f"{path}.bias": (1, outputs)}
-
-
-def means(x, labels):
-    return torch.stack([x[labels == n].mean(0) for n in range(WAY)])
-
-
-def distances(queries, classes):
-    return ((queries[:, None] - classes) ** 2).sum(2)
 
 
 def read_twice(p, path, queries, memory):

@@ -62,6 +62,14 @@ def embed(w, x):
     return x
 
 
+def means(x, labels):
+    return torch.stack([x[labels == n].mean(0) for n in range(WAY)])
+
+
+def distances(queries, classes):
+    return ((queries[:, None] - classes) ** 2).sum(2)
+
+
 def network(w, x):
     return embed(w, x) @ w["head.weight"] + w["head.bias"]
 
@@ -233,9 +241,8 @@ def protonet():
 
     def task_loss(own, support, query):
         p = {f"encoder.{name}": value for name, value in own.items()}
-        x = embed(p, support[0])
-        classes = torch.stack([x[support[1] == n].mean(0) for n in range(WAY)])
-        answer = -((embed(p, query[0])[:, None] - classes) ** 2).sum(2)
+        classes = means(embed(p, support[0]), support[1])
+        answer = -distances(embed(p, query[0]), classes)
         return answer, cross_entropy(answer, query[1])
 
     return record(shapes, task_loss)
@@ -251,12 +258,11 @@ def feat(temperature):
         def linear(part, x):
             return x @ p[f"attention.{part}.weight"] + p[f"attention.{part}.bias"]
 
-        x = embed(p, support[0])
-        classes = torch.stack([x[support[1] == n].mean(0) for n in range(WAY)])
+        classes = means(embed(p, support[0]), support[1])
         q, k, v = (linear(part, classes)[None] for part in parts[:3])
         read = linear("output", scaled_dot_product_attention(q, k, v)[0])
         adapted = layer_norm(classes + read, (4,), p["norm.gamma"][0], p["norm.beta"][0], eps=1e-5)
-        answer = -((embed(p, query[0])[:, None] - adapted) ** 2).sum(2) / temperature
+        answer = -distances(embed(p, query[0]), adapted) / temperature
         return answer, cross_entropy(answer, query[1])
 
     return record(shapes, task_loss)
@@ -272,14 +278,14 @@ def multimodal(uniform=False):
     def task_loss(p, support, query):
         linear = lambda part, x: x @ p[f"{part}.weight"] + p[f"{part}.bias"]
         seen = lambda x: torch.cat([x[:, :4], torch.zeros(len(x), 2)], 1)
-        means = lambda x: torch.stack([x[support[1] == n].mean(0) for n in range(WAY)])
-        visual = means(embed(p, seen(support[0])))
-        side = means(linear("embedding", linear("description", support[0][:, 4:]).relu()))
+        visual = means(embed(p, seen(support[0])), support[1])
+        described = linear("embedding", linear("description", support[0][:, 4:]).relu())
+        side = means(described, support[1])
         ask = linear("query", side)
         scores = [(ask * linear("key", modality)).sum(1) / math.sqrt(2) for modality in (visual, side)]
         shares = torch.full((WAY, 2), 0.5) if uniform else softmax(torch.stack(scores, 1), 1)
         classes = shares[:, :1] * visual + shares[:, 1:] * side
-        answer = -((embed(p, seen(query[0]))[:, None] - classes) ** 2).sum(2)
+        answer = -distances(embed(p, seen(query[0])), classes)
         return answer, cross_entropy(answer, query[1])
 
     return record(shapes, task_loss)

@@ -185,8 +185,8 @@ fn cases() -> Vec<Case> {
         "inner_lr": 0.1, "inner_steps": 4, "test_steps": 4, "lambda": 2.0, "cg_damping": 10.0, "cg_steps": 3
     });
     let reptile = json!({"inner_lr": 0.01, "inner_steps": 4, "test_steps": 4});
-    let modalities = json!({"side": 2, "hidden": 3, "width": 2});
-    let without_attention = json!({"side": 2, "hidden": 3, "width": 2, "attention": "uniform"});
+    let modalities =
+        |attention: &str| json!({"side": 2, "hidden": 3, "width": 2, "attention": attention});
     vec![
         Case::new("maml, 1 step", "maml", steps(1)),
         Case::new("maml, 5 steps", "maml", steps(5)),
@@ -207,11 +207,15 @@ fn cases() -> Vec<Case> {
         Case::new("relation_net", "relation_net", json!({"hidden": 5})),
         Case::new("protonet", "protonet", json!({})),
         Case::new("feat", "feat", json!({"temperature": 2.0})),
-        Case::new("multimodal_protonet", "multimodal_protonet", modalities),
+        Case::new(
+            "multimodal_protonet",
+            "multimodal_protonet",
+            modalities("softmax"),
+        ),
         Case::new(
             "multimodal_protonet, uniform",
             "multimodal_protonet",
-            without_attention,
+            modalities("uniform"),
         ),
         Case::new("ridge", "ridge", json!({})),
         Case::new("siamese", "siamese", json!({})),
