@@ -18,11 +18,12 @@ def layer(path, inputs, outputs):
     return {f"{path}.weight": (inputs, outputs), f"{path}.bias": (1, outputs)}
 
 
-def read_twice(p, path, queries, memory):
+def read_twice(p, path, queries, memory, uniform=False):
     """`attend`, written out, since PyTorch's own attention has no second derivative on a CPU."""
     split = lambda part, x: linear(p, f"{path}.{part}", x).unflatten(1, (HEADS, WIDTH // HEADS)).transpose(0, 1)
     q, k, v = split("query", queries), split("key", memory), split("value", memory)
-    weights = (q @ k.transpose(1, 2) / math.sqrt(WIDTH // HEADS)).softmax(2)
+    scores = q @ k.transpose(1, 2) / math.sqrt(WIDTH // HEADS)
+    weights = (0 * scores if uniform else scores).softmax(2)
     return linear(p, f"{path}.output", (weights @ v).transpose(0, 1).flatten(1))
 
 
@@ -89,36 +90,76 @@ def task_transformer(steps):
     return record(shapes, task_loss)
 
 
+def tokens(p, path, support):
+    """The support with the means of its classes beside it."""
+    items, labels = embed(p, support[0]), support[1]
+    return linear(p, path, torch.cat([items, means(items, labels)[labels]], 1)).relu()
+
+
+def modulator(path, width):
+    return layer(f"{path}.hidden", width, 5) | layer(f"{path}.output", 5, 2 * 5 + 2 * 4)
+
+
+def modulated(p, path, z, support, query, steps):
+    """FiLM of both layers of the encoder by `z`, and a head of class means behind the modulated encoder."""
+    labels = support[1]
+    generated = linear(p, f"{path}.output", linear(p, f"{path}.hidden", z).relu())
+    fast = {name: p[name] for name in NETWORK}
+    parts = generated.split([5, 5, 4, 4], 1)
+    for index, (scale, shift) in enumerate([parts[:2], parts[2:]]):
+        own = f"encoder.layers.{index}"
+        fast[f"{own}.weight"] = (1 + scale) * fast[f"{own}.weight"]
+        fast[f"{own}.bias"] = (1 + scale) * fast[f"{own}.bias"] + shift
+    classes = means(embed(fast, support[0]), labels)
+    fast |= {"head.weight": 2 * classes.T, "head.bias": -(classes**2).sum(1)[None]}
+    # From here on the head is a parameter like the others, whatever it was made of.
+    fast = {name: value.clone() for name, value in fast.items()}
+    for _ in range(steps):
+        g = gradient(cross_entropy(network(fast, support[0]), labels), fast, fast)
+        fast = {name: fast[name] - 0.1 * g[name] for name in fast}
+    answer = network(fast, query[0])
+    return answer, cross_entropy(answer, query[1])
+
+
 def task_attention(steps, seeds=2):
-    """FiLM of both layers of the encoder, and a head of class means behind the modulated encoder."""
     width = seeds * WIDTH
     shapes = NETWORK | layer("reader.token", 8, WIDTH) | {"reader.seeds": (1, width)}
     shapes |= attention("reader.attention") | {"reader.norm.gamma": (1, width), "reader.norm.beta": (1, width)}
-    shapes |= layer("reader.modulator.hidden", width, 5) | layer("reader.modulator.output", 5, 2 * 5 + 2 * 4)
+    shapes |= modulator("reader.modulator", width)
 
     def task_loss(p, support, query):
-        items, labels = embed(p, support[0]), support[1]
-        tokens = linear(p, "reader.token", torch.cat([items, means(items, labels)[labels]], 1)).relu()
-        read = read_twice(p, "reader.attention", p["reader.seeds"].reshape(seeds, WIDTH), tokens)
+        read = tokens(p, "reader.token", support)
+        read = read_twice(p, "reader.attention", p["reader.seeds"].reshape(seeds, WIDTH), read)
         gamma, beta = p["reader.norm.gamma"][0], p["reader.norm.beta"][0]
         z = layer_norm(read.reshape(1, width), (width,), gamma, beta, eps=1e-5)
-        generated = linear(p, "reader.modulator.output", linear(p, "reader.modulator.hidden", z).relu())
-        fast = {name: p[name] for name in NETWORK}
-        parts = generated.split([5, 5, 4, 4], 1)
-        for index, (scale, shift) in enumerate([parts[:2], parts[2:]]):
-            path = f"encoder.layers.{index}"
-            fast[f"{path}.weight"] = (1 + scale) * fast[f"{path}.weight"]
-            fast[f"{path}.bias"] = (1 + scale) * fast[f"{path}.bias"] + shift
-        classes = means(embed(fast, support[0]), labels)
-        fast |= {"head.weight": 2 * classes.T, "head.bias": -(classes**2).sum(1)[None]}
-        # From here on the head is a parameter like the others, whatever it was made of.
-        fast = {name: value.clone() for name, value in fast.items()}
-        for _ in range(steps):
-            g = gradient(cross_entropy(network(fast, support[0]), labels), fast, fast)
-            fast = {name: fast[name] - 0.1 * g[name] for name in fast}
-        answer = network(fast, query[0])
-        return answer, cross_entropy(answer, query[1])
+        return modulated(p, "reader.modulator", z, support, query, steps)
 
+    return record(shapes, task_loss)
+
+
+def task_relations(steps, uniform=False, slots=3, rate=0.1):
+    """The memory is no parameter: tasks move its slots, in proportion to how near they are."""
+    memory = "relations.running_memory"
+    shapes = NETWORK | layer("relations.token", 8, WIDTH) | norm("relations.representation_norm")
+    shapes |= {memory: (1, slots, WIDTH)} | attention("relations.attention") | norm("relations.norm")
+    shapes |= modulator("relations.modulator", WIDTH)
+
+    def represent(p, support):
+        mean = tokens(p, "relations.token", support).mean(0, keepdim=True)
+        return normalise(p, "relations.representation_norm", mean)
+
+    def task_loss(p, support, query):
+        task = represent(p, support)
+        read = read_twice(p, "relations.attention", task, p[memory][0].detach(), uniform)
+        z = normalise(p, "relations.norm", task + read)
+        return modulated(p, "relations.modulator", z, support, query, steps)
+
+    def remember(p, support):
+        task, before = represent(p, support), p[memory][0]
+        share = (-((task - before) ** 2).sum(1) / (2 * math.sqrt(WIDTH))).softmax(0)
+        return {memory: (before + rate * share[:, None] * (task - before))[None]}
+
+    task_loss.remember = remember
     return record(shapes, task_loss)
 
 
@@ -130,6 +171,9 @@ def cases():
         "meta_attention, 3 steps": meta_attention(3, 1.0),
         "task_attention": task_attention(0),
         "task_attention, 2 steps": task_attention(2),
+        "task_relations": task_relations(0),
+        "task_relations, 2 steps": task_relations(2),
+        "task_relations, uniform": task_relations(0, uniform=True),
         "task_transformer": task_transformer(0),
         "task_transformer, 2 steps": task_transformer(2),
     }

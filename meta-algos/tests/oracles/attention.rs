@@ -23,6 +23,12 @@ pub(super) fn cases() -> Vec<Case> {
             "seeds": 2, "width": 4, "heads": 2, "hidden": 5, "inner_steps": steps, "inner_lr": 0.1
         })
     };
+    let task_relations = |steps: usize, attention: &str| {
+        json!({
+            "slots": 3, "width": 4, "heads": 2, "hidden": 5, "inner_steps": steps, "inner_lr": 0.1,
+            "attention": attention
+        })
+    };
     vec![
         Case::new("in_context", "in_context", in_context("softmax")),
         Case::new("in_context, uniform", "in_context", in_context("uniform")),
@@ -37,6 +43,21 @@ pub(super) fn cases() -> Vec<Case> {
             "task_attention, 2 steps",
             "task_attention",
             task_attention(2),
+        ),
+        Case::new(
+            "task_relations",
+            "task_relations",
+            task_relations(0, "softmax"),
+        ),
+        Case::new(
+            "task_relations, 2 steps",
+            "task_relations",
+            task_relations(2, "softmax"),
+        ),
+        Case::new(
+            "task_relations, uniform",
+            "task_relations",
+            task_relations(0, "uniform"),
         ),
         Case::new("task_transformer", "task_transformer", transformer(0)),
         Case::new(

@@ -160,7 +160,7 @@ fn curve(case: &Case, seed: u64, windows: usize) -> Vec<f64> {
             let before = std::mem::take(&mut state);
             let parameters = learner.parameters();
             let (after, next) = optim::step(&adam, RATE, parameters, &result.gradients, before);
-            learner.set_parameters(after);
+            learner.set_parameters(after.overwrite(result.buffers));
             state = next;
             result
                 .losses

@@ -81,8 +81,9 @@ def gradient(loss, w, names, exact=True):
 
 
 def record(shapes, task_loss, regression=False, features=FEATURES):
-    """The numbers of a learner; `task_loss` gives answers and loss of one task."""
+    """The numbers of a learner; `task_loss` gives answers and loss of one task. Buffers are no parameters."""
     p = parameters(shapes)
+    learned = {name: value for name, value in p.items() if ".running_" not in name}
     (sx, sl, st), (qx, ql, qt) = items(SHOT, 0.4, features), items(QUERY, 1.1, features)
     answers, losses = [], []
     for t in range(TASKS):
@@ -91,12 +92,12 @@ def record(shapes, task_loss, regression=False, features=FEATURES):
         answers.append(answer)
         losses.append(loss)
     loss = torch.stack(losses).mean()
-    gradients = torch.autograd.grad(loss, list(p.values()), allow_unused=True)
-    gradients = [torch.zeros_like(v) if g is None else g for v, g in zip(p.values(), gradients)]
+    gradients = torch.autograd.grad(loss, list(learned.values()), allow_unused=True)
+    gradients = [torch.zeros_like(v) if g is None else g for v, g in zip(learned.values(), gradients)]
     return {
         "answers": torch.stack(answers).flatten().tolist(),
         "losses": [loss.item() for loss in losses],
-        "gradients": {name: g.flatten().tolist() for name, g in zip(p, gradients)},
+        "gradients": {name: g.flatten().tolist() for name, g in zip(learned, gradients)},
     }
 
 

@@ -49,7 +49,7 @@ enum DocsKind {
         #[arg(required = true)]
         sweeps: Vec<PathBuf>,
     },
-    /// Runs that repeat published experiments (`docs/ledger.md`), on stdout.
+    /// Runs (or tests of their parameters, `RUN/evals/HASH.json`) that repeat published experiments (`docs/ledger.md`), on stdout.
     Ledger {
         /// Run folders that are kept from now on.
         runs: Vec<PathBuf>,

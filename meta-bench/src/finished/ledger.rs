@@ -18,7 +18,8 @@ use crate::{
         units::{duration_text, score_text},
     },
     run::{
-        folder::{METRICS, RECORD, RESULT, read_json},
+        evaluations::Evaluation,
+        folder::{EVALS, METRICS, RECORD, RESULT, read_json},
         result::{Published, TestResult, read_result},
     },
 };
@@ -48,10 +49,11 @@ const PLACES: [&str; 4] = [
     "/encoder/weights",
 ];
 
-/// The page of the runs that are kept in `folder`, after those in `runs` have been kept there.
+/// The page of the runs that are kept in `folder`, after those in `runs` have been kept there: run folders, or
+/// evaluations in one (`RUN/evals/HASH.json`) whose parameters were tested on the data of a published experiment.
 ///
 /// # Errors
-/// When a run is not finished, or the folder cannot be read or written.
+/// When a run is not finished, an evaluation is of no published experiment, or the folder cannot be read or written.
 pub fn ledger(folder: &Path, runs: &[PathBuf]) -> Result<String> {
     for run in runs {
         keep(folder, run)?;
@@ -70,16 +72,47 @@ pub fn ledger(folder: &Path, runs: &[PathBuf]) -> Result<String> {
     Ok(page(&rows))
 }
 
-/// Copies what the page needs of the finished run at `run`.
-fn keep(folder: &Path, run: &Path) -> Result<()> {
-    let mut result = read_result(run)?;
-    let record = read_json(&run.join(RECORD))?;
+/// What a run folder, or an evaluation in one, gives to a row: the result, the record, and the run folder.
+fn given(path: &Path) -> Result<(TestResult, Value, PathBuf)> {
+    if !path.is_file() {
+        return Ok((
+            read_result(path)?,
+            read_json(&path.join(RECORD))?,
+            path.to_owned(),
+        ));
+    }
+    let folder = path.parent().filter(|folder| folder.ends_with(EVALS));
+    let Some(run) = folder.and_then(Path::parent) else {
+        return Err(CommandError::Usage(format!(
+            "{}: expected a run folder, or an evaluation in one: RUN/{EVALS}/HASH.json",
+            path.display()
+        )));
+    };
+    let evaluation = Evaluation::read(path)?;
+    let Some(name) = evaluation.repeats else {
+        return Err(CommandError::Usage(format!(
+            "{}: repeats no published experiment; `meta eval RUN --on MANIFEST`, with a manifest that has the learner \
+             of the run, does",
+            path.display()
+        )));
+    };
+    let mut record = read_json(&run.join(RECORD))?;
+    let mut result = evaluation.result;
+    record["trained_as"] = json!(result.name);
+    record["manifest"] = evaluation.manifest;
+    (result.name, result.hash) = (name, evaluation.hash);
+    Ok((result, record, run.to_owned()))
+}
+
+/// Copies what the page needs of the finished run, or the evaluation, at `path`.
+fn keep(folder: &Path, path: &Path) -> Result<()> {
+    let (mut result, record, run) = given(path)?;
     let name = format!("{}-{}", result.name, short(&result.hash));
     let plain = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
     if name.starts_with('.') || !name.chars().all(plain) {
         return Err(CommandError::Usage(format!(
             "{}: `{name}` is no name of a run",
-            run.join(RESULT).display()
+            path.display()
         )));
     }
     result.run_dir.clone_from(&name);
@@ -88,6 +121,9 @@ fn keep(folder: &Path, run: &Path) -> Result<()> {
         .map(|key| (*key, record[*key].clone()))
         .collect();
     kept["manifest"] = record["manifest"].clone();
+    if let Some(trained_as) = record.get("trained_as") {
+        kept["trained_as"] = trained_as.clone();
+    }
     for place in PLACES {
         if let Some(place) = kept["manifest"].pointer_mut(place) {
             *place = json!("");
@@ -153,12 +189,18 @@ impl Row {
             duration_text(threads * result.train_seconds)
         });
         let commit = self.record["commit"].as_str().unwrap_or("–");
+        let source = match self.record["trained_as"].as_str() {
+            None => String::new(),
+            Some(name) if name == result.name => ", tested again".to_owned(),
+            Some(name) => format!(", trained as `{}`", markdown(name)),
+        };
         format!(
-            "| `{}` | {} | {}-way {}-shot | {} | {published} | {untrained} | {} × {} | {hours} | {} | {} | {} |\n",
+            "| `{}`{source} | {} | {}-way {}-shot, {} | {} | {published} | {untrained} | {} × {} | {hours} | {} | {} | {} |\n",
             markdown(&result.name),
             markdown(&result.learner),
             result.way,
             result.shot,
+            result.query,
             score(result.mean, result.ci95),
             result.iterations,
             train["meta_batch"],
@@ -200,7 +242,7 @@ fn page(rows: &[Row]) -> String {
             &|below| below.is_some_and(|below| below <= REPRODUCED),
         ),
         section(
-            "Short budgets",
+            "Further away",
             "More than 1.5 points below the published figure, after the iterations that the row says; what the paper's \
              protocol is stands in the manifest.",
             &|below| below.is_some_and(|below| below > REPRODUCED),
@@ -213,11 +255,14 @@ fn page(rows: &[Row]) -> String {
     ];
     format!(
         "# Reproduction ledger\n\n\
-         Written by `meta docs ledger RUN_DIR…` from finished runs of the manifests in `experiments/published`, kept \
-         in [ledger](ledger). Intervals are 95 %, over test episodes, one seed; the published figures are of their \
-         papers' own data, splits and test episodes. *Untrained* is the same learner before training, on the same \
-         episodes. Processor time is that of training times the threads of the run, whether or not they were busy. *Code since*: what is different now from the row's commit, the \
-         learner's own file or what every learner stands on.\n\n\
+         Written by `meta docs ledger RUN…` from finished runs of the manifests in `experiments/published`, kept \
+         in [ledger](ledger). *Task*: classes, items of a class to learn from, and queries of a class. Intervals are \
+         95 %, over test episodes, one seed; the published figures are of their papers' own data, splits and test \
+         episodes. *Untrained* is the same learner before training, on the same episodes. Processor time is that of \
+         training times the threads of the run, whether or not they were busy. *Trained as*, *tested again*: the \
+         parameters are those of a run of that manifest, or of this one with another test, tested by \
+         `meta eval RUN --on` this manifest. *Code since*: what is different now from the row's commit, the learner's \
+         own file or what every learner stands on.\n\n\
          {}{instances}",
         parts.concat()
     )
@@ -256,7 +301,7 @@ mod tests {
         folder
     }
 
-    /// Reproduced rows come first, then short budgets, then the others; the page is the same when it is written again
+    /// Reproduced rows come first, then those further away, then the others; the page is the same when it is written again
     /// from what is kept, which names no place of the machine.
     #[test]
     fn rows_are_sorted_by_what_they_reach() {
@@ -272,7 +317,7 @@ mod tests {
         let order = [
             "## Reproduced",
             "`protonet-omniglot`",
-            "## Short budgets",
+            "## Further away",
             "`maml-omniglot`",
             "## Without",
             "`anil-omniglot`",

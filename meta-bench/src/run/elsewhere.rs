@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::{
     checksums::check_fixed,
     folder::{self, Found, inspect, read_json},
+    result::Published,
 };
 use crate::{
     experiment::{Experiment, start_threads},
@@ -37,6 +38,9 @@ const KEYS: [&str; 10] = [
     "precision=",
     "threads=",
 ];
+
+/// Keys that may change and leave the experiment what it is.
+const UNCHANGING: [&str; 4] = ["backend", "device", "threads", "data.path"];
 
 /// Keys of `[data]` that say the splits of one data set.
 const SPLITS: [&str; 8] = [
@@ -87,6 +91,42 @@ pub struct TrainedRun<T: Toolkit> {
     pub record: Value,
     /// The data, where it is not that of the run: the name of a manifest, or a path.
     pub elsewhere: Option<String>,
+    /// The published experiment whose data and test these are, by the manifest that was given.
+    pub repeats: Option<Repeats>,
+}
+
+/// A published experiment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Repeats {
+    /// The name of its manifest.
+    pub name: String,
+    /// Its figure; none where no paper has one.
+    pub figure: Option<Published>,
+}
+
+impl Repeats {
+    /// The experiment of the manifest `base`, where its learner is that of `run` and nothing but the command line's
+    /// threads and places is changed.
+    fn of(base: &Base, run: &Manifest, overrides: &[String]) -> Option<Self> {
+        let value = |path: &str| {
+            let layer = base.layers.iter().rfind(|layer| layer.path() == path);
+            layer.map(Layer::value)
+        };
+        let is_its_learner = value("learner.name")? == run.learner.name.as_str();
+        let changes_nothing = |change: &String| {
+            let key = change.split('=').next().unwrap_or_default().trim();
+            UNCHANGING.contains(&key)
+        };
+        let score = value("published.score").and_then(Value::as_f64);
+        let paper = value("published.paper").and_then(Value::as_str);
+        (is_its_learner && overrides.iter().all(changes_nothing)).then(|| Repeats {
+            name: base.stem.clone(),
+            figure: score.zip(paper).map(|(score, paper)| Published {
+                score,
+                paper: paper.to_owned(),
+            }),
+        })
+    }
 }
 
 /// The experiment of the run at `path` with `changes`. Data sets are in the folder of the changes, or where
@@ -121,7 +161,7 @@ pub fn trained<T: Toolkit>(path: &Path, changes: Changes<'_>) -> Result<TrainedR
         let opened = Experiment::<T>::trained(manifest, folder.as_deref());
         match opened {
             Ok(experiment) if *content == json!(experiment.source.content_hash()) => {
-                return finish(experiment, record, None);
+                return finish(experiment, record, None, None);
             }
             Ok(_) if moved.is_none() => {
                 return Err(CommandError::Usage(format!(
@@ -134,9 +174,13 @@ pub fn trained<T: Toolkit>(path: &Path, changes: Changes<'_>) -> Result<TrainedR
             _ => {}
         }
     }
-    let (other, name) = match changes.on {
-        Some(on) => (Base::read(on)?.layers, on.display().to_string()),
-        None => (Vec::new(), moved.unwrap_or_default()),
+    let on = changes.on.map(Base::read).transpose()?;
+    let repeats = on
+        .as_ref()
+        .and_then(|on| Repeats::of(on, &run, changes.overrides));
+    let (other, name) = match (on, changes.on) {
+        (Some(base), Some(on)) => (base.layers, on.display().to_string()),
+        _ => (Vec::new(), moved.unwrap_or_default()),
     };
     let given: Vec<Layer> = other
         .into_iter()
@@ -175,7 +219,7 @@ pub fn trained<T: Toolkit>(path: &Path, changes: Changes<'_>) -> Result<TrainedR
     let experiment = Experiment::<T>::trained(manifest, folder.as_deref())?;
     let is_same = *content == json!(experiment.source.content_hash());
     check_items(&experiment, &record, &name)?;
-    finish(experiment, record, (!is_same).then_some(name))
+    finish(experiment, record, (!is_same).then_some(name), repeats)
 }
 
 /// Checks that only what may change does.
@@ -267,6 +311,7 @@ fn finish<T: Toolkit>(
     mut experiment: Experiment<T>,
     record: Value,
     elsewhere: Option<String>,
+    repeats: Option<Repeats>,
 ) -> Result<TrainedRun<T>> {
     if let Some(classes) = record["data"]["train_classes"].as_u64() {
         experiment.spec.train_classes = classes as usize;
@@ -275,5 +320,6 @@ fn finish<T: Toolkit>(
         experiment,
         record,
         elsewhere,
+        repeats,
     })
 }

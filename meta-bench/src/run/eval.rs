@@ -29,11 +29,11 @@ use super::{
     elsewhere::{Changes, TrainedRun, trained},
     evaluations::Evaluation,
     folder,
-    result::{Outsiders, TestResult, Trained, read_result, show},
+    result::{Outsiders, TestResult, Trained, Untrained, read_result, scores_of_answers, show},
 };
 use crate::{
     command::Execute,
-    experiment::{Experiment, memory::Needed},
+    experiment::{Experiment, initial, memory::Needed},
     failure::{CommandError, Result},
     output::{pace::Work, progress::Progress},
 };
@@ -48,7 +48,8 @@ pub struct EvalArgs {
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
     /// Test on the data of this manifest, by its `[data]` and `[test]`; what it leaves out is as in the
-    /// run. All classes are tested, unless a split is given.
+    /// run. All classes are tested, unless a split is given. Where it has the learner of the run, the result stands
+    /// beside its published figure and the untrained learner.
     #[arg(long, value_name = "MANIFEST")]
     on: Option<PathBuf>,
     /// Folder with the data sets [default: that of the run].
@@ -210,6 +211,40 @@ pub fn evaluate_test<T: Toolkit, B: Primitives>(
     evaluate_together(processes, learner, &asked, progress)
 }
 
+/// Scores of the test episodes by the learner as training found it; none where nothing is trained, or what
+/// it answers with is measured on training tasks.
+///
+/// # Errors
+/// As [`evaluate_together`], and where the initial parameters cannot be read.
+pub fn untrained<T: Toolkit, B: Primitives>(
+    experiment: &Experiment<T>,
+    processes: &Processes,
+    device: &B::Device,
+) -> Result<Option<Vec<f64>>> {
+    let manifest = &experiment.manifest;
+    let mut learner = experiment.learner::<B>(device);
+    let is_trained = manifest.train.iterations > 0 && learner.calibration().is_empty();
+    if !is_trained || !manifest.test.untrained {
+        return Ok(None);
+    }
+    let start = initial::start(manifest, learner.parameters(), device)?;
+    learner.set_parameters(start);
+    let answer = PredictAt::LastStep;
+    let tested = evaluate_test(
+        experiment,
+        processes,
+        learner.as_ref(),
+        answer,
+        device,
+        |_| {},
+    );
+    match tested {
+        Ok(mut tested) => Ok(tested.scores.pop()),
+        Err(Error::DivergedEpisode { .. }) => Ok(None),
+        Err(other) => Err(other.into()),
+    }
+}
+
 /// The best parameters of a run.
 pub struct Best<B: Primitives> {
     /// The parameters.
@@ -334,7 +369,7 @@ impl<T: Toolkit> WithBackend for Evaluator<T> {
             .to_owned();
         let metric = Metric::of(experiment.spec.task);
         let mut progress = Progress::new(self.quiet, metric, 0, Work::default(), 1);
-        let (mut result, scores) = test(
+        let (mut result, mut scores) = test(
             experiment,
             learner.as_ref(),
             &device,
@@ -346,7 +381,13 @@ impl<T: Toolkit> WithBackend for Evaluator<T> {
                 processes: &Processes::default(),
             },
         )?;
-        if self.run.record["data"]["test_episode_set"] != json!(result.episode_set) {
+        if let Some(repeats) = &self.run.repeats {
+            result.published.clone_from(&repeats.figure);
+            if let Some(before) = untrained::<T, B>(experiment, &Processes::default(), &device)? {
+                result.untrained = Some(Untrained::of(&before, &scores_of_answers(&scores)));
+                scores["untrained"] = json!(before);
+            }
+        } else if self.run.record["data"]["test_episode_set"] != json!(result.episode_set) {
             // The figure is of the run's own test.
             result.published = None;
         }
@@ -367,6 +408,11 @@ impl<T: Toolkit> Evaluator<T> {
             hash: manifest.hash(&format!("{content}\nparameters {parameters}")),
             is_own_test: manifest.hash(&content) == result.hash,
             on: self.run.elsewhere.clone(),
+            repeats: self
+                .run
+                .repeats
+                .as_ref()
+                .map(|repeats| repeats.name.clone()),
             manifest: manifest.values(),
             data: json!({
                 "source": experiment.source.name(),

@@ -42,6 +42,9 @@ pub struct Evaluation {
     /// Where it was tested, where that is not the data of the run: the name of a manifest, or a path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<String>,
+    /// The manifest whose experiment it is, where one was given that has the learner of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<String>,
     /// The settings that it was tested with.
     pub manifest: Value,
     /// What there is to know about the data.

@@ -250,7 +250,9 @@ impl<T: Toolkit> Session<T> {
                 processes: self.together.processes(),
             },
         )?;
-        if let Some(before) = self.untrained::<B>(device)? {
+        let processes = self.together.processes();
+        let before = eval::untrained::<T, B>(&self.experiment, processes, device)?;
+        if let Some(before) = before {
             result.untrained = Some(Untrained::of(&before, &scores_of_answers(&scores)));
             scores["untrained"] = json!(before);
         }
@@ -295,7 +297,7 @@ impl<T: Toolkit> Session<T> {
             device,
             |_| {},
         )?;
-        self.untrained::<B>(device)?;
+        eval::untrained::<T, B>(&self.experiment, processes, device)?;
         Ok(())
     }
 
@@ -306,7 +308,9 @@ impl<T: Toolkit> Session<T> {
         let parameters = learner.parameters();
         let at = |error| experiment.manifest.locate(error);
         let settings = &experiment.manifest.train;
-        settings.check_trainable(&parameters).map_err(at)?;
+        settings
+            .check_trainable(&parameters, experiment.spec.task)
+            .map_err(at)?;
         let trainer = self.trainer::<B>(parameters.num_elements(), device)?;
         trainer.check_processes().map_err(at)?;
         Ok(learner)
@@ -348,35 +352,6 @@ impl<T: Toolkit> Session<T> {
         match self.together.agree::<()>(Err(own)) {
             Err(error) => error,
             Ok(()) => interrupted(folder, iteration),
-        }
-    }
-
-    /// Scores of the test episodes by the learner as training found it; none where nothing is trained, or what
-    /// it answers with is measured on training tasks.
-    fn untrained<B: Primitives>(&self, device: &B::Device) -> Result<Option<Vec<f64>>> {
-        let experiment = &self.experiment;
-        let manifest = &experiment.manifest;
-        let mut learner = experiment.learner::<B>(device);
-        let is_trained = manifest.train.iterations > 0 && learner.calibration().is_empty();
-        if !is_trained || !manifest.test.untrained {
-            return Ok(None);
-        }
-        let start = initial::start(manifest, learner.parameters(), device)?;
-        learner.set_parameters(start);
-        let processes = self.together.processes();
-        let answer = PredictAt::LastStep;
-        let tested = eval::evaluate_test(
-            experiment,
-            processes,
-            learner.as_ref(),
-            answer,
-            device,
-            |_| {},
-        );
-        match tested {
-            Ok(mut tested) => Ok(tested.scores.pop()),
-            Err(Error::DivergedEpisode { .. }) => Ok(None),
-            Err(other) => Err(other.into()),
         }
     }
 

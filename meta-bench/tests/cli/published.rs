@@ -86,6 +86,53 @@ fn a_published_figure_is_said() {
     assert!(message.contains("`published.score = -1"), "{message}");
 }
 
+/// What a run has learned is tested as another experiment: its figure and the untrained learner stand beside the
+/// result, which the ledger takes; another learner's experiment, or a changed one, has no figure.
+#[test]
+fn a_run_is_tested_as_a_published_experiment() {
+    let bench = Workbench::new(GLYPHS);
+    bench.run("run m.toml --dir run --quiet").ok();
+    let other = |name: &str| {
+        let table = "[published]\nscore = 96.0\npaper = \"Somebody 2017, table 1\"\n";
+        format!("[data]\nway = 3\n[test]\nepisodes = 30\n[learner]\nname = \"{name}\"\n{table}")
+    };
+    bench.write("three-way.toml", other("protonet"));
+    bench.write("maml.toml", other("maml"));
+    let eval = |arguments: &str| -> Value {
+        let ran = bench.run(&format!("eval run --json --quiet {arguments}"));
+        serde_json::from_str(&ran.ok().stdout).unwrap()
+    };
+    let found = eval("--on three-way.toml");
+    assert_eq!(found["published"]["score"], 96.0);
+    assert_eq!((&found["way"], &found["episodes"]), (&3.into(), &30.into()));
+    assert!(found["untrained"]["mean"].is_f64(), "{found}");
+    let evals = bench.names("run/evals");
+    let kept = format!("run/evals/{}", evals[0]);
+    let page = bench
+        .run(&format!("docs ledger {kept} --folder ledger"))
+        .ok();
+    let name = "| `three-way`, trained as `glyphs` | protonet | 3-way 1-shot, ";
+    assert!(page.stdout.contains(name), "{}", page.stdout);
+    let again = bench.run("docs ledger --folder ledger").ok();
+    assert_eq!(again.stdout, page.stdout);
+
+    for changed in ["--on three-way.toml data.shot=1", "--on maml.toml"] {
+        let found = eval(changed);
+        assert!(found.get("published").is_none(), "{changed}: {found}");
+    }
+    let evals = bench.names("run/evals");
+    let plain = evals.iter().find(|name| !kept.ends_with(*name)).unwrap();
+    let message = bench
+        .run(&format!("docs ledger run/evals/{plain} --folder ledger"))
+        .mistake();
+    assert!(
+        message.contains("repeats no published experiment"),
+        "{message}"
+    );
+    let message = bench.run("docs ledger m.toml --folder ledger").mistake();
+    assert!(message.contains("expected a run folder"), "{message}");
+}
+
 /// A learner that reads the support item by item says how well it knows a class at each presentation.
 #[test]
 fn accuracy_by_instance_is_part_of_the_result() {

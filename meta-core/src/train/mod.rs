@@ -17,6 +17,7 @@
 
 pub mod answer;
 pub mod checkpoint_file;
+mod corruption;
 pub mod eval;
 pub mod instances;
 mod observer;
@@ -44,6 +45,7 @@ use crate::{
     stats::{Interval, exceeds},
     task::{TaskBatch, TaskSpec, TrainingContext},
 };
+use corruption::corrupt;
 use eval::{Asked, FrozenEpisodes, evaluate_together};
 pub use observer::{Ending, IterationRecord, Observer, Part, ValidationRecord};
 pub use settings::{KeepBest, Schedule, TrainSettings};
@@ -143,7 +145,7 @@ impl<B: Primitives> Trainer<B> {
         observer: &mut dyn Observer<B>,
     ) -> Result<(TrainState<B>, Ending)> {
         let settings = &self.settings;
-        settings.check_trainable(&learner.parameters())?;
+        settings.check_trainable(&learner.parameters(), self.spec.task)?;
         self.check_processes()?;
         let mut episodes = Prefetch::new(
             self.source.clone(),
@@ -160,7 +162,8 @@ impl<B: Primitives> Trainer<B> {
         while state.iteration < settings.iterations && !self.out_of_patience(&state) {
             let iteration = state.iteration + 1;
             let asked = Instant::now();
-            let batch = episodes.next()?;
+            let mut batch = episodes.next()?;
+            corrupt(&mut batch, settings.corrupted_tasks, self.seed);
             observer.spent(Part::Episodes, asked.elapsed());
             let graphs = self.settings.graphs();
             let mut parts = parts(learner, &self.spec, &batch, graphs, &self.device)?;

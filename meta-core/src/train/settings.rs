@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::task_selection::TaskSelection;
 use crate::{
     Error, Result,
+    data::Task,
     optim::{OptimizerKind, OptimizerSettings, UpdateSettings},
     parallel::TaskChunks,
     params::Params,
@@ -85,6 +86,10 @@ settings! {
         selection_entropy: f64 = 0.9, between(0.0, 1.0);
         /// Learning rate of the attention over tasks (Adam).
         selection_lr: f64 = 1e-2, above(0.0);
+        /// Probability that a training task is corrupted: its support items change places at random, and its queries
+        /// theirs, so that labels say nothing of items. What task selection is tried on.
+        #[added("0.2")]
+        corrupted_tasks: f64 = 0.0, between(0.0, 1.0);
         /// Largest Euclidean norm of the meta-gradient, which is scaled down to it. 0: no limit.
         clip_norm: f64 = 0.0, at_least(0.0);
         /// Iterations between two logged iterations. 0: none is logged.
@@ -131,11 +136,17 @@ impl TrainSettings {
         Ok(())
     }
 
-    /// Checks that there is something to train, unless nothing is to be trained.
+    /// Checks that there is something to train, unless nothing is to be trained, and that tasks have targets that
+    /// can be wrong, if they are to be.
     ///
     /// # Errors
-    /// [`Error::Setting`] naming `train.iterations`.
-    pub fn check_trainable<B: Backend>(&self, parameters: &Params<B>) -> Result<()> {
+    /// [`Error::Setting`] naming `train.iterations`, `train.freeze_encoder` or `train.corrupted_tasks`.
+    pub fn check_trainable<B: Backend>(&self, parameters: &Params<B>, task: Task) -> Result<()> {
+        if self.corrupted_tasks > 0.0 && task.is_acting() {
+            let expected = "is for tasks with targets: those of this source are acted in";
+            let value = self.corrupted_tasks;
+            return Err(Error::setting("train.corrupted_tasks", value, expected));
+        }
         if self.iterations > 0 && parameters.num_elements() == 0 {
             let expected = "must be 0: this learner and this encoder have nothing to train";
             return Err(Error::setting(
@@ -254,6 +265,7 @@ mod tests {
             ("step_factor", json!(2.0)),
             ("validation_episodes", json!(1)),
             ("selection_entropy", json!(1.5)),
+            ("corrupted_tasks", json!(1.5)),
             ("selection_lr", json!(0.0)),
         ] {
             let mut bad = given.clone();
