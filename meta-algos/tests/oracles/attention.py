@@ -11,17 +11,22 @@ import torch
 from torch.nn.functional import cross_entropy, layer_norm, one_hot
 
 from learners import NETWORK, OUTPUTS, WAY, distances, embed, gradient, means, network, record
-from processes import HEADS, WIDTH, attention, block, linear, norm, normalise, pre_norm_block
+from processes import HEADS, HIDDEN, WIDTH, attention, block, linear, norm, normalise, pre_norm_block
 
 
 def layer(path, inputs, outputs):
     return {f"{path}.weight": (inputs, outputs), f"{path}.bias": (1, outputs)}
 
 
+def split(p, path, x):
+    """Projected into heads."""
+    return linear(p, path, x).unflatten(1, (HEADS, WIDTH // HEADS)).transpose(0, 1)
+
+
 def read_twice(p, path, queries, memory, uniform=False):
     """`attend`, written out, since PyTorch's own attention has no second derivative on a CPU."""
-    split = lambda part, x: linear(p, f"{path}.{part}", x).unflatten(1, (HEADS, WIDTH // HEADS)).transpose(0, 1)
-    q, k, v = split("query", queries), split("key", memory), split("value", memory)
+    q, k = split(p, f"{path}.query", queries), split(p, f"{path}.key", memory)
+    v = split(p, f"{path}.value", memory)
     scores = q @ k.transpose(1, 2) / math.sqrt(WIDTH // HEADS)
     weights = (0 * scores if uniform else scores).softmax(2)
     return linear(p, f"{path}.output", (weights @ v).transpose(0, 1).flatten(1))
@@ -163,12 +168,63 @@ def task_relations(steps, uniform=False, slots=3, rate=0.1):
     return record(shapes, task_loss)
 
 
+def pfn_layer(path):
+    shapes = attention(f"{path}.features") | attention(f"{path}.rows") | layer(f"{path}.class", WIDTH, WIDTH)
+    for part in ["feature", "row", "class", "feed_forward"]:
+        shapes |= norm(f"{path}.{part}_norm")
+    return shapes | layer(f"{path}.expand", WIDTH, HIDDEN) | layer(f"{path}.contract", HIDDEN, WIDTH)
+
+
+def pfn(uniform=False, layers=2):
+    """Cells attend to their row, then to the support in their column; the head is attention to the support."""
+    shapes = NETWORK | layer("cell", 2, WIDTH) | layer("target", 2, WIDTH) | norm("norm")
+    shapes |= layer("query", WIDTH, WIDTH) | layer("key", WIDTH, WIDTH)
+    for number in range(layers):
+        shapes |= pfn_layer(f"layers.{number}")
+
+    def cells(p, support, query):
+        """`[rows, columns, d]`, and which columns differ within the support."""
+        known = embed(p, support[0])
+        mean, variance = known.mean(0), known.var(0, unbiased=False)
+        varies = variance > 1e-12 * mean**2 + 1e-30
+        all_rows = torch.cat([known, embed(p, query[0])])
+        z = ((all_rows - mean) / torch.where(varies, variance, 1.0).sqrt() * varies).clamp(-8, 8)
+        u = linear(p, "cell", torch.stack([z, torch.zeros_like(z)], 2))
+        is_known = (torch.arange(len(z)) < len(known)).double()
+        target = linear(p, "target", torch.stack([torch.zeros(len(z)), is_known], 1))
+        return torch.cat([u, target[:, None]], 1), torch.cat([varies, torch.tensor([True])])
+
+    def task_loss(p, support, query):
+        labels, s = support[1], len(support[1])
+        u, columns = cells(p, support, query)
+        for number in range(layers):
+            path = f"layers.{number}"
+            y = normalise(p, f"{path}.feature_norm", u)
+            u = u + torch.stack([read_twice(p, f"{path}.features", row, row[columns], uniform) for row in y])
+            y = normalise(p, f"{path}.row_norm", u).transpose(0, 1)
+            read = [read_twice(p, f"{path}.rows", column, column[:s], uniform) for column in y]
+            u = u + torch.stack(read, 1)
+            told = linear(p, f"{path}.class", means(normalise(p, f"{path}.class_norm", u[:s]), labels))[labels]
+            u = torch.cat([u[:s] + told, u[s:]])
+            hidden = linear(p, f"{path}.expand", normalise(p, f"{path}.feed_forward_norm", u)).relu()
+            u = u + linear(p, f"{path}.contract", hidden)
+        rows = normalise(p, "norm", u[:, -1])
+        scores = split(p, "query", rows[s:]) @ split(p, "key", rows[:s]).transpose(1, 2)
+        weights = (scores / math.sqrt(WIDTH // HEADS)).softmax(2).mean(0)
+        answer = (weights @ one_hot(labels, WAY).double() + 1e-6).log()
+        return answer, cross_entropy(answer, query[1])
+
+    return record(shapes, task_loss)
+
+
 def cases():
     return {
         "in_context": in_context(),
         "in_context, uniform": in_context(uniform=True),
         "meta_attention": meta_attention(1, 4.0),
         "meta_attention, 3 steps": meta_attention(3, 1.0),
+        "pfn": pfn(),
+        "pfn, uniform": pfn(uniform=True),
         "task_attention": task_attention(0),
         "task_attention, 2 steps": task_attention(2),
         "task_relations": task_relations(0),

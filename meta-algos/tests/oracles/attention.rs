@@ -29,6 +29,7 @@ pub(super) fn cases() -> Vec<Case> {
             "attention": attention
         })
     };
+    let pfn = |attention: &str| json!({"width": 4, "heads": 2, "layers": 2, "hidden": 5, "attention": attention});
     vec![
         Case::new("in_context", "in_context", in_context("softmax")),
         Case::new("in_context, uniform", "in_context", in_context("uniform")),
@@ -38,6 +39,8 @@ pub(super) fn cases() -> Vec<Case> {
             "meta_attention",
             meta_attention(3, 1.0),
         ),
+        Case::new("pfn", "pfn", pfn("softmax")),
+        Case::new("pfn, uniform", "pfn", pfn("uniform")),
         Case::new("task_attention", "task_attention", task_attention(0)),
         Case::new(
             "task_attention, 2 steps",

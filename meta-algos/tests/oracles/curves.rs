@@ -7,6 +7,7 @@
 use burn::tensor::{Tensor, TensorData};
 use meta_core::{
     data::Task,
+    learner::Learner,
     optim::{self, OptimizerKind, OptimizerSettings, OptimizerState},
     params::Params,
     rng::Seed,
@@ -149,19 +150,34 @@ fn curve(case: &Case, seed: u64, windows: usize) -> Vec<f64> {
     let mut learner =
         meta_algos::build::<_, B>(name, settings, encoder, &spec, Seed(0), &device()).unwrap();
     learner.set_parameters(first(&learner.parameters(), seed));
+    let mut stream = Stream(seed);
+    let next = || tasks(&spec, &mut stream, case.progress);
+    let losses = train(learner.as_mut(), next, windows * WINDOW);
+    losses
+        .chunks(WINDOW)
+        .map(|window| window.iter().sum::<f64>() / WINDOW as f64)
+        .collect()
+}
+
+/// Trains a learner by Adam: the loss of each iteration.
+pub(super) fn train(
+    learner: &mut dyn Learner<B>,
+    mut next: impl FnMut() -> TaskBatch<B>,
+    iterations: usize,
+) -> Vec<f64> {
     let adam = OptimizerSettings {
         optimizer: OptimizerKind::Adam,
         ..OptimizerSettings::default()
     };
-    let (mut state, mut stream) = (OptimizerState::new(), Stream(seed));
-    let losses: Vec<f64> = (0..windows * WINDOW)
+    let mut state = OptimizerState::new();
+    (0..iterations)
         .map(|_| {
-            let result = learner.meta_gradient(&tasks(&spec, &mut stream, case.progress));
+            let result = learner.meta_gradient(&next());
             let before = std::mem::take(&mut state);
             let parameters = learner.parameters();
-            let (after, next) = optim::step(&adam, RATE, parameters, &result.gradients, before);
+            let (after, moved) = optim::step(&adam, RATE, parameters, &result.gradients, before);
             learner.set_parameters(after.overwrite(result.buffers));
-            state = next;
+            state = moved;
             result
                 .losses
                 .mean()
@@ -170,10 +186,6 @@ fn curve(case: &Case, seed: u64, windows: usize) -> Vec<f64> {
                 .next()
                 .expect("one")
         })
-        .collect();
-    losses
-        .chunks(WINDOW)
-        .map(|window| window.iter().sum::<f64>() / WINDOW as f64)
         .collect()
 }
 

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy, layer_norm, scaled_dot_product_at
 from learners import parameters
 
 TASKS, SHOT, QUERY = 2, 4, 3
+ITERATIONS = 100
 WORDS, SYMBOLS, FEATURES, LENGTH = 5, 3, 4, 2
 WIDTH, HEADS, HIDDEN, LAYERS, DECODER_LAYERS = 4, 2, 5, 2, 1
 END, START = SYMBOLS, SYMBOLS + 1
@@ -150,19 +151,38 @@ def scores(p, m, words, before, case):
     return x @ p["vectors"][: SYMBOLS + 1].T / WIDTH**0.5 + p["bias"]
 
 
+def of_items(p, task, case):
+    """Losses of the queries, and of the examples where they are asked for again."""
+    asked = [sentence(task, 10 + query) for query in range(QUERY)]
+    again = [sentence(task, example) for example in range(SHOT)] if case["reproduce"] else []
+    found = []
+    for words, symbols in asked + again:
+        m = memory(p, task, words, case)
+        found.append(cross_entropy(scores(p, m, words, symbols, case), torch.tensor(symbols + [END])))
+    return torch.stack(found)
+
+
+def curve(case):
+    """Losses of a training by Adam on both tasks."""
+    p = parameters(shapes(case))
+    optimizer, losses = torch.optim.Adam(p.values(), lr=0.01), []
+    for _ in range(ITERATIONS):
+        loss = torch.stack([of_items(p, task, case).mean() for task in range(TASKS)]).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
 def record(case):
     p = parameters(shapes(case))
     losses, likelihoods, said = [], [], []
     for task in range(TASKS):
-        asked = [sentence(task, 10 + query) for query in range(QUERY)]
-        again = [sentence(task, example) for example in range(SHOT)] if case["reproduce"] else []
-        of_items = []
-        for words, symbols in asked + again:
-            m = memory(p, task, words, case)
-            of_items.append(cross_entropy(scores(p, m, words, symbols, case), torch.tensor(symbols + [END])))
-        losses.append(torch.stack(of_items).mean())
-        likelihoods.append(-torch.stack(of_items[:QUERY]).mean().item())
-        for words, _ in asked:
+        found = of_items(p, task, case)
+        losses.append(found.mean())
+        likelihoods.append(-found[:QUERY].mean().item())
+        for words, _ in [sentence(task, 10 + query) for query in range(QUERY)]:
             m, answer = memory(p, task, words, case), []
             while len(answer) <= LENGTH and END not in answer:
                 answer.append(scores(p, m, words, answer, case)[-1].argmax().item())
@@ -174,6 +194,7 @@ def record(case):
         "log_likelihoods": likelihoods,
         "answers": said,
         "gradients": {name: g.flatten().tolist() for name, g in zip(p, gradients)},
+        "curve": curve(case),
     }
 
 

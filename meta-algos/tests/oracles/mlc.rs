@@ -3,14 +3,14 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use meta_core::{
     data::{EpisodeShape, Extras, ItemShape, Task},
-    learner::PredictAt,
+    learner::{Learner, PredictAt},
     nn::encoder::EncoderSpec,
     rng::Seed,
     task::{ItemBatch, TargetBatch, TaskBatch, TaskSpec, TrainingContext},
 };
 use serde_json::{Value, json};
 
-use super::{B, assert_close, device, host, numbers, parameters, tensor};
+use super::{B, assert_close, curves::train, device, host, numbers, parameters, tensor};
 
 const TASKS: usize = 2;
 const WORDS: usize = 5;
@@ -35,6 +35,23 @@ fn sentences(count: usize, first: usize) -> ItemBatch<B> {
     let targets = TensorData::new(targets, [TASKS, count, LENGTH + 1]);
     let targets = TargetBatch::Sequences(Tensor::<B, 3, Int>::from_data(targets, &device()));
     ItemBatch::new(tensor(inputs, [TASKS, count, FEATURES]), targets)
+}
+
+/// A training on these tasks goes as PyTorch's does.
+fn trains_alike(case: &str, learner: &mut dyn Learner<B>, tasks: &TaskBatch<B>, expected: &[f64]) {
+    let found = train(learner, || tasks.clone(), expected.len());
+    let gap = |(found, expected): (&f64, &f64)| (found - expected).abs() / expected.abs();
+    let largest = found
+        .iter()
+        .zip(expected)
+        .map(gap)
+        .fold(0.0, |a: f64, b| if b <= a { a } else { b });
+    println!(
+        "{case}: largest gap over {} iterations {largest:.0e}",
+        found.len()
+    );
+    // Rounding, which a hundred steps may make larger; a mistake shows in the first digits.
+    assert!(largest < 1e-6, "{case}: {largest}");
 }
 
 #[test]
@@ -125,5 +142,6 @@ fn sequences_equal_pytorch() {
         for (entry, found) in gradients {
             assert_close(&format!("{case}, {entry}"), &found, &numbers(&all[&entry]));
         }
+        trains_alike(case, learner.as_mut(), &tasks, &numbers(&expected["curve"]));
     }
 }

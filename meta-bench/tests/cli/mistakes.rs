@@ -275,7 +275,7 @@ fn a_log_level_that_does_not_exist() {
 #[test]
 fn corrupted_tasks_that_are_acted_in() {
     let bench = Workbench::new(
-        "[data]\nsource = \"bernoulli_bandit\"\n[learner]\nname = \"rl2\"\n[encoder]\nname = \"identity\"\n",
+        "[data]\nsource = \"bernoulli_bandit\"\nway = 1\nshot = 1\nquery = 1\n[learner]\nname = \"rl2\"\n[encoder]\nname = \"identity\"\n",
     );
     insta::assert_snapshot!(refused(&bench, "train.corrupted_tasks=0.5"), @"error: command line: `train.corrupted_tasks = 0.5`: is for tasks with targets: those of this source are acted in");
 }
