@@ -52,7 +52,7 @@ pub use settings::{KeepBest, Schedule, TrainSettings};
 pub use shared::{PART as MESSAGE_PART, check_count, message_bytes};
 use shared::{each_of_processes, own_chunks, per_chunk, sum_over_processes};
 pub use state::{Best, TrainState, parameters_like};
-use task_selection::{Selection, TaskSelection, TaskWeights};
+use task_selection::{Judge, Selection, TaskSelection, TaskWeights};
 
 /// Meta-batches that are prepared ahead of the computation.
 const PREFETCH: usize = 2;
@@ -310,9 +310,18 @@ impl<B: Primitives> Trainer<B> {
                 let selection =
                     selection.get_or_insert_with(|| Selection::new(self.seed, &self.device));
                 let each = each_of_processes(processes, own)?;
-                let (min_entropy, lr) = (settings.selection_entropy, settings.selection_lr);
+                let judge = match settings.selection_judge {
+                    Judge::Next => None,
+                    Judge::Validation => {
+                        let tasks = self.judges(iteration)?;
+                        let own =
+                            own_chunks(processes, learner, spec, &tasks, context, graphs, device);
+                        Some(sum_over_processes(processes, own)?.gradients)
+                    }
+                };
+                let rates = (settings.selection_entropy, settings.selection_lr);
                 let (gradient, weights) =
-                    selection.apply(each, episodes, self.seed, min_entropy, lr);
+                    selection.apply(each, judge.as_ref(), episodes, self.seed, rates);
                 (gradient, Some(weights))
             }
         };
@@ -333,6 +342,18 @@ impl<B: Primitives> Trainer<B> {
             health,
             weights,
         })
+    }
+
+    /// The validation tasks that judge the step before `iteration`: of the shape of training tasks, and none of the
+    /// frozen ones.
+    fn judges(&self, iteration: u64) -> Result<Vec<Episode>> {
+        let count = self.settings.meta_batch as u64;
+        ((iteration - 1) * count..iteration * count)
+            .map(|index| {
+                let (seed, shape) = (Seed(!self.validation_seed.0), self.spec.train);
+                self.source.episode(seed, Split::Validation, shape, index)
+            })
+            .collect()
     }
 
     /// How a meta-batch is cut: where tasks are selected, each is a chunk of its own.
@@ -855,9 +876,14 @@ mod tests {
 
     #[test]
     fn stopped_and_continued_is_the_same_to_the_bit() {
-        for task_selection in [TaskSelection::None, TaskSelection::Attention] {
+        for (task_selection, selection_judge) in [
+            (TaskSelection::None, Judge::Next),
+            (TaskSelection::Attention, Judge::Next),
+            (TaskSelection::Attention, Judge::Validation),
+        ] {
             stop_and_continue(|| TrainSettings {
                 task_selection,
+                selection_judge,
                 ..settings()
             });
         }

@@ -3,7 +3,7 @@
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
-use super::task_selection::TaskSelection;
+use super::task_selection::{Judge, TaskSelection};
 use crate::{
     Error, Result,
     data::Task,
@@ -84,6 +84,10 @@ settings! {
         task_selection: TaskSelection = TaskSelection::None;
         /// Least entropy of the weights over its maximum, with `task_selection = "attention"`.
         selection_entropy: f64 = 0.9, between(0.0, 1.0);
+        /// What the attention over tasks learns from: `next` (what the step does to the loss of the next meta-batch)
+        /// or `validation` (to that of as many validation tasks, whose meta-gradients are computed for it).
+        #[added("0.2")]
+        selection_judge: Judge = Judge::Next;
         /// Learning rate of the attention over tasks (Adam).
         selection_lr: f64 = 1e-2, above(0.0);
         /// Probability that a training task is corrupted: its support items change places at random, and its queries

@@ -19,7 +19,9 @@
 //! attention, are learned by what the weighted step does to the loss of the next meta-batch: of a
 //! gradient step of length `β`, `∂L_next(θ − β Σ wᵢ gᵢ)/∂wᵢ = −β ⟨gᵢ, ∇L_next⟩`, so that `ω` follows
 //! the gradient of `−Σ wᵢ(ω) ⟨gᵢ, ∇L_next⟩` by Adam, with `λ` as a constant. `∇L_next` is the unweighted
-//! mean of the next tasks' meta-gradients, which training computes anyway.
+//! mean of the next tasks' meta-gradients, which training computes anyway; or, with
+//! `selection_judge = "validation"`, that of as many validation tasks, which are computed for it alone. Where some
+//! tasks cannot be learned from, the next meta-batch holds such tasks as well, and asks for more of them.
 //!
 //! The embedding needs no learner: four fixed random projections of the mean support item, the spread
 //! of the items about it, and of the targets either mean and spread (regression) or how far apart the
@@ -28,8 +30,8 @@
 //! # Differences from the papers
 //! * Weights, not a choice: every task of the meta-batch is learned from.
 //! * The first learns `ω` by the loss of the adapted parameters on the same batch, the second by
-//!   policy gradients on a validation set; here the next meta-batch is what counts, by its exact
-//!   derivative to first order in the step. Where the outer optimiser is not plain gradient descent,
+//!   policy gradients on a validation set; here the next meta-batch or validation tasks are what counts, by
+//!   the exact derivative to first order in the step. Where the outer optimiser is not plain gradient descent,
 //!   the step that is judged is still the gradient's.
 //! * Gradients are computed task by task, as weights and judgement need them apart: this costs what
 //!   `task_chunk = 1` costs. A checkpoint holds those of the last meta-batch.
@@ -65,6 +67,17 @@ pub enum TaskSelection {
     Attention,
     /// All alike, and logged: what attention is compared with.
     Uniform,
+}
+
+/// Whose loss a step is judged by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Judge {
+    /// The tasks of the next meta-batch.
+    #[default]
+    Next,
+    /// As many validation tasks, others in every iteration.
+    Validation,
 }
 
 /// The weights of the tasks of a meta-batch.
@@ -136,8 +149,8 @@ impl<B: Primitives> Selection<B> {
         with_entropy(&weights, min_entropy).0
     }
 
-    /// Learns from how the last meta-batch's step suits the tasks with these meta-gradients.
-    fn learn(&mut self, next: &[MetaGradient<B>], min_entropy: f64, lr: f64) {
+    /// Learns from how the last meta-batch's step suits tasks whose mean meta-gradient is `direction`.
+    fn learn(&mut self, direction: &Params<B>, min_entropy: f64, lr: f64) {
         let Some(Pending {
             features,
             gradients,
@@ -145,11 +158,9 @@ impl<B: Primitives> Selection<B> {
         else {
             return;
         };
-        let shares: Vec<f64> = vec![1.0 / next.len() as f64; next.len()];
-        let direction = weighted(next.iter().map(|task| &task.gradients), &shares);
         let alignments: Vec<Tensor<B, 1>> = gradients
             .iter()
-            .map(|gradient| inner_product(gradient, &direction))
+            .map(|gradient| inner_product(gradient, direction))
             .collect();
         let alignments = Tensor::cat(alignments, 0);
         // A common factor, so that neither the scale of the loss nor the size of the network matters
@@ -180,19 +191,26 @@ impl<B: Primitives> Selection<B> {
     }
 
     /// The weighted meta-gradient of tasks whose own ones are `each`, and the weights; the attention
-    /// learns from them first.
+    /// learns from them first, or from the mean meta-gradient of the tasks that judge.
     ///
     /// # Panics
     /// When there is no task.
     pub fn apply(
         &mut self,
         each: Vec<MetaGradient<B>>,
+        judge: Option<&Params<B>>,
         episodes: &[Episode],
         seed: Seed,
-        min_entropy: f64,
-        lr: f64,
+        (min_entropy, lr): (f64, f64),
     ) -> (MetaGradient<B>, TaskWeights) {
-        self.learn(&each, min_entropy, lr);
+        match judge {
+            Some(judge) => self.learn(judge, min_entropy, lr),
+            None => {
+                let shares: Vec<f64> = vec![1.0 / each.len() as f64; each.len()];
+                let mean = weighted(each.iter().map(|task| &task.gradients), &shares);
+                self.learn(&mean, min_entropy, lr);
+            }
+        }
         let losses: Vec<f64> = each
             .iter()
             .flat_map(|task| {
@@ -481,7 +499,7 @@ mod tests {
                 gradient([0.1, 0.0], 1.0),
                 gradient([-0.5, 0.3], 0.5),
             ];
-            let (merged, weights) = selection.apply(each, &all, Seed(3), 0.8, 0.05);
+            let (merged, weights) = selection.apply(each, None, &all, Seed(3), (0.8, 0.05));
             if step == 0 {
                 for weight in &weights.weights {
                     assert!((weight - 1.0 / 3.0).abs() < 1e-6, "{weights:?}");
@@ -501,6 +519,27 @@ mod tests {
         }
         assert!(last.weights[0] > 0.5, "{last:?}");
         assert!(last.weights[0] > last.weights[1] && last.weights[1] > last.weights[2]);
+    }
+
+    /// Tasks that pull together away from those that judge lose weight to the one that does not.
+    #[test]
+    fn weight_goes_to_the_tasks_that_help_the_judges() {
+        let device = Default::default();
+        let mut selection = Selection::<Cpu>::new(Seed(3), &device);
+        let all = tasks(3);
+        let judge = gradient([-1.0, 0.0], 0.0).gradients;
+        let mut last = TaskWeights::uniform(3);
+        for _ in 0..200 {
+            let each = vec![
+                gradient([1.0, 0.1], 2.0),
+                gradient([1.0, 0.0], 1.0),
+                gradient([-0.5, 0.3], 0.5),
+            ];
+            last = selection
+                .apply(each, Some(&judge), &all, Seed(3), (0.8, 0.05))
+                .1;
+        }
+        assert!(last.weights[2] > 0.5, "{last:?}");
     }
 
     /// The direction in which `ω` moves is that of central differences of the judged objective.
