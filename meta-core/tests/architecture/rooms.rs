@@ -167,7 +167,7 @@ pub const ROOMS: &[Rooms] = &[
         "train",
         &[
             "instances",
-            "checkpoint_file eval task_selection",
+            "checkpoint_file corruption eval task_selection",
             "answer",
             "outsiders",
             "settings",
