@@ -11,16 +11,12 @@ import torch
 from torch.nn.functional import cross_entropy, layer_norm, one_hot
 
 from learners import NETWORK, OUTPUTS, WAY, distances, embed, gradient, means, network, record
-from processes import HEADS, HIDDEN, WIDTH, attention, block, linear, norm, normalise, pre_norm_block
+from processes import HEADS, HIDDEN, WIDTH, add_feed_forward, attention, block, linear, norm, normalise
+from processes import pre_norm_block, split
 
 
 def layer(path, inputs, outputs):
     return {f"{path}.weight": (inputs, outputs), f"{path}.bias": (1, outputs)}
-
-
-def split(p, path, x):
-    """Projected into heads."""
-    return linear(p, path, x).unflatten(1, (HEADS, WIDTH // HEADS)).transpose(0, 1)
 
 
 def read_twice(p, path, queries, memory, uniform=False):
@@ -205,9 +201,7 @@ def pfn(uniform=False, layers=2):
             read = [read_twice(p, f"{path}.rows", column, column[:s], uniform) for column in y]
             u = u + torch.stack(read, 1)
             told = linear(p, f"{path}.class", means(normalise(p, f"{path}.class_norm", u[:s]), labels))[labels]
-            u = torch.cat([u[:s] + told, u[s:]])
-            hidden = linear(p, f"{path}.expand", normalise(p, f"{path}.feed_forward_norm", u)).relu()
-            u = u + linear(p, f"{path}.contract", hidden)
+            u = add_feed_forward(p, path, torch.cat([u[:s] + told, u[s:]]))
         rows = normalise(p, "norm", u[:, -1])
         scores = split(p, "query", rows[s:]) @ split(p, "key", rows[:s]).transpose(1, 2)
         weights = (scores / math.sqrt(WIDTH // HEADS)).softmax(2).mean(0)

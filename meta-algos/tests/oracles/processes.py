@@ -61,20 +61,26 @@ def normalise(p, path, x):
     return layer_norm(x, (WIDTH,), gamma, beta, eps=1e-5)
 
 
-def attend(p, path, queries, keys, values, uniform):
-    def heads(part, x):
-        return linear(p, f"{path}.{part}", x).unflatten(1, (HEADS, WIDTH // HEADS)).transpose(0, 1)
+def split(p, path, x):
+    """Projected into heads."""
+    return linear(p, path, x).unflatten(1, (HEADS, WIDTH // HEADS)).transpose(0, 1)
 
-    q, k, v = heads("query", queries), heads("key", keys), heads("value", values)
+
+def attend(p, path, queries, keys, values, uniform):
+    q, k = split(p, f"{path}.query", queries), split(p, f"{path}.key", keys)
+    v = split(p, f"{path}.value", values)
     read = v.mean(1, keepdim=True).expand_as(q) if uniform else scaled_dot_product_attention(q, k, v)
     return linear(p, f"{path}.output", read.transpose(0, 1).flatten(1))
 
 
-def pre_norm_block(p, path, x, memory, uniform):
-    q, m = (normalise(p, f"{path}.attention_norm", tokens) for tokens in (x, memory))
-    x = x + attend(p, f"{path}.attention", q, m, m, uniform)
+def add_feed_forward(p, path, x):
     hidden = linear(p, f"{path}.expand", normalise(p, f"{path}.feed_forward_norm", x)).relu()
     return x + linear(p, f"{path}.contract", hidden)
+
+
+def pre_norm_block(p, path, x, memory, uniform):
+    q, m = (normalise(p, f"{path}.attention_norm", tokens) for tokens in (x, memory))
+    return add_feed_forward(p, path, x + attend(p, f"{path}.attention", q, m, m, uniform))
 
 
 def cnp(p, support, query):

@@ -40,7 +40,7 @@ const KEYS: [&str; 10] = [
 ];
 
 /// Keys that may change and leave the experiment what it is.
-const UNCHANGING: [&str; 4] = ["backend", "device", "threads", "data.path"];
+const UNCHANGING: [&str; 3] = ["backend", "device", "threads"];
 
 /// Keys of `[data]` that say the splits of one data set.
 const SPLITS: [&str; 8] = [
@@ -100,13 +100,13 @@ pub struct TrainedRun<T: Toolkit> {
 pub struct Repeats {
     /// The name of its manifest.
     pub name: String,
-    /// Its figure; none where no paper has one.
-    pub figure: Option<Published>,
+    /// Its figure.
+    pub figure: Published,
 }
 
 impl Repeats {
-    /// The experiment of the manifest `base`, where its learner is that of `run` and nothing but the command line's
-    /// threads and places is changed.
+    /// The experiment of the manifest `base`, where it says a figure, its learner is that of `run`, and the command
+    /// line changes nothing but where it is tested.
     fn of(base: &Base, run: &Manifest, overrides: &[String]) -> Option<Self> {
         let value = |path: &str| {
             let layer = base.layers.iter().rfind(|layer| layer.path() == path);
@@ -117,14 +117,13 @@ impl Repeats {
             let key = change.split('=').next().unwrap_or_default().trim();
             UNCHANGING.contains(&key)
         };
-        let score = value("published.score").and_then(Value::as_f64);
-        let paper = value("published.paper").and_then(Value::as_str);
+        let figure = Published {
+            score: value("published.score")?.as_f64()?,
+            paper: value("published.paper")?.as_str()?.to_owned(),
+        };
         (is_its_learner && overrides.iter().all(changes_nothing)).then(|| Repeats {
             name: base.stem.clone(),
-            figure: score.zip(paper).map(|(score, paper)| Published {
-                score,
-                paper: paper.to_owned(),
-            }),
+            figure,
         })
     }
 }

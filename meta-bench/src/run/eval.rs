@@ -48,8 +48,8 @@ pub struct EvalArgs {
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
     /// Test on the data of this manifest, by its `[data]` and `[test]`; what it leaves out is as in the
-    /// run. All classes are tested, unless a split is given. Where it has the learner of the run, the result stands
-    /// beside its published figure and the untrained learner.
+    /// run. All classes are tested, unless a split is given. Where it has a published figure and the learner of the
+    /// run, the result stands beside both it and the untrained learner.
     #[arg(long, value_name = "MANIFEST")]
     on: Option<PathBuf>,
     /// Folder with the data sets [default: that of the run].
@@ -245,6 +245,24 @@ pub fn untrained<T: Toolkit, B: Primitives>(
     }
 }
 
+/// Sets the untrained learner beside a result, and its scores beside those of every episode.
+///
+/// # Errors
+/// As [`untrained`].
+pub fn beside_untrained<T: Toolkit, B: Primitives>(
+    experiment: &Experiment<T>,
+    processes: &Processes,
+    device: &B::Device,
+    result: &mut TestResult,
+    scores: &mut Value,
+) -> Result<()> {
+    if let Some(before) = untrained::<T, B>(experiment, processes, device)? {
+        result.untrained = Some(Untrained::of(&before, &scores_of_answers(scores)));
+        scores["untrained"] = json!(before);
+    }
+    Ok(())
+}
+
 /// The best parameters of a run.
 pub struct Best<B: Primitives> {
     /// The parameters.
@@ -382,11 +400,9 @@ impl<T: Toolkit> WithBackend for Evaluator<T> {
             },
         )?;
         if let Some(repeats) = &self.run.repeats {
-            result.published.clone_from(&repeats.figure);
-            if let Some(before) = untrained::<T, B>(experiment, &Processes::default(), &device)? {
-                result.untrained = Some(Untrained::of(&before, &scores_of_answers(&scores)));
-                scores["untrained"] = json!(before);
-            }
+            result.published = Some(repeats.figure.clone());
+            let processes = Processes::default();
+            beside_untrained::<T, B>(experiment, &processes, &device, &mut result, &mut scores)?;
         } else if self.run.record["data"]["test_episode_set"] != json!(result.episode_set) {
             // The figure is of the run's own test.
             result.published = None;

@@ -27,7 +27,7 @@ use super::{
     memory_limit::{self, MemoryLimit},
     metrics::{Restored, RunWriter, first_checkpoint},
     record::record,
-    result::{TestResult, Trained, Untrained, scores_of_answers},
+    result::{TestResult, Trained},
     spent::Spent,
     together::Together,
 };
@@ -251,11 +251,13 @@ impl<T: Toolkit> Session<T> {
             },
         )?;
         let processes = self.together.processes();
-        let before = eval::untrained::<T, B>(&self.experiment, processes, device)?;
-        if let Some(before) = before {
-            result.untrained = Some(Untrained::of(&before, &scores_of_answers(&scores)));
-            scores["untrained"] = json!(before);
-        }
+        eval::beside_untrained::<T, B>(
+            &self.experiment,
+            processes,
+            device,
+            &mut result,
+            &mut scores,
+        )?;
         let test = (age() - end).as_secs_f64();
         let spent = Spent::of(training, start.as_secs_f64(), writer.beside(), test);
         result.spent = Some(spent);

@@ -255,17 +255,19 @@ pub enum Targets {
 impl Targets {
     /// The targets of these items alone, of as many as there are `items`.
     pub fn select(&self, kept: &[usize], items: usize) -> Targets {
-        fn rows<T: Copy>(all: &[T], kept: &[usize], items: usize) -> Vec<T> {
-            let width = all.len() / items.max(1);
-            let own = |&item: &usize| all[item * width..(item + 1) * width].iter().copied();
-            kept.iter().flat_map(own).collect()
-        }
         match self {
-            Targets::Classes(classes) => Targets::Classes(rows(classes, kept, items)),
-            Targets::Values(values) => Targets::Values(rows(values, kept, items)),
-            Targets::Sequences(symbols) => Targets::Sequences(rows(symbols, kept, items)),
+            Targets::Classes(classes) => Targets::Classes(rows_of(classes, kept, items)),
+            Targets::Values(values) => Targets::Values(rows_of(values, kept, items)),
+            Targets::Sequences(symbols) => Targets::Sequences(rows_of(symbols, kept, items)),
         }
     }
+}
+
+/// The rows of these items, of as many in `all` as there are `items`.
+pub(crate) fn rows_of<T: Copy>(all: &[T], kept: &[usize], items: usize) -> Vec<T> {
+    let width = all.len() / items.max(1);
+    let own = |&item: &usize| all[item * width..(item + 1) * width].iter().copied();
+    kept.iter().flat_map(own).collect()
 }
 
 /// The symbols of a target before its end.

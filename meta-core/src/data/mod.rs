@@ -47,6 +47,7 @@ pub use audio::AudioSource;
 pub use class_folders::SplitFolders;
 pub use contact_sheet::contact_sheet;
 pub use draw::classification_episode;
+pub(crate) use episode::rows_of;
 pub use episode::{
     Actions, ClassRef, Episode, EpisodeShape, Extras, ItemShape, Items, Mask, Query, Shot, Split,
     Targets, Task, Way, World, before_end,

@@ -5,7 +5,7 @@
 //! places with each other and so do the queries, which leaves as many items to each class.
 
 use crate::{
-    data::{Episode, Items},
+    data::{Episode, Items, rows_of},
     rng::{Seed, Stream},
 };
 
@@ -32,24 +32,18 @@ pub fn corrupt(episodes: &mut [Episode], share: f64, seed: Seed) {
 /// Lets the items that are there change places; targets stay where they are.
 fn shuffle(items: &mut Items, stream: &mut Stream) {
     let count = items.len();
-    let features = items.inputs.len().checked_div(count).unwrap_or(0);
     let there: Vec<usize> = (0..count).filter(|&item| items.is_there(item)).collect();
-    // Fisher and Yates.
-    for last in (1..there.len()).rev() {
-        let other = stream.below(last + 1);
-        let (a, b) = (there[last], there[other]);
-        items.ids.swap(a, b);
-        swap_rows(&mut items.inputs, a, b, features);
-        let numbers = items.mask.as_mut().and_then(|mask| mask.numbers.as_mut());
-        if let Some(numbers) = numbers {
-            swap_rows(numbers, a, b, features);
-        }
+    let mut moved = there.clone();
+    stream.shuffle(&mut moved);
+    let mut order: Vec<usize> = (0..count).collect();
+    for (place, from) in there.into_iter().zip(moved) {
+        order[place] = from;
     }
-}
-
-fn swap_rows<T>(rows: &mut [T], a: usize, b: usize, width: usize) {
-    for column in 0..width {
-        rows.swap(a * width + column, b * width + column);
+    items.ids = rows_of(&items.ids, &order, count);
+    items.inputs = rows_of(&items.inputs, &order, count);
+    let numbers = items.mask.as_mut().and_then(|mask| mask.numbers.as_mut());
+    if let Some(numbers) = numbers {
+        *numbers = rows_of(numbers, &order, count);
     }
 }
 
