@@ -38,7 +38,7 @@ class Stream:
 def parameters(shapes, seed):
     result = {}
     for name, shape in shapes.items():
-        if name.endswith((".bias", ".beta")) or name == "offset":
+        if name.endswith((".bias", ".beta")) or name in ("offset", "deviations"):
             number = lambda: 0.0
         elif name.endswith(".gamma") or name == "scale":
             number = lambda: 1.0
@@ -116,17 +116,33 @@ def of_process(shapes, network):
     return record(learners.NETWORK | shapes, task_loss, regression=True)
 
 
+def pretrained(scale=None):
+    """A classifier of all training classes, of items of support and query alike; with a scale, by cosines."""
+    shapes = learners.NETWORK | {"classifier.weight": (4, WAY), "classifier.bias": (1, WAY)}
+    unit = lambda x, axis: x / ((x**2).sum(axis, keepdim=True) + 1e-12).sqrt()
+
+    def task_loss(p, support, query):
+        x, labels = learners.embed(p, torch.cat([support[0], query[0]])), torch.cat([support[1], query[1]])
+        w = p["classifier.weight"]
+        scores = scale * unit(x, 1) @ unit(w, 0) if scale else x @ w + p["classifier.bias"]
+        return scores, torch.nn.functional.cross_entropy(scores, labels)
+
+    return record(shapes, task_loss)
+
+
 if __name__ == "__main__":
     # Before the others take it from there.
     learners.record = record
     import attention
     import language
     import memory
+    import policies
     import processes
 
     processes.record = of_process
     curves = {}
-    for references in [learners, memory, language, processes, attention]:
+    for references in [learners, memory, language, processes, attention, policies]:
         curves |= references.cases()
+    curves |= {"baseline": pretrained(), "baseline_pp": pretrained(10.0)}
     lines = [f"{json.dumps(name)}: {json.dumps(case)}" for name, case in curves.items()]
     pathlib.Path(__file__).with_suffix(".json").write_text("{\n" + ",\n".join(lines) + "\n}\n")

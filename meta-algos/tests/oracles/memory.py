@@ -96,33 +96,51 @@ def mann(hidden, slots, width, heads, decay, sharpness, regression=False):
     return record(shapes, task_loss, regression)
 
 
-def snail(keys, values, filters, levels, uniform=False, regression=False):
-    criterion = mse_loss if regression else cross_entropy
-    shapes, width = dict(NETWORK), 4 + OUTPUTS
+def dense(p, path, x, dilation):
+    """A causal convolution of two taps, half of it a gate, beside its input."""
+    kernel = torch.stack([p[f"{path}.before"].T, p[f"{path}.now.weight"].T], 2)
+    padded = pad(x.T[None], (dilation, 0))
+    value, gate = conv1d(padded, kernel, p[f"{path}.now.bias"][0], dilation=dilation)[0].T.chunk(2, 1)
+    return torch.cat([x, value.tanh() * sigmoid(gate)], 1)
+
+
+def read_past(p, path, x, uniform=False):
+    q, k, v = (linear(p, f"{path}.{name}", x) for name in ["query", "key", "value"])
+    if uniform:
+        q = torch.zeros_like(q)
+    read = scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)[0]
+    return torch.cat([x, read], 1)
+
+
+def snail_shapes(width, keys, values, filters, levels, path=""):
+    """Three attention blocks with temporal convolutions between them, and the width of what comes out."""
+    shapes = {}
     for block in range(3):
         if block > 0:
             for level in range(levels):
-                path = f"temporal.{block - 1}.blocks.{level}.conv"
-                shapes |= layer(f"{path}.now", width, 2 * filters)
-                shapes[f"{path}.before"] = (width, 2 * filters)
+                conv = f"{path}temporal.{block - 1}.blocks.{level}.conv"
+                shapes |= layer(f"{conv}.now", width, 2 * filters)
+                shapes[f"{conv}.before"] = (width, 2 * filters)
                 width += filters
         for name, size in [("query", keys), ("key", keys), ("value", values)]:
-            shapes |= layer(f"attention.{block}.{name}", width, size[block])
+            shapes |= layer(f"{path}attention.{block}.{name}", width, size[block])
         width += values[block]
-    shapes |= layer("head", width, OUTPUTS)
+    return shapes, width
 
-    def dense(p, path, x, dilation):
-        kernel = torch.stack([p[f"{path}.before"].T, p[f"{path}.now.weight"].T], 2)
-        padded = pad(x.T[None], (dilation, 0))
-        y = conv1d(padded, kernel, p[f"{path}.now.bias"][0], dilation=dilation)[0].T
-        return torch.cat([x, y[:, :filters].tanh() * sigmoid(y[:, filters:])], 1)
 
-    def attention(p, path, x):
-        q, k, v = (linear(p, f"{path}.{name}", x) for name in ["query", "key", "value"])
-        if uniform:
-            q = torch.zeros_like(q)
-        read = scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)[0]
-        return torch.cat([x, read], 1)
+def read_snail(p, x, levels, uniform=False, path=""):
+    for block in range(3):
+        if block > 0:
+            for level in range(levels):
+                x = dense(p, f"{path}temporal.{block - 1}.blocks.{level}.conv", x, 2**level)
+        x = read_past(p, f"{path}attention.{block}", x, uniform)
+    return x
+
+
+def snail(keys, values, filters, levels, uniform=False, regression=False):
+    criterion = mse_loss if regression else cross_entropy
+    blocks, width = snail_shapes(4 + OUTPUTS, keys, values, filters, levels)
+    shapes = NETWORK | blocks | layer("head", width, OUTPUTS)
 
     def task_loss(p, support, query):
         items, labels, _ = presented(p, support, regression)
@@ -130,11 +148,7 @@ def snail(keys, values, filters, levels, uniform=False, regression=False):
         for x in embed(p, query[0]):
             last = torch.cat([x, torch.zeros(OUTPUTS)])[None]
             x = torch.cat([torch.cat([items, labels], 1), last])
-            for block in range(3):
-                if block > 0:
-                    for level in range(levels):
-                        x = dense(p, f"temporal.{block - 1}.blocks.{level}.conv", x, 2**level)
-                x = attention(p, f"attention.{block}", x)
+            x = read_snail(p, x, levels, uniform)
             answers.append(linear(p, "head", x[-1:])[0])
         answers = torch.stack(answers)
         return answers, criterion(answers, query[1])

@@ -39,7 +39,7 @@ fn sentences(count: usize, first: usize) -> ItemBatch<B> {
 
 /// A training on these tasks goes as PyTorch's does.
 fn trains_alike(case: &str, learner: &mut dyn Learner<B>, tasks: &TaskBatch<B>, expected: &[f64]) {
-    let found = train(learner, || tasks.clone(), expected.len());
+    let found = train(learner, |_| tasks.clone(), expected.len());
     let gap = |(found, expected): (&f64, &f64)| (found - expected).abs() / expected.abs();
     let largest = found
         .iter()

@@ -8,6 +8,7 @@ mod language;
 mod maml_rl;
 mod memory;
 mod mlc;
+mod policies;
 mod tables;
 
 use burn::tensor::{Tensor, TensorData};
