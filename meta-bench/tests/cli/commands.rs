@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::workbench::{GLYPHS, SINUSOID, Workbench, compiled, manifests};
+use crate::workbench::{GLYPHS, SINUSOID, Workbench, compiled, manifests, says_a_time};
 
 /// Only the classes that are tested count.
 #[test]
@@ -341,13 +341,7 @@ fn the_shipped_manifests_say_what_to_expect() {
         let name = path.display();
         let known = first.starts_with(" Expect ") || first.starts_with(" Forecast: ");
         assert!(known, "{name}: {first}");
-        let words: Vec<&str> = first.split_whitespace().collect();
-        let is_time = |pair: &[&str]| {
-            let unit = pair[1].trim_end_matches([',', '.', ';', ':']);
-            let units = ["s", "seconds", "min", "minutes", "h", "hours"];
-            pair[0].parse::<f64>().is_ok() && units.contains(&unit)
-        };
-        assert!(words.windows(2).any(is_time), "{name}: {first}");
+        assert!(says_a_time(&first), "{name}: {first}");
     }
 }
 

@@ -4,10 +4,10 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::workbench::{GLYPHS, Workbench, manifests};
+use crate::workbench::{GLYPHS, Workbench, manifests, says_a_time};
 
 /// Every experiment that a paper has says in its first line which figure is published and what it came to here; the
-/// figure is that of `[published]`, which its reduced form takes over.
+/// figure is that of `[published]`, which its reduced form takes over. A line behind it says in which time.
 #[test]
 fn published_experiments_say_what_to_expect() {
     let mut figures = 0;
@@ -20,6 +20,8 @@ fn published_experiments_say_what_to_expect() {
         let first = text.lines().next().unwrap();
         let (published, here) = first.split_once("; here ").expect(first);
         assert!(here.ends_with('.'), "{first}");
+        let behind = text.lines().skip(1).take(2);
+        assert!(behind.clone().any(says_a_time), "{name}");
         let own = match name.strip_suffix("-reduced") {
             Some(paper) => {
                 assert!(

@@ -73,6 +73,16 @@ pub fn manifests(folder: &str) -> Vec<PathBuf> {
     paths.filter(|path| path.is_file()).collect()
 }
 
+/// Whether a number and a unit of time stand in a text.
+pub fn says_a_time(text: &str) -> bool {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.windows(2).any(|pair| {
+        let unit = pair[1].trim_end_matches([',', '.', ';', ':']);
+        let units = ["s", "seconds", "min", "minutes", "h", "hours"];
+        pair[0].parse::<f64>().is_ok() && units.contains(&unit)
+    })
+}
+
 /// What a run of the binary came to.
 pub struct Ran {
     /// Exit code; none when killed.
