@@ -24,13 +24,14 @@ from torch.nn.functional import (
 
 torch.set_default_dtype(torch.float64)
 TASKS, WAY, SHOT, QUERY, FEATURES, OUTPUTS = 2, 3, 2, 2, 6, 3
+EMBEDDED = 4
 NETWORK = {
     "encoder.layers.0.weight": (FEATURES, 5),
     "encoder.layers.0.bias": (1, 5),
-    "encoder.layers.1.weight": (5, 4),
-    "encoder.layers.1.bias": (1, 4),
+    "encoder.layers.1.weight": (5, EMBEDDED),
+    "encoder.layers.1.bias": (1, EMBEDDED),
 }
-HEAD = {"head.weight": (4, OUTPUTS), "head.bias": (1, OUTPUTS)}
+HEAD = {"head.weight": (EMBEDDED, OUTPUTS), "head.bias": (1, OUTPUTS)}
 
 
 def sines(count, start, scale):
@@ -251,9 +252,9 @@ def protonet():
 
 def feat(temperature):
     parts = ["query", "key", "value", "output"]
-    shapes = NETWORK | {"norm.gamma": (1, 4), "norm.beta": (1, 4)}
+    shapes = NETWORK | {"norm.gamma": (1, EMBEDDED), "norm.beta": (1, EMBEDDED)}
     for part in parts:
-        shapes |= {f"attention.{part}.weight": (4, 4), f"attention.{part}.bias": (1, 4)}
+        shapes |= {f"attention.{part}.weight": (EMBEDDED, EMBEDDED), f"attention.{part}.bias": (1, EMBEDDED)}
 
     def task_loss(p, support, query):
         def linear(part, x):
@@ -262,7 +263,7 @@ def feat(temperature):
         classes = means(embed(p, support[0]), support[1])
         q, k, v = (linear(part, classes)[None] for part in parts[:3])
         read = linear("output", scaled_dot_product_attention(q, k, v)[0])
-        adapted = layer_norm(classes + read, (4,), p["norm.gamma"][0], p["norm.beta"][0], eps=1e-5)
+        adapted = layer_norm(classes + read, (EMBEDDED,), p["norm.gamma"][0], p["norm.beta"][0], eps=1e-5)
         answer = -distances(embed(p, query[0]), adapted) / temperature
         return answer, cross_entropy(answer, query[1])
 
@@ -320,7 +321,7 @@ def siamese():
 
 def cavia(steps, rate, context, hidden):
     shapes = dict(NETWORK)
-    for name, i, o in [("modulation", context, 2 * hidden), ("hidden", 4, hidden), ("head", hidden, OUTPUTS)]:
+    for name, i, o in [("modulation", context, 2 * hidden), ("hidden", EMBEDDED, hidden), ("head", hidden, OUTPUTS)]:
         shapes |= {f"modulated.{name}.weight": (i, o), f"modulated.{name}.bias": (1, o)}
 
     def task_loss(p, support, query):

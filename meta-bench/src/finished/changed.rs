@@ -1,6 +1,8 @@
 //! What has changed of a run's code since it ran, by the repository that its record is kept in.
 
-use std::{path::Path, process::Command};
+use std::{collections::BTreeMap, path::Path, process::Command};
+
+use serde_json::Value;
 
 /// Where the code of learners lies; the rest of a repository changes no result.
 const CODE: [&str; 3] = [
@@ -17,6 +19,12 @@ const AROUND: [&str; 5] = [
     "meta-core/src/rl",
 ];
 
+/// What short trainings of every learner end in, to the bit, by the instruction set; a test holds the code to it.
+const FINGERPRINTS: [&str; 2] = [
+    "meta-bench/tests/cli/fingerprints/avx2.json",
+    "meta-bench/tests/cli/fingerprints/avx512.json",
+];
+
 /// What has changed of the code of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Since {
@@ -24,6 +32,8 @@ pub enum Since {
     Nothing,
     /// What every learner stands on.
     Core,
+    /// That, and short trainings of the learner end in the same bits as before.
+    CoreSameBits,
     /// The file of the learner.
     Learner,
     /// The commit is not in the repository, or there is none.
@@ -42,7 +52,10 @@ impl Since {
             .args(["diff", "--name-only", commit, "--"]);
         match git.args(CODE).output() {
             Ok(output) if output.status.success() => {
-                Since::of_files(&String::from_utf8_lossy(&output.stdout), learner)
+                match Since::of_files(&String::from_utf8_lossy(&output.stdout), learner) {
+                    Since::Core if same_bits(folder, commit, learner) => Since::CoreSameBits,
+                    since => since,
+                }
             }
             _ => Since::Unknown,
         }
@@ -68,10 +81,46 @@ impl Since {
         match self {
             Since::Nothing => "same",
             Since::Core => "core changed",
+            Since::CoreSameBits => "core changed, same bits",
             Since::Learner => "learner changed",
             Since::Unknown => "unknown",
         }
     }
+}
+
+/// Whether all fingerprints of `learner` that were recorded at `commit` are those of now, and there are some.
+fn same_bits(folder: &Path, commit: &str, learner: &str) -> bool {
+    let of = |place: &str| {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(folder).args(["show", place]);
+        let text = git.output().ok().filter(|output| output.status.success());
+        fingerprints(
+            &text.map(|output| output.stdout).unwrap_or_default(),
+            learner,
+        )
+    };
+    let mut count = 0;
+    for file in FINGERPRINTS {
+        let (before, now) = (of(&format!("{commit}:{file}")), of(&format!("HEAD:{file}")));
+        // A case that is not there any more was changed on purpose.
+        if before
+            .iter()
+            .any(|(case, bits)| now.get(case) != Some(bits))
+        {
+            return false;
+        }
+        count += before.len();
+    }
+    count > 0
+}
+
+/// The fingerprints of a learner in a file of them: a case is a backend, a precision, a learner and the rest.
+fn fingerprints(file: &[u8], learner: &str) -> BTreeMap<String, String> {
+    let file: Value = serde_json::from_slice(file).unwrap_or_default();
+    let all = file["fingerprints"].as_object().into_iter().flatten();
+    let own = all.filter(|(case, _)| case.split(' ').nth(2) == Some(learner));
+    own.map(|(case, bits)| (case.clone(), bits.to_string()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -104,17 +153,34 @@ mod tests {
                 .trim()
                 .to_owned()
         };
-        let write = |text: &str| {
-            let file = root.join("meta-algos/src/maml.rs");
+        let write_to = |file: &str, text: &str| {
+            let file = root.join(file);
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, text).unwrap();
         };
+        let write = |text: &str| write_to("meta-algos/src/maml.rs", text);
+        let commit_all = || {
+            git(&["add", "."]);
+            git(&["commit", "-qm", "a"]);
+            git(&["rev-parse", "HEAD"])
+        };
         git(&["init", "-q"]);
         write("a");
-        git(&["add", "."]);
-        git(&["commit", "-qm", "a"]);
-        let commit = git(&["rev-parse", "HEAD"]);
+        let bits = |maml: &str, anil: &str| {
+            let all =
+                format!(r#"{{"flex f32 maml sine": "{maml}", "flex f32 anil sine": "{anil}"}}"#);
+            write_to(FINGERPRINTS[1], &format!(r#"{{"fingerprints": {all}}}"#));
+        };
+        bits("1", "2");
+        let commit = commit_all();
         assert_eq!(Since::of(root, &commit, "maml"), Since::Nothing);
+        write_to("meta-core/src/optim.rs", "a");
+        bits("1", "3");
+        commit_all();
+        assert_eq!(Since::of(root, &commit, "maml"), Since::CoreSameBits);
+        assert_eq!(Since::of(root, &commit, "anil"), Since::Core);
+        assert_eq!(Since::of(root, &commit, "feat"), Since::Core);
+        git(&["rm", "-q", "meta-core/src/optim.rs"]);
         write("b");
         assert_eq!(Since::of(root, &commit, "maml"), Since::Learner);
         assert_eq!(Since::of(root, &commit, "anil"), Since::Nothing);

@@ -262,7 +262,8 @@ fn page(rows: &[Row]) -> String {
          training times the threads of the run, whether or not they were busy. *Trained as*, *tested again*: the \
          parameters are those of a run of that manifest, or of this one with another test, tested by \
          `meta eval RUN --on` this manifest. *Code since*: what is different now from the row's commit, the learner's \
-         own file or what every learner stands on.\n\n\
+         own file or what every learner stands on; *same bits* where short trainings of the learner, which a test holds to \
+         recorded fingerprints, end as they did then.\n\n\
          {}{instances}",
         parts.concat()
     )
