@@ -326,7 +326,7 @@ fn the_shipped_manifests_resolve() {
     assert!(count >= 7, "{count} manifests");
 }
 
-/// The first sentence of every manifest says what comes out, or what it takes, and in which time.
+/// The first sentence of every manifest says what comes out, or what is forecast, and in which time.
 #[test]
 fn the_shipped_manifests_say_what_to_expect() {
     for path in manifests("experiments") {
@@ -339,8 +339,11 @@ fn the_shipped_manifests_say_what_to_expect() {
             }
         }
         let name = path.display();
-        let known = first.starts_with(" Expect ") || first.starts_with(" Forecast: ");
-        assert!(known, "{name}: {first}");
+        // What takes hours or days, at the size of a paper, was not run.
+        let stem = path.file_stem().unwrap().to_string_lossy();
+        let is_large = stem.ends_with("-paper") || stem.ends_with("-full");
+        let start = if is_large { " Forecast: " } else { " Expect " };
+        assert!(first.starts_with(start), "{name}: {first}");
         assert!(says_a_time(&first), "{name}: {first}");
     }
 }
