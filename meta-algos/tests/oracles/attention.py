@@ -10,13 +10,8 @@ import pathlib
 import torch
 from torch.nn.functional import cross_entropy, layer_norm, one_hot
 
-from learners import NETWORK, OUTPUTS, WAY, distances, embed, gradient, means, network, record
-from processes import HEADS, HIDDEN, WIDTH, add_feed_forward, attention, block, linear, norm, normalise
-from processes import pre_norm_block, split
-
-
-def layer(path, inputs, outputs):
-    return {f"{path}.weight": (inputs, outputs), f"{path}.bias": (1, outputs)}
+from learners import NETWORK, OUTPUTS, WAY, distances, embed, gradient, layer, linear, means, network, record
+from processes import HEADS, HIDDEN, WIDTH, add_feed_forward, attention, block, norm, normalise, pre_norm_block, split
 
 
 def read_twice(p, path, queries, memory, uniform=False):

@@ -79,28 +79,38 @@ def regression(stream):
     return items(WAY * SHOT), items(WAY * QUERY)
 
 
+def train(p, iteration):
+    """The means of windows of losses. `iteration()` yields the losses of its tasks, and goes on after the step."""
+    optimizer, losses = torch.optim.Adam(p.values(), lr=RATE), []
+    for _ in range(ITERATIONS):
+        for of_tasks in iteration():
+            loss = torch.stack(of_tasks).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    return [sum(losses[i : i + WINDOW]) / WINDOW for i in range(0, ITERATIONS, WINDOW)]
+
+
 def curve(shapes, task_loss, regression_tasks, seed):
     p = parameters(shapes, seed)
-    optimizer = torch.optim.Adam(p.values(), lr=RATE)
     # What a learner carries from one iteration to the next beside its parameters: the mean over tasks.
     remember = getattr(task_loss, "remember", lambda p, support: {})
-    stream, losses = Stream(seed), []
-    for _ in range(ITERATIONS):
+    stream = Stream(seed)
+
+    def next_losses():
         of_tasks, seen = [], []
         for _ in range(TASKS):
             support, query = (regression if regression_tasks else classification)(stream)
             of_tasks.append(task_loss(p, support, query)[1])
             with torch.no_grad():
                 seen.append(remember(p, support))
-        loss = torch.stack(of_tasks).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        yield of_tasks
         with torch.no_grad():
             for name in seen[0]:
                 p[name].copy_(torch.stack([task[name] for task in seen]).mean(0))
-        losses.append(loss.item())
-    return [sum(losses[i : i + WINDOW]) / WINDOW for i in range(0, ITERATIONS, WINDOW)]
+
+    return train(p, next_losses)
 
 
 def record(shapes, task_loss, regression=False, features=FEATURES):
@@ -118,7 +128,7 @@ def of_process(shapes, network):
 
 def pretrained(scale=None):
     """A classifier of all training classes, of items of support and query alike; with a scale, by cosines."""
-    shapes = learners.NETWORK | {"classifier.weight": (4, WAY), "classifier.bias": (1, WAY)}
+    shapes = learners.NETWORK | {"classifier.weight": (learners.EMBEDDED, WAY), "classifier.bias": (1, WAY)}
     unit = lambda x, axis: x / ((x**2).sum(axis, keepdim=True) + 1e-12).sqrt()
 
     def task_loss(p, support, query):

@@ -17,8 +17,8 @@ use meta_core::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    B, Case, OUTPUTS, TASKS, attention, cases, device, language, memory, numbers, policies,
-    processes, spec, tasks_of, tensor,
+    B, Case, OUTPUTS, TASKS, attention, cases, device, encoder, language, memory, numbers,
+    policies, processes, spec, tasks_of, tensor,
 };
 
 /// Windows of a curve, and iterations of a window.
@@ -36,13 +36,9 @@ const ITEMS: usize = 2;
 const CHAOTIC: [(&str, usize); 3] = [("meta_lstm, exact", 2), ("pfn", 4), ("pfn, uniform", 4)];
 
 /// SplitMix64, and what is drawn from it by sums alone, so that both sides get the same bits.
-pub(super) struct Stream(u64);
+pub(super) struct Stream(pub(super) u64);
 
 impl Stream {
-    pub(super) fn of(seed: u64) -> Self {
-        Stream(seed)
-    }
-
     pub(super) fn uniform(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -155,24 +151,16 @@ fn tasks(spec: &TaskSpec, stream: &mut Stream, progress: f64) -> TaskBatch<B> {
     }
 }
 
-/// The curve of one training, of its first windows.
-fn curve(case: &Case, seed: u64, windows: usize) -> Vec<f64> {
+/// The loss of each of the first iterations of a training.
+fn losses(case: &Case, seed: u64, iterations: usize) -> Vec<f64> {
     let spec = spec(case.task);
-    let (name, settings, encoder) = (case.learner, &case.settings, case.encoder(&spec));
+    let (name, settings, encoder) = (case.learner, &case.settings, encoder(&spec));
     let mut learner =
         meta_algos::build::<_, B>(name, settings, encoder, &spec, Seed(0), &device()).unwrap();
     learner.set_parameters(first(&learner.parameters(), seed));
     let mut stream = Stream(seed);
     let next = |_: &mut dyn Learner<B>| tasks(&spec, &mut stream, case.progress);
-    means(&train(learner.as_mut(), next, windows * WINDOW))
-}
-
-/// The means of windows.
-fn means(losses: &[f64]) -> Vec<f64> {
-    losses
-        .chunks(WINDOW)
-        .map(|window| window.iter().sum::<f64>() / WINDOW as f64)
-        .collect()
+    train(learner.as_mut(), next, iterations)
 }
 
 /// Trains a learner by Adam: the loss of each iteration. `next` gives its tasks, and may let the learner gather trials.
@@ -224,14 +212,16 @@ struct Compared {
 
 impl Compared {
     /// Compares the first windows of trainings with the first seeds.
-    fn of(name: &str, curve: &Curve, expected: &Value, seeds: u64, windows: usize) -> Self {
+    fn of(name: &str, training: &Training, expected: &Value, seeds: u64, windows: usize) -> Self {
         let curves = expected.as_array().expect("curves").iter();
         let expected: Vec<Vec<f64>> = curves.map(numbers).collect();
         let few = CHAOTIC.iter().find(|(few, _)| *few == name);
         let windows = few.map_or(windows, |(_, few)| windows.min(*few));
         let mut largest = 0.0f64;
         for (seed, expected_curve) in (0..seeds).zip(&expected) {
-            for (window, found) in curve(seed, windows).into_iter().enumerate() {
+            let losses = training(seed, windows * WINDOW);
+            for (window, found) in losses.chunks(WINDOW).enumerate() {
+                let found = found.iter().sum::<f64>() / WINDOW as f64;
                 let of_all: Vec<f64> = expected.iter().map(|curve| curve[window]).collect();
                 let gap = (found - expected_curve[window]).abs() / standard_error(&of_all);
                 // Not `max`, which would lose what is no number.
@@ -256,11 +246,11 @@ impl Compared {
     }
 }
 
-/// The means of the first windows of a training, by its seed and their number.
-type Curve = Box<dyn Fn(u64, usize) -> Vec<f64>>;
+/// The losses of a training, by its seed and the number of iterations.
+type Training = Box<dyn Fn(u64, usize) -> Vec<f64>>;
 
 /// The trainings of all references, under their names.
-fn trainings() -> Vec<(&'static str, Curve)> {
+fn trainings() -> Vec<(&'static str, Training)> {
     let mut of_items = cases();
     of_items.extend(memory::cases());
     of_items.extend(language::cases());
@@ -270,18 +260,14 @@ fn trainings() -> Vec<(&'static str, Curve)> {
     for name in ["baseline", "baseline_pp"] {
         of_items.push(Case::new(name, name, json!({})));
     }
-    let of_items = of_items.into_iter().map(|case| {
-        let name = case.name;
-        let curve: Curve = Box::new(move |seed, windows| curve(&case, seed, windows));
-        (name, curve)
-    });
-    let of_trials = policies::cases().into_iter().map(|case| {
-        let name = case.name;
-        let curve: Curve =
-            Box::new(move |seed, windows| means(&case.train(seed, windows * WINDOW)));
-        (name, curve)
-    });
-    of_items.chain(of_trials).collect()
+    let mut all: Vec<(&str, Training)> = Vec::new();
+    for case in of_items {
+        all.push((case.name, Box::new(move |seed, n| losses(&case, seed, n))));
+    }
+    for policy in policies::cases() {
+        all.push((policy.name, Box::new(move |seed, n| policy.train(seed, n))));
+    }
+    all
 }
 
 /// Compares all trainings, and prints a table.
@@ -293,8 +279,8 @@ fn compare(seeds: u64, windows: usize) {
         "| reference | first loss | last loss | compared iterations | largest gap, standard errors |"
     );
     println!("|---|--:|--:|--:|--:|");
-    for (name, curve) in &all {
-        let compared = Compared::of(name, curve, &oracle[*name], seeds, windows);
+    for (name, training) in &all {
+        let compared = Compared::of(name, training, &oracle[*name], seeds, windows);
         print!("{}", compared.row(name));
         // A kink passed on the other side is far below it, a mistake in an equation far above.
         assert!(compared.gap < 0.01, "{name}: {}", compared.gap);

@@ -10,15 +10,7 @@ import torch
 from torch import sigmoid
 from torch.nn.functional import cross_entropy, mse_loss, one_hot, softplus
 
-from learners import FEATURES, NETWORK, OUTPUTS, WAY, cell, cell_shapes, embed, gradient, record
-
-
-def linear(p, name, x):
-    return x @ p[f"{name}.weight"] + p[f"{name}.bias"]
-
-
-def layer(name, inputs, outputs):
-    return {f"{name}.weight": (inputs, outputs), f"{name}.bias": (1, outputs)}
+from learners import FEATURES, NETWORK, OUTPUTS, WAY, cell, cell_shapes, embed, gradient, layer, linear, record
 
 
 def ridge(x, y, penalty):

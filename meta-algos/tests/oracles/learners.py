@@ -63,6 +63,14 @@ def embed(w, x):
     return x
 
 
+def layer(path, inputs, outputs):
+    return {f"{path}.weight": (inputs, outputs), f"{path}.bias": (1, outputs)}
+
+
+def linear(p, path, x):
+    return x @ p[f"{path}.weight"] + p[f"{path}.bias"]
+
+
 def means(x, labels):
     return torch.stack([x[labels == n].mean(0) for n in range(WAY)])
 
@@ -254,15 +262,12 @@ def feat(temperature):
     parts = ["query", "key", "value", "output"]
     shapes = NETWORK | {"norm.gamma": (1, EMBEDDED), "norm.beta": (1, EMBEDDED)}
     for part in parts:
-        shapes |= {f"attention.{part}.weight": (EMBEDDED, EMBEDDED), f"attention.{part}.bias": (1, EMBEDDED)}
+        shapes |= layer(f"attention.{part}", EMBEDDED, EMBEDDED)
 
     def task_loss(p, support, query):
-        def linear(part, x):
-            return x @ p[f"attention.{part}.weight"] + p[f"attention.{part}.bias"]
-
         classes = means(embed(p, support[0]), support[1])
-        q, k, v = (linear(part, classes)[None] for part in parts[:3])
-        read = linear("output", scaled_dot_product_attention(q, k, v)[0])
+        q, k, v = (linear(p, f"attention.{part}", classes)[None] for part in parts[:3])
+        read = linear(p, "attention.output", scaled_dot_product_attention(q, k, v)[0])
         adapted = layer_norm(classes + read, (EMBEDDED,), p["norm.gamma"][0], p["norm.beta"][0], eps=1e-5)
         answer = -distances(embed(p, query[0]), adapted) / temperature
         return answer, cross_entropy(answer, query[1])
@@ -322,15 +327,14 @@ def siamese():
 def cavia(steps, rate, context, hidden):
     shapes = dict(NETWORK)
     for name, i, o in [("modulation", context, 2 * hidden), ("hidden", EMBEDDED, hidden), ("head", hidden, OUTPUTS)]:
-        shapes |= {f"modulated.{name}.weight": (i, o), f"modulated.{name}.bias": (1, o)}
+        shapes |= layer(f"modulated.{name}", i, o)
 
     def task_loss(p, support, query):
-        def linear(name, x):
-            return x @ p[f"modulated.{name}.weight"] + p[f"modulated.{name}.bias"]
+        part = lambda name, x: linear(p, f"modulated.{name}", x)
 
         def answers(c, x):
-            gamma, beta = linear("modulation", c).chunk(2, 1)
-            return linear("head", ((1 + gamma) * linear("hidden", embed(p, x)) + beta).relu())
+            gamma, beta = part("modulation", c).chunk(2, 1)
+            return part("head", ((1 + gamma) * part("hidden", embed(p, x)) + beta).relu())
 
         c = torch.zeros(1, context, requires_grad=True)
         for _ in range(steps):

@@ -80,15 +80,26 @@ fn closed_form(z: [f64; 2], second: bool) -> [f64; 2] {
     })
 }
 
+/// The first `count` tasks of a source.
+pub(super) fn acted_in(
+    source: &str,
+    settings: &Value,
+    shape: EpisodeShape,
+    count: u64,
+) -> (TaskSpec, TaskBatch<B>) {
+    let entry = find_source(&rl::sources(), source).unwrap();
+    let source = (entry.build)(settings, None).unwrap();
+    let spec = TaskSpec::of(source.as_ref(), shape);
+    let episode = |task| source.episode(Seed(0), Split::Train, spec.train, task);
+    let episodes: Vec<Episode> = (0..count).map(|task| episode(task).unwrap()).collect();
+    let tasks = TaskBatch::new(&episodes, &spec, &device());
+    (spec, tasks)
+}
+
 /// A learner with scores `z` that has gathered the four trials, and its task.
 fn gathered(settings: &Value, z: [f64; 2]) -> (Box<dyn Learner<B>>, TaskBatch<B>) {
-    let entry = find_source(&rl::sources(), "bernoulli_bandit").unwrap();
-    let source = (entry.build)(&json!({"arms": 2, "pulls": 1}), None).unwrap();
-    let spec = TaskSpec::of(source.as_ref(), EpisodeShape::new(1, 2, 2));
-    let episode: Episode = source
-        .episode(Seed(0), Split::Train, spec.train, 0)
-        .unwrap();
-    let tasks = TaskBatch::<B>::new(&[episode], &spec, &device());
+    let bandit = json!({"arms": 2, "pulls": 1});
+    let (spec, tasks) = acted_in("bernoulli_bandit", &bandit, EpisodeShape::new(1, 2, 2), 1);
     let architecture = EncoderSpec::new("identity", &json!({}), spec.item).unwrap();
     let mut learner =
         meta_algos::build::<_, B>("maml_rl", settings, architecture, &spec, Seed(1), &device())

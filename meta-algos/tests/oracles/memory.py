@@ -19,7 +19,7 @@ from torch.nn.functional import (
     softmax,
 )
 
-from learners import NETWORK, OUTPUTS, WAY, cell, cell_shapes, embed, record
+from learners import NETWORK, OUTPUTS, WAY, cell, cell_shapes, embed, layer, linear, record
 
 
 def number(values):
@@ -38,14 +38,6 @@ def presented(p, support, regression):
     order = sorted(range(len(inputs)), key=lambda item: number(inputs[item].tolist()))
     labels = targets if regression else one_hot(targets, WAY).double()
     return embed(p, inputs)[order], labels[order], targets[order]
-
-
-def linear(p, name, x):
-    return x @ p[f"{name}.weight"] + p[f"{name}.bias"]
-
-
-def layer(name, inputs, outputs):
-    return {f"{name}.weight": (inputs, outputs), f"{name}.bias": (1, outputs)}
 
 
 def mann(hidden, slots, width, heads, decay, sharpness, regression=False):

@@ -10,7 +10,7 @@ import pathlib
 import torch
 from torch.nn.functional import cross_entropy, layer_norm, scaled_dot_product_attention
 
-from learners import parameters
+from learners import linear, parameters
 
 TASKS, SHOT, QUERY = 2, 4, 3
 ITERATIONS = 100
@@ -62,10 +62,6 @@ def shapes(case):
         all |= norm(f"{path}.own_norm") | attention(f"{path}.own")
         all |= norm(f"{path}.memory_norm") | attention(f"{path}.memory") | feed_forward(path)
     return all | norm("encoder_norm") | norm("decoder_norm")
-
-
-def linear(p, path, x):
-    return x @ p[f"{path}.weight"] + p[f"{path}.bias"]
 
 
 def normalise(p, path, x):

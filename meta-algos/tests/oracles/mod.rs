@@ -164,11 +164,11 @@ impl Case {
     fn at(self, progress: f64) -> Self {
         Case { progress, ..self }
     }
+}
 
-    /// The two layers that every reference embeds items by.
-    fn encoder(&self, spec: &TaskSpec) -> EncoderSpec {
-        EncoderSpec::new("mlp", &json!({"hidden": [5, 4]}), spec.item).unwrap()
-    }
+/// The two layers that every reference embeds items by.
+fn encoder(spec: &TaskSpec) -> EncoderSpec {
+    EncoderSpec::new("mlp", &json!({"hidden": [5, 4]}), spec.item).unwrap()
 }
 
 /// Those of `learners.py`.
@@ -237,7 +237,7 @@ fn all_equal_pytorch(cases: Vec<Case>, oracle: &str) {
     assert_eq!(cases.len(), oracle.len());
     for case in cases {
         let spec = spec(case.task);
-        equals_on(&case, &spec, case.encoder(&spec), &oracle[case.name]);
+        equals_on(&case, &spec, encoder(&spec), &oracle[case.name]);
     }
 }
 

@@ -8,10 +8,10 @@ import math
 import torch
 from torch.distributions import Categorical, Normal
 
-from curves import ITERATIONS, RATE, SEEDS, TASKS, WINDOW, Stream, parameters
-from learners import NETWORK, cell, cell_shapes, embed
-from memory import layer, read_snail, snail_shapes
-from processes import WIDTH, block, linear, pre_norm_block
+from curves import SEEDS, TASKS, Stream, parameters, train
+from learners import NETWORK, cell, cell_shapes, embed, layer, linear
+from memory import read_snail, snail_shapes
+from processes import WIDTH, block, pre_norm_block
 
 TRIALS, LONGEST, ACTIONS, AXES, NUMBERS = 2, 5, 3, 2, 6
 DISCOUNT, LAMBDA, CLIP, ENTROPY, VALUE = 0.9, 0.8, 0.2, 0.01, 0.5
@@ -199,16 +199,8 @@ def maml_rl(surrogate, exact=True, continuous=False):
 
 
 def curve(shapes, losses, seed):
-    p = parameters(shapes, seed)
-    optimizer = torch.optim.Adam(p.values(), lr=RATE)
-    stream, curve = Stream(seed), []
-    for _ in range(ITERATIONS):
-        loss = torch.stack(list(losses(p, stream))).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        curve.append(loss.item())
-    return [sum(curve[i : i + WINDOW]) / WINDOW for i in range(0, ITERATIONS, WINDOW)]
+    p, stream = parameters(shapes, seed), Stream(seed)
+    return train(p, lambda: [list(losses(p, stream))])
 
 
 def cases():

@@ -1,20 +1,14 @@
 //! Policies against PyTorch: `policies.py` in this folder trained them for `curves.json`, on recorded trials that both
 //! sides compute. What is acted comes to the same: a policy learns from trials as they were recorded.
 
-use meta_core::{
-    data::{Episode, EpisodeShape, Source, Split, find_source},
-    learner::Learner,
-    nn::encoder::EncoderSpec,
-    rl::{self, Trial},
-    rng::Seed,
-    task::{TaskBatch, TaskSpec},
-};
+use meta_core::{data::EpisodeShape, learner::Learner, rl::Trial, rng::Seed};
 use serde_json::{Value, json};
 
 use super::{
     B, TASKS,
     curves::{Stream, first, train},
-    device,
+    device, encoder,
+    maml_rl::acted_in,
 };
 
 const TRIALS: usize = 2;
@@ -113,17 +107,15 @@ impl Policy {
             let settings = json!({"arms": ACTIONS, "pulls": LONGEST});
             ("bernoulli_bandit", settings)
         };
-        let entry = find_source(&rl::sources(), source).expect("a source");
-        let source = (entry.build)(&settings, None).expect("valid");
-        let spec = TaskSpec::of(source.as_ref(), EpisodeShape::new(1, 1, TRIALS));
+        let shape = EpisodeShape::new(1, 1, TRIALS);
+        // What the tasks are counts for nothing.
+        let (spec, tasks) = acted_in(source, &settings, shape, TASKS as u64);
         assert_eq!(spec.item.features(), NUMBERS);
-        let tasks = tasks(source.as_ref(), &spec);
-        let encoder = EncoderSpec::new("mlp", &json!({"hidden": [5, 4]}), spec.item).unwrap();
-        let (name, settings) = (self.learner, &self.settings);
+        let (name, settings, encoder) = (self.learner, &self.settings, encoder(&spec));
         let mut learner =
             meta_algos::build::<_, B>(name, settings, encoder, &spec, Seed(0), &device()).unwrap();
         learner.set_parameters(first(&learner.parameters(), seed));
-        let mut stream = Stream::of(seed);
+        let mut stream = Stream(seed);
         let next = |learner: &mut dyn Learner<B>| {
             let (stages, mut trials) = (self.stages(), Vec::new());
             for stage in 0..stages {
@@ -137,15 +129,6 @@ impl Policy {
         };
         train(learner.as_mut(), next, iterations)
     }
-}
-
-/// Tasks 0 and 1 of a source; what they are counts for nothing.
-fn tasks(source: &dyn Source, spec: &TaskSpec) -> TaskBatch<B> {
-    let episode = |number| source.episode(Seed(0), Split::Train, spec.train, number);
-    let episodes: Vec<Episode> = (0..TASKS as u64)
-        .map(|number| episode(number).expect("an episode"))
-        .collect();
-    TaskBatch::new(&episodes, spec, &device())
 }
 
 /// Those of `policies.py`.

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import layer_norm, scaled_dot_product_attention, softplus
 
 import learners
-from learners import FEATURES, OUTPUTS, QUERY, SHOT, TASKS, items, parameters
+from learners import FEATURES, OUTPUTS, QUERY, SHOT, TASKS, items, linear, parameters
 
 WIDTH, HIDDEN, HEADS = 4, 5, 2
 ENCODER = {name: shape for name, shape in learners.NETWORK.items()}
@@ -44,10 +44,6 @@ def block(path):
     }
     norms = norm(f"{path}.attention_norm") | norm(f"{path}.feed_forward_norm")
     return norms | attention(f"{path}.attention") | feed_forward
-
-
-def linear(p, path, x):
-    return x @ p[f"{path}.weight"] + p[f"{path}.bias"]
 
 
 def feed_forward(p, path, x, count):

@@ -3,7 +3,9 @@
 use meta_core::{learner::PredictAt, rng::Seed};
 use serde_json::{Value, json};
 
-use super::{B, Case, assert_close, device, host, items, numbers, parameters, spec, tasks_of};
+use super::{
+    B, Case, assert_close, device, encoder, host, items, numbers, parameters, spec, tasks_of,
+};
 
 /// Those of `processes.py`.
 pub(super) fn cases() -> Vec<Case> {
@@ -29,7 +31,7 @@ fn processes_equal_pytorch() {
     assert_eq!(cases.len(), oracle.len());
     for case in cases {
         let spec = spec(case.task);
-        let (encoder, settings) = (case.encoder(&spec), &case.settings);
+        let (encoder, settings) = (encoder(&spec), &case.settings);
         let mut learner =
             meta_algos::build::<_, B>(case.learner, settings, encoder, &spec, Seed(0), &device())
                 .unwrap();

@@ -99,8 +99,8 @@ def convolutions(p, x, pools):
 
 def task_losses(name, shapes, recipe):
     """The reference's own function of a task, over convolutions instead of two layers."""
-    learners.NETWORK = {name: shape for name, shape in shapes.items() if name.startswith("encoder.")}
-    learners.HEAD = {name: shape for name, shape in shapes.items() if name.startswith("head.")}
+    of = lambda part: {path: shape for path, shape in shapes.items() if path.startswith(part)}
+    learners.NETWORK, learners.HEAD = of("encoder."), of("head.")
     learners.OUTPUTS, learners.EMBEDDED = WAY, recipe.channels
     learners.embed = lambda p, x: convolutions(p, x, recipe.pools)
     learners.record = lambda shapes, task_loss, **_: task_loss
@@ -113,11 +113,11 @@ def task_losses(name, shapes, recipe):
     if name == "meta_lstm":
         return [learners.meta_lstm(5, 20, exact=False)] * 2
     compare = learners.feat(4.0)
+    learners.embed = lambda p, x: x
 
     def together(p, support, query):
         """Support and queries share their statistics."""
         embedded = convolutions(p, torch.cat([support[0], query[0]]), recipe.pools)
-        learners.embed = lambda _, x: x
         s = len(support[0])
         return compare(p, (embedded[:s], support[1]), (embedded[s:], query[1]))
 

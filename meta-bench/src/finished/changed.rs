@@ -46,18 +46,18 @@ impl Since {
         if commit.is_empty() || !commit.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Since::Unknown;
         }
-        let mut git = Command::new("git");
-        git.arg("-C")
-            .arg(folder)
-            .args(["diff", "--name-only", commit, "--"]);
-        match git.args(CODE).output() {
-            Ok(output) if output.status.success() => {
-                match Since::of_files(&String::from_utf8_lossy(&output.stdout), learner) {
-                    Since::Core if same_bits(folder, commit, learner) => Since::CoreSameBits,
-                    since => since,
-                }
+        let since = |commit: &str| {
+            let arguments = [&["diff", "--name-only", commit, "--"][..], &CODE].concat();
+            git(folder, &arguments).map(|files| Since::of_files(&files, learner))
+        };
+        match since(commit) {
+            // Fingerprints speak of code that is committed.
+            Some(Since::Core)
+                if since("HEAD") == Some(Since::Nothing) && same_bits(folder, commit, learner) =>
+            {
+                Since::CoreSameBits
             }
-            _ => Since::Unknown,
+            since => since.unwrap_or(Since::Unknown),
         }
     }
 
@@ -88,17 +88,21 @@ impl Since {
     }
 }
 
+/// What git prints in the repository of a folder; none where it fails.
+fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(folder)
+        .args(arguments)
+        .output();
+    let output = output.ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Whether all fingerprints of `learner` that were recorded at `commit` are those of now, and there are some.
 fn same_bits(folder: &Path, commit: &str, learner: &str) -> bool {
-    let of = |place: &str| {
-        let mut git = Command::new("git");
-        git.arg("-C").arg(folder).args(["show", place]);
-        let text = git.output().ok().filter(|output| output.status.success());
-        fingerprints(
-            &text.map(|output| output.stdout).unwrap_or_default(),
-            learner,
-        )
-    };
+    let of =
+        |place: &str| fingerprints(&git(folder, &["show", place]).unwrap_or_default(), learner);
     let mut count = 0;
     for file in FINGERPRINTS {
         let (before, now) = (of(&format!("{commit}:{file}")), of(&format!("HEAD:{file}")));
@@ -115,8 +119,8 @@ fn same_bits(folder: &Path, commit: &str, learner: &str) -> bool {
 }
 
 /// The fingerprints of a learner in a file of them: a case is a backend, a precision, a learner and the rest.
-fn fingerprints(file: &[u8], learner: &str) -> BTreeMap<String, String> {
-    let file: Value = serde_json::from_slice(file).unwrap_or_default();
+fn fingerprints(file: &str, learner: &str) -> BTreeMap<String, String> {
+    let file: Value = serde_json::from_str(file).unwrap_or_default();
     let all = file["fingerprints"].as_object().into_iter().flatten();
     let own = all.filter(|(case, _)| case.split(' ').nth(2) == Some(learner));
     own.map(|(case, bits)| (case.clone(), bits.to_string()))
@@ -180,7 +184,9 @@ mod tests {
         assert_eq!(Since::of(root, &commit, "maml"), Since::CoreSameBits);
         assert_eq!(Since::of(root, &commit, "anil"), Since::Core);
         assert_eq!(Since::of(root, &commit, "feat"), Since::Core);
-        git(&["rm", "-q", "meta-core/src/optim.rs"]);
+        write_to("meta-core/src/optim.rs", "b");
+        assert_eq!(Since::of(root, &commit, "maml"), Since::Core);
+        git(&["rm", "-qf", "meta-core/src/optim.rs"]);
         write("b");
         assert_eq!(Since::of(root, &commit, "maml"), Since::Learner);
         assert_eq!(Since::of(root, &commit, "anil"), Since::Nothing);

@@ -20,8 +20,7 @@ fn published_experiments_say_what_to_expect() {
         let first = text.lines().next().unwrap();
         let (published, here) = first.split_once("; here ").expect(first);
         assert!(here.ends_with('.'), "{first}");
-        let behind = text.lines().skip(1).take(2);
-        assert!(behind.clone().any(says_a_time), "{name}");
+        assert!(text.lines().skip(1).take(2).any(says_a_time), "{name}");
         let own = match name.strip_suffix("-reduced") {
             Some(paper) => {
                 assert!(
